@@ -1,0 +1,19 @@
+MODULE_big = scalecache
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c)))
+EXTENSION = scalecache
+DATA = sql/scalecache--0.1.sql
+PGFILEDESC = "scalecache - exact rollups, caching and index advice"
+
+REGRESS = $(patsubst $(srcdir)/test/sql/%.sql,%,$(sort $(wildcard $(srcdir)/test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=$(srcdir)/test --outputdir=. --expecteddir=$(srcdir) \
+	--temp-instance=./tmp_check --temp-config=$(srcdir)/test/test.conf
+
+srcdir = .
+PKG_CONFIG ?= pkg-config
+PG_CPPFLAGS = -I$(srcdir)/src $(shell $(PKG_CONFIG) --cflags hiredis)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs hiredis)
+EXTRA_CLEAN = tmp_check results output_iso regression.diffs regression.out log
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
