@@ -1,0 +1,322 @@
+/*
+ * capture.c: from row changes to deltas.
+ *
+ * An AFTER ROW trigger adds each changed row, with its sign, to groups in
+ * memory; they are appended to the delta table before the transaction (or
+ * subtransaction) commits or is prepared, and before anything reads the
+ * rollup.  Appending never waits for another writer.
+ *
+ * Changes are kept for each subtransaction apart, so that an abort takes
+ * along just its own.  A reader in a deeper subtransaction makes outer
+ * changes visible to itself by writing them there; if that one aborts they
+ * are unwritten again, so they are kept until their own level ends.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/guc.h"
+#include "rollup/rollup.h"
+#include "worker/launcher.h"
+
+typedef struct Pending
+{
+	ScSpec	   *spec;			/* pinned */
+	SubTransactionId subid;		/* that made the changes */
+	SubTransactionId written;	/* that wrote them to the delta table */
+	CommandId	mincid;
+	CommandId	maxcid;
+	ScGroups   *groups;
+	struct Pending *next;
+} Pending;
+
+static Pending *pending = NULL; /* innermost level first */
+static MemoryContext pending_cxt = NULL;
+static bool wrote = false;		/* this transaction left deltas */
+
+PG_FUNCTION_INFO_V1(scalecache_rollup_capture);
+
+static void
+forget(Pending **link)
+{
+	Pending    *p = *link;
+
+	*link = p->next;
+	sc_spec_release(p->spec);
+	MemoryContextDelete(p->groups->cxt);
+	pfree(p);
+}
+
+/* Append the groups as deltas of command cid. */
+static void
+write_out(Pending *p, CommandId cid)
+{
+	ScSpec	   *spec = p->spec;
+	Relation	delta = try_table_open(spec->delta, RowExclusiveLock);
+	TupleTableSlot *slot;
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+	MemoryContext row;
+	MemoryContext old;
+
+	if (delta == NULL)
+		return;					/* the rollup was dropped meanwhile */
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(delta), &TTSOpsVirtual);
+	row = AllocSetContextCreate(CurrentMemoryContext, "scalecache delta",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(row);
+	while ((group = sc_groups_next(p->groups, &bucket, group)) != NULL)
+	{
+		if (sc_group_is_empty(p->groups, group))
+			continue;
+		ExecClearTuple(slot);
+		for (int i = 0; i < spec->nkeys; i++)
+		{
+			slot->tts_values[i] = group->keys[i];
+			slot->tts_isnull[i] = group->nulls[i];
+		}
+		slot->tts_values[spec->nkeys] = PointerGetDatum(sc_group_pack(p->groups, group));
+		slot->tts_isnull[spec->nkeys] = false;
+		ExecStoreVirtualTuple(slot);
+		table_tuple_insert(delta, slot, cid, 0, NULL);
+		wrote = true;
+		MemoryContextReset(row);
+	}
+	MemoryContextSwitchTo(old);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(row);
+	table_close(delta, NoLock);
+}
+
+static Pending *
+pending_for(ScSpec *spec)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Pending    *p;
+
+	for (p = pending; p; p = p->next)
+		if (p->spec == spec && p->subid == subid &&
+			p->written == InvalidSubTransactionId)
+			return p;
+	if (pending_cxt == NULL)
+		pending_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache changes",
+											ALLOCSET_SMALL_SIZES);
+	p = MemoryContextAllocZero(pending_cxt, sizeof(Pending));
+	p->groups = sc_groups_create(spec, pending_cxt);
+	p->spec = spec;
+	spec->pins++;
+	p->subid = subid;
+	p->mincid = p->maxcid = GetCurrentCommandId(true);
+	p->next = pending;
+	pending = p;
+	return p;
+}
+
+static bool
+same_columns(ScEval *eval, TupleTableSlot *a, TupleTableSlot *b)
+{
+	TupleDesc	desc = a->tts_tupleDescriptor;
+	int			i = -1;
+
+	while ((i = bms_next_member(eval->used, i)) >= 0)
+	{
+		AttrNumber	attno = i + FirstLowInvalidHeapAttributeNumber;
+		Form_pg_attribute att;
+		Datum		da,
+					db;
+		bool		na,
+					nb;
+
+		if (attno <= 0)
+			return false;
+		att = TupleDescAttr(desc, attno - 1);
+		da = slot_getattr(a, attno, &na);
+		db = slot_getattr(b, attno, &nb);
+		if (na != nb ||
+			(!na && !datum_image_eq(da, db, att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
+Datum
+scalecache_rollup_capture(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	ScSpec	   *spec;
+	ScEval	   *eval;
+	Pending    *p;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!TRIGGER_FIRED_AFTER(data->tg_event) || data->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves rollup triggers only", "rollup_capture"),
+				 errhint("Create rollups with scalecache.create_rollup.")));
+
+	spec = sc_spec_by_id(strtoll(data->tg_trigger->tgargs[0], NULL, 10));
+	if (spec == NULL)
+		return PointerGetDatum(NULL);
+	if (spec->state == SC_STALE)
+	{
+		sc_spec_release(spec);
+		return PointerGetDatum(NULL);
+	}
+	eval = sc_spec_eval(spec, data->tg_relation);
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
+		same_columns(eval, data->tg_trigslot, data->tg_newslot))
+	{
+		sc_spec_release(spec);
+		return PointerGetDatum(NULL);
+	}
+	p = pending_for(spec);
+	p->maxcid = GetCurrentCommandId(true);
+	if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		sc_groups_add_row(p->groups, eval, data->tg_trigslot, -1);
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		sc_groups_add_row(p->groups, eval, data->tg_trigslot, 1);
+	else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		sc_groups_add_row(p->groups, eval, data->tg_newslot, 1);
+	sc_spec_release(spec);
+
+	if (MemoryContextMemAllocated(p->groups->cxt, true) >
+		(Size) sc_rollup_buffer * 1024)
+	{
+		write_out(p, GetCurrentCommandId(true));
+		for (Pending **link = &pending; *link; link = &(*link)->next)
+			if (*link == p)
+			{
+				forget(link);
+				break;
+			}
+	}
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Make this transaction's changes visible to a reader with snapshot.  False
+ * when some belong to it and others do not: the caller asks the source.
+ */
+bool
+sc_capture_flush(ScSpec *spec, Snapshot snapshot)
+{
+	Pending   **link = &pending;
+	SubTransactionId subid = GetCurrentSubTransactionId();
+
+	while (*link)
+	{
+		Pending    *p = *link;
+
+		if (p->spec->id != spec->id || p->written != InvalidSubTransactionId)
+		{
+			link = &p->next;
+			continue;
+		}
+		if (snapshot && p->maxcid >= snapshot->curcid)
+		{
+			if (p->mincid < snapshot->curcid)
+				return false;
+			link = &p->next;	/* none of it is for this reader */
+			continue;
+		}
+		write_out(p, p->maxcid);
+		if (p->subid == subid)
+			forget(link);
+		else
+		{
+			p->written = subid;
+			link = &p->next;
+		}
+	}
+	return true;
+}
+
+static void
+flush_level(SubTransactionId subid)
+{
+	Pending   **link = &pending;
+
+	while (*link)
+	{
+		if ((*link)->subid != subid)
+		{
+			link = &(*link)->next;
+			continue;
+		}
+		if ((*link)->written == InvalidSubTransactionId)
+			write_out(*link, GetCurrentCommandId(true));
+		forget(link);
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	Pending   **link = &pending;
+
+	if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+		flush_level(mySubid);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		while (*link)
+		{
+			if ((*link)->written == mySubid)
+				(*link)->written = parentSubid;
+			link = &(*link)->next;
+		}
+	}
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (*link)
+		{
+			if ((*link)->written == mySubid)
+				(*link)->written = InvalidSubTransactionId;
+			if ((*link)->subid == mySubid)
+				forget(link);
+			else
+				link = &(*link)->next;
+		}
+	}
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (pending)
+				flush_level(GetCurrentSubTransactionId());
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			while (pending)
+				forget(&pending);
+			if (wrote && event == XACT_EVENT_COMMIT)
+				sc_worker_notify();
+			wrote = false;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+sc_capture_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}

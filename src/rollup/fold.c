@@ -1,0 +1,435 @@
+/*
+ * fold.c: merging deltas into the base table, and filling it.
+ *
+ * Both happen in one snapshot and one transaction: the deltas that the
+ * snapshot sees are merged and deleted, so any other snapshot sees all of a
+ * fold or nothing.  ShareUpdateExclusiveLock on the base table keeps it to
+ * one at a time; neither writers nor readers conflict with it.  Locks are
+ * taken in the order source, base, delta.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "optimizer/tlist.h"
+#include "pgstat.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "rollup/rollup.h"
+
+/* Keys, then aggregate values: what sc_source_run returns. */
+TupleDesc
+sc_source_desc(ScSpec *spec)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(spec->nkeys + spec->naggs);
+
+	for (int i = 0; i < spec->nkeys; i++)
+		TupleDescInitEntry(desc, i + 1, "key", spec->keys[i].type,
+						   spec->keys[i].typmod, 0);
+	for (int i = 0; i < spec->naggs; i++)
+		TupleDescInitEntry(desc, spec->nkeys + i + 1, "value",
+						   spec->aggs[i].fin.resulttype, -1, 0);
+	return desc;
+}
+
+/*
+ * Run the rollup's query without HAVING on the source, into store.  The
+ * caller has checked permissions, or is the owner.
+ */
+void
+sc_source_run(ScSpec *spec, Snapshot snapshot, Tuplestorestate *store,
+			  TupleDesc desc)
+{
+	Query	   *query = copyObject(spec->query);
+	List	   *tlist = NIL;
+	ListCell   *lc;
+	PlannedStmt *plan;
+	QueryDesc  *qd;
+	DestReceiver *dest;
+	int			n = 0;
+
+	foreach(lc, query->groupClause)
+	{
+		TargetEntry *tle = get_sortgroupclause_tle(lfirst(lc), query->targetList);
+
+		tle = flatCopyTargetEntry(tle);
+		tle->resno = ++n;
+		tle->resjunk = false;
+		tlist = lappend(tlist, tle);
+	}
+	for (int i = 0; i < spec->naggs; i++)
+	{
+		++n;
+		tlist = lappend(tlist, makeTargetEntry(copyObject((Expr *) spec->aggs[i].aggref),
+											   n, pstrdup("value"), false));
+	}
+	query->targetList = tlist;
+	query->havingQual = NULL;
+	query->hasAggs = spec->naggs > 0;
+	foreach(lc, query->rtable)
+		((RangeTblEntry *) lfirst(lc))->requiredPerms = 0;
+	AcquireRewriteLocks(query, true, false);
+
+	PushActiveSnapshot(snapshot);
+	plan = pg_plan_query(query, "scalecache rollup", 0, NULL);
+	dest = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(dest, store, CurrentMemoryContext, false,
+									NULL, NULL);
+	qd = CreateQueryDesc(plan, "scalecache rollup", GetActiveSnapshot(),
+						 InvalidSnapshot, dest, NULL, NULL, 0);
+	ExecutorStart(qd, 0);
+	ExecutorRun(qd, ForwardScanDirection, 0, true);
+	ExecutorFinish(qd);
+	ExecutorEnd(qd);
+	FreeQueryDesc(qd);
+	dest->rDestroy(dest);
+	PopActiveSnapshot();
+}
+
+/* Add every row of the source that snapshot sees. */
+static void
+scan_source(ScGroups *groups, Snapshot snapshot)
+{
+	ListCell   *lc;
+
+	foreach(lc, groups->spec->members)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+		{
+			ScEval	   *eval = sc_spec_eval(groups->spec, rel);
+			TupleTableSlot *slot = table_slot_create(rel, NULL);
+			TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+			while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+			{
+				CHECK_FOR_INTERRUPTS();
+				sc_groups_add_row(groups, eval, slot, 1);
+			}
+			table_endscan(scan);
+			ExecDropSingleTupleTableSlot(slot);
+		}
+		table_close(rel, NoLock);
+	}
+}
+
+/* Values of the groups that their states cannot tell, from the source. */
+static void
+recompute(ScGroups *groups, Snapshot snapshot)
+{
+	ScSpec	   *spec = groups->spec;
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+	bool		lost = false;
+	bool		unknown = false;
+
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	{
+		sc_group_finish(groups, group);
+		lost |= group->lost;
+		unknown |= !group->known;
+	}
+	if (lost)
+	{
+		ScGroups   *fresh = sc_groups_create(spec, groups->cxt);
+		ScGroup    *from;
+
+		scan_source(fresh, snapshot);
+		bucket = 0;
+		group = NULL;
+		while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+		{
+			if (!group->lost)
+				continue;
+			from = sc_groups_get(fresh, group->keys, group->nulls, false);
+			if (from)
+			{
+				group->states = from->states;
+				group->nrows = from->nrows;
+			}
+			else
+				group->nrows = 0;
+			sc_group_finish(groups, group);
+		}
+	}
+	if (unknown && spec->recompute)
+	{
+		Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+		TupleDesc	desc = sc_source_desc(spec);
+		TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+		MemoryContext old;
+
+		sc_source_run(spec, snapshot, store, desc);
+		old = MemoryContextSwitchTo(groups->cxt);
+		while (tuplestore_gettupleslot(store, true, false, slot))
+		{
+			slot_getallattrs(slot);
+			group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, false);
+			if (group == NULL)
+				continue;
+			for (int i = 0; i < spec->naggs; i++)
+			{
+				Datum		value = slot->tts_values[spec->nkeys + i];
+
+				group->isnull[i] = slot->tts_isnull[spec->nkeys + i];
+				if (!group->isnull[i])
+					group->values[i] = datumCopy(value, spec->aggs[i].fin.resulttypbyval,
+												 spec->aggs[i].fin.resulttyplen);
+			}
+			group->known = true;
+		}
+		MemoryContextSwitchTo(old);
+		ExecDropSingleTupleTableSlot(slot);
+		tuplestore_end(store);
+	}
+}
+
+/* Bring the base rows of all groups to what the groups are. */
+static void
+write_base(ScGroups *groups, Relation base)
+{
+	ScSpec	   *spec = groups->spec;
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(base), &TTSOpsHeapTuple);
+	Datum	   *values = palloc0(sizeof(Datum) * ScBaseNatts(spec));
+	bool	   *nulls = palloc0(sizeof(bool) * ScBaseNatts(spec));
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "scalecache base row",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+
+	InitResultRelInfo(rri, base, 0, NULL, 0);
+	ExecOpenIndices(rri, false);
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	{
+		HeapTuple	tuple;
+		bool		update_indexes = true;
+
+		CHECK_FOR_INTERRUPTS();
+		if (group->nrows == 0 && spec->nkeys > 0)
+		{
+			if (group->inbase)
+				simple_heap_delete(base, &group->tid);
+			continue;
+		}
+		MemoryContextSwitchTo(row);
+		memcpy(values, group->keys, sizeof(Datum) * spec->nkeys);
+		memcpy(nulls, group->nulls, sizeof(bool) * spec->nkeys);
+		memcpy(values + spec->nkeys, group->values, sizeof(Datum) * spec->naggs);
+		memcpy(nulls + spec->nkeys, group->isnull, sizeof(bool) * spec->naggs);
+		values[ScBaseRows(spec) - 1] = Int64GetDatum(group->nrows);
+		values[ScBaseOverflow(spec) - 1] = BoolGetDatum(group->overflow);
+		values[ScBaseState(spec) - 1] = PointerGetDatum(sc_group_pack(groups, group));
+		tuple = heap_form_tuple(RelationGetDescr(base), values, nulls);
+		ExecStoreHeapTuple(tuple, slot, false);
+		if (group->inbase)
+			simple_table_tuple_update(base, &group->tid, slot, InvalidSnapshot,
+									  &update_indexes);
+		else
+			simple_table_tuple_insert(base, slot);
+		MemoryContextSwitchTo(old);
+		if (update_indexes && rri->ri_NumIndices > 0)
+			ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
+		ExecClearTuple(slot);
+		ResetPerTupleExprContext(estate);
+		MemoryContextReset(row);
+	}
+	ExecCloseIndices(rri);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+	MemoryContextDelete(row);
+}
+
+/*
+ * Merge pending deltas.  Returns how many; 0 when there is nothing to do, or
+ * with nowait when somebody else is at it.
+ */
+int64
+sc_fold(Oid view, bool nowait)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	Relation	base;
+	Relation	delta;
+	int64		n = 0;
+	Oid			saveuser;
+	int			savesec;
+	Oid			baseid;
+	Oid			sourceid;
+
+	if (spec == NULL || spec->state != SC_LIVE)
+	{
+		if (spec)
+			sc_spec_release(spec);
+		return 0;
+	}
+	baseid = spec->base;
+	sourceid = spec->source;
+	sc_spec_release(spec);
+	if (nowait)
+	{
+		if (!ConditionalLockRelationOid(sourceid, AccessShareLock))
+			return 0;
+		if (!ConditionalLockRelationOid(baseid, ShareUpdateExclusiveLock))
+			return 0;
+	}
+	else
+	{
+		LockRelationOid(sourceid, AccessShareLock);
+		LockRelationOid(baseid, ShareUpdateExclusiveLock);
+	}
+	/* What was true before the locks may not be any more. */
+	spec = sc_spec_by_view(view);
+	if (spec == NULL)
+		return 0;
+	if (spec->state != SC_LIVE || spec->base != baseid ||
+		(base = try_table_open(baseid, NoLock)) == NULL)
+	{
+		sc_spec_release(spec);
+		return 0;
+	}
+	delta = table_open(spec->delta, RowExclusiveLock);
+
+	sc_capture_flush(spec, NULL);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&saveuser, &savesec);
+	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+	if (RelationGetNumberOfBlocks(delta) > 0)
+	{
+		ScGroups   *groups = sc_groups_create(spec, CurrentMemoryContext);
+
+		n = sc_groups_load_deltas(groups, delta, GetActiveSnapshot(), true);
+		if (n > 0)
+		{
+			sc_groups_load_base(groups, base, GetActiveSnapshot());
+			recompute(groups, GetActiveSnapshot());
+			write_base(groups, base);
+		}
+		MemoryContextDelete(groups->cxt);
+	}
+	SetUserIdAndSecContext(saveuser, savesec);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+	table_close(delta, NoLock);
+	table_close(base, NoLock);
+	sc_spec_release(spec);
+	return n;
+}
+
+static void
+delete_all(Relation rel, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		simple_heap_delete(rel, &slot->tts_tid);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+}
+
+/*
+ * Fill the base table from the source in one snapshot, drop the deltas that
+ * snapshot sees, and let the storage answer for newer ones.  Changes must
+ * have been captured since before the snapshot, or be locked out.
+ */
+void
+sc_fill(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	Relation	base;
+	Relation	delta;
+	ScGroups   *groups;
+	Snapshot	snapshot;
+	Oid			saveuser;
+	int			savesec;
+
+	LockRelationOid(spec->source, AccessShareLock);
+	base = table_open(spec->base, ShareUpdateExclusiveLock);
+	delta = table_open(spec->delta, RowExclusiveLock);
+	sc_capture_flush(spec, NULL);
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(snapshot);
+	GetUserIdAndSecContext(&saveuser, &savesec);
+	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+
+	delete_all(delta, snapshot);
+	delete_all(base, snapshot);
+	groups = sc_groups_create(spec, CurrentMemoryContext);
+	scan_source(groups, snapshot);
+	if (spec->nkeys == 0)
+		sc_groups_get(groups, NULL, NULL, true);
+	recompute(groups, snapshot);
+	write_base(groups, base);
+	MemoryContextDelete(groups->cxt);
+
+	SetUserIdAndSecContext(saveuser, savesec);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, InvalidOid, NIL);
+	table_close(delta, NoLock);
+	table_close(base, NoLock);
+	sc_spec_release(spec);
+}
+
+/* One turn of the background worker: every rollup in its own transaction. */
+bool
+sc_rollup_work(void)
+{
+	List	   *views;
+	ListCell   *lc;
+	bool		more = false;
+	MemoryContext keep = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(keep);
+	views = sc_catalog_views();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	foreach(lc, views)
+	{
+		Oid			view = lfirst_oid(lc);
+		ScSpec	   *spec;
+		bool		stale;
+
+		CHECK_FOR_INTERRUPTS();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		/* A crash before the commit reaches disk leaves the deltas. */
+		set_config_option("synchronous_commit", "off", PGC_USERSET,
+						  PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		spec = sc_spec_by_view(view);
+		stale = spec != NULL && spec->state == SC_STALE;
+		if (spec)
+			sc_spec_release(spec);
+		if (stale)
+			sc_ensure_storage(view);
+		else
+			sc_fold(view, true);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(keep);
+	}
+	return more;
+}

@@ -1,0 +1,386 @@
+/*
+ * groups.c: groups in memory, where rows and packed changes are added up.
+ *
+ * A hash table that owns its memory context.  Groups whose keys cannot be
+ * hashed share one bucket chain.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+#include "rollup/rollup.h"
+
+ScGroups *
+sc_groups_create(ScSpec *spec, MemoryContext parent)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "scalecache groups",
+											  ALLOCSET_DEFAULT_SIZES);
+	ScGroups   *groups = MemoryContextAllocZero(cxt, sizeof(ScGroups));
+
+	groups->spec = spec;
+	groups->cxt = cxt;
+	groups->nbuckets = 64;
+	groups->buckets = MemoryContextAllocZero(cxt, sizeof(ScGroup *) * groups->nbuckets);
+	return groups;
+}
+
+static uint32
+hash_keys(ScSpec *spec, const Datum *keys, const bool *nulls)
+{
+	uint32		hash = 0;
+
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		ScKey	   *key = &spec->keys[i];
+		uint32		h = 0;
+
+		if (nulls[i])
+			h = 0x9e3779b9;
+		else if (OidIsValid(key->hash.fn_oid))
+			h = DatumGetUInt32(FunctionCall1Coll(&key->hash, key->collation, keys[i]));
+		else if (key->imagehash)
+			h = datum_image_hash(keys[i], key->typbyval, key->typlen);
+		hash = hash_combine(hash, h);
+	}
+	return murmurhash32(hash);
+}
+
+static bool
+keys_equal(ScSpec *spec, const Datum *a, const bool *an, const Datum *b,
+		   const bool *bn)
+{
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		ScKey	   *key = &spec->keys[i];
+
+		if (an[i] != bn[i])
+			return false;
+		if (!an[i] &&
+			!DatumGetBool(FunctionCall2Coll(&key->eq, key->collation, a[i], b[i])))
+			return false;
+	}
+	return true;
+}
+
+static void
+grow(ScGroups *groups)
+{
+	uint32		n = groups->nbuckets * 4;
+	ScGroup   **buckets = MemoryContextAllocExtended(groups->cxt, sizeof(ScGroup *) * n,
+													 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	for (uint32 i = 0; i < groups->nbuckets; i++)
+	{
+		ScGroup    *g = groups->buckets[i];
+
+		while (g)
+		{
+			ScGroup    *next = g->next;
+
+			g->next = buckets[g->hash & (n - 1)];
+			buckets[g->hash & (n - 1)] = g;
+			g = next;
+		}
+	}
+	pfree(groups->buckets);
+	groups->buckets = buckets;
+	groups->nbuckets = n;
+}
+
+ScGroup *
+sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
+			  bool create)
+{
+	ScSpec	   *spec = groups->spec;
+	uint32		hash = hash_keys(spec, keys, nulls);
+	ScGroup    *g;
+	MemoryContext old;
+
+	for (g = groups->buckets[hash & (groups->nbuckets - 1)]; g; g = g->next)
+		if (g->hash == hash && keys_equal(spec, g->keys, g->nulls, keys, nulls))
+			return g;
+	if (!create)
+		return NULL;
+
+	if (groups->ngroups >= groups->nbuckets)
+		grow(groups);
+	old = MemoryContextSwitchTo(groups->cxt);
+	g = palloc0(MAXALIGN(sizeof(ScGroup)) + spec->statesize +
+				(sizeof(Datum) + sizeof(bool)) * spec->nkeys);
+	g->states = (char *) g + MAXALIGN(sizeof(ScGroup));
+	g->keys = (Datum *) (g->states + spec->statesize);
+	g->nulls = (bool *) (g->keys + spec->nkeys);
+	g->hash = hash;
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		g->nulls[i] = nulls[i];
+		if (nulls[i])
+			continue;
+		if (spec->keys[i].typlen == -1)
+			g->keys[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(keys[i]));
+		else
+			g->keys[i] = datumCopy(keys[i], spec->keys[i].typbyval,
+								   spec->keys[i].typlen);
+	}
+	g->next = groups->buckets[hash & (groups->nbuckets - 1)];
+	groups->buckets[hash & (groups->nbuckets - 1)] = g;
+	groups->ngroups++;
+	MemoryContextSwitchTo(old);
+	return g;
+}
+
+/* Add sign times the row in slot, if it passes the quals. */
+void
+sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
+				  int sign)
+{
+	ScSpec	   *spec = groups->spec;
+	ExprContext *econtext = spec->econtext;
+	Datum		keys[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+	ScGroup    *group;
+	MemoryContext old;
+
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = slot;
+	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	if (eval->qual)
+	{
+		bool		isnull;
+		Datum		pass = ExecEvalExpr(eval->qual, econtext, &isnull);
+
+		if (isnull || !DatumGetBool(pass))
+		{
+			MemoryContextSwitchTo(old);
+			return;
+		}
+	}
+	for (int i = 0; i < spec->nkeys; i++)
+		keys[i] = ExecEvalExpr(eval->keys[i], econtext, &nulls[i]);
+	group = sc_groups_get(groups, keys, nulls, true);
+	group->nrows += sign;
+	for (int i = 0; i < spec->nslots; i++)
+	{
+		ScSlot	   *ss = &spec->slots[i];
+		Datum		args[2] = {0};
+		bool		argnulls[2] = {0};
+
+		if (eval->filters[i])
+		{
+			bool		isnull;
+			Datum		pass = ExecEvalExpr(eval->filters[i], econtext, &isnull);
+
+			if (isnull || !DatumGetBool(pass))
+				continue;
+		}
+		if (ss->def.kind == SC_STATE_RECOMPUTE)
+			continue;
+		for (int a = 0; a < ss->def.nargs; a++)
+			args[a] = ExecEvalExpr(eval->args[i][a], econtext, &argnulls[a]);
+		sc_state_accum(&ss->def, group->states + ss->offset, args, argnulls,
+					   sign, groups->cxt);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The packed form: the signed row count, then each state. */
+bytea *
+sc_group_pack(ScGroups *groups, ScGroup *group)
+{
+	ScSpec	   *spec = groups->spec;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoSpaces(&buf, VARHDRSZ);
+	if (group->nrows >= -100 && group->nrows <= 100)
+		appendStringInfoChar(&buf, (char) group->nrows);
+	else
+	{
+		appendStringInfoChar(&buf, 127);
+		appendBinaryStringInfo(&buf, (char *) &group->nrows, sizeof(int64));
+	}
+	for (int i = 0; i < spec->nslots; i++)
+		if (spec->slots[i].def.kind != SC_STATE_RECOMPUTE)
+			sc_state_pack(&spec->slots[i].def, group->states + spec->slots[i].offset, &buf);
+	SET_VARSIZE(buf.data, buf.len);
+	return (bytea *) buf.data;
+}
+
+void
+sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed)
+{
+	ScSpec	   *spec = groups->spec;
+	const char *p = VARDATA_ANY(packed);
+	const char *end = p + VARSIZE_ANY_EXHDR(packed);
+	int64		n = 0;
+
+	if (p < end)
+		n = (signed char) *p++;
+	if (n == 127)
+	{
+		if (end - p < (int) sizeof(int64))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("rollup state is damaged"),
+					 errhint("Recompute the rollup with scalecache.rebuild_rollup.")));
+		memcpy(&n, p, sizeof(int64));
+		p += sizeof(int64);
+	}
+	group->nrows += n;
+	for (int i = 0; i < spec->nslots; i++)
+		if (spec->slots[i].def.kind != SC_STATE_RECOMPUTE)
+			sc_state_merge(&spec->slots[i].def, group->states + spec->slots[i].offset,
+						   &p, end, groups->cxt);
+}
+
+/* True when the change cancels out, and nothing has to be recomputed. */
+bool
+sc_group_is_empty(ScGroups *groups, ScGroup *group)
+{
+	ScSpec	   *spec = groups->spec;
+
+	if (group->nrows != 0 || spec->recompute)
+		return false;
+	for (int i = 0; i < spec->nslots; i++)
+		if (!sc_state_is_empty(&spec->slots[i].def, group->states + spec->slots[i].offset))
+			return false;
+	return true;
+}
+
+/* Compute the aggregates' values; group->known tells if all could be. */
+void
+sc_group_finish(ScGroups *groups, ScGroup *group)
+{
+	ScSpec	   *spec = groups->spec;
+	MemoryContext old = MemoryContextSwitchTo(groups->cxt);
+
+	if (group->values == NULL)
+	{
+		group->values = palloc0(sizeof(Datum) * (spec->naggs + 1));
+		group->isnull = palloc0(sizeof(bool) * (spec->naggs + 1));
+	}
+	group->known = true;
+	group->lost = false;
+	group->overflow = false;
+	for (int i = 0; i < spec->naggs; i++)
+	{
+		ScAgg	   *agg = &spec->aggs[i];
+		ScSlot	   *ss = &spec->slots[agg->slot];
+		bool		overflow = false;
+
+		group->isnull[i] = true;
+		group->values[i] = (Datum) 0;
+		if (ss->def.kind == SC_STATE_RECOMPUTE)
+			group->known = false;
+		else if (!sc_state_final(&ss->def, &agg->fin,
+								 group->states + ss->offset,
+								 &group->values[i], &group->isnull[i],
+								 &overflow))
+		{
+			group->known = false;
+			group->lost = true;
+		}
+		if (overflow)
+			group->overflow = true;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Merge the deltas that snapshot sees, and delete them if remove is set.
+ * Nobody else deletes or updates a delta while the fold lock is held, so
+ * deleting never waits.
+ */
+int64
+sc_groups_load_deltas(ScGroups *groups, Relation delta, Snapshot snapshot,
+					  bool remove)
+{
+	ScSpec	   *spec = groups->spec;
+	TableScanDesc scan = table_beginscan_strat(delta, snapshot, 0, NULL, true, false);
+	TupleTableSlot *slot = table_slot_create(delta, NULL);
+	int64		n = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		ScGroup    *group;
+		Datum		packed;
+		bytea	   *plain;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, true);
+		packed = slot->tts_values[spec->nkeys];
+		plain = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
+		sc_group_merge(groups, group, plain);
+		if ((Pointer) plain != DatumGetPointer(packed))
+			pfree(plain);
+		if (remove)
+			simple_heap_delete(delta, &slot->tts_tid);
+		n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	return n;
+}
+
+/* Merge in the base rows of the groups that are already here. */
+void
+sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
+{
+	ScSpec	   *spec = groups->spec;
+	TupleTableSlot *slot = table_slot_create(base, NULL);
+	TableScanDesc scan;
+	int64		found = 0;
+
+	if (groups->ngroups == 0)
+	{
+		ExecDropSingleTupleTableSlot(slot);
+		return;
+	}
+	scan = table_beginscan_strat(base, snapshot, 0, NULL, true, false);
+	while (found < groups->ngroups &&
+		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		ScGroup    *group;
+		Datum		packed;
+		bytea	   *plain;
+
+		slot_getsomeattrs(slot, Max(spec->nkeys, 1));
+		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, false);
+		if (group == NULL || group->inbase)
+			continue;
+		slot_getallattrs(slot);
+		packed = slot->tts_values[ScBaseState(spec) - 1];
+		plain = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
+		sc_group_merge(groups, group, plain);
+		if ((Pointer) plain != DatumGetPointer(packed))
+			pfree(plain);
+		group->inbase = true;
+		group->tid = slot->tts_tid;
+		found++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+}
+
+/* Iterate: start with *bucket 0 and last NULL. */
+ScGroup *
+sc_groups_next(ScGroups *groups, uint32 *bucket, ScGroup *last)
+{
+	if (last && last->next)
+		return last->next;
+	if (last)
+		(*bucket)++;
+	for (; *bucket < groups->nbuckets; (*bucket)++)
+		if (groups->buckets[*bucket])
+			return groups->buckets[*bucket];
+	return NULL;
+}

@@ -1,0 +1,188 @@
+/*
+ * rollup.h: what a rollup is, for the files of this folder.
+ *
+ * A rollup is a view holding the user's query, so that the query alone
+ * decides what is right, and private storage that answers it faster:
+ *
+ *	base	one row a group: keys, aggregate values, row count, packed states
+ *	delta	one row a change: keys, packed change; appended by writers, merged
+ *			into base and deleted by a fold
+ *
+ * A snapshot's answer is base merged with the deltas it sees.
+ */
+#ifndef SC_ROLLUP_H
+#define SC_ROLLUP_H
+
+#include "postgres.h"
+#include "executor/executor.h"
+#include "nodes/parsenodes.h"
+#include "rollup/state.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+/* scalecache.rollup.state */
+#define SC_LIVE		'l'			/* storage answers */
+#define SC_FILLING	'f'			/* changes are captured, the source answers */
+#define SC_STALE	's'			/* nothing is captured, the source answers */
+
+typedef struct ScKey
+{
+	Expr	   *expr;			/* over the source, varno 1 */
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+	int16		typlen;
+	bool		typbyval;
+	FmgrInfo	eq;
+	FmgrInfo	hash;			/* fn_oid invalid: hash the image, or nothing */
+	bool		imagehash;		/* equal values have equal images */
+} ScKey;
+
+typedef struct ScSlot
+{
+	ScStateDef	def;
+	List	   *args;			/* of Expr over the source, varno 1 */
+	Expr	   *filter;
+	Size		offset;			/* into a group's states */
+} ScSlot;
+
+typedef struct ScAgg
+{
+	Aggref	   *aggref;			/* as in the view's query */
+	int			slot;
+	ScFinalDef	fin;
+} ScAgg;
+
+/* Compiled expressions for one relation of the source's tree. */
+typedef struct ScEval
+{
+	Oid			relid;
+	ExprState  *qual;
+	ExprState **keys;
+	ExprState ***args;			/* [slot][arg] */
+	ExprState **filters;		/* [slot] */
+	Bitmapset  *used;			/* attribute numbers read */
+	struct ScEval *next;
+} ScEval;
+
+/* Owned by the specification cache; valid until sc_spec_release. */
+typedef struct ScSpec
+{
+	int64		id;
+	Oid			view;
+	Oid			source;
+	Oid			base;
+	Oid			delta;
+	char		state;
+	int64		epoch;			/* counts changes that no snapshot can undo */
+	bool		valid;			/* false after an invalidation */
+	int			pins;
+	MemoryContext cxt;
+	Query	   *query;			/* the view's query */
+	Index		srcvarno;		/* the source in query's range table */
+	Oid			owner;			/* the view's */
+	List	   *members;		/* source and its partitions */
+	int			nkeys;
+	ScKey	   *keys;
+	int			naggs;
+	ScAgg	   *aggs;
+	int			nslots;
+	ScSlot	   *slots;
+	bool		recompute;		/* some state keeps nothing */
+	Size		statesize;		/* bytes of all states of a group */
+	List	   *quals;			/* of Expr, varno 1, implicitly ANDed */
+	ExprContext *econtext;
+	ScEval	   *evals;
+} ScSpec;
+
+/* Attribute numbers of a base table. */
+#define ScBaseKey(i)			((i) + 1)
+#define ScBaseAgg(spec, i)		((spec)->nkeys + (i) + 1)
+#define ScBaseRows(spec)		((spec)->nkeys + (spec)->naggs + 1)
+#define ScBaseOverflow(spec)	((spec)->nkeys + (spec)->naggs + 2)
+#define ScBaseState(spec)		((spec)->nkeys + (spec)->naggs + 3)
+#define ScBaseNatts(spec)		((spec)->nkeys + (spec)->naggs + 3)
+
+/* A group in memory. */
+typedef struct ScGroup
+{
+	uint32		hash;
+	int64		nrows;
+	Datum	   *keys;
+	bool	   *nulls;
+	char	   *states;
+	/* Set by sc_group_finish. */
+	Datum	   *values;
+	bool	   *isnull;
+	bool		overflow;
+	bool		known;			/* false: recompute from the source */
+	bool		lost;			/* a state that could tell no longer can */
+	/* Set by readers and folds. */
+	bool		inbase;
+	ItemPointerData tid;		/* of the base row */
+	struct ScGroup *next;
+} ScGroup;
+
+typedef struct ScGroups
+{
+	ScSpec	   *spec;
+	MemoryContext cxt;			/* holds everything here */
+	uint32		nbuckets;
+	ScGroup   **buckets;
+	int64		ngroups;
+} ScGroups;
+
+/* spec.c */
+extern ScSpec *sc_spec_by_view(Oid view);
+extern ScSpec *sc_spec_by_id(int64 id);
+extern void sc_spec_release(ScSpec *spec);
+extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
+extern bool sc_spec_analyze(ScSpec *spec, Query *query);
+extern List *sc_source_members(Oid source);
+extern void sc_spec_cache_init(void);
+extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
+extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
+						   Oid base, Oid delta, List *members);
+extern Oid	sc_catalog_relid(void);
+extern List *sc_catalog_views(void);
+
+/* groups.c */
+extern ScGroups *sc_groups_create(ScSpec *spec, MemoryContext parent);
+extern ScGroup *sc_groups_get(ScGroups *groups, const Datum *keys,
+							  const bool *nulls, bool create);
+extern void sc_groups_add_row(ScGroups *groups, ScEval *eval,
+							  TupleTableSlot *slot, int sign);
+extern void sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed);
+extern bytea *sc_group_pack(ScGroups *groups, ScGroup *group);
+extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
+extern void sc_group_finish(ScGroups *groups, ScGroup *group);
+extern int64 sc_groups_load_deltas(ScGroups *groups, Relation delta,
+								   Snapshot snapshot, bool remove);
+extern void sc_groups_load_base(ScGroups *groups, Relation base,
+								Snapshot snapshot);
+extern ScGroup *sc_groups_next(ScGroups *groups, uint32 *bucket,
+							   ScGroup *last);
+
+/* capture.c */
+extern void sc_capture_init(void);
+extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
+
+/* fold.c */
+extern int64 sc_fold(Oid view, bool nowait);
+extern void sc_fill(Oid view);
+extern void sc_source_run(ScSpec *spec, Snapshot snapshot,
+						  Tuplestorestate *store, TupleDesc desc);
+extern TupleDesc sc_source_desc(ScSpec *spec);
+extern bool sc_rollup_work(void);
+
+/* define.c */
+extern void sc_ensure_storage(Oid view);
+extern void sc_define_init(void);
+
+/* scan.c */
+extern void sc_scan_init(void);
+
+/* init */
+extern void sc_rollup_init(void);
+
+#endif							/* SC_ROLLUP_H */
