@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.h
+ *	  The settings of the extension.
+ *
+ * What must always hold: these variables are written by the GUC machinery
+ * alone; everyone else reads them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SC_BASE_GUC_H
+#define SC_BASE_GUC_H
+
+extern int	sc_fold_delay;		/* ms a worker lets deltas gather */
+extern int	sc_naptime;			/* ms between two unasked looks */
+extern bool sc_worker;			/* do workers run? */
+extern bool sc_enable_rollup_scan;	/* do views read the rollup's storage? */
+extern int	sc_rollup_buffer;	/* kB of pending changes kept in memory */
+
+extern void sc_guc_init(void);
+
+#endif							/* SC_BASE_GUC_H */

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * init.c
+ *	  Where the library is loaded: a table of contents, nothing more.
+ *
+ * What must always hold: everything that works in a session that was not
+ * preloaded comes before the test of process_shared_preload_libraries_in_
+ * progress, and everything that needs shared memory or a background worker
+ * comes after it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "base/guc.h"
+#include "rollup/rollup.h"
+#include "worker/launcher.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	sc_guc_init();
+	sc_rollup_init();
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	sc_launcher_register();
+}

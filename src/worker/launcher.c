@@ -1,0 +1,932 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  The background workers: one launcher, and one worker for each database
+ *	  that has the extension.
+ *
+ * The launcher is connected to no database.  It cannot see from outside
+ * whether a database has the extension, so it starts a worker in each one
+ * that it does not know about; a worker that finds no extension notes that
+ * in shared memory and exits, and the launcher tries again later.
+ *
+ * What must always hold:
+ *
+ * - The array of databases is read and changed under the one lock, but for
+ *	 the atomic "dirty" and for sc_worker_notify()'s look at dboid.
+ *
+ * - An entry's pid is set by the worker before it connects, and cleared by
+ *	 it after it has left the array of processes.  So a pid seen under the
+ *	 lock is that of our worker, and once it is zero the worker no longer
+ *	 keeps anyone from dropping the database.
+ *
+ * - No worker takes an entry that is paused or that already has a pid.
+ *
+ * - "dirty" is cleared before the deltas are read, never after, so that a
+ *	 writer who finds it set can rely on being seen.
+ *
+ * - No worker is in a database that someone who may drop it is dropping,
+ *	 copying, moving or renaming.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <signal.h>
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/guc.h"
+#include "rollup/rollup.h"
+#include "worker/launcher.h"
+
+#define SC_MAX_DATABASES		64
+
+#define SC_ABSENT_RETRY_MS		10000	/* look again for the extension */
+#define SC_FAILED_RETRY_MS		5000	/* restart a worker that failed */
+#define SC_START_TIMEOUT_MS		30000	/* a worker that never started */
+#define SC_ERROR_BACKOFF_MS		1000	/* after an error while working */
+#define SC_PAUSE_MS				10000	/* longest pause of a database */
+#define SC_PAUSE_WAIT_MS		5000	/* longest wait for a worker's exit */
+#define SC_RESUME_MS			1000	/* pause left to a renamed database */
+#define SC_NUDGE_MS				100 /* between nudges of the launcher */
+
+typedef enum ScDbState
+{
+	SC_DB_STOPPED,				/* no worker; one is due at retry_at */
+	SC_DB_STARTING,				/* asked for; given up on at retry_at */
+	SC_DB_RUNNING,				/* has a worker */
+	SC_DB_ABSENT				/* had no extension; next look at retry_at */
+} ScDbState;
+
+typedef struct ScDb
+{
+	Oid			dboid;			/* InvalidOid when the entry is free */
+	ScDbState	state;
+	pid_t		pid;			/* of the worker, 0 when there is none */
+	Latch	   *latch;			/* of the worker, NULL when there is none */
+	TimestampTz retry_at;
+	TimestampTz paused_until;
+	pg_atomic_uint32 dirty;		/* deltas wait to be folded */
+} ScDb;
+
+typedef struct ScShared
+{
+	LWLock	   *lock;
+	Latch	   *launcher_latch; /* NULL when there is no launcher */
+	ScDb		db[SC_MAX_DATABASES];
+} ScShared;
+
+PGDLLEXPORT void sc_launcher_main(Datum main_arg);
+PGDLLEXPORT void sc_worker_main(Datum main_arg);
+
+static ScShared *sc_shared = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+
+/* The worker's own entry, and what it leaves there when it exits. */
+static ScDb *my_db = NULL;
+static ScDbState exit_state = SC_DB_STOPPED;
+static int	exit_retry_ms = SC_FAILED_RETRY_MS;
+
+/*
+ * Shared memory.
+ */
+
+static void
+sc_shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(MAXALIGN(sizeof(ScShared)));
+	RequestNamedLWLockTranche("scalecache", 1);
+}
+
+static void
+sc_shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	sc_shared = ShmemInitStruct("scalecache workers", sizeof(ScShared),
+								&found);
+	if (!found)
+	{
+		int			i;
+
+		memset(sc_shared, 0, sizeof(ScShared));
+		sc_shared->lock = &(GetNamedLWLockTranche("scalecache"))->lock;
+		for (i = 0; i < SC_MAX_DATABASES; i++)
+			pg_atomic_init_u32(&sc_shared->db[i].dirty, 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* The entry of a database, or NULL.  The caller holds the lock. */
+static ScDb *
+find_db(Oid dboid)
+{
+	int			i;
+
+	for (i = 0; i < SC_MAX_DATABASES; i++)
+	{
+		if (sc_shared->db[i].dboid == dboid)
+			return &sc_shared->db[i];
+	}
+	return NULL;
+}
+
+/*
+ * The entry of a database, made if need be, or NULL when the array is full.
+ * The caller holds the lock exclusively.
+ */
+static ScDb *
+find_or_make_db(Oid dboid)
+{
+	ScDb	   *db = find_db(dboid);
+
+	if (db != NULL)
+		return db;
+
+	db = find_db(InvalidOid);
+	if (db == NULL)
+		return NULL;
+
+	db->state = SC_DB_STOPPED;
+	db->pid = 0;
+	db->latch = NULL;
+	db->retry_at = 0;
+	db->paused_until = 0;
+	pg_atomic_write_u32(&db->dirty, 0);
+	db->dboid = dboid;
+	return db;
+}
+
+static void
+wake_launcher(void)
+{
+	Latch	   *latch;
+
+	LWLockAcquire(sc_shared->lock, LW_SHARED);
+	latch = sc_shared->launcher_latch;
+	LWLockRelease(sc_shared->lock);
+
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+/*
+ * The writers' side.
+ */
+
+void
+sc_worker_notify(void)
+{
+	static ScDb *cached = NULL;
+	static TimestampTz last_nudge = 0;
+	ScDb	   *db = cached;
+	Latch	   *latch = NULL;
+	TimestampTz now;
+
+	if (sc_shared == NULL || !OidIsValid(MyDatabaseId))
+		return;
+
+	if (db == NULL || db->dboid != MyDatabaseId)
+	{
+		LWLockAcquire(sc_shared->lock, LW_SHARED);
+		db = find_db(MyDatabaseId);
+		LWLockRelease(sc_shared->lock);
+		cached = db;
+	}
+
+	if (db != NULL)
+	{
+		/* The commit comes before the look at the flag. */
+		pg_memory_barrier();
+		if (pg_atomic_read_u32(&db->dirty) != 0)
+			return;
+		if (pg_atomic_exchange_u32(&db->dirty, 1) != 0)
+			return;
+
+		LWLockAcquire(sc_shared->lock, LW_SHARED);
+		if (db->dboid == MyDatabaseId)
+			latch = db->latch;
+		LWLockRelease(sc_shared->lock);
+
+		if (latch != NULL)
+		{
+			SetLatch(latch);
+			return;
+		}
+	}
+
+	/* There is no worker, so it is for the launcher to start one. */
+	now = GetCurrentTimestamp();
+	if (TimestampDifferenceExceeds(last_nudge, now, SC_NUDGE_MS))
+	{
+		last_nudge = now;
+		wake_launcher();
+	}
+}
+
+/*
+ * What a worker and the launcher share.
+ */
+
+/*
+ * Wait for the latch or for a time, then do what signals have asked for.  A
+ * process that was asked to end while it waited ends without a word.
+ */
+static void
+wait_a_while(long ms)
+{
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+
+	if (ProcDiePending)
+		proc_exit(0);
+
+	CHECK_FOR_INTERRUPTS();
+
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* Wait for a whole stretch of time, whatever happens to the latch. */
+static void
+wait_all_of(int ms)
+{
+	TimestampTz until;
+
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	for (;;)
+	{
+		long		left;
+
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (left <= 0)
+			break;
+		wait_a_while(left);
+	}
+}
+
+/*
+ * The worker of one database.
+ */
+
+/* The last thing a worker does, when it has left the array of processes. */
+static void
+worker_exit(int code, Datum arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	my_db->pid = 0;
+	my_db->latch = NULL;
+	my_db->state = exit_state;
+	my_db->retry_at = TimestampTzPlusMilliseconds(now, exit_retry_ms);
+	LWLockRelease(sc_shared->lock);
+}
+
+/* Take the entry of a database, or exit when it isn't to be had. */
+static void
+worker_attach(Oid dboid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ScDb	   *db;
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	db = find_db(dboid);
+	if (db == NULL || db->pid != 0)
+	{
+		LWLockRelease(sc_shared->lock);
+		proc_exit(0);
+	}
+	if (db->paused_until > now)
+	{
+		db->state = SC_DB_STOPPED;
+		db->retry_at = 0;
+		LWLockRelease(sc_shared->lock);
+		proc_exit(0);
+	}
+	db->state = SC_DB_RUNNING;
+	db->pid = MyProcPid;
+	db->latch = MyLatch;
+	my_db = db;
+	LWLockRelease(sc_shared->lock);
+
+	/*
+	 * Set up before we connect, and not as a before_shmem_exit callback, so
+	 * that it runs after we have left the array of processes.
+	 */
+	on_shmem_exit(worker_exit, (Datum) 0);
+}
+
+static bool
+extension_exists(void)
+{
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = OidIsValid(get_extension_oid("scalecache", true));
+	CommitTransactionCommand();
+	return exists;
+}
+
+/*
+ * One turn of work: returns whether there is more to do at once.  An error
+ * is reported, and ends the turn but not the worker.
+ */
+static bool
+worker_turn(MemoryContext turn_context)
+{
+	volatile bool more = false;
+	volatile bool failed = false;
+	volatile bool exists = true;
+
+	pg_atomic_exchange_u32(&my_db->dirty, 0);
+	MemoryContextSwitchTo(turn_context);
+
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		pgstat_report_activity(STATE_RUNNING, "folding rollups");
+		exists = extension_exists();
+		MemoryContextSwitchTo(turn_context);
+		if (exists)
+			more = sc_rollup_work();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(turn_context);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		LWLockReleaseAll();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		failed = true;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(turn_context);
+	MemoryContextReset(turn_context);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	if (!exists)
+	{
+		exit_state = SC_DB_ABSENT;
+		exit_retry_ms = SC_ABSENT_RETRY_MS;
+		proc_exit(0);
+	}
+
+	if (failed)
+	{
+		wait_all_of(SC_ERROR_BACKOFF_MS);
+		return true;
+	}
+	return more;
+}
+
+void
+sc_worker_main(Datum main_arg)
+{
+	Oid			dboid = DatumGetObjectId(main_arg);
+	MemoryContext turn_context;
+	bool		more;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+
+	if (sc_shared == NULL)
+		proc_exit(0);
+	worker_attach(dboid);
+
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+
+	turn_context = AllocSetContextCreate(TopMemoryContext,
+										 "scalecache worker",
+										 ALLOCSET_DEFAULT_SIZES);
+
+	/* What was left undone by whoever was here before us comes first. */
+	more = worker_turn(turn_context);
+
+	for (;;)
+	{
+		wait_a_while(more ? 0 : sc_naptime);
+
+		if (!sc_worker)
+		{
+			exit_retry_ms = 0;
+			proc_exit(0);
+		}
+
+		/*
+		 * Let the deltas of other writers join the first one's.  They don't
+		 * wake us meanwhile, as the flag is set until the turn begins.
+		 */
+		if (!more && pg_atomic_read_u32(&my_db->dirty) != 0)
+			wait_all_of(sc_fold_delay);
+
+		more = worker_turn(turn_context);
+	}
+}
+
+/*
+ * The launcher.
+ */
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	sc_shared->launcher_latch = NULL;
+	LWLockRelease(sc_shared->lock);
+}
+
+/* The databases that may have a worker, in the caller's memory context. */
+static List *
+list_databases(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *dboids = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tup;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tup = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tup);
+		MemoryContext old;
+
+		if (!form->datallowconn || form->datistemplate)
+			continue;
+
+		old = MemoryContextSwitchTo(context);
+		dboids = lappend_oid(dboids, form->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return dboids;
+}
+
+/* Give back the entries of databases that are no longer on the list. */
+static void
+reclaim_entries(List *dboids)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < SC_MAX_DATABASES; i++)
+	{
+		ScDb	   *db = &sc_shared->db[i];
+
+		if (!OidIsValid(db->dboid) || db->paused_until > now ||
+			list_member_oid(dboids, db->dboid))
+			continue;
+
+		/* A worker has no more business in a database made a template. */
+		if (db->pid != 0)
+			kill(db->pid, SIGTERM);
+		else
+			db->dboid = InvalidOid;
+	}
+	LWLockRelease(sc_shared->lock);
+}
+
+/* Is a worker to be started?  If so, its entry says that one was. */
+static bool
+claim_start(Oid dboid)
+{
+	static bool complained = false;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		start = false;
+	ScDb	   *db;
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	db = find_or_make_db(dboid);
+	if (db != NULL && db->pid == 0 && db->paused_until <= now)
+	{
+		start = db->retry_at <= now;
+		if (db->state == SC_DB_ABSENT &&
+			pg_atomic_read_u32(&db->dirty) != 0)
+			start = true;
+	}
+	if (start)
+	{
+		db->state = SC_DB_STARTING;
+		db->retry_at = TimestampTzPlusMilliseconds(now, SC_START_TIMEOUT_MS);
+	}
+	LWLockRelease(sc_shared->lock);
+
+	if (db == NULL && !complained)
+	{
+		complained = true;
+		ereport(LOG,
+				(errmsg("scalecache serves at most %d databases",
+						SC_MAX_DATABASES)));
+	}
+	return start;
+}
+
+static void
+start_worker(Oid dboid)
+{
+	static bool complained = false;
+	BackgroundWorker worker;
+	ScDb	   *db;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "scalecache");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "sc_worker_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN,
+			 "scalecache worker for database %u", dboid);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "scalecache worker");
+	worker.bgw_main_arg = ObjectIdGetDatum(dboid);
+	worker.bgw_notify_pid = MyProcPid;
+
+	if (RegisterDynamicBackgroundWorker(&worker, NULL))
+	{
+		complained = false;
+		return;
+	}
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	db = find_db(dboid);
+	if (db != NULL && db->pid == 0)
+	{
+		db->state = SC_DB_STOPPED;
+		db->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												   SC_FAILED_RETRY_MS);
+	}
+	LWLockRelease(sc_shared->lock);
+
+	if (!complained)
+	{
+		complained = true;
+		ereport(LOG,
+				(errmsg("could not start a scalecache worker"),
+				 errhint("You might need to increase "
+						 "max_worker_processes.")));
+	}
+}
+
+/* How long until the launcher has something to do without being asked? */
+static long
+launcher_naptime(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		ms = Min((long) sc_naptime * 5, INT_MAX);
+	int			i;
+
+	if (!sc_worker)
+		return ms;
+
+	LWLockAcquire(sc_shared->lock, LW_SHARED);
+	for (i = 0; i < SC_MAX_DATABASES; i++)
+	{
+		ScDb	   *db = &sc_shared->db[i];
+		TimestampTz due = Max(db->retry_at, db->paused_until);
+
+		if (OidIsValid(db->dboid) && db->pid == 0)
+			ms = Min(ms, TimestampDifferenceMilliseconds(now, due));
+	}
+	LWLockRelease(sc_shared->lock);
+
+	return Max(ms, SC_NUDGE_MS);
+}
+
+void
+sc_launcher_main(Datum main_arg)
+{
+	MemoryContext turn_context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	if (sc_shared == NULL)
+		proc_exit(0);
+
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	sc_shared->launcher_latch = MyLatch;
+	LWLockRelease(sc_shared->lock);
+	on_shmem_exit(launcher_exit, (Datum) 0);
+
+	turn_context = AllocSetContextCreate(TopMemoryContext,
+										 "scalecache launcher",
+										 ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		MemoryContextSwitchTo(turn_context);
+
+		if (sc_worker)
+		{
+			List	   *dboids = list_databases();
+			ListCell   *lc;
+
+			reclaim_entries(dboids);
+			foreach(lc, dboids)
+			{
+				if (claim_start(lfirst_oid(lc)))
+					start_worker(lfirst_oid(lc));
+			}
+		}
+
+		MemoryContextReset(turn_context);
+		wait_a_while(launcher_naptime());
+	}
+}
+
+/*
+ * Getting out of the way of commands that want a database for themselves.
+ */
+
+/* Let no worker run in a database, and wait for the one that is there. */
+static void
+pause_database(Oid dboid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz give_up;
+	ScDb	   *db;
+
+	give_up = TimestampTzPlusMilliseconds(now, SC_PAUSE_WAIT_MS);
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	db = find_or_make_db(dboid);
+	if (db != NULL)
+	{
+		db->paused_until = TimestampTzPlusMilliseconds(now, SC_PAUSE_MS);
+		if (db->pid != 0)
+			kill(db->pid, SIGTERM);
+	}
+	LWLockRelease(sc_shared->lock);
+
+	if (db == NULL)
+		return;
+
+	for (;;)
+	{
+		bool		gone;
+
+		LWLockAcquire(sc_shared->lock, LW_SHARED);
+		gone = db->dboid != dboid || db->pid == 0;
+		LWLockRelease(sc_shared->lock);
+
+		if (gone || GetCurrentTimestamp() >= give_up)
+			break;
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 10L, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Let a worker run in a database again after some time. */
+static void
+resume_database(Oid dboid, int ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ScDb	   *db;
+
+	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
+	db = find_db(dboid);
+	if (db != NULL)
+	{
+		db->paused_until = TimestampTzPlusMilliseconds(now, ms);
+		db->retry_at = 0;
+	}
+	LWLockRelease(sc_shared->lock);
+
+	wake_launcher();
+}
+
+static bool
+may_create_databases(void)
+{
+	bool		result = false;
+	HeapTuple	tup;
+
+	if (superuser())
+		return true;
+
+	tup = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tup))
+	{
+		result = ((Form_pg_authid) GETSTRUCT(tup))->rolcreatedb;
+		ReleaseSysCache(tup);
+	}
+	return result;
+}
+
+/* The string value of an option in a list of DefElems, or NULL. */
+static char *
+string_option(List *options, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *def = (DefElem *) lfirst(lc);
+
+		if (strcmp(def->defname, name) == 0 && def->arg != NULL)
+			return defGetString(def);
+	}
+	return NULL;
+}
+
+/*
+ * The database that a command wants for itself, or InvalidOid when there is
+ * none, or when the user may not do that (as the command itself will say).
+ * *resume_ms is how long the pause lasts after the command has succeeded.
+ */
+static Oid
+database_wanted(Node *stmt, bool toplevel, int *resume_ms)
+{
+	char	   *name = NULL;
+	Oid			dboid;
+
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+			/* It is there for all to see until the transaction ends. */
+			if (toplevel)
+				name = ((DropdbStmt *) stmt)->dbname;
+			*resume_ms = SC_PAUSE_MS;
+			break;
+
+		case T_CreatedbStmt:
+			if (toplevel && may_create_databases())
+			{
+				name = string_option(((CreatedbStmt *) stmt)->options,
+									 "template");
+				if (name == NULL)
+					name = "template1";
+			}
+			*resume_ms = 0;
+			break;
+
+		case T_AlterDatabaseStmt:
+			if (toplevel &&
+				string_option(((AlterDatabaseStmt *) stmt)->options,
+							  "tablespace") != NULL)
+				name = ((AlterDatabaseStmt *) stmt)->dbname;
+			*resume_ms = SC_RESUME_MS;
+			break;
+
+		case T_RenameStmt:
+			if (((RenameStmt *) stmt)->renameType == OBJECT_DATABASE &&
+				may_create_databases())
+				name = ((RenameStmt *) stmt)->subname;
+			*resume_ms = SC_RESUME_MS;
+			break;
+
+		default:
+			break;
+	}
+
+	if (name == NULL || !IsTransactionState())
+		return InvalidOid;
+
+	dboid = get_database_oid(name, true);
+	if (!OidIsValid(dboid) || dboid == MyDatabaseId ||
+		!pg_database_ownercheck(dboid, GetUserId()))
+		return InvalidOid;
+	return dboid;
+}
+
+static void
+sc_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
+				  bool readOnlyTree, ProcessUtilityContext context,
+				  ParamListInfo params, QueryEnvironment *queryEnv,
+				  DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_ProcessUtility_hook;
+	int			resume_ms = 0;
+	Oid			dboid = InvalidOid;
+
+	if (next == NULL)
+		next = standard_ProcessUtility;
+
+	if (sc_shared != NULL && IsUnderPostmaster && !RecoveryInProgress())
+		dboid = database_wanted(pstmt->utilityStmt,
+								context == PROCESS_UTILITY_TOPLEVEL &&
+								!IsTransactionBlock(),
+								&resume_ms);
+
+	if (!OidIsValid(dboid))
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+			 dest, qc);
+		return;
+	}
+
+	PG_TRY();
+	{
+		pause_database(dboid);
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
+			 dest, qc);
+	}
+	PG_CATCH();
+	{
+		/* A lock of ours cannot be held here, as nothing fails under it. */
+		resume_database(dboid, 0);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	resume_database(dboid, resume_ms);
+}
+
+/*
+ * Registration.
+ */
+
+void
+sc_launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	if (IsBinaryUpgrade)
+		return;
+
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = sc_shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = sc_shmem_startup;
+	prev_ProcessUtility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = sc_ProcessUtility;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 5;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "scalecache");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "sc_launcher_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "scalecache launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "scalecache launcher");
+	RegisterBackgroundWorker(&worker);
+}

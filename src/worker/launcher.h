@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.h
+ *	  The background workers: one launcher, and one worker for each database
+ *	  that has the extension.
+ *
+ * What must always hold: sc_worker_notify() may be called in any backend,
+ * preloaded or not, and never raises an error.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SC_WORKER_LAUNCHER_H
+#define SC_WORKER_LAUNCHER_H
+
+/* Called once, while shared_preload_libraries are being loaded. */
+extern void sc_launcher_register(void);
+
+/* A transaction that left deltas in this database has committed. */
+extern void sc_worker_notify(void);
+
+#endif							/* SC_WORKER_LAUNCHER_H */
