@@ -167,7 +167,7 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 	spec = sc_spec_by_id(strtoll(data->tg_trigger->tgargs[0], NULL, 10));
 	if (spec == NULL)
 		return PointerGetDatum(NULL);
-	if (spec->state == SC_STALE)
+	if ((spec->state != SC_LIVE && spec->state != SC_FILLING))
 	{
 		sc_spec_release(spec);
 		return PointerGetDatum(NULL);

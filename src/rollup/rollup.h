@@ -24,6 +24,7 @@
 #define SC_LIVE		'l'			/* storage answers */
 #define SC_FILLING	'f'			/* changes are captured, the source answers */
 #define SC_STALE	's'			/* nothing is captured, the source answers */
+#define SC_UNFILLED	'u'			/* the same, until somebody asks for a rebuild */
 
 typedef struct ScKey
 {

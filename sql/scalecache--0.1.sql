@@ -1,0 +1,95 @@
+/* scalecache--0.1.sql */
+
+\echo Use "CREATE EXTENSION scalecache" to load this file. \quit
+
+REVOKE ALL ON SCHEMA scalecache FROM PUBLIC;
+GRANT USAGE ON SCHEMA scalecache TO PUBLIC;
+
+-- Private storage of rollups: tables named after them.
+CREATE SCHEMA scalecache_data;
+
+CREATE TABLE scalecache.rollup (
+	id bigint PRIMARY KEY,
+	rollup regclass NOT NULL UNIQUE,	-- the view
+	source oid NOT NULL,
+	base oid NOT NULL,
+	delta oid NOT NULL,
+	epoch bigint NOT NULL,
+	state "char" NOT NULL,
+	members oid[],
+	time_zone text
+);
+REVOKE ALL ON scalecache.rollup FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', '');
+
+-- A dump carries what defines a rollup; its storage is made anew.
+CREATE FUNCTION scalecache.rollup_restored() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF EXISTS (SELECT FROM scalecache.rollup r WHERE r.id = new.id OR r.rollup = new.rollup) THEN
+		RETURN NULL;
+	END IF;
+	new.base := 0;
+	new.delta := 0;
+	new.members := NULL;
+	new.state := CASE new.state WHEN 'u' THEN 'u' ELSE 's' END;
+	RETURN new;
+END $$;
+REVOKE ALL ON FUNCTION scalecache.rollup_restored() FROM PUBLIC;
+CREATE TRIGGER restored BEFORE INSERT ON scalecache.rollup
+	FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_restored();
+ALTER TABLE scalecache.rollup ENABLE ALWAYS TRIGGER restored;
+
+CREATE FUNCTION scalecache.create_rollup(name text, query text, with_data boolean DEFAULT true)
+RETURNS regclass LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_create_rollup';
+
+CREATE PROCEDURE scalecache.create_rollup_concurrently(name text, query text)
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_create_rollup_concurrently';
+
+CREATE FUNCTION scalecache.drop_rollup(rollup regclass)
+RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_drop_rollup';
+
+CREATE FUNCTION scalecache.fold_rollup(rollup regclass)
+RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_fold_rollup';
+
+CREATE FUNCTION scalecache.rebuild_rollup(rollup regclass)
+RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rebuild_rollup';
+
+CREATE FUNCTION scalecache.verify_rollup(rollup regclass)
+RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_verify_rollup';
+
+CREATE FUNCTION scalecache.rollup_stats(rollup regclass, OUT groups bigint, OUT pending_deltas bigint, OUT size_bytes bigint)
+RETURNS record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_stats';
+
+CREATE FUNCTION scalecache.rollup_capture() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_capture';
+CREATE FUNCTION scalecache.rollup_truncate() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_truncate';
+REVOKE ALL ON FUNCTION scalecache.rollup_capture(), scalecache.rollup_truncate() FROM PUBLIC;
+
+CREATE FUNCTION scalecache.rollup_dropped() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_dropped';
+CREATE FUNCTION scalecache.rollup_altered() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_altered';
+REVOKE ALL ON FUNCTION scalecache.rollup_dropped(), scalecache.rollup_altered() FROM PUBLIC;
+
+CREATE EVENT TRIGGER scalecache_dropped ON sql_drop
+	EXECUTE FUNCTION scalecache.rollup_dropped();
+ALTER EVENT TRIGGER scalecache_dropped ENABLE ALWAYS;
+CREATE EVENT TRIGGER scalecache_altered ON ddl_command_end
+	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'DROP TABLE', 'CREATE TRIGGER')
+	EXECUTE FUNCTION scalecache.rollup_altered();
+ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
+
+CREATE VIEW scalecache.rollups AS
+SELECT r.rollup,
+	r.source::regclass AS source,
+	pg_catalog.pg_get_viewdef(r.rollup) AS query,
+	CASE r.state WHEN 'l' THEN 'live' WHEN 'f' THEN 'filling'
+		WHEN 's' THEN 'stale' ELSE 'unfilled' END AS state,
+	r.time_zone,
+	s.groups, s.pending_deltas, s.size_bytes
+FROM scalecache.rollup r
+	JOIN pg_catalog.pg_class c ON c.oid = r.rollup,
+	LATERAL scalecache.rollup_stats(r.rollup) s;
+GRANT SELECT ON scalecache.rollups TO PUBLIC;
