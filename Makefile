@@ -5,7 +5,7 @@ DATA = sql/scalecache--0.1.sql
 PGFILEDESC = "scalecache - exact rollups, caching and index advice"
 
 REGRESS = $(patsubst $(srcdir)/test/sql/%.sql,%,$(sort $(wildcard $(srcdir)/test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=$(srcdir)/test --outputdir=. --expecteddir=$(srcdir) \
+REGRESS_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
 	--temp-instance=./tmp_check --temp-config=$(srcdir)/test/test.conf
 
 srcdir = .

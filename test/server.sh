@@ -1,0 +1,212 @@
+# server.sh: what ./quickstart, test/run and bench/run share: finding or
+# installing PostgreSQL, building, and a private server.  Sourced, not run.
+#
+# A private server lives in one directory: data, socket, log and password.  It
+# never runs as root: when root asks, the user "postgres" that PostgreSQL's
+# package creates runs it.
+
+sc_say()
+{
+	printf '== %s\n' "$*"
+}
+
+sc_die()
+{
+	printf 'error: %s\n' "$*" >&2
+	exit 1
+}
+
+# Run as root, through sudo where that is needed.
+sc_root()
+{
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	else
+		command -v sudo >/dev/null ||
+			sc_die "\"$*\" needs root, and there is no sudo"
+		sudo "$@"
+	fi
+}
+
+# Run as a user that may run a PostgreSQL server.
+sc_unprivileged()
+{
+	if [ "$(id -u)" = 0 ]; then
+		runuser -u postgres -- "$@"
+	else
+		"$@"
+	fi
+}
+
+# Set PG_CONFIG and BINDIR to an installation one can build against and start
+# servers of.  Fails quietly when there is none.
+sc_find_postgres()
+{
+	local candidate
+
+	for candidate in ${PG_CONFIG:+"$PG_CONFIG"} \
+		/usr/lib/postgresql/15/bin/pg_config \
+		"$(command -v pg_config)" \
+		$(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV); do
+		[ -n "$candidate" ] || continue
+		BINDIR=$("$candidate" --bindir 2>/dev/null) || continue
+		if [ -x "$BINDIR/initdb" ] && [ -x "$BINDIR/pgbench" ] &&
+			[ -f "$("$candidate" --pgxs)" ] &&
+			[ -f "$("$candidate" --includedir-server)/postgres.h" ]; then
+			PG_CONFIG=$candidate
+			export PG_CONFIG BINDIR
+			return 0
+		fi
+	done
+	return 1
+}
+
+# Install by apt whatever is missing of the needs.  Arguments: further packages.
+sc_install_needs()
+{
+	local version package
+	local missing=()
+
+	sc_find_postgres || missing+=(postgresql)
+	pkg-config --exists hiredis 2>/dev/null ||
+		missing+=(pkg-config libhiredis-dev)
+	{ command -v make && command -v cc; } >/dev/null 2>&1 ||
+		missing+=(build-essential)
+	for package in "$@"; do
+		dpkg-query -W -f '${Status}' "$package" 2>/dev/null |
+			grep -q 'ok installed' || missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+
+	command -v apt-get >/dev/null ||
+		sc_die "missing: ${missing[*]}; install them and run this again"
+	sc_say "Installing by apt: ${missing[*]}"
+	sc_root apt-get update -qq || sc_say "apt-get update failed; going on"
+	if [ "${missing[0]}" = postgresql ]; then
+		version=15
+		if [ -z "$(apt-cache search --names-only '^postgresql-server-dev-15$')" ]; then
+			version=$(apt-cache depends postgresql |
+				sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
+			[ -n "$version" ] || sc_die "apt knows no package postgresql"
+		fi
+		missing=("postgresql-$version" "postgresql-server-dev-$version"
+			"${missing[@]:1}")
+	fi
+	sc_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+		>/dev/null || sc_die "apt-get could not install ${missing[*]}"
+	sc_find_postgres || sc_die "no PostgreSQL with server headers was found"
+}
+
+# Build the tree in $1 and install it.
+sc_build()
+{
+	sc_say "Building with $("$PG_CONFIG" --version)"
+	make -s -C "$1" -j"$(nproc)" PG_CONFIG="$PG_CONFIG" ||
+		sc_die "the build failed"
+	sc_say "Installing into $("$PG_CONFIG" --pkglibdir)"
+	if [ -w "$("$PG_CONFIG" --pkglibdir)" ] &&
+		[ -w "$("$PG_CONFIG" --sharedir)/extension" ]; then
+		make -s -C "$1" install PG_CONFIG="$PG_CONFIG" >/dev/null
+	else
+		sc_root make -s -C "$1" install PG_CONFIG="$PG_CONFIG" >/dev/null
+	fi || sc_die "the installation failed"
+}
+
+# Start a private server in directory $1 on port $2 of localhost, making it
+# first if need be.  Further arguments: lines for its configuration, which
+# count only when it is made.  Sets PGHOST, PGPORT and PGUSER.
+sc_server_start()
+{
+	local dir=$1 port=$2 conf
+	shift 2
+
+	if [ ! -f "$dir/data/PG_VERSION" ]; then
+		mkdir -p -m 700 "$dir" || sc_die "cannot make $dir"
+		[ -O "$dir" ] || sc_unprivileged test -O "$dir" ||
+			sc_die "$dir belongs to somebody else"
+		[ "$(id -u)" != 0 ] || chown postgres: "$dir"
+		sc_unprivileged rm -rf "$dir/data" "$dir/socket"
+		sc_unprivileged mkdir -m 700 "$dir/socket"
+		# Only this user reaches the socket, so no password there.
+		sc_unprivileged sh -c 'umask 077; od -An -N16 -tx1 /dev/urandom |
+			tr -d " \n" >"$1/password"' sh "$dir"
+		(cd "$dir" && sc_unprivileged "$BINDIR/initdb" -D "$dir/data" \
+			-U postgres --pwfile="$dir/password" --auth-local=trust \
+			--auth-host=scram-sha-256 -E UTF8 --locale=C >"$dir/initdb.log" 2>&1) ||
+			{ cat "$dir/initdb.log" >&2; sc_die "initdb failed"; }
+		conf=$(printf '%s\n' "listen_addresses = 'localhost'" "port = $port" \
+			"unix_socket_directories = '$dir/socket'" "$@")
+		printf '%s\n' "$conf" | sc_unprivileged tee -a \
+			"$dir/data/postgresql.conf" >/dev/null
+	fi
+	if ! sc_server_running "$dir"; then
+		(cd "$dir" && sc_unprivileged "$BINDIR/pg_ctl" -D "$dir/data" \
+			-l "$dir/log" -w -s start >/dev/null) || {
+			tail -n 20 "$dir/log" >&2
+			sc_die "the server did not start"
+		}
+	fi
+	export PGHOST=$dir/socket PGPORT=$port PGUSER=postgres
+}
+
+sc_server_running()
+{
+	[ -d "$1/data" ] && (cd "$1" &&
+		sc_unprivileged "$BINDIR/pg_ctl" -D "$1/data" status >/dev/null 2>&1)
+}
+
+# Stop the private server in directory $1 and delete the directory.
+sc_server_remove()
+{
+	[ -d "$1" ] || return 0
+	if sc_server_running "$1"; then
+		(cd "$1" && sc_unprivileged "$BINDIR/pg_ctl" -D "$1/data" \
+			-m fast -w -s stop) || sc_die "the server in $1 did not stop"
+	fi
+	rm -rf "$1"
+}
+
+# The directory of a private server called $1 of the checkout $2.  Another
+# user cannot enter root's directories, and a socket's path has to be short.
+sc_server_dir()
+{
+	if [ "$(id -u)" = 0 ] || [ ${#2} -gt 70 ]; then
+		echo "/tmp/scalecache-$1-$(id -u)"
+	else
+		echo "$2/.$1"
+	fi
+}
+
+sc_psql()
+{
+	"$BINDIR/psql" -X -q -v ON_ERROR_STOP=1 "$@"
+}
+
+# The median of the numbers on standard input.
+sc_median()
+{
+	sort -g | awk '{ v[NR] = $1 }
+		END { if (NR == 0) exit 1
+			print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+}
+
+# The time of the SQL in $1 in milliseconds, as psql's \timing shows it.
+sc_time()
+{
+	printf '\\timing on\n%s\n' "$1" | sc_psql -o /dev/null -At 2>&1 |
+		sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
+}
+
+# Transactions per second of pgbench with the given arguments.
+sc_tps()
+{
+	"$BINDIR/pgbench" -n "$@" 2>/dev/null |
+		sed -n 's/^tps = \([0-9.]*\).*/\1/p' | tail -n 1
+}
+
+# $1 / $2 with two digits
+sc_ratio()
+{
+	awk -v a="$1" -v b="$2" 'BEGIN { if (b > 0) printf "%.2f", a / b; else printf "-" }'
+}
