@@ -2,7 +2,8 @@
 
 \echo Use "CREATE EXTENSION scalecache" to load this file. \quit
 
-REVOKE ALL ON SCHEMA scalecache FROM PUBLIC;
+-- Made here, and not by the control file, so that it goes with the extension.
+CREATE SCHEMA scalecache;
 GRANT USAGE ON SCHEMA scalecache TO PUBLIC;
 
 -- Private storage of rollups: tables named after them.

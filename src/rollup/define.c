@@ -9,7 +9,10 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/table.h"
@@ -18,7 +21,9 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
@@ -39,7 +44,9 @@
 #include "parser/analyze.h"
 #include "parser/parse_func.h"
 #include "parser/parser.h"
+#include "parser/parsetree.h"
 #include "pgtime.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
@@ -180,13 +187,13 @@ pin_zone(Node *node, void *zone)
 		else if (to == F_TO_CHAR_TIMESTAMP_TEXT)
 		{
 			Node	   *fmt = lsecond(f->args);
-			char	   *text;
+			char	   *format;
 
 			if (!IsA(fmt, Const) || ((Const *) fmt)->constisnull)
 				return node;
-			text = TextDatumGetCString(((Const *) fmt)->constvalue);
-			if (strstr(text, "TZ") || strstr(text, "tz") || strstr(text, "OF") ||
-				strstr(text, "TM"))
+			format = TextDatumGetCString(((Const *) fmt)->constvalue);
+			if (strstr(format, "TZ") || strstr(format, "tz") || strstr(format, "OF") ||
+				strstr(format, "TM"))
 				return node;
 			f->args = list_make2(at_zone(linitial(f->args), zone), fmt);
 		}
@@ -356,7 +363,6 @@ analyze_query(const char *sql)
 					(errcode(ERRCODE_INVALID_COLUMN_DEFINITION),
 					 errmsg("column %d of the rollup query has no name", tle->resno),
 					 errhint("Name it with AS.")));
-		foreach_ptr_check:
 		{
 			ListCell   *l2;
 
@@ -381,18 +387,17 @@ static Oid
 create_table(ScSpec *spec, const char *name, bool base)
 {
 	StringInfoData sql;
-	char	   *relname = ChooseRelationName(name, NULL, base ? NULL : "delta",
-											 get_namespace_oid("scalecache_data", false),
-											 false);
+	Oid			nsp = get_namespace_oid("scalecache_data", false);
+	char	   *relname = pstrdup(name);
 	ObjectAddress self,
 				ext;
 	Oid			relid;
 	bool		sortable = spec->nkeys > 0;
 
-	/* ChooseRelationName adds a number only with a label. */
-	if (base && OidIsValid(get_relname_relid(relname, get_namespace_oid("scalecache_data", false))))
-		relname = ChooseRelationName(name, NULL, "base",
-									 get_namespace_oid("scalecache_data", false), false);
+	/* The rollup's own name if it is free: EXPLAIN shows it. */
+	if (!base || OidIsValid(get_relname_relid(relname, nsp)))
+		relname = ChooseRelationName(name, NULL, base ? "base" : "delta", nsp,
+									 false);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE scalecache_data.%s (", quote_identifier(relname));
 	for (int i = 0; i < spec->nkeys; i++)
@@ -426,7 +431,7 @@ create_table(ScSpec *spec, const char *name, bool base)
 	else
 		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0)");
 	exec_as_owner(sql.data);
-	relid = get_relname_relid(relname, get_namespace_oid("scalecache_data", false));
+	relid = get_relname_relid(relname, nsp);
 	if (base && sortable)
 	{
 		resetStringInfo(&sql);

@@ -1,0 +1,606 @@
+/*
+ * scan.c: reading a rollup's view from its storage.
+ *
+ * Before planning, the view's subquery is replaced by a scan of the base
+ * table with the view's target list and HAVING over it.  The entries of the
+ * view and of the source stay in the range table, so permissions are checked
+ * and locks taken as before.  The base table's own paths (sequential, index)
+ * become children of a custom scan that merges the deltas.
+ *
+ * At start, the scan makes sure that the storage answers for its snapshot;
+ * else it runs the query on the source.  Groups that have deltas are merged
+ * first and their base rows skipped, so quals on keys may reach the child,
+ * and all others are checked on the merged row.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/extensible.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/clauses.h"
+#include "optimizer/planner.h"
+#include "optimizer/plancat.h"
+#include "optimizer/restrictinfo.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "base/guc.h"
+#include "rollup/rollup.h"
+
+static planner_hook_type prev_planner = NULL;
+static set_rel_pathlist_hook_type prev_pathlist = NULL;
+
+/* ---- replacing the view ---- */
+
+typedef struct ReplaceContext
+{
+	ScSpec	   *spec;
+	Index		varno;			/* of the base table */
+} ReplaceContext;
+
+static Node *
+to_base_vars(Node *node, ReplaceContext *cxt)
+{
+	ScSpec	   *spec = cxt->spec;
+	int			i = 0;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return NULL;
+	foreach(lc, spec->query->groupClause)
+	{
+		ScKey	   *key = &spec->keys[i];
+		TargetEntry *tle = get_sortgroupclause_tle(lfirst(lc), spec->query->targetList);
+
+		if (equal(node, tle->expr))
+			return (Node *) makeVar(cxt->varno, ScBaseKey(i), key->type, key->typmod,
+									key->collation, 0);
+		i++;
+	}
+	if (IsA(node, Aggref))
+	{
+		for (i = 0; i < spec->naggs; i++)
+			if (equal(node, spec->aggs[i].aggref))
+				return (Node *) makeVar(cxt->varno, ScBaseAgg(spec, i),
+										spec->aggs[i].fin.resulttype, -1,
+										spec->aggs[i].fin.collation, 0);
+		elog(ERROR, "aggregate not found in rollup");
+	}
+	return expression_tree_mutator(node, to_base_vars, cxt);
+}
+
+static void
+replace_view(RangeTblEntry *rte)
+{
+	Query	   *sub = rte->subquery;
+	RangeTblEntry *old;
+	RangeTblEntry *brte;
+	Query	   *query;
+	ScSpec	   *spec;
+	ReplaceContext cxt;
+	ListCell   *lc;
+	RangeTblRef *ref;
+	List	   *names = NIL;
+
+	if (sub == NULL || sub->rtable == NIL || sub->rowMarks || sub->hasRowSecurity)
+		return;
+	old = linitial_node(RangeTblEntry, sub->rtable);
+	if (old->rtekind != RTE_RELATION || old->relkind != RELKIND_VIEW ||
+		old->eref == NULL || strcmp(old->eref->aliasname, "old") != 0)
+		return;
+	spec = sc_spec_by_view(old->relid);
+	if (spec == NULL)
+		return;
+	if (spec->state != SC_LIVE)
+	{
+		sc_spec_release(spec);
+		return;
+	}
+	foreach(lc, sub->rtable)
+		if (lfirst_node(RangeTblEntry, lc)->securityQuals)
+		{
+			sc_spec_release(spec);
+			return;
+		}
+	LockRelationOid(spec->base, AccessShareLock);
+	if (get_rel_relkind(spec->base) != RELKIND_RELATION)
+	{
+		sc_spec_release(spec);
+		return;
+	}
+
+	brte = makeNode(RangeTblEntry);
+	brte->rtekind = RTE_RELATION;
+	brte->relid = spec->base;
+	brte->relkind = RELKIND_RELATION;
+	brte->rellockmode = AccessShareLock;
+	for (int i = 0; i < ScBaseNatts(spec); i++)
+		names = lappend(names, makeString(get_attname(spec->base, i + 1, false)));
+	brte->eref = makeAlias(get_rel_name(spec->view), names);
+	brte->inFromCl = true;
+
+	query = makeNode(Query);
+	query->commandType = CMD_SELECT;
+	query->canSetTag = true;
+	query->rtable = lappend(list_copy(sub->rtable), brte);
+	cxt.spec = spec;
+	cxt.varno = list_length(query->rtable);
+	ref = makeNode(RangeTblRef);
+	ref->rtindex = cxt.varno;
+	foreach(lc, spec->query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+		TargetEntry *new;
+
+		if (tle->resjunk)
+			continue;
+		new = flatCopyTargetEntry(tle);
+		new->expr = (Expr *) to_base_vars((Node *) copyObject(tle->expr), &cxt);
+		new->ressortgroupref = 0;
+		query->targetList = lappend(query->targetList, new);
+	}
+	query->jointree = makeFromExpr(list_make1(ref),
+								   to_base_vars(copyObject(spec->query->havingQual), &cxt));
+	rte->subquery = query;
+	sc_spec_release(spec);
+}
+
+static bool
+replace_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+		ListCell   *lc;
+
+		foreach(lc, query->rtable)
+		{
+			RangeTblEntry *rte = lfirst(lc);
+
+			if (rte->rtekind == RTE_SUBQUERY)
+				replace_view(rte);
+		}
+		return query_tree_walker(query, replace_walker, context, 0);
+	}
+	return expression_tree_walker(node, replace_walker, context);
+}
+
+static PlannedStmt *
+planner_with_rollups(Query *parse, const char *query_string, int cursorOptions,
+					 ParamListInfo boundParams)
+{
+	if (sc_enable_rollup_scan && OidIsValid(sc_catalog_relid()))
+		replace_walker((Node *) parse, NULL);
+	return prev_planner ? prev_planner(parse, query_string, cursorOptions, boundParams)
+		: standard_planner(parse, query_string, cursorOptions, boundParams);
+}
+
+/* ---- the path ---- */
+
+static Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path,
+					   List *tlist, List *clauses, List *custom_plans);
+static List *reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel);
+static Node *create_state(CustomScan *cscan);
+
+static const CustomPathMethods path_methods = {
+	.CustomName = "ScaleCacheRollup",
+	.PlanCustomPath = plan_scan,
+	.ReparameterizeCustomPathByChild = reparameterize,
+};
+static const CustomScanMethods scan_methods = {
+	.CustomName = "ScaleCacheRollup",
+	.CreateCustomScanState = create_state,
+};
+
+static List *
+reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel)
+{
+	return custom_private;
+}
+
+/* The view whose entry stands right before ours, or invalid. */
+static Oid
+view_of_base(Oid base)
+{
+	ListCell   *lc;
+	Oid			view = InvalidOid;
+
+	foreach(lc, sc_catalog_views())
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+
+		if (spec == NULL)
+			continue;
+		if (spec->base == base)
+			view = spec->view;
+		sc_spec_release(spec);
+	}
+	return view;
+}
+
+static void
+add_rollup_paths(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
+{
+	List	   *paths = NIL;
+	ListCell   *lc;
+	Oid			view;
+
+	if (prev_pathlist)
+		prev_pathlist(root, rel, rti, rte);
+	/* Queries that name the table themselves do ask for permission. */
+	if (rte->rtekind != RTE_RELATION || rel->reloptkind != RELOPT_BASEREL ||
+		rte->requiredPerms != 0 || rte->relkind != RELKIND_RELATION ||
+		get_rel_namespace(rte->relid) != get_namespace_oid("scalecache_data", true))
+		return;
+	view = view_of_base(rte->relid);
+	if (!OidIsValid(view))
+		return;
+
+	foreach(lc, rel->pathlist)
+	{
+		Path	   *path = lfirst(lc);
+		CustomPath *cpath;
+
+		if (path->pathtype == T_IndexOnlyScan)
+			path->pathtype = T_IndexScan;	/* all columns are wanted */
+		if (path->pathtype != T_SeqScan && path->pathtype != T_IndexScan &&
+			path->pathtype != T_BitmapHeapScan)
+			continue;
+		cpath = makeNode(CustomPath);
+		cpath->path.pathtype = T_CustomScan;
+		cpath->path.parent = rel;
+		cpath->path.pathtarget = rel->reltarget;
+		cpath->path.param_info = path->param_info;
+		cpath->path.rows = path->rows;
+		cpath->path.startup_cost = path->startup_cost;
+		cpath->path.total_cost = path->total_cost;
+		cpath->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+		cpath->custom_paths = list_make1(path);
+		cpath->custom_private = list_make1(list_make1_oid(view));
+		cpath->methods = &path_methods;
+		paths = lappend(paths, cpath);
+	}
+	rel->pathlist = NIL;
+	rel->partial_pathlist = NIL;
+	rel->consider_parallel = false;
+	foreach(lc, paths)
+		add_path(rel, lfirst(lc));
+}
+
+static Plan *
+plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist,
+		  List *clauses, List *custom_plans)
+{
+	CustomScan *cscan = makeNode(CustomScan);
+	Plan	   *child = linitial(custom_plans);
+	Oid			view = linitial_oid(linitial(best_path->custom_private));
+	ScSpec	   *spec = sc_spec_by_view(view);
+	List	   *quals = NIL;
+	ListCell   *lc;
+
+	if (spec == NULL)
+		elog(ERROR, "rollup %u has gone", view);
+	if (IsA(child, Result) && child->lefttree)
+		child = child->lefttree;
+	/* Only quals on keys hold before the deltas are merged. */
+	foreach(lc, child->qual)
+	{
+		Bitmapset  *attrs = NULL;
+		int			i = -1;
+		bool		keysonly = true;
+
+		pull_varattnos(lfirst(lc), rel->relid, &attrs);
+		while ((i = bms_next_member(attrs, i)) >= 0)
+			if (i + FirstLowInvalidHeapAttributeNumber < 1 ||
+				i + FirstLowInvalidHeapAttributeNumber > spec->nkeys)
+				keysonly = false;
+		if (keysonly && !contain_volatile_functions(lfirst(lc)) &&
+			!contain_subplans(lfirst(lc)))
+			quals = lappend(quals, lfirst(lc));
+	}
+	child->qual = quals;
+	child->targetlist = build_physical_tlist(root, rel);
+	cscan->scan.plan.targetlist = tlist;
+	cscan->scan.plan.qual = extract_actual_clauses(clauses, false);
+	cscan->scan.scanrelid = rel->relid;
+	cscan->flags = best_path->flags;
+	cscan->custom_plans = list_make1(child);
+	cscan->custom_private = list_make1(list_make1_oid(view));
+	cscan->methods = &scan_methods;
+	sc_spec_release(spec);
+	return &cscan->scan.plan;
+}
+
+/* ---- the execution ---- */
+
+typedef struct RollupScanState
+{
+	CustomScanState css;		/* must be first */
+	ScSpec	   *spec;			/* pinned */
+	bool		source;			/* the source answers */
+	bool		ready;
+	Tuplestorestate *store;		/* its answer */
+	TupleTableSlot *storeslot;
+	ScGroups   *groups;			/* merged groups with deltas */
+	int64		ndeltas;
+	uint32		bucket;
+	ScGroup    *group;
+	bool		groupsdone;
+} RollupScanState;
+
+static void begin_scan(CustomScanState *node, EState *estate, int eflags);
+static TupleTableSlot *exec_scan(CustomScanState *node);
+static void end_scan(CustomScanState *node);
+static void rescan(CustomScanState *node);
+static void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "ScaleCacheRollup",
+	.BeginCustomScan = begin_scan,
+	.ExecCustomScan = exec_scan,
+	.EndCustomScan = end_scan,
+	.ReScanCustomScan = rescan,
+	.ExplainCustomScan = explain_scan,
+};
+
+static Node *
+create_state(CustomScan *cscan)
+{
+	RollupScanState *state = (RollupScanState *)
+	newNode(sizeof(RollupScanState), T_CustomScanState);
+
+	state->css.methods = &exec_methods;
+	return (Node *) state;
+}
+
+/*
+ * Is a statement of this session in the middle of changing the source?  Its
+ * rows can be visible before their triggers have fired.
+ */
+static bool
+source_is_changing(ScSpec *spec)
+{
+	ListCell   *lc;
+
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	foreach(lc, spec->members)
+	{
+		Relation	rel = RelationIdGetRelation(lfirst_oid(lc));
+		bool		open;
+
+		if (rel == NULL)
+			continue;
+		open = rel->rd_refcnt > 1 &&
+			CheckRelationLockedByMe(rel, RowExclusiveLock, false);
+		RelationClose(rel);
+		if (open)
+			return true;
+	}
+	return false;
+}
+
+static void
+begin_scan(CustomScanState *node, EState *estate, int eflags)
+{
+	RollupScanState *state = (RollupScanState *) node;
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
+	Oid			view = linitial_oid(linitial(cscan->custom_private));
+
+	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
+	state->spec = sc_spec_by_view(view);
+	if (state->spec == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("rollup %u has been dropped", view)));
+}
+
+/* Decide who answers, at the first row, and get it ready. */
+static void
+prepare(RollupScanState *state)
+{
+	ScSpec	   *spec = state->spec;
+	EState	   *estate = state->css.ss.ps.state;
+	Snapshot	snapshot = estate->es_snapshot;
+	Relation	base = state->css.ss.ss_currentRelation;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+
+	state->ready = true;
+	state->source = spec->base != RelationGetRelid(base) ||
+		source_is_changing(spec) ||
+		!sc_catalog_row_matches(spec, snapshot) ||
+		!sc_capture_flush(spec, snapshot);
+	if (!state->source)
+	{
+		Relation	delta = table_open(spec->delta, AccessShareLock);
+
+		if (RelationGetNumberOfBlocks(delta) > 0)
+		{
+			ScGroup    *group = NULL;
+
+			state->groups = sc_groups_create(spec, estate->es_query_cxt);
+			state->ndeltas = sc_groups_load_deltas(state->groups, delta, snapshot, false);
+			sc_groups_load_base(state->groups, base, snapshot);
+			while ((group = sc_groups_next(state->groups, &state->bucket, group)) != NULL)
+			{
+				sc_group_finish(state->groups, group);
+				if (!group->known && (group->nrows != 0 || spec->nkeys == 0))
+					state->source = true;
+			}
+			if (state->groups->ngroups == 0)
+				state->groups = NULL;
+		}
+		table_close(delta, NoLock);
+	}
+	if (state->source)
+	{
+		TupleDesc	desc = sc_source_desc(spec);
+
+		state->store = tuplestore_begin_heap(true, false, work_mem);
+		state->storeslot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+		sc_source_run(spec, snapshot, state->store, desc);
+	}
+	state->bucket = 0;
+	state->group = NULL;
+	state->groupsdone = state->groups == NULL;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+check_overflow(bool overflow)
+{
+	if (overflow)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("value out of range"),
+				 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+}
+
+static TupleTableSlot *
+next_row(ScanState *ss)
+{
+	RollupScanState *state = (RollupScanState *) ss;
+	ScSpec	   *spec = state->spec;
+	TupleTableSlot *slot = ss->ss_ScanTupleSlot;
+	int			n = spec->nkeys + spec->naggs;
+
+	if (!state->ready)
+		prepare(state);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
+	if (state->source)
+	{
+		if (!tuplestore_gettupleslot(state->store, true, false, state->storeslot))
+			return NULL;
+		slot_getallattrs(state->storeslot);
+		memcpy(slot->tts_values, state->storeslot->tts_values, n * sizeof(Datum));
+		memcpy(slot->tts_isnull, state->storeslot->tts_isnull, n * sizeof(bool));
+		return ExecStoreVirtualTuple(slot);
+	}
+	while (!state->groupsdone)
+	{
+		ScGroup    *group = sc_groups_next(state->groups, &state->bucket, state->group);
+
+		state->group = group;
+		if (group == NULL)
+		{
+			state->groupsdone = true;
+			break;
+		}
+		if (group->nrows == 0 && spec->nkeys > 0)
+			continue;
+		check_overflow(group->overflow);
+		memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
+		memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
+		memcpy(slot->tts_values + spec->nkeys, group->values, spec->naggs * sizeof(Datum));
+		memcpy(slot->tts_isnull + spec->nkeys, group->isnull, spec->naggs * sizeof(bool));
+		return ExecStoreVirtualTuple(slot);
+	}
+	for (;;)
+	{
+		TupleTableSlot *row = ExecProcNode(linitial(state->css.custom_ps));
+
+		CHECK_FOR_INTERRUPTS();
+		if (TupIsNull(row))
+			return NULL;
+		slot_getsomeattrs(row, ScBaseOverflow(spec));
+		if (state->groups &&
+			sc_groups_get(state->groups, row->tts_values, row->tts_isnull, false))
+			continue;
+		check_overflow(DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]));
+		memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
+		memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
+		return ExecStoreVirtualTuple(slot);
+	}
+}
+
+static bool
+recheck_row(ScanState *ss, TupleTableSlot *slot)
+{
+	return true;
+}
+
+static TupleTableSlot *
+exec_scan(CustomScanState *node)
+{
+	return ExecScan(&node->ss, next_row, recheck_row);
+}
+
+static void
+end_scan(CustomScanState *node)
+{
+	RollupScanState *state = (RollupScanState *) node;
+
+	ExecEndNode(linitial(node->custom_ps));
+	if (state->store)
+		tuplestore_end(state->store);
+	if (state->storeslot)
+		ExecDropSingleTupleTableSlot(state->storeslot);
+	if (state->spec)
+		sc_spec_release(state->spec);
+}
+
+static void
+rescan(CustomScanState *node)
+{
+	RollupScanState *state = (RollupScanState *) node;
+	PlanState  *child = linitial(node->custom_ps);
+
+	if (node->ss.ps.chgParam)
+		UpdateChangedParamSet(child, node->ss.ps.chgParam);
+	ExecReScan(child);
+	ExecScanReScan(&node->ss);
+	if (state->store)
+		tuplestore_rescan(state->store);
+	state->bucket = 0;
+	state->group = NULL;
+	state->groupsdone = state->groups == NULL;
+}
+
+static void
+explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	RollupScanState *state = (RollupScanState *) node;
+
+	if (!es->analyze || !state->ready)
+		return;
+	ExplainPropertyText("Answered From", state->source ? "source" : "rollup", es);
+	if (!state->source)
+		ExplainPropertyInteger("Deltas Merged", NULL, state->ndeltas, es);
+}
+
+void
+sc_scan_init(void)
+{
+	RegisterCustomScanMethods(&scan_methods);
+	prev_planner = planner_hook;
+	planner_hook = planner_with_rollups;
+	prev_pathlist = set_rel_pathlist_hook;
+	set_rel_pathlist_hook = add_rollup_paths;
+}
+
+void
+sc_rollup_init(void)
+{
+	sc_capture_init();
+	sc_scan_init();
+}
