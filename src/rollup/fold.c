@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "commands/vacuum.h"
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
@@ -22,6 +23,7 @@
 #include "pgstat.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "utils/portal.h"
 #include "tcop/tcopprot.h"
 #include "storage/bufmgr.h"
 #include "utils/datum.h"
@@ -29,9 +31,15 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "rollup/rollup.h"
+
+/* Delta tables smaller than this are not worth a vacuum. */
+#define SC_VACUUM_PAGES		16
+
+static TimestampTz last_vacuum = 0;
 
 /* Keys, then aggregate values: what sc_source_run returns. */
 TupleDesc
@@ -395,6 +403,35 @@ sc_fill(Oid view)
 	sc_spec_release(spec);
 }
 
+/*
+ * Give back the space of folded deltas, outside any transaction, so that
+ * readers do not page through it.  Skipped when somebody holds a lock.
+ */
+static void
+vacuum_deltas(Oid delta)
+{
+	VacuumParams params = {0};
+	MemoryContext keep = CurrentMemoryContext;
+	MemoryContext saved = PortalContext;
+	List	   *rels;
+
+	params.options = VACOPT_VACUUM | VACOPT_SKIP_LOCKED | VACOPT_PROCESS_TOAST;
+	params.freeze_min_age = params.freeze_table_age = -1;
+	params.multixact_freeze_min_age = params.multixact_freeze_table_age = -1;
+	params.log_min_duration = -1;
+	params.index_cleanup = VACOPTVALUE_AUTO;
+	params.truncate = VACOPTVALUE_ENABLED;
+	params.nworkers = -1;
+	/* vacuum() keeps its list in the portal's context. */
+	PortalContext = keep;
+	rels = list_make1(makeVacuumRelation(NULL, delta, NIL));
+	StartTransactionCommand();
+	vacuum(rels, &params, NULL, true);
+	CommitTransactionCommand();
+	PortalContext = saved;
+	MemoryContextSwitchTo(keep);
+}
+
 /* One turn of the background worker: every rollup in its own transaction. */
 bool
 sc_rollup_work(void)
@@ -416,6 +453,7 @@ sc_rollup_work(void)
 		Oid			view = lfirst_oid(lc);
 		ScSpec	   *spec;
 		bool		stale;
+		Oid			delta = InvalidOid;
 
 		CHECK_FOR_INTERRUPTS();
 		StartTransactionCommand();
@@ -429,11 +467,26 @@ sc_rollup_work(void)
 			sc_spec_release(spec);
 		if (stale)
 			sc_ensure_storage(view);
-		else
-			sc_fold(view, true);
+		else if (sc_fold(view, true) > 0 &&
+				 (spec = sc_spec_by_view(view)) != NULL)
+		{
+			Relation	rel = try_table_open(spec->delta, AccessShareLock);
+
+			if (rel && RelationGetNumberOfBlocks(rel) >= SC_VACUUM_PAGES)
+				delta = spec->delta;
+			if (rel)
+				table_close(rel, NoLock);
+			sc_spec_release(spec);
+		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(keep);
+		if (OidIsValid(delta) &&
+			TimestampDifferenceExceeds(last_vacuum, GetCurrentTimestamp(), 1000))
+		{
+			vacuum_deltas(delta);
+			last_vacuum = GetCurrentTimestamp();
+		}
 	}
 	return more;
 }

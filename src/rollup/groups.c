@@ -6,14 +6,19 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
+#include "access/nbtree.h"
+#include "access/skey.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "rollup/rollup.h"
@@ -331,6 +336,60 @@ sc_groups_load_deltas(ScGroups *groups, Relation delta, Snapshot snapshot,
 	return n;
 }
 
+static void
+merge_base_row(ScGroups *groups, ScGroup *group, TupleTableSlot *slot)
+{
+	Datum		packed;
+	bytea	   *plain;
+
+	slot_getallattrs(slot);
+	packed = slot->tts_values[ScBaseState(groups->spec) - 1];
+	plain = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
+	sc_group_merge(groups, group, plain);
+	if ((Pointer) plain != DatumGetPointer(packed))
+		pfree(plain);
+	group->inbase = true;
+	group->tid = slot->tts_tid;
+}
+
+/* Look up the base row of each group in the unique index on the keys. */
+static void
+load_base_by_index(ScGroups *groups, Relation base, Oid indexid,
+				   Snapshot snapshot)
+{
+	ScSpec	   *spec = groups->spec;
+	Relation	index = index_open(indexid, AccessShareLock);
+	IndexScanDesc scan = index_beginscan(base, index, snapshot, spec->nkeys, 0);
+	TupleTableSlot *slot = table_slot_create(base, NULL);
+	RegProcedure equal[INDEX_MAX_KEYS];
+	ScanKeyData keys[INDEX_MAX_KEYS];
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+
+	for (int i = 0; i < spec->nkeys; i++)
+		equal[i] = get_opcode(get_opfamily_member(index->rd_opfamily[i],
+												  index->rd_opcintype[i],
+												  index->rd_opcintype[i],
+												  BTEqualStrategyNumber));
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < spec->nkeys; i++)
+			ScanKeyEntryInitialize(&keys[i],
+								   group->nulls[i] ? SK_ISNULL | SK_SEARCHNULL : 0,
+								   i + 1, BTEqualStrategyNumber, InvalidOid,
+								   index->rd_indcollation[i],
+								   group->nulls[i] ? InvalidOid : equal[i],
+								   group->keys[i]);
+		index_rescan(scan, keys, spec->nkeys, NULL, 0);
+		if (index_getnext_slot(scan, ForwardScanDirection, slot))
+			merge_base_row(groups, group, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+}
+
 /* Merge in the base rows of the groups that are already here. */
 void
 sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
@@ -339,10 +398,16 @@ sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
 	TupleTableSlot *slot = table_slot_create(base, NULL);
 	TableScanDesc scan;
 	int64		found = 0;
+	List	   *indexes = RelationGetIndexList(base);
 
-	if (groups->ngroups == 0)
+	/* A page of base rows is read about as fast as two groups looked up. */
+	if (groups->ngroups == 0 ||
+		(indexes != NIL &&
+		 groups->ngroups < 2 * (int64) RelationGetNumberOfBlocks(base)))
 	{
 		ExecDropSingleTupleTableSlot(slot);
+		if (groups->ngroups > 0)
+			load_base_by_index(groups, base, linitial_oid(indexes), snapshot);
 		return;
 	}
 	scan = table_beginscan_strat(base, snapshot, 0, NULL, true, false);
@@ -350,21 +415,12 @@ sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
 		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		ScGroup    *group;
-		Datum		packed;
-		bytea	   *plain;
 
 		slot_getsomeattrs(slot, Max(spec->nkeys, 1));
 		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, false);
 		if (group == NULL || group->inbase)
 			continue;
-		slot_getallattrs(slot);
-		packed = slot->tts_values[ScBaseState(spec) - 1];
-		plain = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
-		sc_group_merge(groups, group, plain);
-		if ((Pointer) plain != DatumGetPointer(packed))
-			pfree(plain);
-		group->inbase = true;
-		group->tid = slot->tts_tid;
+		merge_base_row(groups, group, slot);
 		found++;
 	}
 	ExecDropSingleTupleTableSlot(slot);

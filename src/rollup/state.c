@@ -795,14 +795,17 @@ extreme_form(const ScStateDef *def, Datum value)
 {
 	if (def->typbyval)
 	{
-		union
+		switch (def->typlen)
 		{
-			Datum		align;
-			char		data[sizeof(Datum)];
-		}			u;
-
-		store_att_byval(u.data, value, def->typlen);
-		return fetch_att(u.data, true, def->typlen);
+			case sizeof(char):
+				return CharGetDatum(DatumGetChar(value));
+			case sizeof(int16):
+				return Int16GetDatum(DatumGetInt16(value));
+			case sizeof(int32):
+				return Int32GetDatum(DatumGetInt32(value));
+			default:
+				return value;
+		}
 	}
 	if (def->typlen == -1)
 		return PointerGetDatum(PG_DETOAST_DATUM_PACKED(value));
