@@ -64,6 +64,7 @@ write_out(Pending *p, CommandId cid)
 	ScSpec	   *spec = p->spec;
 	Relation	delta = try_table_open(spec->delta, RowExclusiveLock);
 	TupleTableSlot *slot;
+	bool		snapshot = !ActiveSnapshotSet();
 	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	MemoryContext row;
@@ -71,6 +72,9 @@ write_out(Pending *p, CommandId cid)
 
 	if (delta == NULL)
 		return;					/* the rollup was dropped meanwhile */
+	/* A wide change goes to the TOAST table, which wants one. */
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	slot = MakeSingleTupleTableSlot(RelationGetDescr(delta), &TTSOpsVirtual);
 	row = AllocSetContextCreate(CurrentMemoryContext, "scalecache delta",
 								ALLOCSET_SMALL_SIZES);
@@ -95,6 +99,8 @@ write_out(Pending *p, CommandId cid)
 	MemoryContextSwitchTo(old);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(row);
+	if (snapshot)
+		PopActiveSnapshot();
 	table_close(delta, NoLock);
 }
 

@@ -395,9 +395,9 @@ sc_fill(Oid view)
 	MemoryContextDelete(groups->cxt);
 
 	SetUserIdAndSecContext(saveuser, savesec);
+	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, InvalidOid, NIL);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
-	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, InvalidOid, NIL);
 	table_close(delta, NoLock);
 	table_close(base, NoLock);
 	sc_spec_release(spec);
