@@ -194,8 +194,12 @@ sc_median()
 # The time of the SQL in $1 in milliseconds, as psql's \timing shows it.
 sc_time()
 {
-	printf '\\timing on\n%s\n' "$1" | sc_psql -o /dev/null -At 2>&1 |
-		sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
+	local out
+
+	# A statement that failed has no time.
+	out=$(printf '\\timing on\n%s\n' "$1" |
+		sc_psql -v ON_ERROR_STOP=1 -o /dev/null -At 2>&1) || return 1
+	printf '%s\n' "$out" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
 }
 
 # Transactions per second of pgbench with the given arguments.
