@@ -1,0 +1,257 @@
+# Random concurrent writers of every kind, folders, and readers that compare
+# rollups with the plain queries in one snapshot.
+#
+# SCALECACHE_TEST_SECONDS is the time of the whole load, 24 by default.
+use strict;
+use warnings;
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seconds = int(($ENV{SCALECACHE_TEST_SECONDS} || 24) / 2) || 1;
+
+my $node = PostgreSQL::Test::Cluster->new('differential');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'scalecache'
+max_prepared_transactions = 20
+max_worker_processes = 20
+scalecache.fold_delay = 10
+});
+$node->start;
+
+# Writers: name, weight, script.  ":lock" is a statement that serializes the
+# changes of one id where a row may move to another partition: such a move
+# fails a concurrent READ COMMITTED change with 40001, rollup or not.  Rows of
+# ON CONFLICT are those with a "u", and keep their k.
+my $random = q{
+\set i random(1, 3000)
+\set k random(0, 9)
+\set v random(-1000, 1000)
+\set n random(1, 20)
+\set m random(0, 30)
+};
+my $row = q{:k, :v / 10.0, :v / 7.0, timestamptz '2026-01-01 UTC' + :m * interval '11 days', 's' || :n};
+my @writers = (
+	[ 'insert', 4, "INSERT INTO t (k, v, f, d, s) VALUES ($row);" ],
+	[ 'multi', 2, q{
+INSERT INTO t (k, v, f, d, s)
+SELECT nullif((:k + g) % 10, 9), :v + g, g / 3.0, timestamptz '2026-01-01 UTC' + g * interval '9 days',
+	nullif('s' || g % 15, 's3') FROM generate_series(1, :n) g;} ],
+	[ 'update', 4, q{
+BEGIN;
+:lock
+UPDATE t SET v = v + :n, f = f - :n, s = 's' || :n WHERE id = :i;
+COMMIT;} ],
+	[ 'key', 4, q{
+BEGIN;
+:lock
+UPDATE t SET k = :k, d = d + interval '20 days' WHERE id = :i AND u IS NULL;
+COMMIT;} ],
+	[ 'delete', 3, q{
+BEGIN;
+:lock
+DELETE FROM t WHERE id = :i;
+COMMIT;} ],
+	[ 'savepoint', 2, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+SAVEPOINT a;
+UPDATE t SET v = -v, k = :k WHERE id = :i AND u IS NULL;
+SAVEPOINT b;
+INSERT INTO t (k, v, f, d, s) VALUES ($row), ($row);
+ROLLBACK TO b;
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+ROLLBACK TO a;
+UPDATE t SET f = f + 1 WHERE id = :i;
+COMMIT;} ],
+	[ 'rollback', 1, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+DELETE FROM t WHERE id = :i;
+ROLLBACK;} ],
+	[ 'conflict', 3, qq{
+BEGIN;
+:lock
+INSERT INTO t (u, k, v, f, d, s)
+SELECT u, u % 10, :v / 10.0, :v / 7.0, timestamptz '2026-01-01 UTC' + :m * interval '11 days', 's' || :n
+FROM (VALUES (:i % 200)) c (u)
+ON CONFLICT (u, k) DO UPDATE SET v = t.v + excluded.v, s = excluded.s, d = excluded.d;
+COMMIT;} ],
+	[ 'prepare', 2, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+UPDATE t SET v = v + 1, k = :k WHERE id = :i AND u IS NULL;
+PREPARE TRANSACTION ':iso-:client_id';
+COMMIT PREPARED ':iso-:client_id';} ],
+	[ 'prepare_rollback', 1, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+DELETE FROM t WHERE id = :i;
+PREPARE TRANSACTION ':iso-:client_id';
+ROLLBACK PREPARED ':iso-:client_id';} ]);
+
+# Rollup, columns compared (float sums rounded), query
+my %rollup = (
+	r_k => [ 'k, s, n, lo, hi, round(fs::numeric, 3), lo_s, hi_d',
+		q{SELECT k, sum(v) AS s, count(*) AS n, min(v) AS lo, max(v) AS hi,
+			sum(f) AS fs, min(s) AS lo_s, max(d) AS hi_d
+		  FROM t GROUP BY k} ],
+	r_month => [ 'month, s, n, round(fs::numeric, 3), hi',
+		q{SELECT date_trunc('month', d) AS month, sum(v) AS s, count(s) AS n,
+			sum(f) AS fs, max(v) AS hi
+		  FROM t GROUP BY 1} ],
+	r_all => [ 'n, s, round(fs::numeric, 3), lo, hi',
+		q{SELECT count(*) AS n, sum(v) AS s, sum(f) AS fs,
+			min(d) AS lo, max(s) AS hi FROM t} ],
+	# Pending deltas of count(DISTINCT) send a reader to the source.
+	r_distinct => [ 'k, n, ds', q{SELECT k, count(*) AS n, count(DISTINCT s) AS ds
+		  FROM t GROUP BY k} ],
+	r_distinct_all => [ 'n, dk', q{SELECT count(*) AS n, count(DISTINCT k) AS dk
+		  FROM t} ]);
+
+# Start pgbench with these PGOPTIONS and arguments.
+sub pgbench
+{
+	my ($options, @args) = @_;
+	my %run = (out => '', err => '');
+
+	local $ENV{PGOPTIONS} = $options;
+	$run{h} = IPC::Run::start(
+		[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-T', $seconds,
+			@args, 'postgres' ],
+		'>', \$run{out}, '2>', \$run{err});
+	return \%run;
+}
+
+sub script
+{
+	my ($name, $text) = @_;
+	my $file = $node->basedir . "/$name.sql";
+
+	unlink $file;
+	append_to_file($file, $text);
+	return $file;
+}
+
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION scalecache;
+	CREATE TABLE checks (rollup text, scanned bool, differ_plain int, differ_off int)});
+
+for my $partitioned (0, 1)
+{
+	my $what = $partitioned ? 'partitioned' : 'plain';
+	my $lock = $partitioned ? 'SELECT pg_advisory_xact_lock(:i);' : '';
+
+	$node->safe_psql('postgres', 'DROP TABLE t CASCADE') if $partitioned;
+	$node->safe_psql('postgres', 'TRUNCATE checks;
+		CREATE TABLE t (id bigserial, u int, k int, v numeric, f float8, d timestamptz, s text'
+		. ($partitioned
+			? ') PARTITION BY RANGE (k);
+			   CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (MINVALUE) TO (3);
+			   CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (3) TO (6);
+			   CREATE TABLE t3 PARTITION OF t DEFAULT;'
+			: ');')
+		. 'CREATE INDEX ON t (id); CREATE UNIQUE INDEX ON t (u, k);
+		INSERT INTO t (k, v, f, d, s)
+		SELECT g % 10, g, g / 3.0, timestamptz \'2026-01-01 UTC\' + g % 300 * interval \'1 day\', \'s\' || g % 20
+		FROM generate_series(1, 1000) g');
+	for my $r (sort keys %rollup)
+	{
+		$node->safe_psql('postgres',
+			"SELECT scalecache.create_rollup('$r', \$\$$rollup{$r}[1]\$\$)");
+	}
+
+	# Each comparison is one transaction of one snapshot.
+	my @checks;
+	for my $r (sort keys %rollup)
+	{
+		my ($columns, $query) = @{ $rollup{$r} };
+		my $rows = "SELECT array_agg(x::text ORDER BY x::text) FROM (SELECT $columns FROM %s) x";
+		push @checks, [ $r, sprintf($rows, $r), sprintf($rows, "($query) q") ];
+	}
+	$node->safe_psql('postgres', q{
+		CREATE OR REPLACE FUNCTION differ(a text[], b text[]) RETURNS int
+		LANGUAGE sql AS $$SELECT count(*)::int FROM
+			((SELECT unnest(a) EXCEPT ALL SELECT unnest(b)) UNION ALL
+			 (SELECT unnest(b) EXCEPT ALL SELECT unnest(a))) d$$;
+		CREATE OR REPLACE FUNCTION compare(name text, rolled text, plain text)
+		RETURNS void LANGUAGE plpgsql AS $$
+		DECLARE
+			a text[]; b text[]; c text[];
+			line text;
+			scanned bool := false;
+		BEGIN
+			FOR line IN EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF) ' || rolled LOOP
+				scanned := scanned OR line ~ 'Answered From: rollup';
+			END LOOP;
+			EXECUTE rolled INTO a;
+			EXECUTE plain INTO b;
+			PERFORM set_config('scalecache.enable_rollup_scan', 'off', true);
+			EXECUTE rolled INTO c;
+			INSERT INTO checks VALUES (name, scanned, differ(a, b), differ(a, c));
+		END $$});
+	my $reader = script("reader$partitioned", join("\n",
+			map { "SELECT compare('$_->[0]', \$q\$$_->[1]\$q\$, \$q\$$_->[2]\$q\$);" } @checks)
+		  . "\n");
+	my $folder = script("folder$partitioned", join("\n",
+			map { "SELECT scalecache.fold_rollup('$_');" } sort keys %rollup) . "\n");
+	my @scripts;
+	for my $w (@writers)
+	{
+		(my $text = $random . $w->[2] . "\n") =~ s/^:lock$/$lock/mg;
+		push @scripts, '-f', script("$w->[0]$partitioned", $text) . "\@$w->[1]";
+	}
+
+	my $iso = '-c default_transaction_isolation=';
+	my %run = (
+		rc => pgbench($iso . 'read\ committed', '-c', 4, '-D', 'iso=rc', @scripts),
+		rr => pgbench($iso . 'repeatable\ read', '-c', 2, '-D', 'iso=rr',
+			'--max-tries=1', '--failures-detailed', @scripts),
+		ser => pgbench($iso . 'serializable', '-c', 2, '-D', 'iso=ser',
+			'--max-tries=1', '--failures-detailed', @scripts),
+		reader => pgbench($iso . 'repeatable\ read', '-c', 2, '-f', $reader),
+		folder => pgbench('', '-c', 1, '-f', $folder));
+	for my $name (sort keys %run)
+	{
+		$run{$name}{h}->finish;
+		is($run{$name}{h}->result(0), 0, "$what: $name")
+		  or diag($run{$name}{err});
+		my ($done) = $run{$name}{out} =~ /actually processed: (\d+)/;
+		my ($failed) = $run{$name}{out} =~ /number of failed transactions: (\d+)/;
+		my ($deadlocks) = $run{$name}{out} =~ /deadlock failures: (\d+)/;
+		note("$what: $name: $done done, $failed failed");
+		ok($done, "$what: $name did something");
+		is($failed, '0', "$what: $name: no failures")
+		  if $name ne 'rr' && $name ne 'ser';
+		is($deadlocks // 0, 0, "$what: $name: no deadlocks");
+	}
+
+	my $count = sub { $node->safe_psql('postgres', "SELECT count(*) FROM checks $_[0]") };
+	my $which = q{WHERE rollup NOT LIKE 'r_distinct%'};
+	my ($n, $scanned) = ($count->($which), $count->("$which AND scanned"));
+	note("$what: $n comparisons, $scanned answered from the rollup");
+	cmp_ok($scanned, '>', 0.9 * $n, "$what: mostly answered from the rollup");
+	is( $node->safe_psql('postgres', q{SELECT rollup, count(*), max(differ_plain), max(differ_off)
+			FROM checks WHERE differ_plain <> 0 OR differ_off <> 0 GROUP BY 1}),
+		'', "$what: no differences");
+	ok( $node->poll_query_until('postgres',
+			'SELECT sum(pending_deltas) = 0 FROM scalecache.rollups'),
+		"$what: everything is folded in the end");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'),
+		'0', "$what: no prepared transaction is left");
+	for my $r (sort keys %rollup)
+	{
+		is($node->safe_psql('postgres', "SELECT scalecache.verify_rollup('$r')"),
+			'0', "$what: verify $r");
+	}
+}
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock');
+
+$node->stop;
+done_testing();
