@@ -1,136 +1,234 @@
-# Many writers of all kinds, folds, and readers that compare each rollup with
-# the plain query in one snapshot.  Then a crash, a dump, and DROP DATABASE.
+# Random concurrent writers of every kind, folders, and readers that compare
+# rollups with the plain queries in one snapshot.
+#
+# SCALECACHE_TEST_SECONDS is the time of the whole load, 24 by default.
 use strict;
 use warnings;
-use PostgreSQL::Test::Cluster;
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
+use ScaleCache;
 use Test::More;
-use IPC::Run;
 
-my $seconds = $ENV{SCALECACHE_SECONDS} || 15;
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', q(
-shared_preload_libraries = 'scalecache'
-max_prepared_transactions = 50
-max_worker_processes = 20
-scalecache.fold_delay = 10
-fsync = off
-));
-$node->start;
-$node->safe_psql('postgres', q(
-CREATE EXTENSION scalecache;
-CREATE TABLE t (id bigserial PRIMARY KEY, k int, n numeric, d timestamptz, s text) ;
-INSERT INTO t (k, n, d, s) SELECT i % 10, i % 100 / 7.0, '2024-01-01'::timestamptz + i * interval '1 hour', 's' || i % 5 FROM generate_series(1, 2000) i;
-SELECT scalecache.create_rollup('r1', 'SELECT k, count(*) AS c, sum(n) AS sn, avg(n) AS an, max(n) AS mx, min(id) AS mi FROM t GROUP BY k');
-SELECT scalecache.create_rollup('r2', $$SELECT date_trunc('month', d) AS m, sum(n) AS sn FROM t GROUP BY 1$$);
-SELECT scalecache.create_rollup('r3', 'SELECT count(*) AS c, stddev(n) AS sd FROM t WHERE k <> 3');
-SELECT scalecache.create_rollup('r4', 'SELECT s, count(DISTINCT k) AS ck FROM t GROUP BY s');
-));
+my $seconds = int(($ENV{SCALECACHE_TEST_SECONDS} || 24) / 2) || 1;
 
-my $dir = PostgreSQL::Test::Utils::tempdir;
-append_to_file("$dir/rc.sql", q(
-\set k random(0, 12)
-\set i random(1, 2500)
-\set x random(1, 8)
-INSERT INTO t (k, n, d, s) VALUES (:k, :i / 3.0, '2024-01-01'::timestamptz + :i * interval '1 hour', 's' || :x);
+my $node = new_server('differential');
+
+# Writers: name, weight, script.  ":lock" is a statement that serializes the
+# changes of one id where a row may move to another partition: such a move
+# fails a concurrent READ COMMITTED change with 40001, rollup or not.  Rows of
+# ON CONFLICT are those with a "u", and keep their k.
+my $random = q{
+\set i random(1, 3000)
+\set k random(0, 9)
+\set v random(-1000, 1000)
+\set n random(1, 20)
+\set m random(0, 30)
+};
+my $row = q{:k, :v / 10.0, :v / 7.0, timestamptz '2026-01-01 UTC' + :m * interval '11 days', 's' || :n};
+my @writers = (
+	[ 'insert', 4, "INSERT INTO t (k, v, f, d, s) VALUES ($row);" ],
+	[ 'multi', 2, q{
+INSERT INTO t (k, v, f, d, s)
+SELECT nullif((:k + g) % 10, 9), :v + g, g / 3.0, timestamptz '2026-01-01 UTC' + g * interval '9 days',
+	nullif('s' || g % 15, 's3') FROM generate_series(1, :n) g;} ],
+	[ 'update', 4, q{
 BEGIN;
-INSERT INTO t (k, n, d, s) SELECT :k + g % 2, g, '2024-06-01'::timestamptz, 'm' FROM generate_series(1, :x) g;
+:lock
+UPDATE t SET v = v + :n, f = f - :n, s = 's' || :n WHERE id = :i;
+COMMIT;} ],
+	[ 'key', 4, q{
+BEGIN;
+:lock
+UPDATE t SET k = :k, d = d + interval '20 days' WHERE id = :i AND u IS NULL;
+COMMIT;} ],
+	[ 'delete', 3, q{
+BEGIN;
+:lock
+DELETE FROM t WHERE id = :i;
+COMMIT;} ],
+	[ 'delete_max', 1, q{
+DELETE FROM t WHERE id IN
+	(SELECT id FROM t WHERE k = :k ORDER BY v DESC LIMIT 3 FOR UPDATE SKIP LOCKED);} ],
+	[ 'savepoint', 2, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
 SAVEPOINT a;
-DELETE FROM t WHERE id = (SELECT id FROM t WHERE id > :i LIMIT 1 FOR UPDATE SKIP LOCKED);
-ROLLBACK TO a;
-SELECT count(*) FROM r1;
-ROLLBACK TO a;
+UPDATE t SET v = -v, k = :k WHERE id = :i AND u IS NULL;
 SAVEPOINT b;
-UPDATE t SET n = -n, k = k + 1 WHERE id IN (SELECT id FROM t WHERE id > :i ORDER BY id LIMIT 2 FOR UPDATE SKIP LOCKED);
-RELEASE b;
-END;
+INSERT INTO t (k, v, f, d, s) VALUES ($row), ($row);
+ROLLBACK TO b;
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+ROLLBACK TO a;
+UPDATE t SET f = f + 1 WHERE id = :i;
+COMMIT;} ],
+	[ 'rollback', 1, qq{
 BEGIN;
-DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY n DESC LIMIT 1 FOR UPDATE SKIP LOCKED);
-ROLLBACK;
-DELETE FROM t WHERE id IN (SELECT id FROM t WHERE k = :k ORDER BY n DESC LIMIT :x FOR UPDATE SKIP LOCKED);
-));
-append_to_file("$dir/2pc.sql", q(
-\set k random(0, 12)
-\set q random(1, 1000000000)
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+DELETE FROM t WHERE id = :i;
+ROLLBACK;} ],
+	[ 'conflict', 3, qq{
 BEGIN;
-INSERT INTO t (k, n, d, s) VALUES (:k, :q, '2025-01-01', 'p');
-PREPARE TRANSACTION 'p:client_id';
-COMMIT PREPARED 'p:client_id';
-));
-append_to_file("$dir/rr.sql", q(
-\set k random(0, 12)
-BEGIN ISOLATION LEVEL SERIALIZABLE;
-INSERT INTO t (k, n, d, s) VALUES (:k, :k, '2025-02-01', 'z');
-END;
-));
-append_to_file("$dir/fold.sql", "SELECT scalecache.fold_rollup('r1'), scalecache.fold_rollup('r3');\n");
+:lock
+INSERT INTO t (u, k, v, f, d, s)
+SELECT u, u % 10, :v / 10.0, :v / 7.0, timestamptz '2026-01-01 UTC' + :m * interval '11 days', 's' || :n
+FROM (VALUES (:i % 200)) c (u)
+ON CONFLICT (u, k) DO UPDATE SET v = t.v + excluded.v, s = excluded.s, d = excluded.d;
+COMMIT;} ],
+	[ 'prepare', 2, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+UPDATE t SET v = v + 1, k = :k WHERE id = :i AND u IS NULL;
+PREPARE TRANSACTION ':iso-:client_id';
+COMMIT PREPARED ':iso-:client_id';} ],
+	[ 'prepare_rollback', 1, qq{
+BEGIN;
+:lock
+INSERT INTO t (k, v, f, d, s) VALUES ($row);
+DELETE FROM t WHERE id = :i;
+PREPARE TRANSACTION ':iso-:client_id';
+ROLLBACK PREPARED ':iso-:client_id';} ]);
 
-my @load;
-foreach my $job (['rc', 4], ['2pc', 2], ['rr', 2], ['fold', 1])
+# Rollup, columns compared (float sums rounded), query
+my %rollup = (
+	r_k => [ 'k, s, n, lo, hi, round(fs::numeric, 3), lo_s, hi_d',
+		q{SELECT k, sum(v) AS s, count(*) AS n, min(v) AS lo, max(v) AS hi,
+			sum(f) AS fs, min(s) AS lo_s, max(d) AS hi_d
+		  FROM t GROUP BY k} ],
+	r_month => [ 'month, s, n, round(fs::numeric, 3), hi',
+		q{SELECT date_trunc('month', d) AS month, sum(v) AS s, count(s) AS n,
+			sum(f) AS fs, max(v) AS hi
+		  FROM t GROUP BY 1} ],
+	r_all => [ 'n, s, round(fs::numeric, 3), lo, hi',
+		q{SELECT count(*) AS n, sum(v) AS s, sum(f) AS fs,
+			min(d) AS lo, max(s) AS hi FROM t} ],
+	r_where => [ 'n, a, sd', q{SELECT count(*) AS n, avg(v) AS a, stddev(v) AS sd
+		  FROM t WHERE k <> 3} ],
+	# Pending deltas of count(DISTINCT) send a reader to the source.
+	r_distinct => [ 'k, n, ds', q{SELECT k, count(*) AS n, count(DISTINCT s) AS ds
+		  FROM t GROUP BY k} ],
+	r_distinct_all => [ 'n, dk', q{SELECT count(*) AS n, count(DISTINCT k) AS dk
+		  FROM t} ]);
+
+# Start pgbench with these PGOPTIONS and arguments.
+sub load
 {
-	my ($name, $clients) = @$job;
-	my ($out, $err) = ('', '');
-	my $run = IPC::Run::start(
-		[ 'pgbench', '-n', '-T', $seconds, '-c', $clients, '--max-tries=1000',
-		  '-f', "$dir/$name.sql", '-p', $node->port, '-h', $node->host, 'postgres' ],
-		'<', \undef, '>', \$out, '2>', \$err);
-	push @load, [ $name, $run, \$out, \$err ];
+	my ($options, @args) = @_;
+
+	local $ENV{PGOPTIONS} = $options;
+	return start_pgbench($node, '-T', $seconds, @args);
 }
 
-# One snapshot: the view from its storage, then from the source.
-my $compare = 'BEGIN ISOLATION LEVEL REPEATABLE READ;';
-foreach my $r (qw(r1 r2 r3 r4))
-{
-	$compare .= "CREATE TEMP TABLE a ON COMMIT DROP AS SELECT * FROM $r;
-		SET LOCAL scalecache.enable_rollup_scan = off;
-		SELECT '$r', count(*) FROM ((TABLE a EXCEPT ALL TABLE $r) UNION ALL (TABLE $r EXCEPT ALL TABLE a)) x HAVING count(*) > 0;
-		SET LOCAL scalecache.enable_rollup_scan = on;
-		DROP TABLE a;";
-}
-$compare .= 'COMMIT;';
-my ($reads, $wrong) = (0, '');
-my $end = time + $seconds;
-while (time < $end)
-{
-	$wrong .= $node->safe_psql('postgres', $compare);
-	$reads++;
-}
-is($wrong, '', "no difference in $reads snapshots");
-cmp_ok($reads, '>', 5, 'readers read');
-foreach my $l (@load)
-{
-	my ($name, $run, $out, $err) = @$l;
-	$run->finish;
-	is($run->result(0), 0, "$name: no error") or diag("$$out $$err");
-	like($$out, qr/number of transactions actually processed: [1-9]/, "$name: worked");
-	like($$out, qr/number of failed transactions: 0/, "$name: none failed");
-}
-like($node->safe_psql('postgres', 'EXPLAIN (ANALYZE, COSTS OFF) SELECT * FROM r1'),
-	qr/Answered From: rollup/, 'the storage answers');
-my $verify = "SELECT sum(scalecache.verify_rollup(rollup)) FROM scalecache.rollups";
-is($node->safe_psql('postgres', $verify), '0', 'verified');
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION scalecache;
+	CREATE TABLE checks (rollup text, scanned bool, differ_plain int, differ_off int)});
 
-# The worker folds by itself, also after a crash.
-$node->stop('immediate');
-$node->start;
-is($node->safe_psql('postgres', $verify), '0', 'verified after a crash');
-$node->safe_psql('postgres', "INSERT INTO t (k, n, d, s) VALUES (1, 1, '2024-01-01', 'x')");
-ok($node->poll_query_until('postgres', 'SELECT sum(pending_deltas) = 0 FROM scalecache.rollups'),
-	'folded in the background');
-my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type ~ 'scalecache' LIMIT 1");
-isnt($pid, '', 'worker seen');
+for my $partitioned (0, 1)
+{
+	my $what = $partitioned ? 'partitioned' : 'plain';
+	my $lock = $partitioned ? 'SELECT pg_advisory_xact_lock(:i);' : '';
 
-# A dump restores a rollup that is exact at once and becomes live.
-$node->safe_psql('postgres', 'CREATE DATABASE copy');
-$node->run_log([ 'pg_dump', '-p', $node->port, '-h', $node->host, '-f', "$dir/dump.sql", 'postgres' ]);
-$node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-p', $node->port, '-h', $node->host, '-f', "$dir/dump.sql", 'copy' ],
-	'restored');
-ok($node->poll_query_until('copy', "SELECT count(*) = 4 AND bool_and(state = 'live') FROM scalecache.rollups"),
-	'rollups of a restored dump are live');
-$node->safe_psql('copy', "INSERT INTO t (k, n, d, s) VALUES (1, 1, '2024-01-01', 'x')");
-is($node->safe_psql('copy', $verify), '0', 'verified after restoring');
-$node->safe_psql('postgres', 'DROP DATABASE copy');
-pass('dropped the database');
+	$node->safe_psql('postgres', 'DROP TABLE t CASCADE') if $partitioned;
+	$node->safe_psql('postgres', 'TRUNCATE checks;
+		CREATE TABLE t (id bigserial, u int, k int, v numeric, f float8, d timestamptz, s text'
+		. ($partitioned
+			? ') PARTITION BY RANGE (k);
+			   CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (MINVALUE) TO (3);
+			   CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (3) TO (6);
+			   CREATE TABLE t3 PARTITION OF t DEFAULT;'
+			: ');')
+		. 'CREATE INDEX ON t (id); CREATE UNIQUE INDEX ON t (u, k);
+		INSERT INTO t (k, v, f, d, s)
+		SELECT g % 10, g, g / 3.0, timestamptz \'2026-01-01 UTC\' + g % 300 * interval \'1 day\', \'s\' || g % 20
+		FROM generate_series(1, 1000) g');
+	for my $r (sort keys %rollup)
+	{
+		$node->safe_psql('postgres',
+			"SELECT scalecache.create_rollup('$r', \$\$$rollup{$r}[1]\$\$)");
+	}
+
+	# Each comparison is one transaction of one snapshot.
+	my @checks;
+	for my $r (sort keys %rollup)
+	{
+		my ($columns, $query) = @{ $rollup{$r} };
+		my $rows = "SELECT array_agg(x::text ORDER BY x::text) FROM (SELECT $columns FROM %s) x";
+		push @checks, [ $r, sprintf($rows, $r), sprintf($rows, "($query) q") ];
+	}
+	$node->safe_psql('postgres', q{
+		CREATE OR REPLACE FUNCTION differ(a text[], b text[]) RETURNS int
+		LANGUAGE sql AS $$SELECT count(*)::int FROM
+			((SELECT unnest(a) EXCEPT ALL SELECT unnest(b)) UNION ALL
+			 (SELECT unnest(b) EXCEPT ALL SELECT unnest(a))) d$$;
+		CREATE OR REPLACE FUNCTION compare(name text, rolled text, plain text)
+		RETURNS void LANGUAGE plpgsql AS $$
+		DECLARE
+			a text[]; b text[]; c text[];
+			line text;
+			scanned bool := false;
+		BEGIN
+			FOR line IN EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF) ' || rolled LOOP
+				scanned := scanned OR line ~ 'Answered From: rollup';
+			END LOOP;
+			EXECUTE rolled INTO a;
+			EXECUTE plain INTO b;
+			PERFORM set_config('scalecache.enable_rollup_scan', 'off', true);
+			EXECUTE rolled INTO c;
+			INSERT INTO checks VALUES (name, scanned, differ(a, b), differ(a, c));
+		END $$});
+	my $reader = script($node, "reader$partitioned", join("\n",
+			map { "SELECT compare('$_->[0]', \$q\$$_->[1]\$q\$, \$q\$$_->[2]\$q\$);" } @checks)
+		  . "\n");
+	my $folder = script($node, "folder$partitioned", join("\n",
+			map { "SELECT scalecache.fold_rollup('$_');" } sort keys %rollup) . "\n");
+	my @scripts;
+	for my $w (@writers)
+	{
+		(my $text = $random . $w->[2] . "\n") =~ s/^:lock$/$lock/mg;
+		push @scripts, '-f', script($node, "$w->[0]$partitioned", $text) . "\@$w->[1]";
+	}
+
+	my $iso = '-c default_transaction_isolation=';
+	my %run = (
+		rc => load($iso . 'read\ committed', '-c', 4, '-D', 'iso=rc', @scripts),
+		rr => load($iso . 'repeatable\ read', '-c', 2, '-D', 'iso=rr',
+			'--max-tries=1', '--failures-detailed', @scripts),
+		ser => load($iso . 'serializable', '-c', 2, '-D', 'iso=ser',
+			'--max-tries=1', '--failures-detailed', @scripts),
+		reader => load($iso . 'repeatable\ read', '-c', 2, '-f', $reader),
+		folder => load('', '-c', 1, '-f', $folder));
+	for my $name (sort keys %run)
+	{
+		$run{$name}{h}->finish;
+		is($run{$name}{h}->result(0), 0, "$what: $name")
+		  or diag($run{$name}{err});
+		my ($done) = $run{$name}{out} =~ /actually processed: (\d+)/;
+		my ($failed) = $run{$name}{out} =~ /number of failed transactions: (\d+)/;
+		my ($deadlocks) = $run{$name}{out} =~ /deadlock failures: (\d+)/;
+		note("$what: $name: $done done, $failed failed");
+		ok($done, "$what: $name did something");
+		is($failed, '0', "$what: $name: no failures")
+		  if $name ne 'rr' && $name ne 'ser';
+		is($deadlocks // 0, 0, "$what: $name: no deadlocks");
+	}
+
+	my $count = sub { $node->safe_psql('postgres', "SELECT count(*) FROM checks $_[0]") };
+	my $which = q{WHERE rollup NOT LIKE 'r_distinct%'};
+	my ($n, $scanned) = ($count->($which), $count->("$which AND scanned"));
+	note("$what: $n comparisons, $scanned answered from the rollup");
+	cmp_ok($scanned, '>', 0.9 * $n, "$what: mostly answered from the rollup");
+	is( $node->safe_psql('postgres', q{SELECT rollup, count(*), max(differ_plain), max(differ_off)
+			FROM checks WHERE differ_plain <> 0 OR differ_off <> 0 GROUP BY 1}),
+		'', "$what: no differences");
+	folded($node, 'postgres', $what);
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'),
+		'0', "$what: no prepared transaction is left");
+	verified($node, 'postgres', $what);
+}
+no_deadlock($node);
+
 $node->stop;
 done_testing();

@@ -2,33 +2,16 @@
 # After each, every rollup is exact and writes go on.
 use strict;
 use warnings;
-use IPC::Run ();
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib $FindBin::RealBin;
+use ScaleCache;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('crash');
-$node->init;
-$node->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'scalecache'
-max_prepared_transactions = 20
-max_worker_processes = 20
-scalecache.fold_delay = 10
-restart_after_crash = on
-});
-$node->start;
-$node->safe_psql('postgres', q{
-	CREATE EXTENSION scalecache;
-	CREATE TABLE t (id bigserial PRIMARY KEY, k int, v numeric);
-	INSERT INTO t (k, v) SELECT g % 20, g FROM generate_series(1, 1000) g;
-	SELECT scalecache.create_rollup('r_k',
-		'SELECT k, sum(v) AS s, count(*) AS n, min(v) AS lo, max(v) AS hi
-		 FROM t GROUP BY k');
-	SELECT scalecache.create_rollup('r_all',
-		'SELECT sum(v) AS s, count(*) AS n, count(DISTINCT k) AS d FROM t')});
+my $node = new_server('crash', conf => "restart_after_crash = on\n");
+$node->safe_psql('postgres', "CREATE EXTENSION scalecache; $TABLE
+	INSERT INTO t (k, v) SELECT g % 20, g FROM generate_series(1, 1000) g; $ROLLUPS");
 
-my $script = $node->basedir . '/writer.sql';
-append_to_file($script, q{
+my $script = script($node, 'writer', q{
 \set i random(1, 3000)
 \set k random(0, 19)
 BEGIN;
@@ -38,21 +21,15 @@ COMMIT;
 DELETE FROM t WHERE id = :i + 1;
 });
 
-my $worker = q{FROM pg_stat_activity WHERE datname = current_database()
-	AND backend_type = 'scalecache worker'};
-
 # Start writers, and wait until they have committed something.
 sub start_writers
 {
 	my $before = $node->safe_psql('postgres', 'SELECT max(id) FROM t');
-	my $h = IPC::Run::start(
-		[ 'pgbench', '-n', '-c', '4', '-T', '120', '-f', $script,
-			'-h', $node->host, '-p', $node->port, 'postgres' ],
-		'>', \my $out, '2>', \my $err);
+	my $run = start_pgbench($node, '-c', '4', '-T', '120', '-f', $script);
 	ok( $node->poll_query_until('postgres',
 			"SELECT max(id) > $before + 50 FROM t"),
 		'writers write');
-	return $h;
+	return $run;
 }
 
 sub wait_up
@@ -65,24 +42,15 @@ sub check
 {
 	my ($what) = @_;
 
-	for my $r ('r_k', 'r_all')
-	{
-		is($node->safe_psql('postgres', "SELECT scalecache.verify_rollup('$r')"),
-			'0', "$what: verify $r");
-	}
-	is( $node->safe_psql('postgres', q{
-		SELECT (SELECT sum(n) FROM r_k) = count(*)
-			AND (SELECT n FROM r_all) = count(*) FROM t}),
-		't', "$what: the counts are those of the table");
+	verified($node, 'postgres', $what);
+	exact($node, 'postgres', $what);
 	$node->safe_psql('postgres', 'INSERT INTO t (k, v) VALUES (99, 1)');
 	is( $node->safe_psql('postgres', q{
 		SELECT r.n = (SELECT count(*) FROM t WHERE k = 99) FROM r_k r WHERE k = 99}),
 		't', "$what: a write is in it");
-	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 $worker"),
+	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 $WORKER"),
 		"$what: a worker runs");
-	ok( $node->poll_query_until('postgres',
-			'SELECT sum(pending_deltas) = 0 FROM scalecache.rollups'),
-		"$what: it folds");
+	folded($node, 'postgres', $what);
 }
 
 check('start');
@@ -96,7 +64,7 @@ $victim->query_safe(
 my $pid = $victim->query_safe('SELECT pg_backend_pid()');
 is(kill('KILL', $pid), 1, 'kill -9 of a backend in a transaction');
 eval { $victim->{run}->finish };
-eval { $writers->finish };
+eval { $writers->{h}->finish };
 wait_up();
 is($node->safe_psql('postgres', 'SELECT count(*) FROM t WHERE v >= 1000000'),
 	'0', 'its transaction is gone');
@@ -104,16 +72,16 @@ check('backend killed');
 
 # The worker is killed.
 $writers = start_writers();
-$pid = $node->safe_psql('postgres', "SELECT pid $worker LIMIT 1");
+$pid = $node->safe_psql('postgres', "SELECT pid $WORKER LIMIT 1");
 is(kill('KILL', $pid), 1, 'kill -9 of the worker');
-eval { $writers->finish };
+eval { $writers->{h}->finish };
 wait_up();
 check('worker killed');
 
 # The server is stopped in mid-write.
 $writers = start_writers();
 $node->stop('immediate');
-eval { $writers->finish };
+eval { $writers->{h}->finish };
 $node->start;
 check('immediate stop');
 
@@ -136,7 +104,7 @@ $node->safe_psql('gone', q{CREATE EXTENSION scalecache;
 	CREATE TABLE t (k int);
 	SELECT scalecache.create_rollup('r', 'SELECT k, count(*) AS n FROM t GROUP BY k');
 	INSERT INTO t VALUES (1)});
-ok($node->poll_query_until('gone', "SELECT count(*) > 0 $worker"),
+ok($node->poll_query_until('gone', "SELECT count(*) > 0 $WORKER"),
 	'a worker is in the database');
 my ($ret, $stdout, $stderr) = $node->psql('postgres', 'DROP DATABASE gone');
 is($ret, 0, "DROP DATABASE with a worker: $stderr");

@@ -1,19 +1,12 @@
 # Rollups over pgbench_history agree with the balances pgbench keeps.
 use strict;
 use warnings;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use FindBin;
+use lib $FindBin::RealBin;
+use ScaleCache;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('tpcb');
-$node->init;
-$node->append_conf('postgresql.conf', q{
-shared_preload_libraries = 'scalecache'
-max_prepared_transactions = 20
-max_worker_processes = 20
-scalecache.fold_delay = 10
-});
-$node->start;
+my $node = new_server('tpcb');
 $node->safe_psql('postgres', 'CREATE EXTENSION scalecache');
 $node->command_ok([ 'pgbench', '-i', '-q', '-s', '1', 'postgres' ],
 	'pgbench -i');
@@ -39,14 +32,10 @@ for my $k (sort keys %key)
 		'0', "sums by $k equal the balances");
 	is($node->safe_psql('postgres', "SELECT sum(n) FROM by_$k"),
 		'4000', "every transaction is in by_$k");
-	is($node->safe_psql('postgres', "SELECT scalecache.verify_rollup('by_$k')"),
-		'0', "verify by_$k");
-	like($node->safe_psql('postgres', "EXPLAIN (ANALYZE) SELECT * FROM by_$k"),
-		qr/Answered From: rollup/, "by_$k is answered from the rollup");
-	ok( $node->poll_query_until('postgres', "SELECT pending_deltas = 0
-			FROM scalecache.rollups WHERE rollup = 'by_$k'::regclass"),
-		"the worker folds by_$k");
+	live($node, 'postgres', "by_$k", 'TPC-B');
 }
-unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock');
+verified($node, 'postgres', 'TPC-B');
+folded($node, 'postgres', 'TPC-B');
+no_deadlock($node);
 $node->stop;
 done_testing();

@@ -1,0 +1,153 @@
+# What the TAP tests share: a preloaded server, the rollups most of them use,
+# load by pgbench, and the checks every rollup must pass.
+package ScaleCache;
+use strict;
+use warnings;
+use Exporter 'import';
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_server configure $TABLE $ROLLUPS $WRITE $WORKER
+  script start_pgbench exact live verified folded no_deadlock);
+
+# A table, two rollups of it, and a write of every kind.
+our $TABLE = 'CREATE TABLE t (id bigserial PRIMARY KEY, k int, v numeric);';
+our $ROLLUPS = q{
+	SELECT scalecache.create_rollup('r_k',
+		'SELECT k, sum(v) AS s, count(*) AS n, min(v) AS lo, max(v) AS hi
+		 FROM t GROUP BY k');
+	SELECT scalecache.create_rollup('r_all',
+		'SELECT sum(v) AS s, count(*) AS n, count(DISTINCT k) AS d FROM t');
+};
+our $WRITE = q{
+	INSERT INTO t (k, v) SELECT g % 20, g FROM generate_series(1, 500) g;
+	UPDATE t SET k = k + 1, v = v * 2 WHERE id % 7 = 0;
+	DELETE FROM t WHERE id % 11 = 0;
+};
+
+# The worker of the current database
+our $WORKER = q{FROM pg_stat_activity WHERE datname = current_database()
+	AND backend_type = 'scalecache worker'};
+
+# The rollup's rows differing from its query's, which is run on the source,
+# both in one snapshot.  Works on a standby, and while others write.
+my $differ = q{
+DO $do$
+DECLARE
+	r record;
+	query text;
+	plain text[];
+	rolled text[];
+	rows text := 'SELECT coalesce(array_agg(x::text ORDER BY x::text), ''{}'') FROM (%s) x';
+BEGIN
+	FOR r IN SELECT rollup FROM scalecache.rollups ORDER BY rollup::text LOOP
+		EXECUTE format(rows, format('TABLE %s', r.rollup)) INTO rolled;
+		query := rtrim(pg_get_viewdef(r.rollup), ';');
+		PERFORM set_config(name, 'off', true) FROM pg_settings
+			WHERE name IN ('scalecache.enable_rewrite', 'scalecache.enable_rollup_scan');
+		EXECUTE format(rows, query) INTO plain;
+		PERFORM set_config(name, 'on', true) FROM pg_settings
+			WHERE name IN ('scalecache.enable_rewrite', 'scalecache.enable_rollup_scan');
+		IF rolled IS DISTINCT FROM plain THEN
+			RAISE EXCEPTION '% differs', r.rollup USING DETAIL = format('%s, not %s', rolled, plain);
+		END IF;
+	END LOOP;
+END $do$;
+};
+
+# Settings a server with the library has; %opt: preload => 0, conf => text
+sub configure
+{
+	my ($node, %opt) = @_;
+
+	$node->append_conf('postgresql.conf',
+		"shared_preload_libraries = 'scalecache'\nscalecache.fold_delay = 10\n")
+	  unless defined $opt{preload} && !$opt{preload};
+	$node->append_conf('postgresql.conf', q{
+max_prepared_transactions = 20
+max_worker_processes = 20
+} . ($opt{conf} // ''));
+}
+
+# A started server; %opt: as for configure, init => arguments of initdb
+sub new_server
+{
+	my ($name, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(@{ $opt{init} // [] });
+	configure($node, %opt);
+	$node->start;
+	return $node;
+}
+
+# A file of SQL
+sub script
+{
+	my ($node, $name, $text) = @_;
+	my $file = $node->basedir . "/$name.sql";
+
+	unlink $file;
+	append_to_file($file, $text);
+	return $file;
+}
+
+# pgbench in the background: its handle, and its output once that finished
+sub start_pgbench
+{
+	my ($node, @args) = @_;
+	my %run = (out => '', err => '');
+
+	$run{h} = IPC::Run::start(
+		[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, @args, 'postgres' ],
+		'>', \$run{out}, '2>', \$run{err});
+	return \%run;
+}
+
+sub exact
+{
+	my ($node, $db, $what) = @_;
+	my ($ret, $out, $err) = $node->psql($db,
+		"BEGIN ISOLATION LEVEL REPEATABLE READ; $differ COMMIT",
+		on_error_stop => 1);
+
+	ok($ret == 0, "$what: every rollup equals its query") or diag($err);
+}
+
+# Answered by its storage
+sub live
+{
+	my ($node, $db, $rollup, $what) = @_;
+
+	like($node->safe_psql($db, "EXPLAIN (ANALYZE) SELECT * FROM $rollup"),
+		qr/Answered From: rollup/, "$what: $rollup is answered from the rollup");
+}
+
+sub verified
+{
+	my ($node, $db, $what) = @_;
+
+	is( $node->safe_psql($db, q{
+		SELECT rollup FROM scalecache.rollups WHERE scalecache.verify_rollup(rollup) <> 0}),
+		'', "$what: every rollup is verified");
+}
+
+sub folded
+{
+	my ($node, $db, $what) = @_;
+
+	ok( $node->poll_query_until($db,
+			'SELECT sum(pending_deltas) = 0 FROM scalecache.rollups'),
+		"$what: everything is folded in the end");
+}
+
+sub no_deadlock
+{
+	my ($node) = @_;
+
+	unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock');
+}
+
+1;
