@@ -7,6 +7,8 @@ PGFILEDESC = "scalecache - exact rollups, caching and index advice"
 REGRESS = $(patsubst $(srcdir)/test/sql/%.sql,%,$(sort $(wildcard $(srcdir)/test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
 	--temp-instance=./tmp_check --temp-config=$(srcdir)/test/test.conf
+ISOLATION = $(patsubst $(srcdir)/test/specs/%.spec,%,$(sort $(wildcard $(srcdir)/test/specs/*.spec)))
+ISOLATION_OPTS = $(REGRESS_OPTS)
 
 srcdir = .
 PKG_CONFIG ?= pkg-config

@@ -36,6 +36,7 @@
 #include "parser/parsetree.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/predicate.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -433,6 +434,11 @@ prepare(RollupScanState *state)
 	{
 		Relation	delta = table_open(spec->delta, AccessShareLock);
 
+		/*
+		 * For SERIALIZABLE, reading a rollup is reading all of its source:
+		 * who changes that will write to the delta table, empty or not.
+		 */
+		PredicateLockRelation(delta, snapshot);
 		if (RelationGetNumberOfBlocks(delta) > 0)
 		{
 			ScGroup    *group = NULL;

@@ -447,6 +447,17 @@ sc_worker_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 
+	/* What a database is set to is meant for its users. */
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "false",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "false",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("session_replication_role", "origin",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+
 	turn_context = AllocSetContextCreate(TopMemoryContext,
 										 "scalecache worker",
 										 ALLOCSET_DEFAULT_SIZES);

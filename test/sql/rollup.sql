@@ -1,7 +1,5 @@
 -- Rollups from end to end: exact after every kind of change.
 CREATE EXTENSION scalecache;
-ALTER SYSTEM SET scalecache.worker = off;
-SELECT pg_reload_conf();
 SET TimeZone = 'Europe/Berlin';
 CREATE TABLE orders (id bigint PRIMARY KEY, created_at timestamptz, amount numeric(10,2), note text);
 INSERT INTO orders SELECT i, '2024-01-01'::timestamptz + i * interval '1 hour', i % 100
