@@ -109,6 +109,23 @@ qualified(Oid relid)
 									  get_rel_name(relid));
 }
 
+/* generate_collation_name leaves the schema out where search_path finds it. */
+static char *
+qualified_collation(Oid collation)
+{
+	HeapTuple	tup = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	Form_pg_collation form;
+	char	   *result;
+
+	if (!HeapTupleIsValid(tup))
+		elog(ERROR, "cache lookup failed for collation %u", collation);
+	form = (Form_pg_collation) GETSTRUCT(tup);
+	result = quote_qualified_identifier(get_namespace_name(form->collnamespace),
+										NameStr(form->collname));
+	ReleaseSysCache(tup);
+	return result;
+}
+
 /* ---- checking the query ---- */
 
 static void
@@ -408,7 +425,7 @@ create_table(ScSpec *spec, const char *name, bool base)
 						 format_type_extended(key->type, key->typmod,
 											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 		if (OidIsValid(key->collation))
-			appendStringInfo(&sql, " COLLATE %s", generate_collation_name(key->collation));
+			appendStringInfo(&sql, " COLLATE %s", qualified_collation(key->collation));
 		appendStringInfoString(&sql, ", ");
 		if (!OidIsValid(GetDefaultOpClass(key->type, BTREE_AM_OID)))
 			sortable = false;
@@ -423,7 +440,7 @@ create_table(ScSpec *spec, const char *name, bool base)
 			if (OidIsValid(spec->aggs[i].fin.collation) &&
 				type_is_collatable(spec->aggs[i].fin.resulttype))
 				appendStringInfo(&sql, " COLLATE %s",
-								 generate_collation_name(spec->aggs[i].fin.collation));
+								 qualified_collation(spec->aggs[i].fin.collation));
 			appendStringInfoString(&sql, ", ");
 		}
 		appendStringInfoString(&sql, "rows bigint, overflow boolean, state bytea) WITH (fillfactor = 60)");

@@ -15,24 +15,16 @@
 #include "access/xact.h"
 #include "commands/vacuum.h"
 #include "executor/executor.h"
-#include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "optimizer/optimizer.h"
-#include "optimizer/tlist.h"
 #include "pgstat.h"
-#include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/portal.h"
-#include "tcop/tcopprot.h"
 #include "storage/bufmgr.h"
-#include "utils/datum.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "rollup/rollup.h"
 
@@ -41,172 +33,17 @@
 
 static TimestampTz last_vacuum = 0;
 
-/* Keys, then aggregate values: what sc_source_run returns. */
-TupleDesc
-sc_source_desc(ScSpec *spec)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(spec->nkeys + spec->naggs);
-
-	for (int i = 0; i < spec->nkeys; i++)
-		TupleDescInitEntry(desc, i + 1, "key", spec->keys[i].type,
-						   spec->keys[i].typmod, 0);
-	for (int i = 0; i < spec->naggs; i++)
-		TupleDescInitEntry(desc, spec->nkeys + i + 1, "value",
-						   spec->aggs[i].fin.resulttype, -1, 0);
-	return desc;
-}
-
-/*
- * Run the rollup's query without HAVING on the source, into store.  The
- * caller has checked permissions, or is the owner.
- */
-void
-sc_source_run(ScSpec *spec, Snapshot snapshot, Tuplestorestate *store,
-			  TupleDesc desc)
-{
-	Query	   *query = copyObject(spec->query);
-	List	   *tlist = NIL;
-	ListCell   *lc;
-	PlannedStmt *plan;
-	QueryDesc  *qd;
-	DestReceiver *dest;
-	int			n = 0;
-
-	foreach(lc, query->groupClause)
-	{
-		TargetEntry *tle = get_sortgroupclause_tle(lfirst(lc), query->targetList);
-
-		tle = flatCopyTargetEntry(tle);
-		tle->resno = ++n;
-		tle->resjunk = false;
-		tlist = lappend(tlist, tle);
-	}
-	for (int i = 0; i < spec->naggs; i++)
-	{
-		++n;
-		tlist = lappend(tlist, makeTargetEntry(copyObject((Expr *) spec->aggs[i].aggref),
-											   n, pstrdup("value"), false));
-	}
-	query->targetList = tlist;
-	query->havingQual = NULL;
-	query->hasAggs = spec->naggs > 0;
-	foreach(lc, query->rtable)
-		((RangeTblEntry *) lfirst(lc))->requiredPerms = 0;
-	AcquireRewriteLocks(query, true, false);
-
-	PushActiveSnapshot(snapshot);
-	plan = pg_plan_query(query, "scalecache rollup", 0, NULL);
-	dest = CreateDestReceiver(DestTuplestore);
-	SetTuplestoreDestReceiverParams(dest, store, CurrentMemoryContext, false,
-									NULL, NULL);
-	qd = CreateQueryDesc(plan, "scalecache rollup", GetActiveSnapshot(),
-						 InvalidSnapshot, dest, NULL, NULL, 0);
-	ExecutorStart(qd, 0);
-	ExecutorRun(qd, ForwardScanDirection, 0, true);
-	ExecutorFinish(qd);
-	ExecutorEnd(qd);
-	FreeQueryDesc(qd);
-	dest->rDestroy(dest);
-	PopActiveSnapshot();
-}
-
-/* Add every row of the source that snapshot sees. */
+/* Values of all groups, from the source where their states cannot tell. */
 static void
-scan_source(ScGroups *groups, Snapshot snapshot)
+compute_values(ScGroups *groups, Snapshot snapshot)
 {
-	ListCell   *lc;
-
-	foreach(lc, groups->spec->members)
-	{
-		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
-
-		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
-		{
-			ScEval	   *eval = sc_spec_eval(groups->spec, rel);
-			TupleTableSlot *slot = table_slot_create(rel, NULL);
-			TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-
-			while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-			{
-				CHECK_FOR_INTERRUPTS();
-				sc_groups_add_row(groups, eval, slot, 1);
-			}
-			table_endscan(scan);
-			ExecDropSingleTupleTableSlot(slot);
-		}
-		table_close(rel, NoLock);
-	}
-}
-
-/* Values of the groups that their states cannot tell, from the source. */
-static void
-recompute(ScGroups *groups, Snapshot snapshot)
-{
-	ScSpec	   *spec = groups->spec;
 	uint32		bucket = 0;
 	ScGroup    *group = NULL;
-	bool		lost = false;
-	bool		unknown = false;
 
 	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
-	{
 		sc_group_finish(groups, group);
-		lost |= group->lost;
-		unknown |= !group->known;
-	}
-	if (lost)
-	{
-		ScGroups   *fresh = sc_groups_create(spec, groups->cxt);
-		ScGroup    *from;
-
-		scan_source(fresh, snapshot);
-		bucket = 0;
-		group = NULL;
-		while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
-		{
-			if (!group->lost)
-				continue;
-			from = sc_groups_get(fresh, group->keys, group->nulls, false);
-			if (from)
-			{
-				group->states = from->states;
-				group->nrows = from->nrows;
-			}
-			else
-				group->nrows = 0;
-			sc_group_finish(groups, group);
-		}
-	}
-	if (unknown && spec->recompute)
-	{
-		Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
-		TupleDesc	desc = sc_source_desc(spec);
-		TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-		MemoryContext old;
-
-		sc_source_run(spec, snapshot, store, desc);
-		old = MemoryContextSwitchTo(groups->cxt);
-		while (tuplestore_gettupleslot(store, true, false, slot))
-		{
-			slot_getallattrs(slot);
-			group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, false);
-			if (group == NULL)
-				continue;
-			for (int i = 0; i < spec->naggs; i++)
-			{
-				Datum		value = slot->tts_values[spec->nkeys + i];
-
-				group->isnull[i] = slot->tts_isnull[spec->nkeys + i];
-				if (!group->isnull[i])
-					group->values[i] = datumCopy(value, spec->aggs[i].fin.resulttypbyval,
-												 spec->aggs[i].fin.resulttyplen);
-			}
-			group->known = true;
-		}
-		MemoryContextSwitchTo(old);
-		ExecDropSingleTupleTableSlot(slot);
-		tuplestore_end(store);
-	}
+	sc_source_states(groups, snapshot);
+	sc_source_values(groups, snapshot);
 }
 
 /* Bring the base rows of all groups to what the groups are. */
@@ -329,7 +166,7 @@ sc_fold(Oid view, bool nowait)
 		if (n > 0)
 		{
 			sc_groups_load_base(groups, base, GetActiveSnapshot());
-			recompute(groups, GetActiveSnapshot());
+			compute_values(groups, GetActiveSnapshot());
 			write_base(groups, base);
 		}
 		MemoryContextDelete(groups->cxt);
@@ -387,10 +224,11 @@ sc_fill(Oid view)
 	delete_all(delta, snapshot);
 	delete_all(base, snapshot);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
-	scan_source(groups, snapshot);
+	sc_source_scan(groups, snapshot);
 	if (spec->nkeys == 0)
 		sc_groups_get(groups, NULL, NULL, true);
-	recompute(groups, snapshot);
+	groups->complete = true;
+	compute_values(groups, snapshot);
 	write_base(groups, base);
 	MemoryContextDelete(groups->cxt);
 

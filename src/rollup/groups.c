@@ -170,7 +170,12 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 	}
 	for (int i = 0; i < spec->nkeys; i++)
 		keys[i] = ExecEvalExpr(eval->keys[i], econtext, &nulls[i]);
-	group = sc_groups_get(groups, keys, nulls, true);
+	group = sc_groups_get(groups, keys, nulls, !groups->closed);
+	if (group == NULL)
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	group->nrows += sign;
 	for (int i = 0; i < spec->nslots; i++)
 	{
@@ -178,6 +183,9 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 		Datum		args[2] = {0};
 		bool		argnulls[2] = {0};
 
+		if (ss->def.kind == SC_STATE_RECOMPUTE ||
+			(groups->slots != NULL && !bms_is_member(i, groups->slots)))
+			continue;
 		if (eval->filters[i])
 		{
 			bool		isnull;
@@ -186,8 +194,6 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 			if (isnull || !DatumGetBool(pass))
 				continue;
 		}
-		if (ss->def.kind == SC_STATE_RECOMPUTE)
-			continue;
 		for (int a = 0; a < ss->def.nargs; a++)
 			args[a] = ExecEvalExpr(eval->args[i][a], econtext, &argnulls[a]);
 		sc_state_accum(&ss->def, group->states + ss->offset, args, argnulls,
@@ -272,9 +278,15 @@ sc_group_finish(ScGroups *groups, ScGroup *group)
 		group->values = palloc0(sizeof(Datum) * (spec->naggs + 1));
 		group->isnull = palloc0(sizeof(bool) * (spec->naggs + 1));
 	}
+	group->finished = true;
 	group->known = true;
-	group->lost = false;
+	group->lost = NULL;
 	group->overflow = false;
+	if (group->nrows == 0 && spec->nkeys > 0)
+	{
+		MemoryContextSwitchTo(old);
+		return;					/* there is no such group */
+	}
 	for (int i = 0; i < spec->naggs; i++)
 	{
 		ScAgg	   *agg = &spec->aggs[i];
@@ -291,7 +303,7 @@ sc_group_finish(ScGroups *groups, ScGroup *group)
 								 &overflow))
 		{
 			group->known = false;
-			group->lost = true;
+			group->lost = bms_add_member(group->lost, agg->slot);
 		}
 		if (overflow)
 			group->overflow = true;
@@ -374,6 +386,8 @@ load_base_by_index(ScGroups *groups, Relation base, Oid indexid,
 	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (group->loaded || group->unwanted)
+			continue;
 		for (int i = 0; i < spec->nkeys; i++)
 			ScanKeyEntryInitialize(&keys[i],
 								   group->nulls[i] ? SK_ISNULL | SK_SEARCHNULL : 0,
@@ -390,41 +404,60 @@ load_base_by_index(ScGroups *groups, Relation base, Oid indexid,
 	index_close(index, AccessShareLock);
 }
 
-/* Merge in the base rows of the groups that are already here. */
-void
-sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
+/* The same by reading all of the base table, when groups are many. */
+static void
+load_base_by_scan(ScGroups *groups, Relation base, Snapshot snapshot,
+				  int64 want)
 {
 	ScSpec	   *spec = groups->spec;
 	TupleTableSlot *slot = table_slot_create(base, NULL);
-	TableScanDesc scan;
+	TableScanDesc scan = table_beginscan_strat(base, snapshot, 0, NULL, true, false);
 	int64		found = 0;
-	List	   *indexes = RelationGetIndexList(base);
 
-	/* A page of base rows is read about as fast as two groups looked up. */
-	if (groups->ngroups == 0 ||
-		(indexes != NIL &&
-		 groups->ngroups < 2 * (int64) RelationGetNumberOfBlocks(base)))
-	{
-		ExecDropSingleTupleTableSlot(slot);
-		if (groups->ngroups > 0)
-			load_base_by_index(groups, base, linitial_oid(indexes), snapshot);
-		return;
-	}
-	scan = table_beginscan_strat(base, snapshot, 0, NULL, true, false);
-	while (found < groups->ngroups &&
+	while (found < want &&
 		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		ScGroup    *group;
 
+		CHECK_FOR_INTERRUPTS();
 		slot_getsomeattrs(slot, Max(spec->nkeys, 1));
 		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, false);
-		if (group == NULL || group->inbase)
+		if (group == NULL || group->loaded || group->unwanted || group->inbase)
 			continue;
 		merge_base_row(groups, group, slot);
 		found++;
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
+}
+
+/*
+ * Merge in the base rows of the groups that are here and wanted, and have not
+ * been loaded before.
+ */
+void
+sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
+{
+	List	   *indexes = RelationGetIndexList(base);
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+	int64		want = 0;
+
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+		if (!group->loaded && !group->unwanted)
+			want++;
+	if (want == 0)
+		return;
+
+	/* A page of base rows is read about as fast as two groups looked up. */
+	if (indexes != NIL && want < 2 * (int64) RelationGetNumberOfBlocks(base))
+		load_base_by_index(groups, base, linitial_oid(indexes), snapshot);
+	else
+		load_base_by_scan(groups, base, snapshot, want);
+	bucket = 0;
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+		if (!group->unwanted)
+			group->loaded = true;
 }
 
 /* Iterate: start with *bucket 0 and last NULL. */

@@ -116,9 +116,12 @@ typedef struct ScGroup
 	Datum	   *values;
 	bool	   *isnull;
 	bool		overflow;
-	bool		known;			/* false: recompute from the source */
-	bool		lost;			/* a state that could tell no longer can */
+	bool		finished;
+	bool		known;			/* false: the source has to be asked */
+	Bitmapset  *lost;			/* slots whose states can no longer tell */
 	/* Set by readers and folds. */
+	bool		unwanted;		/* sc_groups_load_base passes over it */
+	bool		loaded;			/* its base row was looked for */
 	bool		inbase;
 	ItemPointerData tid;		/* of the base row */
 	struct ScGroup *next;
@@ -131,6 +134,9 @@ typedef struct ScGroups
 	uint32		nbuckets;
 	ScGroup   **buckets;
 	int64		ngroups;
+	bool		complete;		/* every group of the source is here */
+	bool		closed;			/* rows of other groups are passed over */
+	Bitmapset  *slots;			/* add rows to these only; NULL: all */
 } ScGroups;
 
 /* spec.c */
@@ -171,10 +177,15 @@ extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
 /* fold.c */
 extern int64 sc_fold(Oid view, bool nowait);
 extern void sc_fill(Oid view);
+extern bool sc_rollup_work(void);
+
+/* source.c */
+extern TupleDesc sc_source_desc(ScSpec *spec);
 extern void sc_source_run(ScSpec *spec, Snapshot snapshot,
 						  Tuplestorestate *store, TupleDesc desc);
-extern TupleDesc sc_source_desc(ScSpec *spec);
-extern bool sc_rollup_work(void);
+extern int64 sc_source_values(ScGroups *groups, Snapshot snapshot);
+extern void sc_source_states(ScGroups *groups, Snapshot snapshot);
+extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 
 /* define.c */
 extern void sc_ensure_storage(Oid view);

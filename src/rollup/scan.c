@@ -287,6 +287,46 @@ add_rollup_paths(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 		add_path(rel, lfirst(lc));
 }
 
+/* Does the qual read group keys only, and always say the same of them? */
+static bool
+on_keys(Node *qual, Index relid, ScSpec *spec)
+{
+	Bitmapset  *attrs = NULL;
+	int			i = -1;
+
+	if (contain_volatile_functions(qual) || contain_subplans(qual))
+		return false;
+	pull_varattnos(qual, relid, &attrs);
+	while ((i = bms_next_member(attrs, i)) >= 0)
+		if (i + FirstLowInvalidHeapAttributeNumber < 1 ||
+			i + FirstLowInvalidHeapAttributeNumber > spec->nkeys)
+			return false;
+	return true;
+}
+
+/*
+ * The quals that may be checked before deltas are merged.  One that could
+ * reveal what it sees must not come before a view's that is left out.
+ */
+static List *
+key_quals(PlannerInfo *root, List *quals, Index relid, ScSpec *spec)
+{
+	List	   *result = NIL;
+	bool		skipped = false;
+	ListCell   *lc;
+
+	foreach(lc, quals)
+	{
+		if (on_keys(lfirst(lc), relid, spec) &&
+			(!skipped || root->qual_security_level == 0 ||
+			 !contain_leaked_vars(lfirst(lc))))
+			result = lappend(result, lfirst(lc));
+		else
+			skipped = true;
+	}
+	return result;
+}
+
 static Plan *
 plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist,
 		  List *clauses, List *custom_plans)
@@ -295,33 +335,17 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 	Plan	   *child = linitial(custom_plans);
 	Oid			view = linitial_oid(linitial(best_path->custom_private));
 	ScSpec	   *spec = sc_spec_by_view(view);
-	List	   *quals = NIL;
-	ListCell   *lc;
 
 	if (spec == NULL)
 		elog(ERROR, "rollup %u has gone", view);
 	if (IsA(child, Result) && child->lefttree)
 		child = child->lefttree;
 	/* Only quals on keys hold before the deltas are merged. */
-	foreach(lc, child->qual)
-	{
-		Bitmapset  *attrs = NULL;
-		int			i = -1;
-		bool		keysonly = true;
-
-		pull_varattnos(lfirst(lc), rel->relid, &attrs);
-		while ((i = bms_next_member(attrs, i)) >= 0)
-			if (i + FirstLowInvalidHeapAttributeNumber < 1 ||
-				i + FirstLowInvalidHeapAttributeNumber > spec->nkeys)
-				keysonly = false;
-		if (keysonly && !contain_volatile_functions(lfirst(lc)) &&
-			!contain_subplans(lfirst(lc)))
-			quals = lappend(quals, lfirst(lc));
-	}
-	child->qual = quals;
+	child->qual = key_quals(root, child->qual, rel->relid, spec);
 	child->targetlist = build_physical_tlist(root, rel);
 	cscan->scan.plan.targetlist = tlist;
 	cscan->scan.plan.qual = extract_actual_clauses(clauses, false);
+	cscan->custom_exprs = key_quals(root, cscan->scan.plan.qual, rel->relid, spec);
 	cscan->scan.scanrelid = rel->relid;
 	cscan->flags = best_path->flags;
 	cscan->custom_plans = list_make1(child);
@@ -339,10 +363,13 @@ typedef struct RollupScanState
 	ScSpec	   *spec;			/* pinned */
 	bool		source;			/* the source answers */
 	bool		ready;
+	bool		newparams;		/* other groups may be asked for */
 	Tuplestorestate *store;		/* its answer */
 	TupleTableSlot *storeslot;
-	ScGroups   *groups;			/* merged groups with deltas */
+	ExprState  *keyqual;		/* false: no row of this group is asked for */
+	ScGroups   *groups;			/* groups with deltas */
 	int64		ndeltas;
+	int64		nrecomputed;	/* groups computed from the source */
 	uint32		bucket;
 	ScGroup    *group;
 	bool		groupsdone;
@@ -408,11 +435,56 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	Oid			view = linitial_oid(linitial(cscan->custom_private));
 
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
+	state->keyqual = ExecInitQual(cscan->custom_exprs, &node->ss.ps);
 	state->spec = sc_spec_by_view(view);
 	if (state->spec == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("rollup %u has been dropped", view)));
+}
+
+/* Do the quals on keys let the group through? */
+static bool
+is_wanted(RollupScanState *state, ScGroup *group)
+{
+	ScSpec	   *spec = state->spec;
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+	bool		result;
+
+	if (state->keyqual == NULL)
+		return true;
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
+	memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
+	memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = slot;
+	result = ExecQual(state->keyqual, econtext);
+	ExecClearTuple(slot);
+	return result;
+}
+
+/* Merge the groups with deltas that are asked for with their base rows. */
+static void
+merge_groups(RollupScanState *state)
+{
+	EState	   *estate = state->css.ss.ps.state;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+
+	while ((group = sc_groups_next(state->groups, &bucket, group)) != NULL)
+		group->unwanted = !group->loaded && !is_wanted(state, group);
+	sc_groups_load_base(state->groups, state->css.ss.ss_currentRelation,
+						estate->es_snapshot);
+	bucket = 0;
+	while ((group = sc_groups_next(state->groups, &bucket, group)) != NULL)
+		if (group->loaded && !group->finished)
+			sc_group_finish(state->groups, group);
+	state->nrecomputed += sc_source_values(state->groups, estate->es_snapshot);
+	MemoryContextSwitchTo(old);
 }
 
 /* Decide who answers, at the first row, and get it ready. */
@@ -441,23 +513,16 @@ prepare(RollupScanState *state)
 		PredicateLockRelation(delta, snapshot);
 		if (RelationGetNumberOfBlocks(delta) > 0)
 		{
-			ScGroup    *group = NULL;
-
 			state->groups = sc_groups_create(spec, estate->es_query_cxt);
 			state->ndeltas = sc_groups_load_deltas(state->groups, delta, snapshot, false);
-			sc_groups_load_base(state->groups, base, snapshot);
-			while ((group = sc_groups_next(state->groups, &state->bucket, group)) != NULL)
-			{
-				sc_group_finish(state->groups, group);
-				if (!group->known && (group->nrows != 0 || spec->nkeys == 0))
-					state->source = true;
-			}
 			if (state->groups->ngroups == 0)
 				state->groups = NULL;
+			else
+				merge_groups(state);
 		}
 		table_close(delta, NoLock);
 	}
-	if (state->source)
+	else
 	{
 		TupleDesc	desc = sc_source_desc(spec);
 
@@ -491,6 +556,9 @@ next_row(ScanState *ss)
 
 	if (!state->ready)
 		prepare(state);
+	else if (state->newparams)
+		merge_groups(state);
+	state->newparams = false;
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
 	if (state->source)
@@ -512,7 +580,7 @@ next_row(ScanState *ss)
 			state->groupsdone = true;
 			break;
 		}
-		if (group->nrows == 0 && spec->nkeys > 0)
+		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
 			continue;
 		check_overflow(group->overflow);
 		memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
@@ -572,7 +640,11 @@ rescan(CustomScanState *node)
 	PlanState  *child = linitial(node->custom_ps);
 
 	if (node->ss.ps.chgParam)
+	{
 		UpdateChangedParamSet(child, node->ss.ps.chgParam);
+		if (state->groups)
+			state->newparams = true;
+	}
 	ExecReScan(child);
 	ExecScanReScan(&node->ss);
 	if (state->store)
@@ -591,7 +663,11 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 		return;
 	ExplainPropertyText("Answered From", state->source ? "source" : "rollup", es);
 	if (!state->source)
+	{
 		ExplainPropertyInteger("Deltas Merged", NULL, state->ndeltas, es);
+		if (state->nrecomputed > 0)
+			ExplainPropertyInteger("Groups Recomputed", NULL, state->nrecomputed, es);
+	}
 }
 
 void

@@ -1,0 +1,224 @@
+-- Aggregates that keep no state: only the groups that changed are computed
+-- from the source, by readers and by folds, through indexes where there are.
+CREATE EXTENSION scalecache;
+ALTER SYSTEM SET scalecache.worker = off;
+SELECT pg_reload_conf();
+SET TimeZone = 'Europe/Berlin';
+SET client_min_messages = warning;
+
+-- who answered, and how many groups the source was asked for
+CREATE FUNCTION answered(query text, OUT who text, OUT recomputed int) LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, FORMAT json, COSTS off, TIMING off) ' || query INTO plan;
+	SELECT substring(plan::text FROM '"Answered From": "(\w+)"'),
+		coalesce(substring(plan::text FROM '"Groups Recomputed": (\d+)')::int, 0)
+	INTO who, recomputed;
+END $$;
+-- the rollup against its query, to the letter
+CREATE FUNCTION same(r regclass) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+	q text := format('SELECT array_agg(x::text ORDER BY x::text) FROM %s x', r);
+	rolled text[];
+	plain text[];
+BEGIN
+	EXECUTE q INTO rolled;
+	SET LOCAL scalecache.enable_rollup_scan = off;
+	EXECUTE q INTO plain;
+	SET LOCAL scalecache.enable_rollup_scan = on;
+	IF rolled IS DISTINCT FROM plain THEN
+		RAISE WARNING '% is %, not %', r, rolled, plain;
+		RETURN false;
+	END IF;
+	RETURN scalecache.verify_rollup(r) = 0;
+END $$;
+-- rows of a table that a query reads, all in all
+CREATE FUNCTION rows_read(query text, tab text, OUT by_scan bigint, OUT by_index bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	s bigint;
+	i bigint;
+BEGIN
+	SELECT seq_tup_read, coalesce(idx_tup_fetch, 0) INTO s, i FROM pg_stat_xact_user_tables WHERE relname = tab;
+	EXECUTE query;
+	SELECT seq_tup_read - s, coalesce(idx_tup_fetch, 0) - i INTO by_scan, by_index
+	FROM pg_stat_xact_user_tables WHERE relname = tab;
+END $$;
+
+CREATE TABLE t (id serial PRIMARY KEY, k int, s text, f float8, ts timestamptz, j jsonb);
+INSERT INTO t (k, s, f, ts, j)
+SELECT i % 100, 's' || i % 7, i / 4.0, timestamptz '2024-01-01' + i * interval '3 hours', jsonb_build_object('a', i % 5)
+FROM generate_series(1, 5000) i;
+CREATE INDEX ON t (k);
+CREATE INDEX ON t (ts);
+ANALYZE t;
+
+SELECT scalecache.create_rollup('by_k', $$
+	SELECT k, count(*) AS n, sum(f) AS total,
+		percentile_cont(0.5) WITHIN GROUP (ORDER BY f) AS median,
+		percentile_disc(ARRAY[0.1, 0.9]) WITHIN GROUP (ORDER BY f) AS tails,
+		mode() WITHIN GROUP (ORDER BY s) AS common,
+		rank(2) WITHIN GROUP (ORDER BY k) AS ranked,
+		string_agg(s, ',' ORDER BY id DESC) AS names,
+		string_agg(DISTINCT s, ',') FILTER (WHERE f > 100) AS some,
+		array_agg(f ORDER BY f) AS fs, jsonb_agg(j ORDER BY id) AS js
+	FROM t GROUP BY k $$);
+SELECT scalecache.create_rollup('by_month', $$
+	SELECT date_trunc('month', ts) AS month, array_agg(id ORDER BY id) AS ids FROM t GROUP BY 1 $$);
+SELECT scalecache.create_rollup('by_day', $$
+	SELECT ts::date AS day, k, string_agg(s, '' ORDER BY id) AS names FROM t GROUP BY 1, 2 $$);
+SELECT scalecache.create_rollup('overall', 'SELECT string_agg(s, '''' ORDER BY id) AS names, count(*) AS n FROM t');
+SELECT same('by_k'), same('by_month'), same('by_day'), same('overall');
+
+-- one group changed
+INSERT INTO t (k, s, f, ts) VALUES (7, 'x', 1, '2024-03-31 23:30');
+SELECT * FROM answered('TABLE by_k');
+SELECT * FROM answered('TABLE by_month');
+SELECT * FROM answered('TABLE by_day');
+SELECT * FROM answered('TABLE overall');
+SELECT same('by_k'), same('by_month'), same('by_day'), same('overall');
+SELECT by_scan, by_index < 100 AS few FROM rows_read('TABLE by_k', 't');
+SELECT by_scan, by_index < 300 AS few FROM rows_read('TABLE by_month', 't');
+SELECT by_scan, by_index < 100 AS few FROM rows_read('TABLE by_day', 't');
+SELECT by_scan, by_index < 100 AS few FROM rows_read('SELECT scalecache.fold_rollup(''by_k'')', 't');
+SELECT by_scan, by_index < 300 AS few FROM rows_read('SELECT scalecache.fold_rollup(''by_month'')', 't');
+SELECT same('by_k'), same('by_month');
+
+-- only groups that are asked for
+UPDATE t SET s = s || '!' WHERE k IN (3, 4, 5);
+SELECT * FROM answered('TABLE by_k');
+SELECT * FROM answered('SELECT * FROM by_k WHERE k = 4');
+SELECT * FROM answered('SELECT * FROM by_k WHERE k = 9');
+SELECT * FROM answered('SELECT * FROM by_k WHERE k BETWEEN 4 AND 50 AND n > 0');
+SELECT * FROM answered('SELECT * FROM generate_series(1, 4) g, LATERAL (SELECT * FROM by_k WHERE k = g OFFSET 0) r');
+SELECT g, names IS NOT NULL AS found FROM generate_series(98, 101) g
+	LEFT JOIN LATERAL (SELECT * FROM by_k WHERE k = g OFFSET 0) r ON true;
+SELECT same('by_k');
+
+-- null keys, new groups, groups that go, own writes, rollback
+BEGIN;
+INSERT INTO t (k, s, f, ts) VALUES (NULL, 'n', 1, NULL), (1000, 'n', 1, '1999-05-05'), (1001, 'n', 1, 'infinity');
+DELETE FROM t WHERE k = 11;
+UPDATE t SET k = NULL, ts = NULL WHERE k = 12;
+SELECT same('by_k'), same('by_month'), same('by_day'), same('overall');
+SAVEPOINT a;
+DELETE FROM t WHERE k IS NULL;
+SELECT same('by_k'), same('by_month'), same('by_day'), same('overall');
+ROLLBACK TO a;
+SELECT same('by_k'), same('by_month'), same('by_day'), same('overall');
+COMMIT;
+SELECT * FROM answered('TABLE by_k');
+SELECT scalecache.fold_rollup('by_k') > 0, scalecache.fold_rollup('by_month') > 0,
+	scalecache.fold_rollup('by_day') > 0, scalecache.fold_rollup('overall') > 0;
+SELECT same('by_k'), same('by_month'), same('by_day'), same('overall');
+SELECT * FROM answered('TABLE by_k');
+
+-- the hour that comes twice, the hour that is left out, far times
+INSERT INTO t (k, s, f, ts) SELECT 1, 'z', 1, timestamptz '2024-10-26 21:00 UTC' + i * interval '30 min' FROM generate_series(1, 12) i;
+INSERT INTO t (k, s, f, ts) SELECT 1, 'z', 1, timestamptz '2024-03-30 21:00 UTC' + i * interval '30 min' FROM generate_series(1, 12) i;
+INSERT INTO t (k, s, f, ts) VALUES (1, 'y', 1, '4000-01-01 BC'), (1, 'y', 1, '290000-12-31 23:59 UTC'), (1, 'y', 1, '-infinity');
+SELECT scalecache.create_rollup('by_hour', $$
+	SELECT date_trunc('hour', ts) AS hour, date_trunc('quarter', ts) AS q, array_agg(id ORDER BY id) AS ids FROM t GROUP BY 1, 2 $$);
+UPDATE t SET s = s || '?' WHERE k = 1;
+INSERT INTO t (k, s, f, ts) SELECT 1, 'z', 1, timestamptz '2024-10-26 21:10 UTC' + i * interval '30 min' FROM generate_series(1, 12) i;
+SELECT same('by_k'), same('by_month'), same('by_day'), same('by_hour');
+-- more groups than a qual is made for
+UPDATE t SET f = f + 1, ts = ts + interval '1 minute' WHERE isfinite(ts) AND ts > '2000-01-01' AND ts < '2100-01-01';
+SELECT same('by_k'), same('by_month'), same('by_day'), same('by_hour');
+
+-- all that can be a key
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE DOMAIN code AS text CHECK (value ~ '^c');
+CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE keys (id serial, e mood, c code, nc text COLLATE nocase, n numeric, j jsonb, a int[], m money, b bit varying, r int4range, v varchar(10), ch char(5), iv interval);
+INSERT INTO keys (e, c, nc, n, j, a, m, b, r, v, ch, iv)
+SELECT (ARRAY['sad', 'ok', 'happy'])[i % 3 + 1]::mood, 'c' || i % 2, CASE i % 2 WHEN 0 THEN 'Ab' ELSE 'aB' END, i % 2 + 1.0,
+	jsonb_build_object('k', i % 2), ARRAY[i % 2], i % 2, (i % 4)::bit(3), int4range(0, i % 2 + 1), 'v' || i % 2, 'x', i % 2 * interval '1 month'
+FROM generate_series(1, 40) i;
+INSERT INTO keys SELECT FROM generate_series(1, 3);
+DO $$
+DECLARE col text;
+BEGIN
+	FOREACH col IN ARRAY ARRAY['e', 'c', 'nc', 'n', 'j', 'a', 'm', 'b', 'r', 'v', 'ch', 'iv'] LOOP
+		PERFORM scalecache.create_rollup('by_' || col, format('SELECT %I, array_agg(id ORDER BY id) AS ids FROM keys GROUP BY %1$I', col));
+	END LOOP;
+	UPDATE keys SET nc = upper(nc), n = n + 0.000, iv = iv + interval '30 days' - interval '30 days', id = id + 100 WHERE id % 5 = 0;
+	INSERT INTO keys (e, c, nc, n, j, a, m, b, r, v, ch, iv) VALUES ('ok', 'c1', 'AB', 1.000, '{"k": 1.0}', '{1}', 1, '001', '[0,1]', 'v1', 'x  ', '30 days'), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+	FOREACH col IN ARRAY ARRAY['e', 'c', 'nc', 'n', 'j', 'a', 'm', 'b', 'r', 'v', 'ch', 'iv'] LOOP
+		IF (SELECT recomputed FROM answered('TABLE by_' || col)) = 0 THEN
+			RAISE WARNING '% is not recomputed', col;
+		END IF;
+	END LOOP;
+END $$;
+-- any of several equal keys may stand for the group: compare what it has
+CREATE FUNCTION same_ids(r text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE a text[]; b text[];
+BEGIN
+	EXECUTE format('SELECT array_agg(ids::text ORDER BY ids::text) FROM %I', r) INTO a;
+	SET LOCAL scalecache.enable_rollup_scan = off;
+	EXECUTE format('SELECT array_agg(ids::text ORDER BY ids::text) FROM %I', r) INTO b;
+	SET LOCAL scalecache.enable_rollup_scan = on;
+	RETURN a = b AND scalecache.verify_rollup(r::regclass) = 0;
+END $$;
+SELECT col, same_ids('by_' || col) FROM unnest(ARRAY['e', 'c', 'nc', 'n', 'j', 'a', 'm', 'b', 'r', 'v', 'ch', 'iv']) col;
+SELECT count(scalecache.fold_rollup(rollup)) FROM scalecache.rollups WHERE source = 'keys'::regclass;
+SELECT col, same_ids('by_' || col) FROM unnest(ARRAY['e', 'c', 'nc', 'n', 'j', 'a', 'm', 'b', 'r', 'v', 'ch', 'iv']) col;
+
+-- user-defined aggregates, with an inverse and without
+CREATE FUNCTION add_up(bigint, int) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1 + coalesce($2, 0)';
+CREATE FUNCTION take_away(bigint, int) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1 - coalesce($2, 0)';
+CREATE AGGREGATE my_sum (int) (sfunc = add_up, stype = bigint, initcond = '0');
+CREATE AGGREGATE my_moving_sum (int) (sfunc = add_up, stype = bigint, initcond = '0',
+	msfunc = add_up, minvfunc = take_away, mstype = bigint, minitcond = '0');
+SELECT scalecache.create_rollup('mine', 'SELECT k % 10 AS k, my_sum(id) AS a, my_moving_sum(id) AS b, my_sum(DISTINCT k) AS c FROM t GROUP BY 1');
+DELETE FROM t WHERE k = 33;
+SELECT * FROM answered('TABLE mine');
+SELECT same('mine');
+
+-- min and max: the 32 best values spare the source, then one group is read
+CREATE TABLE m (g int, v int, s text COLLATE "C", e mood, i interval, c money, nc text COLLATE nocase);
+INSERT INTO m SELECT i % 4, i, 's' || i % 1000, (ARRAY['sad', 'ok', 'happy'])[i % 3 + 1]::mood, i * interval '1 hour', i, chr(65 + i % 2 * 32 + i % 26)
+FROM generate_series(1, 2000) i;
+CREATE INDEX ON m (g);
+ANALYZE m;
+SELECT scalecache.create_rollup('best', 'SELECT g, max(v) AS hi, min(v) AS lo, min(s) AS s, max(e) AS e, max(i) AS i, max(c) AS c, count(*) AS n FROM m GROUP BY g');
+DELETE FROM m WHERE v IN (SELECT v FROM m WHERE g = 1 ORDER BY v DESC LIMIT 5);
+SELECT * FROM answered('TABLE best');
+SELECT same('best');
+DELETE FROM m WHERE v IN (SELECT v FROM m WHERE g = 1 ORDER BY v DESC LIMIT 40);
+SELECT * FROM answered('TABLE best');
+SELECT same('best');
+SELECT by_scan, by_index < 500 AS few FROM rows_read('TABLE best', 'm');
+SELECT by_scan, by_index < 500 AS few FROM rows_read('SELECT scalecache.fold_rollup(''best'')', 'm');
+SELECT same('best');
+-- the fold has found the next best values
+DELETE FROM m WHERE v IN (SELECT v FROM m WHERE g = 1 ORDER BY v DESC LIMIT 20);
+SELECT * FROM answered('TABLE best');
+SELECT same('best');
+DELETE FROM m WHERE e = 'happy' AND g = 2;
+SELECT * FROM answered('TABLE best');
+SELECT same('best');
+DELETE FROM m WHERE g = 3;
+SELECT same('best');
+-- values that are equal and look different
+SELECT scalecache.create_rollup('ends', 'SELECT g, lower(min(nc)) AS lo, lower(max(nc)) AS hi FROM m GROUP BY g');
+DELETE FROM m WHERE nc = 'z' AND g <> 2;
+DELETE FROM m WHERE nc IN ('a', 'b') AND nc COLLATE "C" = upper(nc) COLLATE "C";
+SELECT same('ends');
+
+-- a view that hides groups keeps them from functions that tell
+CREATE VIEW few WITH (security_barrier) AS SELECT * FROM by_k WHERE n < 50;
+CREATE FUNCTION tell(int) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$BEGIN RAISE NOTICE 'key %', $1; RETURN true; END $$ IMMUTABLE;
+UPDATE t SET k = 1 WHERE k = 2;
+UPDATE t SET s = 'told' WHERE k = 1;
+SET client_min_messages = notice;
+SELECT count(*) FROM few WHERE k < 2 AND tell(k);
+DROP VIEW few;
+DROP EXTENSION scalecache;
+DROP TABLE t, m, keys;
+DROP FUNCTION answered, same, same_ids, rows_read, tell;
+DROP AGGREGATE my_sum(int), my_moving_sum(int);
+DROP FUNCTION add_up, take_away;
+DROP TYPE mood;
+DROP DOMAIN code;
+DROP COLLATION nocase;
