@@ -14,7 +14,9 @@ CREATE TABLE scalecache.rollup (
 	rollup regclass NOT NULL UNIQUE,	-- the view
 	source oid NOT NULL,
 	base oid NOT NULL,
-	delta oid NOT NULL,
+	delta1 oid NOT NULL,
+	delta2 oid NOT NULL,
+	turn bigint NOT NULL,	-- which of them is written
 	epoch bigint NOT NULL,
 	state "char" NOT NULL,
 	members oid[],
@@ -22,6 +24,16 @@ CREATE TABLE scalecache.rollup (
 );
 REVOKE ALL ON scalecache.rollup FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', '');
+
+-- What the folds have merged, one row a rollup; see src/rollup/delta.c.
+CREATE TABLE scalecache.fold (
+	id bigint,
+	seq bigint,
+	at timestamptz NOT NULL,
+	mark bytea NOT NULL,
+	PRIMARY KEY (id, seq)
+);
+REVOKE ALL ON scalecache.fold FROM PUBLIC;
 
 -- A dump carries what defines a rollup; its storage is made anew.
 CREATE FUNCTION scalecache.rollup_restored() RETURNS trigger
@@ -31,7 +43,9 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	new.base := 0;
-	new.delta := 0;
+	new.delta1 := 0;
+	new.delta2 := 0;
+	new.turn := 0;
 	new.members := NULL;
 	new.state := CASE new.state WHEN 'u' THEN 'u' ELSE 's' END;
 	RETURN new;

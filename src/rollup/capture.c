@@ -13,9 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -61,47 +58,8 @@ forget(Pending **link)
 static void
 write_out(Pending *p, CommandId cid)
 {
-	ScSpec	   *spec = p->spec;
-	Relation	delta = try_table_open(spec->delta, RowExclusiveLock);
-	TupleTableSlot *slot;
-	bool		snapshot = !ActiveSnapshotSet();
-	uint32		bucket = 0;
-	ScGroup    *group = NULL;
-	MemoryContext row;
-	MemoryContext old;
-
-	if (delta == NULL)
-		return;					/* the rollup was dropped meanwhile */
-	/* A wide change goes to the TOAST table, which wants one. */
-	if (snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(delta), &TTSOpsVirtual);
-	row = AllocSetContextCreate(CurrentMemoryContext, "scalecache delta",
-								ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(row);
-	while ((group = sc_groups_next(p->groups, &bucket, group)) != NULL)
-	{
-		if (sc_group_is_empty(p->groups, group))
-			continue;
-		ExecClearTuple(slot);
-		for (int i = 0; i < spec->nkeys; i++)
-		{
-			slot->tts_values[i] = group->keys[i];
-			slot->tts_isnull[i] = group->nulls[i];
-		}
-		slot->tts_values[spec->nkeys] = PointerGetDatum(sc_group_pack(p->groups, group));
-		slot->tts_isnull[spec->nkeys] = false;
-		ExecStoreVirtualTuple(slot);
-		table_tuple_insert(delta, slot, cid, 0, NULL);
+	if (sc_delta_append(p->groups, cid) > 0)
 		wrote = true;
-		MemoryContextReset(row);
-	}
-	MemoryContextSwitchTo(old);
-	ExecDropSingleTupleTableSlot(slot);
-	MemoryContextDelete(row);
-	if (snapshot)
-		PopActiveSnapshot();
-	table_close(delta, NoLock);
 }
 
 static Pending *

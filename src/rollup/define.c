@@ -446,7 +446,7 @@ create_table(ScSpec *spec, const char *name, bool base)
 		appendStringInfoString(&sql, "rows bigint, overflow boolean, state bytea) WITH (fillfactor = 60)");
 	}
 	else
-		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0)");
+		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_enabled = off)");
 	exec_as_owner(sql.data);
 	relid = get_relname_relid(relname, nsp);
 	if (base && sortable)
@@ -508,7 +508,7 @@ install(Oid view)
 	List	   *members;
 	ListCell   *lc;
 	Oid			base = spec->base;
-	Oid			delta = spec->delta;
+	Oid			delta[2] = {spec->delta[0], spec->delta[1]};
 	ObjectAddress self,
 				ext;
 
@@ -524,14 +524,16 @@ install(Oid view)
 	}
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(base)))
 		base = create_table(spec, get_rel_name(view), true);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(delta)))
-		delta = create_table(spec, get_rel_name(base), false);
+	for (int i = 0; i < 2; i++)
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(delta[i])))
+			delta[i] = create_table(spec, get_rel_name(base), false);
 	ObjectAddressSet(self, RelationRelationId, view);
 	ObjectAddressSet(ext, ExtensionRelationId, get_extension_oid("scalecache", false));
 	deleteDependencyRecordsForClass(RelationRelationId, view, ExtensionRelationId,
 									DEPENDENCY_AUTO_EXTENSION);
 	recordDependencyOn(&self, &ext, DEPENDENCY_AUTO_EXTENSION);
 	sc_catalog_set(spec->id, SC_FILLING, true, base, delta, members);
+	sc_mark_reset(spec->id, spec->turn);
 	sc_spec_release(spec);
 }
 
@@ -552,8 +554,8 @@ define(const char *name, const char *sql)
 	Oid			nsp;
 	Oid			view;
 	Relation	rel;
-	Datum		values[9];
-	bool		nulls[9] = {0};
+	Datum		values[11];
+	bool		nulls[11] = {0};
 	int64		id;
 	HeapTuple	tuple;
 	Oid			source = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
@@ -579,11 +581,12 @@ define(const char *name, const char *sql)
 	values[0] = Int64GetDatum(id);
 	values[1] = ObjectIdGetDatum(view);
 	values[2] = ObjectIdGetDatum(source);
-	values[3] = values[4] = ObjectIdGetDatum(InvalidOid);
-	values[5] = Int64GetDatum(1);
-	values[6] = CharGetDatum(SC_UNFILLED);
-	nulls[7] = true;
-	values[8] = CStringGetTextDatum(pg_get_timezone_name(session_timezone));
+	values[3] = values[4] = values[5] = ObjectIdGetDatum(InvalidOid);
+	values[6] = Int64GetDatum(0);
+	values[7] = Int64GetDatum(1);
+	values[8] = CharGetDatum(SC_UNFILLED);
+	nulls[9] = true;
+	values[10] = CStringGetTextDatum(pg_get_timezone_name(session_timezone));
 	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
@@ -705,34 +708,33 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[3] = {0};
 	bool		nulls[3] = {true, true, true};
-	Oid			rels[2];
+	Oid			rels[3];
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (spec)
+	if (spec && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))
 	{
+		ScGroups   *groups = sc_groups_create(spec, CurrentMemoryContext);
+		Relation	base = table_open(spec->base, AccessShareLock);
+		TableScanDesc scan = table_beginscan(base, GetActiveSnapshot(), 0, NULL);
+		int64		n = 0;
 		int64		size = 0;
 
+		while (heap_getnext(scan, ForwardScanDirection))
+			n++;
+		table_endscan(scan);
+		table_close(base, AccessShareLock);
+		values[0] = Int64GetDatum(n);
+		nulls[0] = false;
+		values[1] = Int64GetDatum(sc_delta_load(groups, GetActiveSnapshot()));
+		nulls[1] = DatumGetInt64(values[1]) < 0;
 		rels[0] = spec->base;
-		rels[1] = spec->delta;
-		for (int i = 0; i < 2; i++)
-		{
-			Relation	rel = OidIsValid(rels[i]) ? try_table_open(rels[i], AccessShareLock) : NULL;
-			TableScanDesc scan;
-			int64		n = 0;
-
-			if (rel == NULL)
-				continue;
-			scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
-			while (heap_getnext(scan, ForwardScanDirection))
-				n++;
-			table_endscan(scan);
-			table_close(rel, AccessShareLock);
-			size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
-													  ObjectIdGetDatum(rels[i])));
-			values[i] = Int64GetDatum(n);
-			nulls[i] = false;
-		}
+		rels[1] = spec->delta[0];
+		rels[2] = spec->delta[1];
+		for (int i = 0; i < 3; i++)
+			if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rels[i])))
+				size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
+														  ObjectIdGetDatum(rels[i])));
 		values[2] = Int64GetDatum(size);
 		nulls[2] = false;
 		sc_spec_release(spec);
@@ -782,7 +784,6 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	ScGroups   *truth;
 	ScGroups   *changed;
 	Relation	base;
-	Relation	delta;
 	Tuplestorestate *store;
 	TupleDesc	desc;
 	TupleTableSlot *slot;
@@ -802,7 +803,6 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(0);		/* the source itself answers */
 	}
 	base = table_open(spec->base, AccessShareLock);
-	delta = table_open(spec->delta, AccessShareLock);
 	truth = sc_groups_create(spec, CurrentMemoryContext);
 	changed = sc_groups_create(spec, CurrentMemoryContext);
 
@@ -832,7 +832,12 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_end(store);
 
-	sc_groups_load_deltas(changed, delta, snapshot, false);
+	if (sc_delta_load(changed, snapshot) < 0)
+	{
+		table_close(base, NoLock);
+		sc_spec_release(spec);
+		PG_RETURN_INT64(0);
+	}
 	sc_groups_load_base(changed, base, snapshot);
 	bucket = 0;
 	group = NULL;
@@ -887,7 +892,6 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	while ((group = sc_groups_next(truth, &bucket, group)) != NULL)
 		if (!group->inbase)
 			differ++;
-	table_close(delta, NoLock);
 	table_close(base, NoLock);
 	sc_spec_release(spec);
 	PG_RETURN_INT64(differ);
@@ -921,7 +925,8 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 	int64		id;
 	Oid			view;
 	Oid			base;
-	Oid			delta;
+	Oid			delta[2];
+	int64		turn;
 	List	   *members;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) ||
@@ -940,19 +945,23 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 	}
 	view = spec->view;
 	base = spec->base;
-	delta = spec->delta;
+	delta[0] = spec->delta[0];
+	delta[1] = spec->delta[1];
+	turn = spec->turn;
 	members = list_copy(spec->members);
 	sc_capture_flush(spec, NULL);
 	if (spec->state == SC_LIVE && all_empty(members))
 	{
 		sc_spec_release(spec);
-		exec_as_owner(psprintf("TRUNCATE %s, %s", qualified(base), qualified(delta)));
+		exec_as_owner(psprintf("TRUNCATE %s, %s, %s", qualified(base),
+							   qualified(delta[0]), qualified(delta[1])));
+		sc_mark_reset(id, turn);
 		sc_fill(view);
 	}
 	else
 	{
 		sc_spec_release(spec);
-		sc_catalog_set(id, SC_STALE, true, InvalidOid, InvalidOid, NIL);
+		sc_catalog_set(id, SC_STALE, true, InvalidOid, NULL, NIL);
 	}
 	return PointerGetDatum(NULL);
 }
@@ -981,6 +990,8 @@ scalecache_rollup_dropped(PG_FUNCTION_ARGS)
 			continue;
 		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 4, desc, &isnull)));
 		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 5, desc, &isnull)));
+		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 6, desc, &isnull)));
+		sc_mark_drop(DatumGetInt64(heap_getattr(tuple, 1, desc, &isnull)));
 		CatalogTupleDelete(rel, &tuple->t_self);
 	}
 	systable_endscan(scan);
@@ -1031,7 +1042,7 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 		stale = spec->state == SC_STALE || (spec->state == SC_LIVE && !captures(spec));
 		sc_spec_release(spec);
 		if (stale)
-			sc_catalog_set(id, SC_STALE, true, InvalidOid, InvalidOid, NIL);
+			sc_catalog_set(id, SC_STALE, true, InvalidOid, NULL, NIL);
 	}
 	PG_RETURN_NULL();
 }

@@ -11,27 +11,23 @@
 
 #include "access/heapam.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "commands/vacuum.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
-#include "utils/portal.h"
-#include "storage/bufmgr.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "rollup/rollup.h"
 
-/* Delta tables smaller than this are not worth a vacuum. */
-#define SC_VACUUM_PAGES		16
-
-static TimestampTz last_vacuum = 0;
+/* More groups than this go to the base table even under an old snapshot. */
+#define SC_SPARE_GROUPS		1000
 
 /* Values of all groups, from the source where their states cannot tell. */
 static void
@@ -105,6 +101,20 @@ write_base(ScGroups *groups, Relation base)
 }
 
 /*
+ * While an old snapshot is held, every version of a base row stays, and who
+ * reads the base has to step over it.  Few groups are then better appended as
+ * merged deltas, which the next fold takes over.
+ */
+static bool
+may_spare_base(ScGroups *groups, Relation base, ScMark *mark)
+{
+	return groups->ngroups <= SC_SPARE_GROUPS &&
+		TransactionIdIsValid(mark->basexid) &&
+		!TransactionIdPrecedes(mark->basexid,
+							   GetOldestNonRemovableTransactionId(base));
+}
+
+/*
  * Merge pending deltas.  Returns how many; 0 when there is nothing to do, or
  * with nowait when somebody else is at it.
  */
@@ -113,7 +123,9 @@ sc_fold(Oid view, bool nowait)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 	Relation	base;
-	Relation	delta;
+	ScGroups   *groups;
+	ScMark	   *mark;
+	bool		changed;
 	int64		n = 0;
 	Oid			saveuser;
 	int			savesec;
@@ -151,30 +163,38 @@ sc_fold(Oid view, bool nowait)
 		sc_spec_release(spec);
 		return 0;
 	}
-	delta = table_open(spec->delta, RowExclusiveLock);
 
 	sc_capture_flush(spec, NULL);
 	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	GetUserIdAndSecContext(&saveuser, &savesec);
 	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
-	if (RelationGetNumberOfBlocks(delta) > 0)
+	groups = sc_groups_create(spec, CurrentMemoryContext);
+	n = sc_delta_take(groups, &mark, &changed);
+	if (n < 0)
 	{
-		ScGroups   *groups = sc_groups_create(spec, CurrentMemoryContext);
-
-		n = sc_groups_load_deltas(groups, delta, GetActiveSnapshot(), true);
-		if (n > 0)
+		/* What the marks know of is gone: have it made anew. */
+		sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
+		n = 0;
+	}
+	else if (mark != NULL)
+	{
+		if (n > 0 && may_spare_base(groups, base, mark))
+			(void) sc_delta_append(groups, GetCurrentCommandId(true));
+		else if (n > 0)
 		{
 			sc_groups_load_base(groups, base, GetActiveSnapshot());
 			compute_values(groups, GetActiveSnapshot());
 			write_base(groups, base);
+			mark->basexid = GetTopTransactionId();
 		}
-		MemoryContextDelete(groups->cxt);
+		changed |= sc_delta_retire(spec, mark);
+		if (n > 0 || changed)
+			sc_mark_put(spec->id, mark);
 	}
-	SetUserIdAndSecContext(saveuser, savesec);
+	MemoryContextDelete(groups->cxt);
 	PopActiveSnapshot();
+	SetUserIdAndSecContext(saveuser, savesec);
 	CommandCounterIncrement();
-	table_close(delta, NoLock);
 	table_close(base, NoLock);
 	sc_spec_release(spec);
 	return n;
@@ -205,7 +225,6 @@ sc_fill(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 	Relation	base;
-	Relation	delta;
 	ScGroups   *groups;
 	Snapshot	snapshot;
 	Oid			saveuser;
@@ -213,7 +232,6 @@ sc_fill(Oid view)
 
 	LockRelationOid(spec->source, AccessShareLock);
 	base = table_open(spec->base, ShareUpdateExclusiveLock);
-	delta = table_open(spec->delta, RowExclusiveLock);
 	sc_capture_flush(spec, NULL);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -221,7 +239,7 @@ sc_fill(Oid view)
 	GetUserIdAndSecContext(&saveuser, &savesec);
 	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
 
-	delete_all(delta, snapshot);
+	sc_delta_discard(spec, snapshot);
 	delete_all(base, snapshot);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
 	sc_source_scan(groups, snapshot);
@@ -233,40 +251,61 @@ sc_fill(Oid view)
 	MemoryContextDelete(groups->cxt);
 
 	SetUserIdAndSecContext(saveuser, savesec);
-	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, InvalidOid, NIL);
+	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, NULL, NIL);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
-	table_close(delta, NoLock);
 	table_close(base, NoLock);
 	sc_spec_release(spec);
 }
 
-/*
- * Give back the space of folded deltas, outside any transaction, so that
- * readers do not page through it.  Skipped when somebody holds a lock.
- */
+/* Fold one rollup, or make its storage anew. */
 static void
-vacuum_deltas(Oid delta)
+work_on(Oid view)
 {
-	VacuumParams params = {0};
-	MemoryContext keep = CurrentMemoryContext;
-	MemoryContext saved = PortalContext;
-	List	   *rels;
+	ScSpec	   *spec;
+	bool		stale;
 
-	params.options = VACOPT_VACUUM | VACOPT_SKIP_LOCKED | VACOPT_PROCESS_TOAST;
-	params.freeze_min_age = params.freeze_table_age = -1;
-	params.multixact_freeze_min_age = params.multixact_freeze_table_age = -1;
-	params.log_min_duration = -1;
-	params.index_cleanup = VACOPTVALUE_AUTO;
-	params.truncate = VACOPTVALUE_ENABLED;
-	params.nworkers = -1;
-	/* vacuum() keeps its list in the portal's context. */
-	PortalContext = keep;
-	rels = list_make1(makeVacuumRelation(NULL, delta, NIL));
+	spec = sc_spec_by_view(view);
+	stale = spec != NULL && spec->state == SC_STALE;
+	if (spec)
+		sc_spec_release(spec);
+	if (stale)
+		sc_ensure_storage(view);
+	else
+		(void) sc_fold(view, true);
+}
+
+/* Give back the space of folded deltas; the locks as for a fold. */
+static void
+reclaim(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	Oid			base;
+
+	if (spec == NULL)
+		return;
+	base = spec->base;
+	if (spec->state == SC_LIVE && spec->turn % 2 == 1 &&
+		ConditionalLockRelationOid(base, ShareUpdateExclusiveLock) &&
+		spec->valid)
+		(void) sc_delta_empty(spec);
+	sc_spec_release(spec);
+}
+
+static void
+in_transaction(void (*work) (Oid view), Oid view)
+{
+	MemoryContext keep = CurrentMemoryContext;
+
+	CHECK_FOR_INTERRUPTS();
 	StartTransactionCommand();
-	vacuum(rels, &params, NULL, true);
+	/* A crash before the commit reaches disk leaves the deltas. */
+	set_config_option("synchronous_commit", "off", PGC_USERSET,
+					  PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	work(view);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
-	PortalContext = saved;
 	MemoryContextSwitchTo(keep);
 }
 
@@ -276,7 +315,6 @@ sc_rollup_work(void)
 {
 	List	   *views;
 	ListCell   *lc;
-	bool		more = false;
 	MemoryContext keep = CurrentMemoryContext;
 
 	StartTransactionCommand();
@@ -288,43 +326,8 @@ sc_rollup_work(void)
 
 	foreach(lc, views)
 	{
-		Oid			view = lfirst_oid(lc);
-		ScSpec	   *spec;
-		bool		stale;
-		Oid			delta = InvalidOid;
-
-		CHECK_FOR_INTERRUPTS();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		/* A crash before the commit reaches disk leaves the deltas. */
-		set_config_option("synchronous_commit", "off", PGC_USERSET,
-						  PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-		spec = sc_spec_by_view(view);
-		stale = spec != NULL && spec->state == SC_STALE;
-		if (spec)
-			sc_spec_release(spec);
-		if (stale)
-			sc_ensure_storage(view);
-		else if (sc_fold(view, true) > 0 &&
-				 (spec = sc_spec_by_view(view)) != NULL)
-		{
-			Relation	rel = try_table_open(spec->delta, AccessShareLock);
-
-			if (rel && RelationGetNumberOfBlocks(rel) >= SC_VACUUM_PAGES)
-				delta = spec->delta;
-			if (rel)
-				table_close(rel, NoLock);
-			sc_spec_release(spec);
-		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(keep);
-		if (OidIsValid(delta) &&
-			TimestampDifferenceExceeds(last_vacuum, GetCurrentTimestamp(), 1000))
-		{
-			vacuum_deltas(delta);
-			last_vacuum = GetCurrentTimestamp();
-		}
+		in_transaction(work_on, lfirst_oid(lc));
+		in_transaction(reclaim, lfirst_oid(lc));
 	}
-	return more;
+	return false;
 }

@@ -233,6 +233,9 @@ sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed)
 	const char *end = p + VARSIZE_ANY_EXHDR(packed);
 	int64		n = 0;
 
+	/* A delta may have its transaction's id in front: see delta.c. */
+	if (end - p > (int) sizeof(TransactionId) && *p == SC_PACK_TOP_XID)
+		p += 1 + sizeof(TransactionId);
 	if (p < end)
 		n = (signed char) *p++;
 	if (n == 127)
@@ -309,43 +312,6 @@ sc_group_finish(ScGroups *groups, ScGroup *group)
 			group->overflow = true;
 	}
 	MemoryContextSwitchTo(old);
-}
-
-/*
- * Merge the deltas that snapshot sees, and delete them if remove is set.
- * Nobody else deletes or updates a delta while the fold lock is held, so
- * deleting never waits.
- */
-int64
-sc_groups_load_deltas(ScGroups *groups, Relation delta, Snapshot snapshot,
-					  bool remove)
-{
-	ScSpec	   *spec = groups->spec;
-	TableScanDesc scan = table_beginscan_strat(delta, snapshot, 0, NULL, true, false);
-	TupleTableSlot *slot = table_slot_create(delta, NULL);
-	int64		n = 0;
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		ScGroup    *group;
-		Datum		packed;
-		bytea	   *plain;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
-		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, true);
-		packed = slot->tts_values[spec->nkeys];
-		plain = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
-		sc_group_merge(groups, group, plain);
-		if ((Pointer) plain != DatumGetPointer(packed))
-			pfree(plain);
-		if (remove)
-			simple_heap_delete(delta, &slot->tts_tid);
-		n++;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	return n;
 }
 
 static void

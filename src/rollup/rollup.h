@@ -6,9 +6,10 @@
  *
  *	base	one row a group: keys, aggregate values, row count, packed states
  *	delta	one row a change: keys, packed change; appended by writers, merged
- *			into base and deleted by a fold
+ *			into base by a fold, which leaves a mark of what it has merged
  *
- * A snapshot's answer is base merged with the deltas it sees.
+ * A snapshot's answer is base merged with the deltas it sees that the newest
+ * mark it sees does not name.
  */
 #ifndef SC_ROLLUP_H
 #define SC_ROLLUP_H
@@ -19,6 +20,7 @@
 #include "rollup/state.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
+#include "utils/timestamp.h"
 
 /* scalecache.rollup.state */
 #define SC_LIVE		'l'			/* storage answers */
@@ -73,7 +75,8 @@ typedef struct ScSpec
 	Oid			view;
 	Oid			source;
 	Oid			base;
-	Oid			delta;
+	Oid			delta[2];		/* written in turns: see delta.c */
+	int64		turn;
 	char		state;
 	int64		epoch;			/* counts changes that no snapshot can undo */
 	bool		valid;			/* false after an invalidation */
@@ -103,6 +106,29 @@ typedef struct ScSpec
 #define ScBaseOverflow(spec)	((spec)->nkeys + (spec)->naggs + 2)
 #define ScBaseState(spec)		((spec)->nkeys + (spec)->naggs + 3)
 #define ScBaseNatts(spec)		((spec)->nkeys + (spec)->naggs + 3)
+
+/*
+ * What a fold has covered: transactions below xmin, and those below xmax that
+ * are not in xip (top-level ones).  xmin is invalid when nothing was folded.
+ */
+typedef struct ScMark
+{
+	int32		vl_len_;
+	TransactionId xmin;
+	TransactionId xmax;
+	TransactionId basexid;		/* that wrote the base table last */
+	TransactionId drainxid;		/* that found the retired table drained */
+	TransactionId since;		/* next one when this turn began */
+	BlockNumber low[2];			/* nothing is pending before these blocks */
+	bool		drained;		/* nothing is pending in the retired table */
+	int64		turn;
+	int64		seq;
+	int32		nxip;
+	TransactionId xip[FLEXIBLE_ARRAY_MEMBER];
+} ScMark;
+
+/* First byte of a packed change: the top transaction's id follows. */
+#define SC_PACK_TOP_XID		126
 
 /* A group in memory. */
 typedef struct ScGroup
@@ -149,7 +175,8 @@ extern List *sc_source_members(Oid source);
 extern void sc_spec_cache_init(void);
 extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
-						   Oid base, Oid delta, List *members);
+						   Oid base, const Oid *delta, List *members);
+extern void sc_catalog_set_turn(int64 id, int64 turn);
 extern Oid	sc_catalog_relid(void);
 extern List *sc_catalog_views(void);
 
@@ -163,8 +190,6 @@ extern void sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed);
 extern bytea *sc_group_pack(ScGroups *groups, ScGroup *group);
 extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);
-extern int64 sc_groups_load_deltas(ScGroups *groups, Relation delta,
-								   Snapshot snapshot, bool remove);
 extern void sc_groups_load_base(ScGroups *groups, Relation base,
 								Snapshot snapshot);
 extern ScGroup *sc_groups_next(ScGroups *groups, uint32 *bucket,
@@ -173,6 +198,18 @@ extern ScGroup *sc_groups_next(ScGroups *groups, uint32 *bucket,
 /* capture.c */
 extern void sc_capture_init(void);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
+
+/* delta.c */
+extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
+extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot);
+extern void sc_delta_discard(ScSpec *spec, Snapshot snapshot);
+extern int64 sc_delta_take(ScGroups *groups, ScMark **next, bool *changed);
+extern bool sc_delta_retire(ScSpec *spec, ScMark *mark);
+extern bool sc_delta_empty(ScSpec *spec);
+extern ScMark *sc_mark_get(int64 id, Snapshot snapshot, TimestampTz *at);
+extern void sc_mark_put(int64 id, ScMark *mark);
+extern void sc_mark_reset(int64 id, int64 turn);
+extern void sc_mark_drop(int64 id);
 
 /* fold.c */
 extern int64 sc_fold(Oid view, bool nowait);

@@ -504,25 +504,15 @@ prepare(RollupScanState *state)
 		!sc_capture_flush(spec, snapshot);
 	if (!state->source)
 	{
-		Relation	delta = table_open(spec->delta, AccessShareLock);
-
-		/*
-		 * For SERIALIZABLE, reading a rollup is reading all of its source:
-		 * who changes that will write to the delta table, empty or not.
-		 */
-		PredicateLockRelation(delta, snapshot);
-		if (RelationGetNumberOfBlocks(delta) > 0)
-		{
-			state->groups = sc_groups_create(spec, estate->es_query_cxt);
-			state->ndeltas = sc_groups_load_deltas(state->groups, delta, snapshot, false);
-			if (state->groups->ngroups == 0)
-				state->groups = NULL;
-			else
-				merge_groups(state);
-		}
-		table_close(delta, NoLock);
+		state->groups = sc_groups_create(spec, estate->es_query_cxt);
+		state->ndeltas = sc_delta_load(state->groups, snapshot);
+		state->source = state->ndeltas < 0;
+		if (state->source || state->groups->ngroups == 0)
+			state->groups = NULL;
+		else
+			merge_groups(state);
 	}
-	else
+	if (state->source)
 	{
 		TupleDesc	desc = sc_source_desc(spec);
 

@@ -50,10 +50,12 @@
 #define Anum_rollup_rollup		2
 #define Anum_rollup_source		3
 #define Anum_rollup_base		4
-#define Anum_rollup_delta		5
-#define Anum_rollup_epoch		6
-#define Anum_rollup_state		7
-#define Anum_rollup_members		8
+#define Anum_rollup_delta1		5
+#define Anum_rollup_delta2		6
+#define Anum_rollup_turn		7
+#define Anum_rollup_epoch		8
+#define Anum_rollup_state		9
+#define Anum_rollup_members		10
 
 static List *cache = NIL;		/* of ScSpec, in cache_cxt */
 static MemoryContext cache_cxt = NULL;
@@ -77,7 +79,8 @@ invalidate(Datum arg, Oid relid)
 
 		if (!OidIsValid(relid) || relid == spec->view ||
 			relid == spec->source || relid == spec->base ||
-			relid == spec->delta || list_member_oid(spec->members, relid))
+			relid == spec->delta[0] || relid == spec->delta[1] ||
+			list_member_oid(spec->members, relid))
 			spec->valid = false;
 	}
 }
@@ -178,10 +181,10 @@ sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot)
 	return result;
 }
 
-/* Change a row; Oids that are invalid and a NIL list leave the column. */
+/* Change a row; an invalid Oid, NULL and NIL leave the column. */
 void
-sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base, Oid delta,
-			   List *members)
+sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
+			   const Oid *delta, List *members)
 {
 	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	HeapTuple	tuple = catalog_fetch(id, InvalidOid, NULL);
@@ -210,10 +213,11 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base, Oid delta,
 		repl[Anum_rollup_base - 1] = true;
 		values[Anum_rollup_base - 1] = ObjectIdGetDatum(base);
 	}
-	if (OidIsValid(delta))
+	if (delta)
 	{
-		repl[Anum_rollup_delta - 1] = true;
-		values[Anum_rollup_delta - 1] = ObjectIdGetDatum(delta);
+		repl[Anum_rollup_delta1 - 1] = repl[Anum_rollup_delta2 - 1] = true;
+		values[Anum_rollup_delta1 - 1] = ObjectIdGetDatum(delta[0]);
+		values[Anum_rollup_delta2 - 1] = ObjectIdGetDatum(delta[1]);
 	}
 	if (members != NIL)
 	{
@@ -234,6 +238,31 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base, Oid delta,
 	table_close(rel, NoLock);
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)))
 		CacheInvalidateRelcacheByRelid(view);
+	CommandCounterIncrement();
+}
+
+/* Have the other delta table written: see delta.c. */
+void
+sc_catalog_set_turn(int64 id, int64 turn)
+{
+	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
+	HeapTuple	tuple = catalog_fetch(id, InvalidOid, NULL);
+	Datum		values[Anum_rollup_members] = {0};
+	bool		nulls[Anum_rollup_members] = {0};
+	bool		repl[Anum_rollup_members] = {0};
+	bool		isnull;
+	Oid			view;
+
+	if (tuple == NULL)
+		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
+	view = DatumGetObjectId(heap_getattr(tuple, Anum_rollup_rollup,
+										 RelationGetDescr(rel), &isnull));
+	repl[Anum_rollup_turn - 1] = true;
+	values[Anum_rollup_turn - 1] = Int64GetDatum(turn);
+	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, repl);
+	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	table_close(rel, NoLock);
+	CacheInvalidateRelcacheByRelid(view);
 	CommandCounterIncrement();
 }
 
@@ -431,7 +460,9 @@ spec_build(HeapTuple tuple)
 	spec->id = DatumGetInt64(GET(Anum_rollup_id));
 	spec->view = DatumGetObjectId(GET(Anum_rollup_rollup));
 	spec->base = DatumGetObjectId(GET(Anum_rollup_base));
-	spec->delta = DatumGetObjectId(GET(Anum_rollup_delta));
+	spec->delta[0] = DatumGetObjectId(GET(Anum_rollup_delta1));
+	spec->delta[1] = DatumGetObjectId(GET(Anum_rollup_delta2));
+	spec->turn = DatumGetInt64(GET(Anum_rollup_turn));
 	spec->epoch = DatumGetInt64(GET(Anum_rollup_epoch));
 	spec->state = DatumGetChar(GET(Anum_rollup_state));
 	members = GET(Anum_rollup_members);

@@ -1,0 +1,782 @@
+/*
+ * delta.c: where changes wait to be folded.
+ *
+ * Writers append deltas and nobody deletes them.  A fold leaves a mark
+ * instead: a row of scalecache.fold, written in the fold's transaction, that
+ * names the transactions whose deltas are in the base table.  So a snapshot
+ * which sees the base table of a fold sees that fold's mark too, and what is
+ * pending for it are the deltas it sees of transactions that the newest mark
+ * it sees does not name.  One row a fold replaces one deletion a delta, and a
+ * snapshot held open for long leaves nothing that later readers must step
+ * over.
+ *
+ * A mark also holds a block below which nothing is pending.  That takes care:
+ * writers append to what was the last block when they looked.  They do it
+ * under RowExclusiveLock on the delta table, which they release right after,
+ * so once all holders have let go that were there when the table had n
+ * blocks, no block before the last of these n gets another delta.
+ * AccessShareLock is what they keep until the end of the transaction.
+ *
+ * Two delta tables take turns, so that space comes back.  With "turn" in the
+ * catalog, counted modulo 4:
+ *
+ *	0	the first table is written, the other one is empty
+ *	1	the second is written, the first is drained and waits until no snapshot
+ *		can need it
+ *	2, 3	the same with the tables exchanged
+ *
+ * A turn changes together with a mark, in one transaction.  A snapshot whose
+ * newest mark is so old that a table it needs was emptied since (only a
+ * standby can meet one) has to ask the source.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/heap.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/predicate.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "rollup/rollup.h"
+
+/* Columns of scalecache.fold. */
+#define Anum_fold_id		1
+#define Anum_fold_seq		2
+#define Anum_fold_at		3
+#define Anum_fold_mark		4
+#define Natts_fold			4
+
+/* A delta table is retired at this size, or when its marks get this old. */
+#define SC_RETIRE_PAGES		1024
+#define SC_RETIRE_AGE		100000000
+
+/* Rows appended with one WAL record, and bytes of them. */
+#define SC_APPEND_ROWS		256
+#define SC_APPEND_BYTES		65536
+
+#define WrittenDelta(turn)	((int) ((((turn) + 1) / 2) % 2))	/* written */
+#define IsRetiring(turn)	((turn) % 2 == 1)
+
+/* ---- marks ---- */
+
+/* Is this top-level transaction one whose deltas are in the base table? */
+static bool
+mark_has(const ScMark *mark, TransactionId xid)
+{
+	if (mark == NULL || !TransactionIdIsValid(mark->xmin))
+		return false;
+	if (TransactionIdPrecedes(xid, mark->xmin))
+		return true;
+	if (!TransactionIdPrecedes(xid, mark->xmax))
+		return false;
+	for (int i = 0; i < mark->nxip; i++)
+		if (mark->xip[i] == xid)
+			return false;
+	return true;
+}
+
+/*
+ * What a fold in this snapshot will cover: all transactions it sees, but not
+ * the current one, whose later deltas could not be told from the earlier.
+ */
+static ScMark *
+mark_for_snapshot(Snapshot snapshot)
+{
+	ScMark	   *mark = palloc0(offsetof(ScMark, xip) +
+							   sizeof(TransactionId) * (snapshot->xcnt + 1));
+	TransactionId own = GetTopTransactionIdIfAny();
+
+	mark->xmin = snapshot->xmin;
+	mark->xmax = snapshot->xmax;
+	memcpy(mark->xip, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
+	mark->nxip = snapshot->xcnt;
+	if (TransactionIdIsValid(own))
+	{
+		if (TransactionIdPrecedes(own, mark->xmin))
+			mark->xmin = own;
+		mark->xip[mark->nxip++] = own;
+	}
+	SET_VARSIZE(mark, offsetof(ScMark, xip) + sizeof(TransactionId) * mark->nxip);
+	return mark;
+}
+
+static Relation
+open_marks(LOCKMODE mode, Relation *index)
+{
+	Oid			nsp = get_namespace_oid("scalecache", false);
+	Relation	rel = table_open(get_relname_relid("fold", nsp), mode);
+
+	*index = index_open(get_relname_relid("fold_pkey", nsp), mode);
+	return rel;
+}
+
+/* The newest row of a rollup that snapshot sees is put into slot. */
+static bool
+newest_mark(Relation rel, Relation index, int64 id, Snapshot snapshot,
+			TupleTableSlot *slot)
+{
+	IndexScanDesc scan = index_beginscan(rel, index, snapshot, 1, 0);
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, BackwardScanDirection, slot);
+	if (found)
+		ExecMaterializeSlot(slot);
+	index_endscan(scan);
+	return found;
+}
+
+/*
+ * The newest mark that snapshot sees, in CurrentMemoryContext, or NULL when
+ * nothing was ever folded.
+ */
+ScMark *
+sc_mark_get(int64 id, Snapshot snapshot, TimestampTz *at)
+{
+	Relation	index;
+	Relation	rel = open_marks(AccessShareLock, &index);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScMark	   *mark = NULL;
+
+	if (newest_mark(rel, index, id, snapshot, slot))
+	{
+		slot_getallattrs(slot);
+		mark = (ScMark *) PG_DETOAST_DATUM_COPY(slot->tts_values[Anum_fold_mark - 1]);
+		if (at)
+			*at = DatumGetTimestampTz(slot->tts_values[Anum_fold_at - 1]);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return mark;
+}
+
+/* Replace the newest mark.  The caller holds the rollup's fold lock. */
+void
+sc_mark_put(int64 id, ScMark *mark)
+{
+	Relation	index;
+	Relation	rel = open_marks(RowExclusiveLock, &index);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Datum		values[Natts_fold];
+	bool		nulls[Natts_fold] = {0};
+	HeapTuple	tuple;
+	int64		seq = 1;
+
+	if (newest_mark(rel, index, id, SnapshotSelf, slot))
+	{
+		slot_getallattrs(slot);
+		seq = DatumGetInt64(slot->tts_values[Anum_fold_seq - 1]) + 1;
+		simple_heap_delete(rel, &slot->tts_tid);
+	}
+	mark->seq = seq;
+	values[Anum_fold_id - 1] = Int64GetDatum(id);
+	values[Anum_fold_seq - 1] = Int64GetDatum(seq);
+	values[Anum_fold_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_fold_mark - 1] = PointerGetDatum(mark);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	simple_heap_insert(rel, tuple);
+	index_insert(index, values, nulls, &tuple->t_self, rel, UNIQUE_CHECK_NO,
+				 false, NULL);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* Forget what was folded: the storage is new, or has been emptied. */
+void
+sc_mark_reset(int64 id, int64 turn)
+{
+	ScMark	   *mark = palloc0(offsetof(ScMark, xip));
+
+	SET_VARSIZE(mark, offsetof(ScMark, xip));
+	mark->turn = turn;
+	sc_mark_put(id, mark);
+	pfree(mark);
+}
+
+/* The rollup has gone. */
+void
+sc_mark_drop(int64 id)
+{
+	Relation	index;
+	Relation	rel = open_marks(RowExclusiveLock, &index);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (newest_mark(rel, index, id, SnapshotSelf, slot))
+	{
+		simple_heap_delete(rel, &slot->tts_tid);
+		CommandCounterIncrement();
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+}
+
+/* ---- appending ---- */
+
+/*
+ * Open the delta table that is written now.  Once it is locked, whoever
+ * retires it waits for this transaction, so look at the turn again after.
+ * NULL when the rollup has been dropped meanwhile.
+ */
+static Relation
+open_written(int64 id)
+{
+	for (;;)
+	{
+		ScSpec	   *spec = sc_spec_by_id(id);
+		Relation	rel;
+		bool		valid;
+		int64		turn;
+
+		if (spec == NULL)
+			return NULL;
+		turn = spec->turn;
+		rel = try_table_open(spec->delta[WrittenDelta(turn)], AccessShareLock);
+		valid = spec->valid;
+		sc_spec_release(spec);
+		if (!valid && rel)
+		{
+			spec = sc_spec_by_id(id);
+			valid = spec != NULL && spec->turn == turn &&
+				spec->delta[WrittenDelta(turn)] == RelationGetRelid(rel);
+			if (spec)
+				sc_spec_release(spec);
+		}
+		if (rel == NULL || valid)
+			return rel;
+		table_close(rel, NoLock);
+	}
+}
+
+static Datum
+pack_change(ScGroups *groups, ScGroup *group, TransactionId top)
+{
+	bytea	   *packed = sc_group_pack(groups, group);
+	bytea	   *prefixed;
+	char	   *p;
+
+	if (!TransactionIdIsValid(top))
+		return PointerGetDatum(packed);
+	prefixed = palloc(VARSIZE(packed) + 1 + sizeof(TransactionId));
+	SET_VARSIZE(prefixed, VARSIZE(packed) + 1 + sizeof(TransactionId));
+	p = VARDATA(prefixed);
+	*p++ = SC_PACK_TOP_XID;
+	memcpy(p, &top, sizeof(TransactionId));
+	memcpy(p + sizeof(TransactionId), VARDATA(packed), VARSIZE(packed) - VARHDRSZ);
+	return PointerGetDatum(prefixed);
+}
+
+static void
+append_slots(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
+{
+	/*
+	 * The last block, and no other with room: the free space map is not asked
+	 * and what this session remembers of the table is dropped.
+	 */
+	LockRelation(rel, RowExclusiveLock);
+	RelationSetTargetBlock(rel, InvalidBlockNumber);
+	if (n == 1)
+		table_tuple_insert(rel, slots[0], cid, HEAP_INSERT_SKIP_FSM, NULL);
+	else
+		table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	UnlockRelation(rel, RowExclusiveLock);
+}
+
+/*
+ * Append the groups as deltas of command cid.  Returns how many, or -1 when
+ * the rollup has been dropped meanwhile.
+ */
+int64
+sc_delta_append(ScGroups *groups, CommandId cid)
+{
+	ScSpec	   *spec = groups->spec;
+	TransactionId xid = GetCurrentTransactionId();
+	TransactionId top = GetTopTransactionId();
+	Relation	rel = open_written(spec->id);
+	bool		snapshot = !ActiveSnapshotSet();
+	TupleTableSlot *slots[SC_APPEND_ROWS];
+	MemoryContext batch;
+	MemoryContext old;
+	ScGroup    *group = NULL;
+	uint32		bucket = 0;
+	int			nslots = 0;
+	int			used = 0;
+	Size		bytes = 0;
+	int64		n = 0;
+
+	if (rel == NULL)
+		return -1;
+	/* A wide change goes to the TOAST table, which wants one. */
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	batch = AllocSetContextCreate(CurrentMemoryContext, "scalecache deltas",
+								  ALLOCSET_DEFAULT_SIZES);
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	{
+		TupleTableSlot *slot;
+		Datum		change;
+
+		if (sc_group_is_empty(groups, group))
+			continue;
+		if (used == nslots)
+			slots[nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(rel),
+													   &TTSOpsVirtual);
+		slot = ExecClearTuple(slots[used++]);
+		old = MemoryContextSwitchTo(batch);
+		change = pack_change(groups, group, xid == top ? InvalidTransactionId : top);
+		MemoryContextSwitchTo(old);
+		memcpy(slot->tts_values, group->keys, sizeof(Datum) * spec->nkeys);
+		memcpy(slot->tts_isnull, group->nulls, sizeof(bool) * spec->nkeys);
+		slot->tts_values[spec->nkeys] = change;
+		slot->tts_isnull[spec->nkeys] = false;
+		ExecStoreVirtualTuple(slot);
+		bytes += VARSIZE(DatumGetPointer(change));
+		n++;
+		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
+		{
+			CHECK_FOR_INTERRUPTS();
+			append_slots(rel, slots, used, cid);
+			MemoryContextReset(batch);
+			used = 0;
+			bytes = 0;
+		}
+	}
+	if (used > 0)
+		append_slots(rel, slots, used, cid);
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	MemoryContextDelete(batch);
+	if (snapshot)
+		PopActiveSnapshot();
+	table_close(rel, NoLock);
+	return n;
+}
+
+/* ---- reading ---- */
+
+/* One pass over a delta table. */
+typedef struct DeltaScan
+{
+	ScGroups   *groups;
+	Snapshot	snapshot;
+	const ScMark *folded;		/* deltas of these are not pending */
+	const ScMark *next;			/* a fold: only deltas of these are merged */
+	bool		remove;			/* a fill: delete instead of merging */
+	BlockNumber left;			/* first block with a delta not in next */
+	int64		n;
+} DeltaScan;
+
+/* The transaction that a delta counts for. */
+static TransactionId
+delta_xid(HeapTuple tuple, Relation rel)
+{
+	TransactionId xid = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		isnull;
+	Datum		change = heap_getattr(tuple, desc->natts, desc, &isnull);
+	bytea	   *plain = (bytea *) PG_DETOAST_DATUM_PACKED(change);
+
+	if (VARSIZE_ANY_EXHDR(plain) > sizeof(TransactionId) &&
+		*VARDATA_ANY(plain) == SC_PACK_TOP_XID)
+		memcpy(&xid, VARDATA_ANY(plain) + 1, sizeof(TransactionId));
+	if ((Pointer) plain != DatumGetPointer(change))
+		pfree(plain);
+	return xid;
+}
+
+/* A subtransaction's id is higher than its parent's. */
+static bool
+delta_is_in(const ScMark *mark, HeapTuple tuple, Relation rel)
+{
+	if (mark == NULL || !TransactionIdIsValid(mark->xmin))
+		return false;
+	if (TransactionIdPrecedes(HeapTupleHeaderGetRawXmin(tuple->t_data), mark->xmin))
+		return true;
+	return mark_has(mark, delta_xid(tuple, rel));
+}
+
+static void
+merge_delta(DeltaScan *ds, HeapTuple tuple, Relation rel)
+{
+	ScSpec	   *spec = ds->groups->spec;
+	Datum		values[INDEX_MAX_KEYS + 1];
+	bool		nulls[INDEX_MAX_KEYS + 1];
+	ScGroup    *group;
+	bytea	   *plain;
+
+	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+	group = sc_groups_get(ds->groups, values, nulls, true);
+	plain = (bytea *) PG_DETOAST_DATUM_PACKED(values[spec->nkeys]);
+	sc_group_merge(ds->groups, group, plain);
+	if ((Pointer) plain != DatumGetPointer(values[spec->nkeys]))
+		pfree(plain);
+}
+
+static void
+scan_block(DeltaScan *ds, Relation rel, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(rel, block);
+	Page		page = BufferGetPage(buffer);
+	OffsetNumber offsets[MaxHeapTuplesPerPage];
+	bool		visible[MaxHeapTuplesPerPage];
+	HeapTupleData tuple;
+	int			n = 0;
+
+	tuple.t_tableOid = RelationGetRelid(rel);
+	/* Visibility needs the lock; the tuples stay as long as the pin. */
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	for (OffsetNumber off = FirstOffsetNumber;
+		 off <= PageGetMaxOffsetNumber(page); off++)
+	{
+		ItemId		item = PageGetItemId(page, off);
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&tuple.t_self, block, off);
+		visible[n] = HeapTupleSatisfiesVisibility(&tuple, ds->snapshot, buffer);
+		HeapCheckForSerializableConflictOut(visible[n], rel, &tuple, buffer,
+											ds->snapshot);
+		offsets[n++] = off;
+	}
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+
+	for (int i = 0; i < n; i++)
+	{
+		ItemId		item = PageGetItemId(page, offsets[i]);
+
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&tuple.t_self, block, offsets[i]);
+		if (!visible[i] && ds->next == NULL)
+			continue;
+		if (delta_is_in(ds->folded, &tuple, rel))
+			continue;
+		if (ds->next && !delta_is_in(ds->next, &tuple, rel))
+		{
+			ds->left = Min(ds->left, block);
+			continue;
+		}
+		if (!visible[i])
+			continue;
+		if (ds->remove)
+			simple_heap_delete(rel, &tuple.t_self);
+		else
+			merge_delta(ds, &tuple, rel);
+		ds->n++;
+	}
+	ReleaseBuffer(buffer);
+}
+
+static void
+scan_table(DeltaScan *ds, Relation rel, BlockNumber low)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+
+	PredicateLockRelation(rel, ds->snapshot);
+	for (BlockNumber block = low; block < nblocks; block++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		scan_block(ds, rel, block);
+	}
+}
+
+/* Can the tables still answer for a snapshot whose newest mark is this? */
+static bool
+tables_are_those_of(const ScMark *mark, int64 turn)
+{
+	if (mark == NULL)
+		return true;
+	if (!IsRetiring(mark->turn))
+		return turn < mark->turn + 2;
+	return turn < mark->turn + (mark->drained ? 3 : 1);
+}
+
+/*
+ * Pass over what may be pending for ds->snapshot.  False: ask the source.
+ * With left, the first block of each table that has a delta not in ds->next.
+ */
+static bool
+scan_pending(DeltaScan *ds, BlockNumber left[2])
+{
+	ScSpec	   *spec = ds->groups->spec;
+	const ScMark *mark = ds->folded;
+	int64		turn = mark ? mark->turn : spec->turn;
+	Relation	rels[2] = {NULL, NULL};
+	bool		wanted[2] = {mark == NULL, mark == NULL};
+	bool		usable = true;
+
+	wanted[WrittenDelta(turn)] = true;
+	if (IsRetiring(turn) && (mark == NULL || !mark->drained))
+		wanted[1 - WrittenDelta(turn)] = true;
+	for (int i = 0; i < 2; i++)
+		if (wanted[i] || IsolationIsSerializable())
+			rels[i] = table_open(spec->delta[i], AccessShareLock);
+	if (!spec->valid)
+	{
+		ScSpec	   *now = sc_spec_by_id(spec->id);
+
+		usable = now && now->delta[0] == spec->delta[0] &&
+			now->delta[1] == spec->delta[1] &&
+			tables_are_those_of(mark, now->turn);
+		if (now)
+			sc_spec_release(now);
+	}
+	else
+		usable = tables_are_those_of(mark, spec->turn);
+	for (int i = 0; i < 2; i++)
+	{
+		if (rels[i] == NULL)
+			continue;
+		ds->left = InvalidBlockNumber;
+		if (usable && wanted[i])
+			scan_table(ds, rels[i], mark ? mark->low[i] : 0);
+		else
+			PredicateLockRelation(rels[i], ds->snapshot);
+		if (left)
+			left[i] = ds->left;
+		table_close(rels[i], NoLock);
+	}
+	return usable;
+}
+
+/*
+ * Merge the deltas pending for snapshot.  Returns how many, or -1 when the
+ * source has to be asked.
+ */
+int64
+sc_delta_load(ScGroups *groups, Snapshot snapshot)
+{
+	DeltaScan	ds = {.groups = groups, .snapshot = snapshot};
+
+	ds.folded = sc_mark_get(groups->spec->id, snapshot, NULL);
+	return scan_pending(&ds, NULL) ? ds.n : -1;
+}
+
+/* Delete the deltas pending for snapshot, because a fill has counted them. */
+void
+sc_delta_discard(ScSpec *spec, Snapshot snapshot)
+{
+	ScGroups	nowhere = {.spec = spec};
+	DeltaScan	ds = {.groups = &nowhere, .snapshot = snapshot, .remove = true};
+
+	ds.folded = sc_mark_get(spec->id, snapshot, NULL);
+	(void) scan_pending(&ds, NULL);
+}
+
+/* ---- folding ---- */
+
+static bool
+still_there(VirtualTransactionId *before, int nbefore, Relation rel)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *now;
+	int			nnow;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(rel));
+	now = GetLockConflicts(&tag, ShareLock, &nnow);
+	for (int i = 0; i < nbefore; i++)
+		for (int j = 0; j < nnow; j++)
+			if (VirtualTransactionIdEquals(before[i], now[j]))
+				return true;
+	return false;
+}
+
+/* The block before which no delta is appended any more. */
+static BlockNumber
+closed_block(Relation rel)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	LOCKTAG		tag;
+	VirtualTransactionId *holders;
+	int			n;
+
+	if (nblocks < 2)
+		return 0;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(rel));
+	holders = GetLockConflicts(&tag, ShareLock, &n);
+	for (int tries = 0; tries < 10; tries++)
+	{
+		if (!still_there(holders, n, rel))
+			return nblocks - 1;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000L);
+	}
+	return 0;
+}
+
+/* Nobody but us has a lock that a writer of this table would hold. */
+static bool
+is_closed(Oid relid)
+{
+	LOCKTAG		tag;
+	int			n;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	(void) GetLockConflicts(&tag, AccessExclusiveLock, &n);
+	return n == 0;
+}
+
+/*
+ * Merge, for a fold, the pending deltas of all transactions that are over.
+ * The snapshot it is done in is made here and left active; *next becomes the
+ * mark to put if the fold goes through, or when it is *changed without one;
+ * NULL when a fold is not possible in this snapshot.  -1 as in sc_delta_load.
+ * The caller holds the fold lock.
+ */
+int64
+sc_delta_take(ScGroups *groups, ScMark **next, bool *changed)
+{
+	ScSpec	   *spec = groups->spec;
+	int			written = WrittenDelta(spec->turn);
+	Relation	rel = table_open(spec->delta[written], AccessShareLock);
+	BlockNumber closed = closed_block(rel);
+	bool		retired = IsRetiring(spec->turn) &&
+		is_closed(spec->delta[1 - written]);
+	DeltaScan	ds = {.groups = groups};
+	BlockNumber left[2] = {InvalidBlockNumber, InvalidBlockNumber};
+	ScMark	   *newest;
+	ScMark	   *mark;
+
+	*changed = false;
+	table_close(rel, NoLock);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ds.snapshot = GetActiveSnapshot();
+	ds.folded = sc_mark_get(spec->id, ds.snapshot, NULL);
+	ds.next = mark = *next = mark_for_snapshot(ds.snapshot);
+	newest = sc_mark_get(spec->id, SnapshotSelf, NULL);
+	/* In an old snapshot, somebody else may have folded since. */
+	if (newest && (ds.folded == NULL || ds.folded->seq != newest->seq))
+	{
+		*next = NULL;
+		return 0;
+	}
+	if (!scan_pending(&ds, left))
+		return -1;
+	mark->turn = spec->turn;
+	if (ds.folded)
+	{
+		mark->drained = ds.folded->drained;
+		mark->drainxid = ds.folded->drainxid;
+		mark->basexid = ds.folded->basexid;
+		mark->since = ds.folded->since;
+		memcpy(mark->low, ds.folded->low, sizeof(mark->low));
+	}
+	else
+		mark->since = ReadNextTransactionId();
+	mark->low[written] = Max(mark->low[written], Min(left[written], closed));
+	if (retired && !mark->drained && left[1 - written] == InvalidBlockNumber)
+	{
+		mark->drained = true;
+		mark->drainxid = GetCurrentTransactionId();
+		*changed = true;
+	}
+	return ds.n;
+}
+
+/* ---- taking turns ---- */
+
+/*
+ * Have the other table written from now on, when this one has grown large or
+ * old.  Changes mark, which the caller puts then.
+ */
+bool
+sc_delta_retire(ScSpec *spec, ScMark *mark)
+{
+	int			written = WrittenDelta(mark->turn);
+	Relation	rel = table_open(spec->delta[written], AccessShareLock);
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+
+	table_close(rel, NoLock);
+	if (IsRetiring(mark->turn) || nblocks == 0)
+		return false;
+	if ((nblocks < SC_RETIRE_PAGES || mark->low[written] < nblocks / 2) &&
+		!TransactionIdPrecedes(mark->since + SC_RETIRE_AGE,
+							   ReadNextTransactionId()))
+		return false;
+	mark->turn++;
+	mark->since = ReadNextTransactionId();
+	mark->low[1 - written] = 0;
+	mark->drained = false;
+	sc_catalog_set_turn(spec->id, mark->turn);
+	return true;
+}
+
+static void
+empty_table(Relation rel)
+{
+	Oid			toast = rel->rd_rel->reltoastrelid;
+	ReindexParams params = {0};
+
+	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+	if (OidIsValid(toast))
+	{
+		Relation	toastrel = relation_open(toast, AccessExclusiveLock);
+
+		RelationSetNewRelfilenode(toastrel, toastrel->rd_rel->relpersistence);
+		table_close(toastrel, NoLock);
+		reindex_relation(toast, 0, &params);
+	}
+}
+
+/*
+ * Empty the retired table once no snapshot can need it, unless somebody has
+ * it locked.  The caller holds the fold lock.
+ */
+bool
+sc_delta_empty(ScSpec *spec)
+{
+	Oid			relid = spec->delta[1 - WrittenDelta(spec->turn)];
+	ScMark	   *mark;
+	Relation	rel;
+
+	if (!IsRetiring(spec->turn))
+		return false;
+	mark = sc_mark_get(spec->id, SnapshotSelf, NULL);
+	if (mark == NULL || mark->turn != spec->turn || !mark->drained ||
+		!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return false;
+	rel = try_table_open(relid, NoLock);
+	if (rel == NULL)
+		return false;
+	if (!TransactionIdPrecedes(mark->drainxid,
+							   GetOldestNonRemovableTransactionId(rel)))
+	{
+		table_close(rel, NoLock);
+		UnlockRelationOid(relid, AccessExclusiveLock);
+		return false;
+	}
+	empty_table(rel);
+	table_close(rel, NoLock);
+	mark->turn++;
+	mark->drained = false;
+	mark->low[1 - WrittenDelta(spec->turn)] = 0;
+	sc_catalog_set_turn(spec->id, mark->turn);
+	sc_mark_put(spec->id, mark);
+	return true;
+}
