@@ -5,7 +5,7 @@ DATA = sql/scalecache--0.1.sql
 PGFILEDESC = "scalecache - exact rollups, caching and index advice"
 
 REGRESS = $(patsubst $(srcdir)/test/sql/%.sql,%,$(sort $(wildcard $(srcdir)/test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=$(srcdir)/test --outputdir=. \
+REGRESS_OPTS = --inputdir=$(srcdir)/test --outputdir=. --no-locale --encoding=UTF8 \
 	--temp-instance=./tmp_check --temp-config=$(srcdir)/test/test.conf
 ISOLATION = $(patsubst $(srcdir)/test/specs/%.spec,%,$(sort $(wildcard $(srcdir)/test/specs/*.spec)))
 ISOLATION_OPTS = $(REGRESS_OPTS)

@@ -194,6 +194,7 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
 	bool		isnull;
 	Oid			view;
 	HeapTuple	newtuple;
+	bool		snapshot = ActiveSnapshotSet();
 
 	if (tuple == NULL)
 		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
@@ -234,7 +235,12 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
 	}
 	newtuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls,
 								 repl);
+	/* There is none at the end of DETACH PARTITION CONCURRENTLY. */
+	if (!snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	CatalogTupleUpdate(rel, &newtuple->t_self, newtuple);
+	if (!snapshot)
+		PopActiveSnapshot();
 	table_close(rel, NoLock);
 	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)))
 		CacheInvalidateRelcacheByRelid(view);
