@@ -108,3 +108,12 @@ FROM scalecache.rollup r
 	JOIN pg_catalog.pg_class c ON c.oid = r.rollup,
 	LATERAL scalecache.rollup_stats(r.rollup) s;
 GRANT SELECT ON scalecache.rollups TO PUBLIC;
+
+-- Indexes
+
+CREATE FUNCTION scalecache.what_if(query text, VARIADIC ddl text[] DEFAULT '{}',
+	OUT cost_before float8, OUT cost_after float8, OUT used text[], OUT plan text)
+RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_what_if';
+
+CREATE FUNCTION scalecache.what_if_size(ddl text)
+RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_what_if_size';

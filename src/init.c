@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "advisor/advisor.h"
 #include "base/guc.h"
 #include "rollup/rollup.h"
 #include "worker/launcher.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 {
 	sc_guc_init();
 	sc_rollup_init();
+	sc_whatif_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -1,0 +1,133 @@
+/*-------------------------------------------------------------------------
+ *
+ * advisor.h
+ *	  What the files of the index advisor share.
+ *
+ * A "study" is one question asked of the planner: a set of hypothetical
+ * indexes, a set of existing ones to leave out, and the samples of tables
+ * that sizes were estimated from.  Everything a study holds is in its memory
+ * context and goes with it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SC_ADVISOR_H
+#define SC_ADVISOR_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "nodes/params.h"
+#include "nodes/parsenodes.h"
+#include "nodes/pathnodes.h"
+#include "nodes/plannodes.h"
+#include "storage/block.h"
+
+/* Statistics of an expression, as ANALYZE would make them of an index. */
+typedef struct ScExprStats
+{
+	Node	   *expr;			/* varno 1 */
+	Oid			collation;
+	HeapTuple	tuple;			/* a pg_statistic row, or NULL */
+	double		ndistinct;		/* as in pg_statistic; 0 is unknown */
+} ScExprStats;
+
+/* Rows of a table, in physical order. */
+typedef struct ScSample
+{
+	Oid			relid;
+	TupleDesc	desc;
+	BlockNumber pages;			/* of the table, as the planner sees it */
+	double		tuples;			/* likewise */
+	bool		complete;		/* are these all of its rows? */
+	int			nrows;
+	HeapTuple  *rows;
+	List	   *exprstats;		/* of ScExprStats */
+} ScSample;
+
+/* A hypothetical index in one table that has storage. */
+typedef struct ScHypoLeaf
+{
+	Oid			relid;
+	Oid			indexoid;		/* not in use for a real object */
+	AttrNumber *attnums;		/* of all columns; 0 is an expression */
+	List	   *exprs;			/* varno 1 */
+	List	   *pred;			/* implicitly ANDed, varno 1 */
+	List	   *columns;		/* of Expr, one a column, varno 1 */
+	BlockNumber pages;
+	double		tuples;
+	double		width;			/* average bytes of an entry */
+	int			height;			/* -1: as if unknown */
+	List	   *stats;			/* of ScExprStats, one an expression */
+} ScHypoLeaf;
+
+typedef struct ScHypo
+{
+	Oid			relid;			/* the table, perhaps a partitioned one */
+	char	   *ddl;			/* as given, or NULL */
+	char	   *name;			/* what EXPLAIN shows */
+	Oid			am;
+	bool		unique;
+	int			nkeys;			/* without INCLUDE columns */
+	int			natts;			/* with them */
+	AttrNumber *attnums;		/* [natts]; 0 is an expression */
+	List	   *exprs;			/* varno 1 */
+	List	   *pred;			/* implicitly ANDed, varno 1 */
+	Oid		   *opclass;		/* [nkeys] */
+	Oid		   *opfamily;
+	Oid		   *opcintype;
+	Oid		   *collation;
+	int16	   *options;		/* INDOPTION_* */
+	int			fillfactor;		/* 0: the access method's default */
+	bool		dedup;			/* deduplicate_items, where it can */
+	List	   *leaves;			/* of ScHypoLeaf */
+	double		bytes;			/* of all leaves */
+	double		width;			/* average bytes of an entry */
+} ScHypo;
+
+typedef struct ScStudy
+{
+	MemoryContext cxt;
+	List	   *samples;		/* of ScSample */
+	List	   *hypos;			/* of ScHypo: those that exist now */
+	List	   *hidden;			/* of Oid: indexes that do not */
+	Oid			next_oid;
+} ScStudy;
+
+/* A statement to be planned; its trees are copied for each planning. */
+typedef struct ScQuery
+{
+	char	   *text;
+	List	   *queries;		/* of Query, rewritten */
+	ParamListInfo params;		/* or NULL: a generic plan */
+	Oid			userid;			/* planned as this user */
+} ScQuery;
+
+/* sample.c */
+extern ScSample *sc_sample_get(ScStudy *study, Oid relid);
+extern ScExprStats *sc_sample_expr_stats(ScStudy *study, ScSample *sample,
+										 Node *expr, Oid collation);
+
+/* size.c */
+extern void sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);
+extern bool sc_size_dedup_safe(const ScHypo *hypo);
+
+/* hypo.c */
+extern ScHypo *sc_hypo_from_ddl(ScStudy *study, const char *ddl);
+extern void sc_hypo_finish(ScStudy *study, ScHypo *hypo);
+extern Oid	sc_hypo_drop_target(const char *ddl);
+extern char *sc_hypo_ddl(const ScHypo *hypo, const char *name);
+extern Node *sc_parse_one(const char *sql);
+extern void sc_text_error_callback(void *arg);
+
+/* whatif.c */
+extern void sc_whatif_init(void);
+extern ScStudy *sc_study_begin(void);
+extern void sc_study_run(void (*fn) (void *arg), void *arg);
+extern ScQuery *sc_query_parse(const char *text, const Oid *types,
+							   int ntypes, bool check);
+extern double sc_query_cost(ScStudy *study, ScQuery *query, List **plans);
+extern List *sc_plan_indexes(PlannedStmt *plan);
+extern ScHypo *sc_study_find(ScStudy *study, Oid indexoid);
+
+#endif							/* SC_ADVISOR_H */

@@ -1,0 +1,649 @@
+/*-------------------------------------------------------------------------
+ *
+ * hypo.c
+ *	  Hypothetical indexes: from CREATE INDEX to what the planner needs, and
+ *	  back.
+ *
+ * What must always hold:
+ *
+ * - What CREATE INDEX would refuse is refused here, with the same SQLSTATE.
+ *
+ * - No lock is taken on a table but AccessShareLock, and nothing is written
+ *	 to the catalogs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/amapi.h"
+#include "access/attmap.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/reloptions.h"
+#include "access/table.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_opclass.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_utilcmd.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteManip.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+#include "advisor/advisor.h"
+
+/* Errors' positions are in a text of the user's, not in his command. */
+void
+sc_text_error_callback(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery((const char *) arg);
+	}
+}
+
+/* The one statement in a string, unanalyzed. */
+Node *
+sc_parse_one(const char *sql)
+{
+	ErrorContextCallback callback;
+	List	   *statements;
+
+	callback.callback = sc_text_error_callback;
+	callback.arg = (void *) sql;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	statements = raw_parser(sql, RAW_PARSE_DEFAULT);
+	error_context_stack = callback.previous;
+
+	if (list_length(statements) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("expected one statement, found %d",
+						list_length(statements)),
+				 errhint("Pass each statement as an argument of its own.")));
+	return linitial_node(RawStmt, statements)->stmt;
+}
+
+/*
+ * If the DDL is DROP INDEX name, the index's OID, locked as for planning;
+ * otherwise InvalidOid.
+ */
+Oid
+sc_hypo_drop_target(const char *ddl)
+{
+	Node	   *stmt = sc_parse_one(ddl);
+	DropStmt   *drop = (DropStmt *) stmt;
+	RangeVar   *name;
+	Oid			indexoid;
+	char		relkind;
+
+	if (!IsA(stmt, DropStmt) || drop->removeType != OBJECT_INDEX)
+		return InvalidOid;
+	if (list_length(drop->objects) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("expected the name of one index"),
+				 errhint("Pass one DROP INDEX for each index.")));
+	name = makeRangeVarFromNameList((List *) linitial(drop->objects));
+	indexoid = RangeVarGetRelid(name, AccessShareLock, false);
+	relkind = get_rel_relkind(indexoid);
+	if (relkind != RELKIND_INDEX && relkind != RELKIND_PARTITIONED_INDEX)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not an index", name->relname)));
+	return indexoid;
+}
+
+/*
+ * Checks.
+ */
+
+static void
+check_relation(Relation rel)
+{
+	char		relkind = rel->rd_rel->relkind;
+
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW &&
+		relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot create index on relation \"%s\"",
+						RelationGetRelationName(rel)),
+				 errdetail_relkind_not_supported(relkind)));
+	if (RELATION_IS_OTHER_TEMP(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot use temporary tables of other sessions")));
+	/* Sizes tell something about the rows. */
+	if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(),
+						  ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(RelationGetRelid(rel), GetUserId(),
+								  ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV,
+					   get_relkind_objtype(relkind),
+					   RelationGetRelationName(rel));
+}
+
+static void
+check_am(IndexStmt *stmt, IndexAmRoutine *am)
+{
+	const char *name = stmt->accessMethod;
+
+	if (stmt->unique && !am->amcanunique)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("access method \"%s\" does not support unique indexes",
+						name)));
+	if (stmt->indexIncludingParams != NIL && !am->amcaninclude)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("access method \"%s\" does not support included columns",
+						name)));
+	if (list_length(stmt->indexParams) > 1 && !am->amcanmulticol)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("access method \"%s\" does not support multicolumn indexes",
+						name)));
+	if (stmt->excludeOpNames != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("exclusion constraints are not supported here")));
+	if (list_length(stmt->indexParams) +
+		list_length(stmt->indexIncludingParams) > INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("cannot use more than %d columns in an index",
+						INDEX_MAX_KEYS)));
+}
+
+static Node *
+check_immutable(Node *node, bool predicate)
+{
+	node = (Node *) expression_planner((Expr *) node);
+	if (contain_mutable_functions(node))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 predicate ?
+				 errmsg("functions in index predicate must be marked IMMUTABLE") :
+				 errmsg("functions in index expression must be marked IMMUTABLE")));
+	return node;
+}
+
+/*
+ * From CREATE INDEX.
+ */
+
+static void
+set_column(ScHypo *hypo, int i, IndexElem *elem, Relation rel)
+{
+	Oid			type;
+	Oid			collation;
+	bool		iskey = i < hypo->nkeys;
+
+	if (elem->name != NULL)
+	{
+		HeapTuple	tuple = SearchSysCacheAttName(RelationGetRelid(rel),
+												  elem->name);
+		Form_pg_attribute att;
+
+		if (!HeapTupleIsValid(tuple))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" does not exist", elem->name)));
+		att = (Form_pg_attribute) GETSTRUCT(tuple);
+		if (att->attnum < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("index creation on system columns is not supported")));
+		hypo->attnums[i] = att->attnum;
+		type = att->atttypid;
+		collation = att->attcollation;
+		ReleaseSysCache(tuple);
+	}
+	else
+	{
+		Node	   *expr = elem->expr;
+
+		if (!iskey)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("expressions are not supported in included columns")));
+		while (IsA(expr, CollateExpr))
+			expr = (Node *) ((CollateExpr *) expr)->arg;
+		type = exprType(elem->expr);
+		collation = exprCollation(elem->expr);
+		if (IsA(expr, Var) && ((Var *) expr)->varattno > 0)
+			hypo->attnums[i] = ((Var *) expr)->varattno;
+		else
+		{
+			hypo->attnums[i] = 0;
+			hypo->exprs = lappend(hypo->exprs,
+								  check_immutable(expr, false));
+		}
+	}
+	if (!iskey)
+		return;
+
+	if (elem->collation != NIL)
+		collation = get_collation_oid(elem->collation, false);
+	if (!OidIsValid(collation) && type_is_collatable(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_INDETERMINATE_COLLATION),
+				 errmsg("could not determine which collation to use for index expression"),
+				 errhint("Use the COLLATE clause to set the collation explicitly.")));
+	if (OidIsValid(collation) && !type_is_collatable(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("collations are not supported by type %s",
+						format_type_be(type))));
+	hypo->collation[i] = collation;
+	hypo->opclass[i] = ResolveOpClass(elem->opclass, type,
+									  get_am_name(hypo->am), hypo->am);
+	if (elem->ordering == SORTBY_DESC)
+		hypo->options[i] |= INDOPTION_DESC;
+	if (elem->nulls_ordering == SORTBY_NULLS_FIRST ||
+		(elem->nulls_ordering == SORTBY_NULLS_DEFAULT &&
+		 elem->ordering == SORTBY_DESC))
+		hypo->options[i] |= INDOPTION_NULLS_FIRST;
+}
+
+static void
+set_options(ScHypo *hypo, IndexAmRoutine *am, IndexStmt *stmt)
+{
+	Datum		reloptions;
+	ListCell   *lc;
+
+	hypo->dedup = true;
+	reloptions = transformRelOptions((Datum) 0, stmt->options, NULL, NULL,
+									 false, false);
+	(void) index_reloptions(am->amoptions, reloptions, true);
+	foreach(lc, stmt->options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		if (pg_strcasecmp(def->defname, "fillfactor") == 0)
+			hypo->fillfactor = pg_strtoint32(defGetString(def));
+		else if (pg_strcasecmp(def->defname, "deduplicate_items") == 0)
+			hypo->dedup = defGetBoolean(def);
+	}
+}
+
+static char *
+default_name(ScHypo *hypo)
+{
+	StringInfoData buf;
+	int			i;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, get_rel_name(hypo->relid));
+	for (i = 0; i < hypo->nkeys; i++)
+		appendStringInfo(&buf, "_%s", hypo->attnums[i] == 0 ? "expr" :
+						 get_attname(hypo->relid, hypo->attnums[i], false));
+	appendStringInfoString(&buf, "_idx");
+	if (buf.len >= NAMEDATALEN)
+		buf.data[pg_mbcliplen(buf.data, buf.len, NAMEDATALEN - 1)] = '\0';
+	return buf.data;
+}
+
+static void
+hypo_alloc(ScHypo *hypo)
+{
+	hypo->attnums = (AttrNumber *) palloc0(sizeof(AttrNumber) * hypo->natts);
+	hypo->opclass = (Oid *) palloc0(sizeof(Oid) * hypo->nkeys);
+	hypo->opfamily = (Oid *) palloc0(sizeof(Oid) * hypo->nkeys);
+	hypo->opcintype = (Oid *) palloc0(sizeof(Oid) * hypo->nkeys);
+	hypo->collation = (Oid *) palloc0(sizeof(Oid) * hypo->nkeys);
+	hypo->options = (int16 *) palloc0(sizeof(int16) * hypo->nkeys);
+}
+
+static IndexStmt *
+parse_index(const char *ddl)
+{
+	Node	   *stmt = sc_parse_one(ddl);
+
+	if (!IsA(stmt, IndexStmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("not a CREATE INDEX statement: %s", ddl),
+				 errhint("Write CREATE INDEX ON table (column, ...), or DROP INDEX name to plan without an existing index.")));
+	return (IndexStmt *) stmt;
+}
+
+/*
+ * A hypothetical index as a CREATE INDEX describes it.  Result is the
+ * study's; the table stays locked until the end of the (sub)transaction.
+ */
+ScHypo *
+sc_hypo_from_ddl(ScStudy *study, const char *ddl)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
+	IndexStmt  *stmt = parse_index(ddl);
+	ScHypo	   *hypo = (ScHypo *) palloc0(sizeof(ScHypo));
+	ErrorContextCallback callback;
+	IndexAmRoutine *am;
+	Relation	rel;
+	ListCell   *lc;
+	int			i = 0;
+
+	hypo->relid = RangeVarGetRelid(stmt->relation, AccessShareLock, false);
+	rel = relation_open(hypo->relid, NoLock);
+	check_relation(rel);
+	hypo->am = get_index_am_oid(stmt->accessMethod, false);
+	am = GetIndexAmRoutineByAmId(hypo->am, false);
+	check_am(stmt, am);
+	callback.callback = sc_text_error_callback;
+	callback.arg = (void *) ddl;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	stmt = transformIndexStmt(hypo->relid, stmt, ddl);
+	error_context_stack = callback.previous;
+
+	hypo->ddl = pstrdup(ddl);
+	hypo->unique = stmt->unique;
+	hypo->nkeys = list_length(stmt->indexParams);
+	hypo->natts = hypo->nkeys + list_length(stmt->indexIncludingParams);
+	hypo_alloc(hypo);
+	foreach(lc, stmt->indexParams)
+		set_column(hypo, i++, lfirst_node(IndexElem, lc), rel);
+	foreach(lc, stmt->indexIncludingParams)
+		set_column(hypo, i++, lfirst_node(IndexElem, lc), rel);
+	for (i = 0; i < hypo->nkeys; i++)
+	{
+		if (hypo->options[i] != 0 && !am->amcanorder)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("access method \"%s\" does not support ASC/DESC options",
+							stmt->accessMethod)));
+	}
+	set_options(hypo, am, stmt);
+	if (stmt->whereClause != NULL)
+	{
+		Node	   *pred = check_immutable(stmt->whereClause, true);
+
+		hypo->pred = make_ands_implicit((Expr *) canonicalize_qual((Expr *) pred,
+																   false));
+	}
+	relation_close(rel, NoLock);
+	hypo->name = stmt->idxname ? pstrdup(stmt->idxname) : default_name(hypo);
+	sc_hypo_finish(study, hypo);
+	MemoryContextSwitchTo(oldcxt);
+	return hypo;
+}
+
+/*
+ * What follows from the columns: operator families, the tables that have
+ * storage, sizes.
+ */
+
+static ScHypoLeaf *
+make_leaf(ScStudy *study, ScHypo *hypo, Oid relid)
+{
+	ScHypoLeaf *leaf = (ScHypoLeaf *) palloc0(sizeof(ScHypoLeaf));
+	Relation	rel = table_open(relid, NoLock);
+	ListCell   *expr;
+	int			i;
+
+	leaf->relid = relid;
+	leaf->attnums = (AttrNumber *) palloc(sizeof(AttrNumber) * hypo->natts);
+	memcpy(leaf->attnums, hypo->attnums, sizeof(AttrNumber) * hypo->natts);
+	leaf->exprs = (List *) copyObject(hypo->exprs);
+	leaf->pred = (List *) copyObject(hypo->pred);
+	if (relid != hypo->relid)
+	{
+		Relation	parent = table_open(hypo->relid, NoLock);
+		AttrMap    *map = build_attrmap_by_name(RelationGetDescr(rel),
+												RelationGetDescr(parent));
+		bool		whole;
+
+		for (i = 0; i < hypo->natts; i++)
+		{
+			if (leaf->attnums[i] > 0)
+				leaf->attnums[i] = map->attnums[leaf->attnums[i] - 1];
+		}
+		leaf->exprs = (List *) map_variable_attnos((Node *) leaf->exprs, 1, 0,
+												   map, InvalidOid, &whole);
+		leaf->pred = (List *) map_variable_attnos((Node *) leaf->pred, 1, 0,
+												  map, InvalidOid, &whole);
+		table_close(parent, NoLock);
+	}
+
+	expr = list_head(leaf->exprs);
+	for (i = 0; i < hypo->natts; i++)
+	{
+		Node	   *column;
+
+		if (leaf->attnums[i] != 0)
+		{
+			Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel),
+												  leaf->attnums[i] - 1);
+
+			column = (Node *) makeVar(1, leaf->attnums[i], att->atttypid,
+									  att->atttypmod, att->attcollation, 0);
+		}
+		else
+		{
+			column = (Node *) lfirst(expr);
+			expr = lnext(leaf->exprs, expr);
+		}
+		leaf->columns = lappend(leaf->columns, column);
+	}
+	table_close(rel, NoLock);
+	leaf->indexoid = study->next_oid--;
+	return leaf;
+}
+
+static void
+leaf_stats(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
+{
+	ListCell   *lc;
+	int			i = 0;
+
+	if (leaf->exprs == NIL)
+		return;
+	foreach(lc, leaf->columns)
+	{
+		if (leaf->attnums[i] == 0)
+			leaf->stats = lappend(leaf->stats,
+								  sc_sample_expr_stats(study,
+													   sc_sample_get(study, leaf->relid),
+													   (Node *) lfirst(lc),
+													   hypo->collation[i]));
+		i++;
+	}
+}
+
+/* The caller has locked the table, and filled in all columns' attributes. */
+void
+sc_hypo_finish(ScStudy *study, ScHypo *hypo)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
+	double		tuples = 0;
+	List	   *relids;
+	ListCell   *lc;
+	int			i;
+
+	for (i = 0; i < hypo->nkeys; i++)
+	{
+		hypo->opfamily[i] = get_opclass_family(hypo->opclass[i]);
+		hypo->opcintype[i] = get_opclass_input_type(hypo->opclass[i]);
+	}
+	if (hypo->am == BTREE_AM_OID)
+		hypo->dedup = hypo->dedup && sc_size_dedup_safe(hypo);
+	if (hypo->name == NULL)
+		hypo->name = default_name(hypo);
+
+	if (get_rel_relkind(hypo->relid) == RELKIND_PARTITIONED_TABLE)
+		relids = find_all_inheritors(hypo->relid, AccessShareLock, NULL);
+	else
+		relids = list_make1_oid(hypo->relid);
+	foreach(lc, relids)
+	{
+		Oid			relid = lfirst_oid(lc);
+		char		relkind = get_rel_relkind(relid);
+		ScHypoLeaf *leaf;
+
+		if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
+			continue;
+		leaf = make_leaf(study, hypo, relid);
+		leaf_stats(study, hypo, leaf);
+		sc_size_estimate(study, hypo, leaf);
+		hypo->leaves = lappend(hypo->leaves, leaf);
+		hypo->bytes += (double) leaf->pages * BLCKSZ;
+		hypo->width += leaf->width * leaf->tuples;
+		tuples += leaf->tuples;
+	}
+	if (tuples > 0)
+		hypo->width /= tuples;
+	MemoryContextSwitchTo(oldcxt);
+}
+
+/*
+ * Back to CREATE INDEX.
+ */
+
+static void
+append_collation(StringInfo buf, ScHypo *hypo, int i, Node *column)
+{
+	Oid			natural = exprCollation(column);
+
+	if (OidIsValid(hypo->collation[i]) && hypo->collation[i] != natural)
+		appendStringInfo(buf, " COLLATE %s",
+						 generate_collation_name(hypo->collation[i]));
+}
+
+static void
+append_opclass(StringInfo buf, ScHypo *hypo, int i, Node *column)
+{
+	HeapTuple	tuple;
+	Form_pg_opclass form;
+
+	if (GetDefaultOpClass(exprType(column), hypo->am) == hypo->opclass[i])
+		return;
+	tuple = SearchSysCache1(CLAOID, ObjectIdGetDatum(hypo->opclass[i]));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_opclass) GETSTRUCT(tuple);
+	if (OpclassIsVisible(hypo->opclass[i]))
+		appendStringInfo(buf, " %s",
+						 quote_identifier(NameStr(form->opcname)));
+	else
+		appendStringInfo(buf, " %s",
+						 quote_qualified_identifier(get_namespace_name(form->opcnamespace),
+													NameStr(form->opcname)));
+	ReleaseSysCache(tuple);
+}
+
+static void
+append_order(StringInfo buf, int16 option)
+{
+	if (option & INDOPTION_DESC)
+	{
+		appendStringInfoString(buf, " DESC");
+		if (!(option & INDOPTION_NULLS_FIRST))
+			appendStringInfoString(buf, " NULLS LAST");
+	}
+	else if (option & INDOPTION_NULLS_FIRST)
+		appendStringInfoString(buf, " NULLS FIRST");
+}
+
+/* A table's name, qualified unless the search path finds it. */
+static char *
+table_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (RelationIsVisible(relid))
+		return (char *) quote_identifier(name);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  name);
+}
+
+/* CREATE INDEX for a hypothetical index; name may be NULL. */
+char *
+sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
+{
+	ScHypo	   *hypo = (ScHypo *) hypo_in;
+	List	   *context = deparse_context_for(get_rel_name(hypo->relid),
+											  hypo->relid);
+	ListCell   *expr = list_head(hypo->exprs);
+	StringInfoData buf;
+	int			i;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE %sINDEX ", hypo->unique ? "UNIQUE " : "");
+	if (name != NULL)
+		appendStringInfo(&buf, "%s ", quote_identifier(name));
+	appendStringInfo(&buf, "ON %s ", table_name(hypo->relid));
+	if (hypo->am != BTREE_AM_OID)
+		appendStringInfo(&buf, "USING %s ",
+						 quote_identifier(get_am_name(hypo->am)));
+	for (i = 0; i < hypo->natts; i++)
+	{
+		Node	   *column;
+
+		if (i == hypo->nkeys)
+			appendStringInfoString(&buf, ") INCLUDE (");
+		else
+			appendStringInfoString(&buf, i == 0 ? "(" : ", ");
+		if (hypo->attnums[i] != 0)
+		{
+			char	   *attname = get_attname(hypo->relid, hypo->attnums[i],
+											  false);
+			Oid			type;
+			int32		typmod;
+			Oid			collation;
+
+			get_atttypetypmodcoll(hypo->relid, hypo->attnums[i], &type,
+								  &typmod, &collation);
+			column = (Node *) makeVar(1, hypo->attnums[i], type, typmod,
+									  collation, 0);
+			appendStringInfoString(&buf, quote_identifier(attname));
+		}
+		else
+		{
+			char	   *text;
+
+			column = (Node *) lfirst(expr);
+			expr = lnext(hypo->exprs, expr);
+			text = deparse_expression(column, context, false, false);
+			/* A call needs no parentheses, anything else does. */
+			if (IsA(column, FuncExpr) &&
+				((FuncExpr *) column)->funcformat == COERCE_EXPLICIT_CALL)
+				appendStringInfoString(&buf, text);
+			else
+				appendStringInfo(&buf, "(%s)", text);
+		}
+		if (i >= hypo->nkeys)
+			continue;
+		append_collation(&buf, hypo, i, column);
+		append_opclass(&buf, hypo, i, column);
+		append_order(&buf, hypo->options[i]);
+	}
+	appendStringInfoChar(&buf, ')');
+	if (hypo->pred != NIL)
+		appendStringInfo(&buf, " WHERE %s",
+						 deparse_expression((Node *) make_ands_explicit(hypo->pred),
+											context, false, false));
+	return buf.data;
+}

@@ -1,0 +1,343 @@
+/*-------------------------------------------------------------------------
+ *
+ * sample.c
+ *	  Rows of a table, to estimate the sizes of indexes from, and statistics
+ *	  of expressions as ANALYZE would make them once the index exists.
+ *
+ * What must always hold:
+ *
+ * - A sample is the same each time while the table is: the blocks are chosen
+ *	 by a generator with a fixed seed.
+ *
+ * - It is small: at most SC_SAMPLE_BLOCKS blocks are read.
+ *
+ * - The caller has checked that the user may read the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_statistic.h"
+#include "catalog/pg_type.h"
+#include "commands/vacuum.h"
+#include "common/pg_prng.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/plancat.h"
+#include "storage/bufmgr.h"
+#include "utils/array.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "advisor/advisor.h"
+
+#define SC_SAMPLE_BLOCKS	2000
+#define SC_SAMPLE_ROWS		16000
+#define SC_SAMPLE_BYTES		(24 * 1024 * 1024)
+
+/* Read a part of a block's rows. */
+static void
+sample_block(ScSample *sample, TableScanDesc scan, TupleTableSlot *slot,
+			 BlockNumber block, double part, pg_prng_state *prng,
+			 Size *bytes)
+{
+	ItemPointerData low;
+	ItemPointerData high;
+
+	ItemPointerSet(&low, block, FirstOffsetNumber);
+	ItemPointerSet(&high, block, MaxOffsetNumber);
+	table_rescan_tidrange(scan, &low, &high);
+
+	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
+	{
+		HeapTuple	tuple;
+
+		/* By chance and not every n-th: data may have periods. */
+		if (part < 1 && pg_prng_double(prng) >= part)
+			continue;
+		if (sample->nrows >= SC_SAMPLE_ROWS || *bytes > SC_SAMPLE_BYTES)
+		{
+			sample->complete = false;
+			return;
+		}
+		tuple = ExecCopySlotHeapTuple(slot);
+		*bytes += tuple->t_len;
+		sample->rows[sample->nrows++] = tuple;
+	}
+}
+
+static void
+sample_read(ScSample *sample, Relation rel)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber nread = Min(nblocks, SC_SAMPLE_BLOCKS);
+	double		rows = nblocks > 0 ? sample->tuples / nblocks * nread : 0;
+	double		part = Min(1, SC_SAMPLE_ROWS * 0.97 / Max(1, rows));
+	pg_prng_state prng;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	ItemPointerData low;
+	ItemPointerData high;
+	Size		bytes = 0;
+	BlockNumber i;
+
+	sample->rows = (HeapTuple *) palloc(sizeof(HeapTuple) * SC_SAMPLE_ROWS);
+	sample->complete = (nread == nblocks && part >= 1);
+	if (nblocks == 0 || rel->rd_tableam->scan_set_tidrange == NULL ||
+		rel->rd_tableam->scan_getnextslot_tidrange == NULL)
+		return;
+
+	pg_prng_seed(&prng, 20);
+	slot = table_slot_create(rel, NULL);
+	ItemPointerSet(&low, 0, FirstOffsetNumber);
+	ItemPointerSet(&high, 0, MaxOffsetNumber);
+	scan = table_beginscan_tidrange(rel, GetActiveSnapshot(), &low, &high);
+	for (i = 0; i < nread; i++)
+	{
+		/* One block of each of nread stretches. */
+		BlockNumber from = (uint64) i * nblocks / nread;
+		BlockNumber to = (uint64) (i + 1) * nblocks / nread;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nread < nblocks)
+			from += (BlockNumber) (pg_prng_double(&prng) * (to - from));
+		sample_block(sample, scan, slot, from, part, &prng, &bytes);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * The sample of a table, which the caller has locked.  Result is the study's.
+ */
+ScSample *
+sc_sample_get(ScStudy *study, Oid relid)
+{
+	MemoryContext oldcxt;
+	Relation	rel;
+	ScSample   *sample;
+	ListCell   *lc;
+	double		allvisfrac;
+
+	foreach(lc, study->samples)
+	{
+		sample = (ScSample *) lfirst(lc);
+		if (sample->relid == relid)
+			return sample;
+	}
+
+	oldcxt = MemoryContextSwitchTo(study->cxt);
+	rel = table_open(relid, NoLock);
+	sample = (ScSample *) palloc0(sizeof(ScSample));
+	sample->relid = relid;
+	sample->desc = CreateTupleDescCopy(RelationGetDescr(rel));
+	estimate_rel_size(rel, NULL, &sample->pages, &sample->tuples,
+					  &allvisfrac);
+	sample_read(sample, rel);
+	/* What was counted is nearer than what was estimated. */
+	if (sample->complete && rel->rd_rel->reltuples < 0)
+		sample->tuples = sample->nrows;
+	table_close(rel, NoLock);
+	study->samples = lappend(study->samples, sample);
+	MemoryContextSwitchTo(oldcxt);
+	return sample;
+}
+
+/*
+ * Statistics of an expression.
+ */
+
+static Datum
+fetch_value(VacAttrStatsP stats, int rownum, bool *isNull)
+{
+	*isNull = stats->exprnulls[rownum];
+	return stats->exprvals[rownum];
+}
+
+/* The values of an expression over a sample. */
+static void
+evaluate(ScSample *sample, Node *expr, Datum *values, bool *nulls)
+{
+	EState	   *estate = CreateExecutorState();
+	ExprContext *econtext = GetPerTupleExprContext(estate);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(sample->desc,
+													&TTSOpsHeapTuple);
+	ExprState  *state = ExecPrepareExpr((Expr *) expr, estate);
+	int16		typlen;
+	bool		typbyval;
+	int			i;
+
+	get_typlenbyval(exprType(expr), &typlen, &typbyval);
+	econtext->ecxt_scantuple = slot;
+	for (i = 0; i < sample->nrows; i++)
+	{
+		Datum		value;
+
+		ResetExprContext(econtext);
+		ExecStoreHeapTuple(sample->rows[i], slot, false);
+		value = ExecEvalExprSwitchContext(state, econtext, &nulls[i]);
+		values[i] = nulls[i] ? (Datum) 0 :
+			datumCopy(value, typbyval, typlen);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+}
+
+/* Let the type's own function make statistics; false when it makes none. */
+static bool
+analyze_values(VacAttrStats *stats, ScSample *sample, Node *expr,
+			   Oid collation)
+{
+	HeapTuple	typtuple;
+	bool		ok;
+	int			i;
+
+	stats->attr = (Form_pg_attribute) palloc0(ATTRIBUTE_FIXED_PART_SIZE);
+	stats->attr->attnum = 1;
+	stats->attr->attstattarget = -1;
+	stats->attrtypid = exprType(expr);
+	stats->attrtypmod = exprTypmod(expr);
+	stats->attrcollid = OidIsValid(collation) ? collation :
+		exprCollation(expr);
+	typtuple = SearchSysCacheCopy1(TYPEOID,
+								   ObjectIdGetDatum(stats->attrtypid));
+	if (!HeapTupleIsValid(typtuple))
+		return false;
+	stats->attrtype = (Form_pg_type) GETSTRUCT(typtuple);
+	stats->anl_context = CurrentMemoryContext;
+	stats->tupattnum = 1;
+	for (i = 0; i < STATISTIC_NUM_SLOTS; i++)
+	{
+		stats->statypid[i] = stats->attrtypid;
+		stats->statyplen[i] = stats->attrtype->typlen;
+		stats->statypbyval[i] = stats->attrtype->typbyval;
+		stats->statypalign[i] = stats->attrtype->typalign;
+	}
+	if (OidIsValid(stats->attrtype->typanalyze))
+		ok = DatumGetBool(OidFunctionCall1(stats->attrtype->typanalyze,
+										   PointerGetDatum(stats)));
+	else
+		ok = std_typanalyze(stats);
+	if (!ok || stats->compute_stats == NULL || stats->minrows <= 0)
+		return false;
+	stats->compute_stats(stats, fetch_value, sample->nrows, sample->tuples);
+	return stats->stats_valid;
+}
+
+static HeapTuple
+form_statistics(VacAttrStats *stats)
+{
+	Relation	sd = table_open(StatisticRelationId, AccessShareLock);
+	Datum		values[Natts_pg_statistic];
+	bool		nulls[Natts_pg_statistic];
+	HeapTuple	tuple;
+	int			k;
+
+	memset(values, 0, sizeof(values));
+	memset(nulls, 0, sizeof(nulls));
+	values[Anum_pg_statistic_starelid - 1] = ObjectIdGetDatum(InvalidOid);
+	values[Anum_pg_statistic_staattnum - 1] = Int16GetDatum(1);
+	values[Anum_pg_statistic_stainherit - 1] = BoolGetDatum(false);
+	values[Anum_pg_statistic_stanullfrac - 1] =
+		Float4GetDatum(stats->stanullfrac);
+	values[Anum_pg_statistic_stawidth - 1] = Int32GetDatum(stats->stawidth);
+	values[Anum_pg_statistic_stadistinct - 1] =
+		Float4GetDatum(stats->stadistinct);
+	for (k = 0; k < STATISTIC_NUM_SLOTS; k++)
+	{
+		int			number = Anum_pg_statistic_stanumbers1 - 1 + k;
+		int			value = Anum_pg_statistic_stavalues1 - 1 + k;
+		int			n = stats->numnumbers[k];
+
+		values[Anum_pg_statistic_stakind1 - 1 + k] =
+			Int16GetDatum(stats->stakind[k]);
+		values[Anum_pg_statistic_staop1 - 1 + k] =
+			ObjectIdGetDatum(stats->staop[k]);
+		values[Anum_pg_statistic_stacoll1 - 1 + k] =
+			ObjectIdGetDatum(stats->stacoll[k]);
+		nulls[number] = (n <= 0);
+		if (n > 0)
+		{
+			Datum	   *datums = (Datum *) palloc(n * sizeof(Datum));
+			int			i;
+
+			for (i = 0; i < n; i++)
+				datums[i] = Float4GetDatum(stats->stanumbers[k][i]);
+			values[number] = PointerGetDatum(construct_array(datums, n,
+															 FLOAT4OID,
+															 sizeof(float4),
+															 true,
+															 TYPALIGN_INT));
+		}
+		nulls[value] = (stats->numvalues[k] <= 0);
+		if (stats->numvalues[k] > 0)
+			values[value] =
+				PointerGetDatum(construct_array(stats->stavalues[k],
+												stats->numvalues[k],
+												stats->statypid[k],
+												stats->statyplen[k],
+												stats->statypbyval[k],
+												stats->statypalign[k]));
+	}
+	tuple = heap_form_tuple(RelationGetDescr(sd), values, nulls);
+	table_close(sd, AccessShareLock);
+	return tuple;
+}
+
+/* Result is the study's. */
+ScExprStats *
+sc_sample_expr_stats(ScStudy *study, ScSample *sample, Node *expr,
+					 Oid collation)
+{
+	MemoryContext oldcxt;
+	MemoryContext tmpcxt;
+	ScExprStats *result;
+	VacAttrStats *stats;
+	ListCell   *lc;
+
+	foreach(lc, sample->exprstats)
+	{
+		result = (ScExprStats *) lfirst(lc);
+		if (result->collation == collation && equal(result->expr, expr))
+			return result;
+	}
+
+	tmpcxt = AllocSetContextCreate(study->cxt, "scalecache expression",
+								   ALLOCSET_DEFAULT_SIZES);
+	oldcxt = MemoryContextSwitchTo(tmpcxt);
+	stats = (VacAttrStats *) palloc0(sizeof(VacAttrStats));
+	stats->exprvals = (Datum *) palloc(Max(1, sample->nrows) * sizeof(Datum));
+	stats->exprnulls = (bool *) palloc(Max(1, sample->nrows) * sizeof(bool));
+	evaluate(sample, expr, stats->exprvals, stats->exprnulls);
+
+	MemoryContextSwitchTo(study->cxt);
+	result = (ScExprStats *) palloc0(sizeof(ScExprStats));
+	result->expr = copyObject(expr);
+	result->collation = collation;
+	MemoryContextSwitchTo(tmpcxt);
+	if (sample->nrows > 0 && analyze_values(stats, sample, expr, collation))
+	{
+		HeapTuple	tuple = form_statistics(stats);
+
+		MemoryContextSwitchTo(study->cxt);
+		result->tuple = heap_copytuple(tuple);
+		result->ndistinct = stats->stadistinct;
+	}
+	MemoryContextSwitchTo(study->cxt);
+	sample->exprstats = lappend(sample->exprstats, result);
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(tmpcxt);
+	return result;
+}

@@ -1,0 +1,804 @@
+/*-------------------------------------------------------------------------
+ *
+ * size.c
+ *	  How large an index would be, and how high.
+ *
+ * Entries are formed from sampled rows by the code that forms those of real
+ * indexes, so that widths, nulls, alignment and compression need no model.
+ * What is modelled is how a build packs them: a btree's deduplication and
+ * fill factors, a hash index's buckets, GIN's posting lists.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/brin.h"
+#include "access/brin_page.h"
+#include "access/brin_revmap.h"
+#include "access/genam.h"
+#include "access/gin.h"
+#include "access/gist.h"
+#include "access/hash.h"
+#include "access/htup_details.h"
+#include "access/itup.h"
+#include "access/nbtree.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_opclass.h"
+#include "catalog/pg_statistic.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "advisor/advisor.h"
+
+/* Rows that widths and keys are taken from. */
+#define SC_WIDTH_ROWS		12000
+#define SC_GIN_ROWS			2500
+#define SC_GIST_ROWS		1000
+
+/* The longest posting list in an entry, and memory a posting takes. */
+#define SC_GIN_INLINE		2650
+#define SC_GIN_POSTING_MEM	10.5
+
+#define SC_PAGE_SPACE		(BLCKSZ - SizeOfPageHeaderData)
+#define SC_NONLEAF_FILL		(BTREE_NONLEAF_FILLFACTOR / 100.0)
+
+/* What the sample says about the entries of an index. */
+typedef struct Entries
+{
+	int			nrows;			/* rows looked at */
+	int			nmatch;			/* of these, rows in the index */
+	double		size;			/* sum of entry sizes */
+	double		keysize;		/* likewise, key columns alone */
+	uint64	   *hashes;			/* of the matching rows' entries */
+} Entries;
+
+/*
+ * Going over the sample.
+ */
+
+static TupleDesc
+entry_desc(ScHypo *hypo, ScHypoLeaf *leaf, int natts)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(natts);
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, leaf->columns)
+	{
+		Node	   *column = (Node *) lfirst(lc);
+		Oid			type = exprType(column);
+
+		if (i >= natts)
+			break;
+		if (i < hypo->nkeys)
+		{
+			Oid			keytype = get_opclass_input_type(hypo->opclass[i]);
+
+			/* A btree over name stores cstrings, over varchar itself. */
+			if (type == NAMEOID && hypo->am == BTREE_AM_OID)
+				type = CSTRINGOID;
+			else if (!IsPolymorphicType(keytype) && type == UNKNOWNOID)
+				type = keytype;
+		}
+		TupleDescInitEntry(desc, ++i, NULL, type, exprTypmod(column), 0);
+		if (!IsA(column, Var))
+			continue;
+		TupleDescAttr(desc, i - 1)->attstorage =
+			get_typstorage(type);
+	}
+	return desc;
+}
+
+static void
+collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
+				Entries *entries)
+{
+	EState	   *estate = CreateExecutorState();
+	ExprContext *econtext = GetPerTupleExprContext(estate);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(sample->desc,
+													&TTSOpsHeapTuple);
+	ExprState  *pred = ExecPrepareQual(leaf->pred, estate);
+	List	   *columns = ExecPrepareExprList(leaf->columns, estate);
+	TupleDesc	desc = entry_desc(hypo, leaf, hypo->natts);
+	TupleDesc	keydesc = entry_desc(hypo, leaf, hypo->nkeys);
+	int			stride = Max(1, sample->nrows / SC_WIDTH_ROWS);
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+	int			i;
+
+	memset(entries, 0, sizeof(Entries));
+	entries->hashes = (uint64 *)
+		palloc(sizeof(uint64) * Max(1, sample->nrows));
+	econtext->ecxt_scantuple = slot;
+	for (i = 0; i < sample->nrows; i += stride)
+	{
+		MemoryContext oldcxt;
+		ListCell   *lc;
+		IndexTuple	itup;
+		int			k = 0;
+
+		entries->nrows++;
+		ResetExprContext(econtext);
+		ExecStoreHeapTuple(sample->rows[i], slot, false);
+		if (pred != NULL && !ExecQual(pred, econtext))
+			continue;
+		oldcxt = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+		foreach(lc, columns)
+		{
+			values[k] = ExecEvalExpr((ExprState *) lfirst(lc), econtext,
+									 &nulls[k]);
+			k++;
+		}
+		itup = index_form_tuple(desc, values, nulls);
+		entries->size += IndexTupleSize(itup);
+		entries->hashes[entries->nmatch++] =
+			hash_bytes_extended((unsigned char *) itup +
+								sizeof(IndexTupleData),
+								IndexTupleSize(itup) -
+								sizeof(IndexTupleData),
+								IndexTupleHasNulls(itup));
+		if (hypo->nkeys < hypo->natts)
+			itup = index_form_tuple(keydesc, values, nulls);
+		entries->keysize += IndexTupleSize(itup);
+		MemoryContextSwitchTo(oldcxt);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint64		x = *(const uint64 *) a;
+	uint64		y = *(const uint64 *) b;
+
+	return x < y ? -1 : (x > y ? 1 : 0);
+}
+
+/*
+ * Distinct values among "total" rows, from the hashes of n of them; the
+ * estimator is the one of ANALYZE.  Sorts the hashes.
+ */
+static double
+estimate_distinct(uint64 *hashes, int n, double total)
+{
+	double		d = 0;
+	double		f1 = 0;
+	double		result;
+	int			i = 0;
+
+	if (n == 0)
+		return 0;
+	qsort(hashes, n, sizeof(uint64), compare_hashes);
+	while (i < n)
+	{
+		int			j = i + 1;
+
+		while (j < n && hashes[j] == hashes[i])
+			j++;
+		d++;
+		if (j == i + 1)
+			f1++;
+		i = j;
+	}
+	if (n >= total)
+		return d;
+	result = n * d / (n - f1 + f1 * n / total);
+	return Min(Max(result, d), total);
+}
+
+/* Distinct values of a single column by its statistics; 0 is unknown. */
+static double
+column_distinct(ScHypoLeaf *leaf, AttrNumber attnum, double tuples)
+{
+	HeapTuple	tuple;
+	double		d = 0;
+
+	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(leaf->relid),
+							Int16GetDatum(attnum), BoolGetDatum(false));
+	if (HeapTupleIsValid(tuple))
+	{
+		d = ((Form_pg_statistic) GETSTRUCT(tuple))->stadistinct;
+		if (d < 0)
+			d = -d * tuples;
+		ReleaseSysCache(tuple);
+	}
+	return d;
+}
+
+/*
+ * btree
+ */
+
+/* Is equality of values the same as equality of images? */
+bool
+sc_size_dedup_safe(const ScHypo *hypo)
+{
+	int			i;
+
+	if (hypo->natts > hypo->nkeys)
+		return false;
+	for (i = 0; i < hypo->nkeys; i++)
+	{
+		Oid			proc = get_opfamily_proc(hypo->opfamily[i],
+											 hypo->opcintype[i],
+											 hypo->opcintype[i],
+											 BTEQUALIMAGE_PROC);
+
+		if (!OidIsValid(proc) ||
+			!DatumGetBool(OidFunctionCall1Coll(proc, hypo->collation[i],
+											   ObjectIdGetDatum(hypo->opcintype[i]))))
+			return false;
+	}
+	return true;
+}
+
+/* Bytes of the leaf items of n entries with d distinct keys. */
+static double
+dedup_bytes(double n, double d, double keysize)
+{
+	double		maxpost = MAXALIGN_DOWN(BLCKSZ / 10) - sizeof(ItemIdData);
+	double		cap = Max(2, floor((maxpost - keysize) /
+								   sizeof(ItemPointerData)));
+	double		single = MAXALIGN((Size) ceil(keysize)) + sizeof(ItemIdData);
+	double		g = n / Max(1, d);
+	double		lambda = g;
+	double		p1;
+	double		rest;
+	double		posting;
+	int			i;
+
+	if (g <= 1.0001)
+		return n * single;
+	/* Sizes of groups as of a Poisson distribution without zero. */
+	for (i = 0; i < 50; i++)
+		lambda = g * (1 - exp(-Max(lambda, 1e-6)));
+	p1 = lambda * exp(-lambda) / Max(1e-9, 1 - exp(-lambda));
+	p1 = Min(Max(p1, 0), 1);
+	rest = p1 < 1 ? (g - p1) / (1 - p1) : 2;
+	/* A group is cut into postings of at most cap entries. */
+	posting = ceil(rest / cap - 1e-9);
+	if (rest > cap)
+		posting = rest / cap + 0.5;
+	return d * (p1 * single +
+				(1 - p1) * (posting * (single + 3.5) +
+							rest * sizeof(ItemPointerData)));
+}
+
+static void
+size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
+{
+	double		fill = hypo->fillfactor > 0 ? hypo->fillfactor :
+		BTREE_DEFAULT_FILLFACTOR;
+	double		avg = e->nmatch > 0 ? e->size / e->nmatch : leaf->width;
+	double		keyavg = e->nmatch > 0 ? e->keysize / e->nmatch : avg;
+	double		item = ceil(avg / MAXIMUM_ALIGNOF) * MAXIMUM_ALIGNOF +
+		sizeof(ItemIdData);
+	double		pivot = keyavg + sizeof(ItemIdData);
+	double		space;
+	double		bytes;
+	double		pages;
+	double		level;
+	int			height = 0;
+
+	if (e->nmatch > 0)
+		item = avg + sizeof(ItemIdData);	/* sizes are aligned already */
+	bytes = leaf->tuples * item;
+	if (hypo->dedup && !hypo->unique && e->nmatch > 0)
+	{
+		int			n = e->nmatch;
+		double		d = 0;
+
+		if (hypo->natts == 1 && !sample->complete)
+		{
+			if (leaf->attnums[0] > 0 && leaf->pred == NIL)
+				d = column_distinct(leaf, leaf->attnums[0], leaf->tuples);
+			else if (leaf->attnums[0] == 0 && leaf->pred == NIL)
+			{
+				d = ((ScExprStats *) linitial(leaf->stats))->ndistinct;
+				if (d < 0)
+					d = -d * leaf->tuples;
+			}
+		}
+		if (d <= 0)
+			d = estimate_distinct(e->hashes, n, leaf->tuples);
+		bytes = Min(bytes, dedup_bytes(leaf->tuples, d, avg));
+	}
+
+	/* A page is left when less than the reserve would be free. */
+	space = SC_PAGE_SPACE - MAXALIGN(sizeof(BTPageOpaqueData)) -
+		(pivot + sizeof(ItemIdData)) - BLCKSZ * (100 - fill) / 100.0;
+	if (leaf->tuples > 0 && item < space)
+		space += 0.5 * Min(item, bytes / Max(1, leaf->tuples));
+	pages = Max(1, ceil(bytes / space));
+
+	level = pages;
+	while (level > 1)
+	{
+		double		fanout = floor((SC_PAGE_SPACE -
+									MAXALIGN(sizeof(BTPageOpaqueData))) *
+								   SC_NONLEAF_FILL / pivot);
+
+		level = ceil(level / Max(2, fanout));
+		pages += level;
+		height++;
+	}
+	leaf->height = height;
+	leaf->pages = (BlockNumber) pages + 1;	/* the metapage */
+}
+
+/*
+ * hash, BRIN, GiST and others
+ */
+
+static void
+size_hash(ScHypo *hypo, ScHypoLeaf *leaf)
+{
+	double		fill = hypo->fillfactor > 0 ? hypo->fillfactor :
+		HASH_DEFAULT_FILLFACTOR;
+	double		item = MAXALIGN(sizeof(IndexTupleData) + sizeof(uint32)) +
+		sizeof(ItemIdData);
+	double		capacity = floor((SC_PAGE_SPACE -
+								  MAXALIGN(sizeof(HashPageOpaqueData))) /
+								 item);
+	double		ffactor = Max(10, floor(BLCKSZ * fill / 100 / item));
+	double		want = ceil(leaf->tuples / ffactor);
+	double		buckets = 2;
+
+	/* Buckets come in quarters of a doubling. */
+	while (buckets < want)
+	{
+		if (buckets < 512)
+			buckets *= 2;
+		else
+		{
+			double		base = buckets;
+			int			i;
+
+			for (i = 0; i < 4 && buckets < want; i++)
+				buckets += base / 4;
+		}
+	}
+	/* Some overflow even when there is room on average. */
+	leaf->pages = (BlockNumber) (buckets +
+								 buckets * 0.12 *
+								 Min(1, leaf->tuples / buckets / capacity) +
+								 2);
+	leaf->height = -1;
+}
+
+static void
+size_brin(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
+{
+	double		per_range = BRIN_DEFAULT_PAGES_PER_RANGE;
+	double		ranges = ceil(sample->pages / per_range);
+	double		avg = e->nmatch > 0 ? e->size / e->nmatch : leaf->width;
+	double		item = MAXALIGN((Size) (2 * (avg - sizeof(IndexTupleData)) +
+										8)) + sizeof(ItemIdData);
+
+	leaf->pages = 2 + (BlockNumber) (ceil(ranges / REVMAP_PAGE_MAXITEMS) +
+									 ceil(ranges * item / SC_PAGE_SPACE)) - 1;
+	leaf->height = -1;
+}
+
+/* The storage type of an opclass's keys, or InvalidOid: the column's. */
+static Oid
+opclass_keytype(Oid opclass)
+{
+	HeapTuple	tuple = SearchSysCache1(CLAOID, ObjectIdGetDatum(opclass));
+	Oid			result = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_opclass) GETSTRUCT(tuple))->opckeytype;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* Average size of GiST's compressed leaf keys; 0 is unknown. */
+static double
+gist_key_size(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf)
+{
+	Node	   *expr = (Node *) linitial(leaf->columns);
+	Oid			keytype = opclass_keytype(hypo->opclass[0]);
+	Oid			proc = get_opfamily_proc(hypo->opfamily[0],
+										 hypo->opcintype[0],
+										 hypo->opcintype[0],
+										 GIST_COMPRESS_PROC);
+	EState	   *estate;
+	ExprContext *econtext;
+	TupleTableSlot *slot;
+	ExprState  *state;
+	FmgrInfo	compress;
+	double		size = 0;
+	int			n = 0;
+	int			i;
+
+	if (!OidIsValid(proc) || !OidIsValid(keytype))
+		return 0;
+	if (get_typlen(keytype) > 0)
+		return get_typlen(keytype);
+	fmgr_info(proc, &compress);
+	estate = CreateExecutorState();
+	econtext = GetPerTupleExprContext(estate);
+	slot = MakeSingleTupleTableSlot(sample->desc, &TTSOpsHeapTuple);
+	state = ExecPrepareExpr((Expr *) expr, estate);
+	econtext->ecxt_scantuple = slot;
+	for (i = 0; i < sample->nrows && n < SC_GIST_ROWS; i++)
+	{
+		MemoryContext oldcxt;
+		GISTENTRY	entry;
+		bool		isnull;
+		Datum		value;
+
+		ResetExprContext(econtext);
+		ExecStoreHeapTuple(sample->rows[i], slot, false);
+		oldcxt = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+		value = ExecEvalExpr(state, econtext, &isnull);
+		if (!isnull)
+		{
+			gistentryinit(entry, value, NULL, NULL, InvalidOffsetNumber,
+						  true);
+			value = ((GISTENTRY *)
+					 DatumGetPointer(FunctionCall1Coll(&compress,
+													   hypo->collation[0],
+													   PointerGetDatum(&entry))))->key;
+			size += VARSIZE_ANY(DatumGetPointer(value));
+			n++;
+		}
+		MemoryContextSwitchTo(oldcxt);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+	return n > 0 ? size / n : 0;
+}
+
+/* Trees whose pages are filled by splitting. */
+static void
+size_split_tree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
+{
+	double		avg = e->nmatch > 0 ? e->size / e->nmatch : leaf->width;
+	double		fill = hypo->am == SPGIST_AM_OID ? 0.72 : 0.70;
+	double		item = avg + sizeof(ItemIdData);
+
+	if (hypo->am == GIST_AM_OID && hypo->nkeys == 1)
+	{
+		double		keysize = gist_key_size(sample, hypo, leaf);
+
+		if (keysize > 0)
+			item = ceil((sizeof(IndexTupleData) + keysize) /
+						MAXIMUM_ALIGNOF) * MAXIMUM_ALIGNOF +
+				sizeof(ItemIdData);
+		/* Those that can sort are packed. */
+		if (OidIsValid(get_opfamily_proc(hypo->opfamily[0],
+										 hypo->opcintype[0],
+										 hypo->opcintype[0],
+										 GIST_SORTSUPPORT_PROC)))
+			fill = 0.90;
+	}
+	leaf->pages = 1 + (BlockNumber) ceil(leaf->tuples * item * 1.01 /
+										 (SC_PAGE_SPACE * fill));
+	leaf->height = -1;
+}
+
+/*
+ * GIN
+ */
+
+typedef struct GinKeys
+{
+	uint64	   *hashes;
+	int			nkeys;
+	int			maxkeys;
+	double		keybytes;
+	int			nrows;
+} GinKeys;
+
+static uint64
+hash_key(Datum key, int16 typlen, bool typbyval, double *size)
+{
+	if (typbyval)
+	{
+		*size += typlen;
+		return hash_bytes_extended((unsigned char *) &key, sizeof(Datum), 0);
+	}
+	if (typlen == -1)
+	{
+		struct varlena *v = PG_DETOAST_DATUM_PACKED(key);
+
+		*size += VARSIZE_ANY_EXHDR(v) + VARHDRSZ_SHORT;
+		return hash_bytes_extended((unsigned char *) VARDATA_ANY(v),
+								   VARSIZE_ANY_EXHDR(v), 0);
+	}
+	if (typlen == -2)
+	{
+		char	   *s = DatumGetCString(key);
+
+		*size += strlen(s) + 1;
+		return hash_bytes_extended((unsigned char *) s, strlen(s), 0);
+	}
+	*size += typlen;
+	return hash_bytes_extended((unsigned char *) DatumGetPointer(key),
+							   typlen, 0);
+}
+
+static void
+add_keys(GinKeys *keys, FmgrInfo *extract, Oid collation, Datum value,
+		 int16 typlen, bool typbyval, MemoryContext cxt)
+{
+	int32		n = 0;
+	bool	   *nullflags = NULL;
+	Datum	   *datums;
+	int			i;
+
+	datums = (Datum *)
+		DatumGetPointer(FunctionCall3Coll(extract, collation, value,
+										  PointerGetDatum(&n),
+										  PointerGetDatum(&nullflags)));
+	if (datums == NULL || n <= 0)
+		return;
+	if (keys->nkeys + n > keys->maxkeys)
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
+
+		keys->maxkeys = (keys->nkeys + n) * 2;
+		if (keys->hashes == NULL)
+			keys->hashes = (uint64 *)
+				MemoryContextAllocHuge(cxt, sizeof(uint64) * keys->maxkeys);
+		else
+			keys->hashes = (uint64 *)
+				repalloc_huge(keys->hashes, sizeof(uint64) * keys->maxkeys);
+		MemoryContextSwitchTo(oldcxt);
+	}
+	for (i = 0; i < n; i++)
+	{
+		if (nullflags != NULL && nullflags[i])
+			continue;
+		keys->hashes[keys->nkeys++] = hash_key(datums[i], typlen, typbyval,
+											   &keys->keybytes);
+	}
+}
+
+static void
+collect_gin(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf, int column,
+			GinKeys *keys)
+{
+	Node	   *expr = (Node *) list_nth(leaf->columns, column);
+	Oid			proc = get_opfamily_proc(hypo->opfamily[column],
+										 hypo->opcintype[column],
+										 hypo->opcintype[column],
+										 GIN_EXTRACTVALUE_PROC);
+	MemoryContext cxt = CurrentMemoryContext;
+	EState	   *estate = CreateExecutorState();
+	ExprContext *econtext = GetPerTupleExprContext(estate);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(sample->desc,
+													&TTSOpsHeapTuple);
+	ExprState  *pred = ExecPrepareQual(leaf->pred, estate);
+	ExprState  *state = ExecPrepareExpr((Expr *) expr, estate);
+	int			stride = Max(1, sample->nrows / SC_GIN_ROWS);
+	Oid			keytype = opclass_keytype(hypo->opclass[column]);
+	int16		typlen;
+	bool		typbyval;
+	FmgrInfo	extract;
+	int			i;
+
+	memset(keys, 0, sizeof(GinKeys));
+	if (!OidIsValid(proc))
+		return;
+	fmgr_info(proc, &extract);
+	if (!OidIsValid(keytype))
+		keytype = hypo->opcintype[column];
+	if (IsPolymorphicType(keytype))
+		keytype = get_base_element_type(exprType(expr));
+	if (!OidIsValid(keytype))
+		keytype = TEXTOID;
+	get_typlenbyval(keytype, &typlen, &typbyval);
+
+	econtext->ecxt_scantuple = slot;
+	for (i = 0; i < sample->nrows; i += stride)
+	{
+		MemoryContext oldcxt;
+		Datum		value;
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(econtext);
+		ExecStoreHeapTuple(sample->rows[i], slot, false);
+		keys->nrows++;
+		if (pred != NULL && !ExecQual(pred, econtext))
+			continue;
+		oldcxt = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+		value = ExecEvalExpr(state, econtext, &isnull);
+		if (!isnull)
+			add_keys(keys, &extract, hypo->collation[column], value, typlen,
+					 typbyval, cxt);
+		MemoryContextSwitchTo(oldcxt);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+}
+
+/* Bytes of a compressed posting list of n rows of a table. */
+static double
+posting_bytes(double n, ScSample *sample)
+{
+	double		rows_per_page = sample->tuples / Max(1, sample->pages);
+	double		pages = Min(n, sample->pages);
+	double		gap = Max(1, sample->pages / Max(1, pages));
+	double		first = Max(2, ceil((11 + log2(gap)) / 7));
+	double		more = n - pages;
+
+	if (rows_per_page > 64)
+		return pages * first + more * 1.1;
+	return pages * first + more;
+}
+
+static double
+gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
+				 double *trees)
+{
+	double		scale = keys->nrows > 0 ? sample->tuples / keys->nrows : 1;
+	double		keysize = keys->nkeys > 0 ? keys->keybytes / keys->nkeys : 8;
+	double		header = MAXALIGN((Size) (sizeof(IndexTupleData) + keysize)) +
+		sizeof(ItemIdData);
+	double		bytes = 0;
+	double		f1 = 0;
+	double		f2 = 0;
+	double		unseen;
+	double		before = batches > 1 ? (batches - 1) / batches : 0;
+	int			i = 0;
+
+	if (keys->nkeys == 0)
+		return 0;
+	qsort(keys->hashes, keys->nkeys, sizeof(uint64), compare_hashes);
+	while (i < keys->nkeys)
+	{
+		int			j = i + 1;
+		double		n;
+		double		posting;
+
+		while (j < keys->nkeys && keys->hashes[j] == keys->hashes[i])
+			j++;
+		if (j - i == 1)
+			f1++;
+		else if (j - i == 2)
+			f2++;
+		n = (j - i) * scale;
+		if (j - i == 1 && scale > 1)
+		{
+			/* Most of these stand for other keys that were not seen. */
+			i = j;
+			continue;
+		}
+		posting = posting_bytes(n, sample);
+		if (posting > SC_GIN_INLINE)
+		{
+			if (posting < SC_PAGE_SPACE)
+				*trees += 1;
+			else
+				*trees += 1 + ceil(posting / (SC_PAGE_SPACE * 0.75));
+			/* What the list took before it became a tree stays free. */
+			bytes += header + Min(posting * before, SC_GIN_INLINE);
+		}
+		else
+			bytes += header + posting + 10;
+		i = j;
+	}
+
+	/* Keys seen once, with those not seen. */
+	if (f1 > 0 && scale > 1)
+	{
+		double		total = f1 * scale;
+		double		d;
+
+		unseen = f2 > 0 ? f1 * f1 / (2 * f2) : f1 * (f1 - 1) / 2;
+		if (f1 > 0.9 * keys->nkeys)
+			d = total;			/* all of them seem to be different */
+		else
+			d = Min(total, f1 + unseen);
+		bytes += d * (header + 10 + posting_bytes(Max(1, total / d), sample));
+	}
+	return bytes;
+}
+
+static void
+size_gin(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
+{
+	double		bytes = 0;
+	double		trees = 0;
+	double		fill = 0.57;
+	int			i;
+
+	for (i = 0; i < hypo->nkeys; i++)
+	{
+		GinKeys		keys;
+		double		batches;
+
+		collect_gin(sample, hypo, leaf, i, &keys);
+		/* A build sorts as much as fits; later batches fill up pages. */
+		batches = keys.nkeys * sample->tuples / Max(1, keys.nrows) *
+			SC_GIN_POSTING_MEM / (maintenance_work_mem * 1024.0);
+		batches = Max(1, ceil(batches));
+		if (batches > 1)
+			fill = 0.66;
+		bytes += gin_column_bytes(&keys, sample, batches, &trees);
+		if (keys.hashes != NULL)
+			pfree(keys.hashes);
+	}
+	leaf->pages = 2 + (BlockNumber) (ceil(bytes / (SC_PAGE_SPACE * fill)) +
+									 trees);
+	leaf->height = -1;
+}
+
+/*
+ * The rule for all of them.
+ */
+
+/* Width of an entry by declared types, where there is no row to look at. */
+static double
+declared_width(ScHypoLeaf *leaf)
+{
+	double		width = sizeof(IndexTupleData);
+	ListCell   *lc;
+
+	foreach(lc, leaf->columns)
+		width += get_typavgwidth(exprType((Node *) lfirst(lc)),
+								 exprTypmod((Node *) lfirst(lc)));
+	return MAXALIGN((Size) width);
+}
+
+/* Fill in pages, tuples, width and height of a hypothetical index. */
+void
+sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
+{
+	ScSample   *sample = sc_sample_get(study, leaf->relid);
+	MemoryContext tmpcxt = AllocSetContextCreate(study->cxt,
+												 "scalecache index size",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
+	Entries		e;
+
+	collect_entries(sample, hypo, leaf, &e);
+	leaf->width = e.nmatch > 0 ? e.size / e.nmatch : declared_width(leaf);
+	leaf->tuples = sample->tuples;
+	if (leaf->pred != NIL && e.nrows > 0)
+	{
+		/* Nothing found in a sample is not nothing in the table. */
+		if (e.nmatch == 0 && !sample->complete)
+			leaf->tuples = sample->tuples * 0.5 / e.nrows;
+		else
+			leaf->tuples = sample->tuples * e.nmatch / e.nrows;
+	}
+	leaf->tuples = Max(0, rint(leaf->tuples));
+
+	switch (hypo->am)
+	{
+		case BTREE_AM_OID:
+			size_btree(hypo, leaf, &e, sample);
+			break;
+		case HASH_AM_OID:
+			size_hash(hypo, leaf);
+			break;
+		case BRIN_AM_OID:
+			size_brin(hypo, leaf, &e, sample);
+			break;
+		case GIN_AM_OID:
+			size_gin(hypo, leaf, sample);
+			break;
+		default:
+			size_split_tree(hypo, leaf, &e, sample);
+			break;
+	}
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(tmpcxt);
+}

@@ -1,0 +1,776 @@
+/*-------------------------------------------------------------------------
+ *
+ * whatif.c
+ *	  The planner's answer as if some indexes existed and others did not.
+ *
+ * What must always hold:
+ *
+ * - Hypothetical indexes exist only while sc_query_cost() or what_if() plans,
+ *	 in this backend, whatever way it ends.
+ *
+ * - Everything is done in a subtransaction that is rolled back, so that no
+ *	 lock, no setting and no change of user outlives it, even after an error.
+ *
+ * - Numbers of hypothetical indexes are below FirstNormalObjectId, where no
+ *	 index of a user's is, and none of them is used for a catalog's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/amapi.h"
+#include "access/gist.h"
+#include "access/spgist.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_statistic.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/plancat.h"
+#include "optimizer/planner.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteManip.h"
+#include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/selfuncs.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "advisor/advisor.h"
+
+PG_FUNCTION_INFO_V1(scalecache_what_if);
+PG_FUNCTION_INFO_V1(scalecache_what_if_size);
+
+/* What planning is to see, or NULL. */
+static ScStudy *active_study = NULL;
+
+static get_relation_info_hook_type prev_get_relation_info = NULL;
+static get_index_stats_hook_type prev_get_index_stats = NULL;
+static explain_get_index_name_hook_type prev_explain_get_index_name = NULL;
+
+/*
+ * Hooks.
+ */
+
+static bool
+can_return(ScHypo *hypo, int i)
+{
+	if (hypo->am == BTREE_AM_OID)
+		return true;
+	if (hypo->am == GIST_AM_OID)
+		return i >= hypo->nkeys ||
+			OidIsValid(get_opfamily_proc(hypo->opfamily[i],
+										 hypo->opcintype[i],
+										 hypo->opcintype[i],
+										 GIST_FETCH_PROC)) ||
+			!OidIsValid(get_opfamily_proc(hypo->opfamily[i],
+										  hypo->opcintype[i],
+										  hypo->opcintype[i],
+										  GIST_COMPRESS_PROC));
+	if (hypo->am == SPGIST_AM_OID && i < hypo->nkeys)
+	{
+		spgConfigIn in;
+		spgConfigOut out;
+		Oid			proc = get_opfamily_proc(hypo->opfamily[i],
+											 hypo->opcintype[i],
+											 hypo->opcintype[i],
+											 SPGIST_CONFIG_PROC);
+
+		memset(&out, 0, sizeof(out));
+		in.attType = hypo->opcintype[i];
+		if (OidIsValid(proc))
+			OidFunctionCall2(proc, PointerGetDatum(&in),
+							 PointerGetDatum(&out));
+		return out.canReturnData;
+	}
+	return hypo->am == SPGIST_AM_OID;
+}
+
+static void
+set_sort_order(IndexOptInfo *info, ScHypo *hypo)
+{
+	int			i;
+
+	if (hypo->am != BTREE_AM_OID)
+		return;
+	info->sortopfamily = info->opfamily;
+	info->reverse_sort = (bool *) palloc(sizeof(bool) * hypo->nkeys);
+	info->nulls_first = (bool *) palloc(sizeof(bool) * hypo->nkeys);
+	for (i = 0; i < hypo->nkeys; i++)
+	{
+		info->reverse_sort[i] = (hypo->options[i] & INDOPTION_DESC) != 0;
+		info->nulls_first[i] =
+			(hypo->options[i] & INDOPTION_NULLS_FIRST) != 0;
+	}
+}
+
+static void
+set_am(IndexOptInfo *info, ScHypo *hypo, Oid relid)
+{
+	IndexAmRoutine *am = GetIndexAmRoutineByAmId(hypo->am, false);
+	Relation	rel = table_open(relid, NoLock);
+
+	info->relam = hypo->am;
+	info->amcanorderbyop = am->amcanorderbyop;
+	info->amoptionalkey = am->amoptionalkey;
+	info->amsearcharray = am->amsearcharray;
+	info->amsearchnulls = am->amsearchnulls;
+	info->amcanparallel = am->amcanparallel;
+	info->amhasgettuple = (am->amgettuple != NULL);
+	info->amhasgetbitmap = am->amgetbitmap != NULL &&
+		rel->rd_tableam->scan_bitmap_next_block != NULL;
+	info->amcanmarkpos = (am->ammarkpos != NULL && am->amrestrpos != NULL);
+	info->amcostestimate = am->amcostestimate;
+	table_close(rel, NoLock);
+}
+
+/* The index as the planner would read it from the catalogs. */
+static IndexOptInfo *
+make_index_info(ScHypo *hypo, ScHypoLeaf *leaf, RelOptInfo *rel)
+{
+	IndexOptInfo *info = makeNode(IndexOptInfo);
+	List	   *columns;
+	ListCell   *lc;
+	int			i;
+
+	info->indexoid = leaf->indexoid;
+	info->reltablespace = rel->reltablespace;
+	info->rel = rel;
+	info->ncolumns = hypo->natts;
+	info->nkeycolumns = hypo->nkeys;
+	info->indexkeys = (int *) palloc(sizeof(int) * hypo->natts);
+	info->canreturn = (bool *) palloc(sizeof(bool) * hypo->natts);
+	for (i = 0; i < hypo->natts; i++)
+	{
+		info->indexkeys[i] = leaf->attnums[i];
+		info->canreturn[i] = can_return(hypo, i);
+	}
+	/* No options of operator classes; cost functions read the array. */
+	info->opclassoptions = (bytea **) palloc0(sizeof(bytea *) * hypo->natts);
+	/* Read-only, and outlive the planning. */
+	info->indexcollations = hypo->collation;
+	info->opfamily = hypo->opfamily;
+	info->opcintype = hypo->opcintype;
+	set_am(info, hypo, leaf->relid);
+	set_sort_order(info, hypo);
+
+	info->indexprs = (List *) copyObject(leaf->exprs);
+	info->indpred = (List *) copyObject(leaf->pred);
+	columns = (List *) copyObject(leaf->columns);
+	if (rel->relid != 1)
+	{
+		ChangeVarNodes((Node *) info->indexprs, 1, rel->relid, 0);
+		ChangeVarNodes((Node *) info->indpred, 1, rel->relid, 0);
+		ChangeVarNodes((Node *) columns, 1, rel->relid, 0);
+	}
+	i = 0;
+	foreach(lc, columns)
+		info->indextlist = lappend(info->indextlist,
+								   makeTargetEntry((Expr *) lfirst(lc), ++i,
+												   NULL, false));
+	info->unique = hypo->unique;
+	info->immediate = true;
+	info->hypothetical = true;
+	info->pages = leaf->pages;
+	info->tuples = leaf->pred == NIL ? rel->tuples :
+		Min(leaf->tuples, rel->tuples);
+	info->tree_height = leaf->height;
+	return info;
+}
+
+static void
+sc_get_relation_info(PlannerInfo *root, Oid relid, bool inhparent,
+					 RelOptInfo *rel)
+{
+	ListCell   *lc;
+
+	if (prev_get_relation_info)
+		prev_get_relation_info(root, relid, inhparent, rel);
+	if (active_study == NULL || inhparent)
+		return;
+
+	foreach(lc, rel->indexlist)
+	{
+		IndexOptInfo *info = (IndexOptInfo *) lfirst(lc);
+
+		if (list_member_oid(active_study->hidden, info->indexoid))
+			rel->indexlist = foreach_delete_current(rel->indexlist, lc);
+	}
+	foreach(lc, active_study->hypos)
+	{
+		ScHypo	   *hypo = (ScHypo *) lfirst(lc);
+		ListCell   *l;
+
+		foreach(l, hypo->leaves)
+		{
+			ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(l);
+
+			if (leaf->relid == relid)
+				rel->indexlist = lcons(make_index_info(hypo, leaf, rel),
+									   rel->indexlist);
+		}
+	}
+}
+
+static ScHypoLeaf *
+find_leaf(ScStudy *study, Oid indexoid, ScHypo **owner)
+{
+	ListCell   *lc;
+
+	if (study == NULL || indexoid >= FirstNormalObjectId)
+		return NULL;
+	foreach(lc, study->hypos)
+	{
+		ScHypo	   *hypo = (ScHypo *) lfirst(lc);
+		ListCell   *l;
+
+		foreach(l, hypo->leaves)
+		{
+			ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(l);
+
+			if (leaf->indexoid == indexoid)
+			{
+				*owner = hypo;
+				return leaf;
+			}
+		}
+	}
+	return NULL;
+}
+
+/* The hypothetical index with a number, or NULL. */
+ScHypo *
+sc_study_find(ScStudy *study, Oid indexoid)
+{
+	ScHypo	   *hypo = NULL;
+
+	return find_leaf(study, indexoid, &hypo) != NULL ? hypo : NULL;
+}
+
+static void
+free_nothing(HeapTuple tuple)
+{
+	/* The statistics are the study's. */
+}
+
+static bool
+sc_get_index_stats(PlannerInfo *root, Oid indexoid, AttrNumber attnum,
+				   VariableStatData *vardata)
+{
+	ScHypo	   *hypo;
+	ScHypoLeaf *leaf = find_leaf(active_study, indexoid, &hypo);
+	int			nth = 0;
+	int			i;
+
+	if (leaf == NULL)
+		return prev_get_index_stats &&
+			prev_get_index_stats(root, indexoid, attnum, vardata);
+
+	for (i = 0; i < attnum - 1; i++)
+	{
+		if (leaf->attnums[i] == 0)
+			nth++;
+	}
+	if (leaf->attnums[attnum - 1] == 0 && nth < list_length(leaf->stats))
+	{
+		ScExprStats *stats = (ScExprStats *) list_nth(leaf->stats, nth);
+
+		vardata->statsTuple = stats->tuple;
+		vardata->freefunc = free_nothing;
+	}
+	return true;
+}
+
+static const char *
+sc_explain_get_index_name(Oid indexoid)
+{
+	ScHypo	   *hypo;
+
+	if (find_leaf(active_study, indexoid, &hypo) != NULL)
+		return hypo->name;
+	return prev_explain_get_index_name ?
+		prev_explain_get_index_name(indexoid) : NULL;
+}
+
+/*
+ * Studies.
+ */
+
+/* A study in the current memory context. */
+ScStudy *
+sc_study_begin(void)
+{
+	ScStudy    *study = (ScStudy *) palloc0(sizeof(ScStudy));
+
+	study->cxt = AllocSetContextCreate(CurrentMemoryContext,
+									   "scalecache study",
+									   ALLOCSET_DEFAULT_SIZES);
+	study->next_oid = FirstNormalObjectId - 1;
+	return study;
+}
+
+/*
+ * Run something that plans in a subtransaction, and undo all it did but what
+ * it left in memory.
+ */
+void
+sc_study_run(void (*fn) (void *arg), void *arg)
+{
+	MemoryContext oldcxt = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	ScStudy    *saved = active_study;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcxt);
+	PG_TRY();
+	{
+		fn(arg);
+		active_study = saved;
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcxt);
+		CurrentResourceOwner = oldowner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		active_study = saved;
+		MemoryContextSwitchTo(oldcxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcxt);
+		CurrentResourceOwner = oldowner;
+		ReThrowError(edata);
+	}
+	PG_END_TRY();
+}
+
+static void
+refuse_statement(const char *why)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot plan this statement"),
+			 errdetail("%s", why),
+			 errhint("Pass one SELECT, INSERT, UPDATE, DELETE or MERGE.")));
+}
+
+/* The statement inside of EXPLAIN and the like. */
+static RawStmt *
+unwrap(RawStmt *raw)
+{
+	Node	   *stmt = raw->stmt;
+
+	for (;;)
+	{
+		if (IsA(stmt, ExplainStmt))
+			stmt = ((ExplainStmt *) stmt)->query;
+		else if (IsA(stmt, DeclareCursorStmt))
+			stmt = ((DeclareCursorStmt *) stmt)->query;
+		else if (IsA(stmt, CreateTableAsStmt) &&
+				 !IsA(((CreateTableAsStmt *) stmt)->query, ExecuteStmt))
+			stmt = ((CreateTableAsStmt *) stmt)->query;
+		else if (IsA(stmt, PrepareStmt))
+			stmt = ((PrepareStmt *) stmt)->query;
+		else
+			break;
+	}
+	if (stmt != raw->stmt)
+	{
+		raw = (RawStmt *) copyObject(raw);
+		raw->stmt = stmt;
+	}
+	return raw;
+}
+
+/*
+ * Parse, analyze and rewrite one statement, as the current user.  Result is
+ * in the current memory context.
+ */
+ScQuery *
+sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
+{
+	ScQuery    *result = (ScQuery *) palloc0(sizeof(ScQuery));
+	ErrorContextCallback callback;
+	List	   *raws;
+	RawStmt    *raw;
+	Query	   *query;
+	ListCell   *lc;
+
+	callback.callback = sc_text_error_callback;
+	callback.arg = (void *) text;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	raws = pg_parse_query(text);
+	if (list_length(raws) != 1)
+		refuse_statement(raws == NIL ? "There is no statement in it." :
+						 "There is more than one statement in it.");
+	raw = unwrap(linitial_node(RawStmt, raws));
+	if (ntypes > 0)
+		query = parse_analyze_fixedparams(raw, text, types, ntypes, NULL);
+	else
+	{
+		Oid		   *vartypes = NULL;
+		int			nvartypes = 0;
+
+		query = parse_analyze_varparams(raw, text, &vartypes, &nvartypes,
+										NULL);
+	}
+	error_context_stack = callback.previous;
+	if (query->commandType == CMD_UTILITY)
+		refuse_statement("It is a utility statement.");
+	result->text = pstrdup(text);
+	result->userid = GetUserId();
+	result->queries = pg_rewrite_query(query);
+	if (!check)
+		return result;
+	foreach(lc, result->queries)
+		ExecCheckRTPerms(lfirst_node(Query, lc)->rtable, true);
+	return result;
+}
+
+/*
+ * Plan a statement in a study (NULL: as things are) and return its cost.
+ * If plans is not NULL, *plans becomes the list of PlannedStmts.
+ */
+double
+sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
+{
+	ScStudy    *saved = active_study;
+	double		cost = 0;
+
+	if (plans)
+		*plans = NIL;
+	active_study = study;
+	PG_TRY();
+	{
+		ListCell   *lc;
+
+		foreach(lc, query->queries)
+		{
+			Query	   *tree = lfirst_node(Query, lc);
+			PlannedStmt *plan;
+
+			if (tree->commandType == CMD_UTILITY)
+				continue;
+			plan = planner((Query *) copyObject(tree), query->text,
+						   CURSOR_OPT_PARALLEL_OK, query->params);
+			cost += plan->planTree->total_cost;
+			if (plans)
+				*plans = lappend(*plans, plan);
+		}
+	}
+	PG_FINALLY();
+	{
+		active_study = saved;
+	}
+	PG_END_TRY();
+	return cost;
+}
+
+/*
+ * Looking at plans.
+ */
+
+static void walk_plans(List *plans, List **oids, bool strip);
+
+static void
+walk_plan(Plan *plan, List **oids, bool strip)
+{
+	if (plan == NULL)
+		return;
+	check_stack_depth();
+	walk_plan(plan->lefttree, oids, strip);
+	walk_plan(plan->righttree, oids, strip);
+	switch (nodeTag(plan))
+	{
+		case T_IndexScan:
+			*oids = list_append_unique_oid(*oids,
+										   ((IndexScan *) plan)->indexid);
+			break;
+		case T_IndexOnlyScan:
+			*oids = list_append_unique_oid(*oids,
+										   ((IndexOnlyScan *) plan)->indexid);
+			break;
+		case T_BitmapIndexScan:
+			*oids = list_append_unique_oid(*oids,
+										   ((BitmapIndexScan *) plan)->indexid);
+			break;
+		case T_Append:
+			/* Nobody gives values to $n here, so nothing can be pruned. */
+			if (strip)
+				((Append *) plan)->part_prune_info = NULL;
+			walk_plans(((Append *) plan)->appendplans, oids, strip);
+			break;
+		case T_MergeAppend:
+			if (strip)
+				((MergeAppend *) plan)->part_prune_info = NULL;
+			walk_plans(((MergeAppend *) plan)->mergeplans, oids, strip);
+			break;
+		case T_BitmapAnd:
+			walk_plans(((BitmapAnd *) plan)->bitmapplans, oids, strip);
+			break;
+		case T_BitmapOr:
+			walk_plans(((BitmapOr *) plan)->bitmapplans, oids, strip);
+			break;
+		case T_SubqueryScan:
+			walk_plan(((SubqueryScan *) plan)->subplan, oids, strip);
+			break;
+		case T_CustomScan:
+			walk_plans(((CustomScan *) plan)->custom_plans, oids, strip);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+walk_plans(List *plans, List **oids, bool strip)
+{
+	ListCell   *lc;
+
+	foreach(lc, plans)
+		walk_plan((Plan *) lfirst(lc), oids, strip);
+}
+
+/* OIDs of the indexes that a plan reads, hypothetical or not. */
+List *
+sc_plan_indexes(PlannedStmt *plan)
+{
+	List	   *oids = NIL;
+
+	walk_plan(plan->planTree, &oids, false);
+	walk_plans(plan->subplans, &oids, false);
+	return oids;
+}
+
+/*
+ * what_if()
+ */
+
+typedef struct WhatIf
+{
+	ScStudy    *study;
+	char	   *query;
+	int			nddl;
+	Datum	   *ddl;
+	MemoryContext cxt;			/* of the results */
+	double		before;
+	double		after;
+	List	   *used;			/* of char * */
+	char	   *plan;
+} WhatIf;
+
+static void
+note_never_analyzed(ScStudy *study)
+{
+	ListCell   *lc;
+
+	foreach(lc, study->samples)
+	{
+		ScSample   *sample = (ScSample *) lfirst(lc);
+		Relation	rel = table_open(sample->relid, NoLock);
+		bool		never = rel->rd_rel->reltuples < 0 && sample->nrows > 0;
+		char	   *name = pstrdup(RelationGetRelationName(rel));
+
+		table_close(rel, NoLock);
+		if (never)
+			ereport(WARNING,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("table \"%s\" has never been analyzed", name),
+					 errdetail("The planner guesses, and so do these costs."),
+					 errhint("Run ANALYZE on it first.")));
+	}
+}
+
+/* EXPLAIN's text. */
+static char *
+explain_plans(ScStudy *study, ScQuery *query, List *plans)
+{
+	ExplainState *es = NewExplainState();
+	ListCell   *lc;
+
+	active_study = study;
+	es->costs = true;
+	ExplainBeginOutput(es);
+	foreach(lc, plans)
+	{
+		PlannedStmt *plan = lfirst_node(PlannedStmt, lc);
+		List	   *oids = NIL;
+
+		walk_plan(plan->planTree, &oids, true);
+		walk_plans(plan->subplans, &oids, true);
+		if (lc != list_head(plans))
+			ExplainSeparatePlans(es);
+		ExplainOnePlan(plan, NULL, es, query->text, query->params, NULL,
+					   NULL, NULL);
+	}
+	ExplainEndOutput(es);
+	while (es->str->len > 0 && es->str->data[es->str->len - 1] == '\n')
+		es->str->data[--es->str->len] = '\0';
+	return es->str->data;
+}
+
+static void
+add_ddl(WhatIf *w, Datum value)
+{
+	char	   *ddl = TextDatumGetCString(value);
+	Oid			hidden = sc_hypo_drop_target(ddl);
+
+	if (OidIsValid(hidden))
+	{
+		List	   *all = list_make1_oid(hidden);
+
+		if (get_rel_relkind(hidden) == RELKIND_PARTITIONED_INDEX)
+			all = find_all_inheritors(hidden, AccessShareLock, NULL);
+		w->study->hidden = list_concat_unique_oid(w->study->hidden, all);
+	}
+	else
+		w->study->hypos = lappend(w->study->hypos,
+								  sc_hypo_from_ddl(w->study, ddl));
+}
+
+static void
+what_if_run(void *arg)
+{
+	WhatIf	   *w = (WhatIf *) arg;
+	ScQuery    *query = sc_query_parse(w->query, NULL, 0, true);
+	MemoryContext oldcxt;
+	List	   *plans;
+	ListCell   *lc;
+	int			i;
+
+	for (i = 0; i < w->nddl; i++)
+		add_ddl(w, w->ddl[i]);
+	note_never_analyzed(w->study);
+	w->before = sc_query_cost(NULL, query, NULL);
+	w->after = sc_query_cost(w->study, query, &plans);
+
+	oldcxt = MemoryContextSwitchTo(w->cxt);
+	foreach(lc, plans)
+	{
+		List	   *oids = sc_plan_indexes(lfirst_node(PlannedStmt, lc));
+		ListCell   *l;
+
+		foreach(l, oids)
+		{
+			ScHypo	   *hypo = sc_study_find(w->study, lfirst_oid(l));
+
+			if (hypo != NULL)
+				w->used = list_append_unique(w->used,
+											 makeString(pstrdup(hypo->ddl)));
+		}
+	}
+	w->plan = pstrdup(explain_plans(w->study, query, plans));
+	MemoryContextSwitchTo(oldcxt);
+}
+
+static Datum
+text_array(List *strings)
+{
+	Datum	   *values = (Datum *) palloc(sizeof(Datum) *
+										  Max(1, list_length(strings)));
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, strings)
+		values[n++] = CStringGetTextDatum(strVal(lfirst(lc)));
+	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+/* what_if(query text, VARIADIC ddl text[]) */
+Datum
+scalecache_what_if(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	WhatIf		w;
+	Datum		values[4];
+	bool		nulls[4] = {0};
+	bool	   *ddlnulls;
+	int			i;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("query must not be null")));
+	memset(&w, 0, sizeof(w));
+	w.cxt = CurrentMemoryContext;
+	w.query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(1))
+	{
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false,
+						  TYPALIGN_INT, &w.ddl, &ddlnulls, &w.nddl);
+		for (i = 0; i < w.nddl; i++)
+		{
+			if (ddlnulls[i])
+				ereport(ERROR,
+						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("ddl must not be null")));
+		}
+	}
+	InitMaterializedSRF(fcinfo, 0);
+	w.study = sc_study_begin();
+	sc_study_run(what_if_run, &w);
+
+	values[0] = Float8GetDatum(w.before);
+	values[1] = Float8GetDatum(w.after);
+	values[2] = text_array(w.used);
+	values[3] = CStringGetTextDatum(w.plan);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	MemoryContextDelete(w.study->cxt);
+	return (Datum) 0;
+}
+
+static void
+what_if_size_run(void *arg)
+{
+	WhatIf	   *w = (WhatIf *) arg;
+
+	w->study->hypos = list_make1(sc_hypo_from_ddl(w->study, w->query));
+}
+
+/* what_if_size(ddl text): bytes the index would have */
+Datum
+scalecache_what_if_size(PG_FUNCTION_ARGS)
+{
+	WhatIf		w;
+	double		bytes;
+
+	memset(&w, 0, sizeof(w));
+	w.query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	w.study = sc_study_begin();
+	sc_study_run(what_if_size_run, &w);
+	bytes = ((ScHypo *) linitial(w.study->hypos))->bytes;
+	MemoryContextDelete(w.study->cxt);
+	PG_RETURN_INT64((int64) bytes);
+}
+
+void
+sc_whatif_init(void)
+{
+	prev_get_relation_info = get_relation_info_hook;
+	get_relation_info_hook = sc_get_relation_info;
+	prev_get_index_stats = get_index_stats_hook;
+	get_index_stats_hook = sc_get_index_stats;
+	prev_explain_get_index_name = explain_get_index_name_hook;
+	explain_get_index_name_hook = sc_explain_get_index_name;
+}

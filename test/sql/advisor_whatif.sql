@@ -1,0 +1,208 @@
+-- Planning as if indexes existed, or did not.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+SET max_parallel_workers_per_gather = 0;
+CREATE SCHEMA whatif;
+SET search_path = whatif, public;
+
+CREATE TABLE item (
+	id int PRIMARY KEY,
+	owner int,
+	kind text,
+	name text COLLATE "C",
+	price numeric(8,2),
+	made timestamptz NOT NULL,
+	tags text[],
+	doc jsonb,
+	gone timestamptz
+);
+INSERT INTO item
+SELECT i, i * 7919 % 500, 'kind ' || i % 7, 'Name ' || i * 31 % 9973,
+	(i * 37 % 10000) / 100.0,
+	'2026-01-01 00:00+00'::timestamptz + i * interval '1 minute',
+	ARRAY['t' || i % 40, 'u' || i % 111], jsonb_build_object('k', i % 97),
+	CASE WHEN i % 50 = 0 THEN '2026-02-01 00:00+00'::timestamptz END
+FROM generate_series(1, 10000) i;
+CREATE TABLE owner (id int PRIMARY KEY, email text);
+INSERT INTO owner SELECT i, 'Owner' || i || '@example.com' FROM generate_series(0, 499) i;
+VACUUM ANALYZE item;
+VACUUM ANALYZE owner;
+
+CREATE FUNCTION shape(plan text) RETURNS text LANGUAGE sql AS
+$$ SELECT regexp_replace(plan, '  \(cost=[^)]*\)', '', 'g') $$;
+
+-- The oracle: what the planner says once the index is there.
+CREATE FUNCTION real_cost(query text, VARIADIC ddl text[]) RETURNS float8
+LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	FOR i IN 1 .. cardinality(ddl) LOOP
+		EXECUTE ddl[i];
+	END LOOP;
+	ANALYZE item, owner;
+	EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+	RAISE EXCEPTION USING errcode = 'ZZ001', message = plan->0->'Plan'->>'Total Cost';
+EXCEPTION WHEN SQLSTATE 'ZZ001' THEN
+	RETURN sqlerrm;
+END $$;
+
+CREATE FUNCTION compare(query text, VARIADIC ddl text[])
+RETURNS TABLE (helps boolean, used int, as_real boolean) LANGUAGE sql AS $$
+	SELECT w.cost_after < w.cost_before * 0.9, cardinality(w.used),
+		abs(w.cost_after / real_cost(query, VARIADIC ddl) - 1) <= 0.02
+	FROM scalecache.what_if(query, VARIADIC ddl) w
+$$;
+
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'SELECT * FROM item WHERE owner = 3 ORDER BY made DESC LIMIT 3',
+	'CREATE INDEX ON item (owner, made DESC)');
+
+-- Every kind, priced as the real one is.
+SELECT n, c.*, ddl FROM (VALUES
+	(1, 'SELECT * FROM item WHERE owner = 3', 'CREATE INDEX ON item (owner)'),
+	(2, 'SELECT owner, price FROM item WHERE owner = 3', 'CREATE INDEX ON item (owner) INCLUDE (price)'),
+	(3, 'SELECT * FROM item WHERE kind = ''kind 1'' ORDER BY made LIMIT 5', 'CREATE INDEX ON item (kind, made)'),
+	(4, 'SELECT * FROM item ORDER BY price DESC NULLS LAST LIMIT 5', 'CREATE INDEX ON item (price DESC NULLS LAST)'),
+	(5, 'SELECT * FROM item WHERE name LIKE ''Name 12%''', 'CREATE INDEX ON item (name)'),
+	(6, 'SELECT * FROM item WHERE kind LIKE ''kind 1%'' AND owner = 4', 'CREATE INDEX ON item (owner, kind text_pattern_ops)'),
+	(7, 'SELECT * FROM owner WHERE lower(email) = ''owner17@example.com''', 'CREATE INDEX ON owner (lower(email))'),
+	(8, 'SELECT * FROM item WHERE gone IS NOT NULL AND owner = 100', 'CREATE INDEX ON item (owner) WHERE gone IS NOT NULL'),
+	(9, 'SELECT * FROM item WHERE (doc->>''k'')::int = 5 AND price > 50', 'CREATE INDEX ON item (((doc->>''k'')::int), price)'),
+	(10, 'SELECT * FROM item WHERE owner = 3', 'CREATE INDEX ON item USING hash (owner)'),
+	(11, 'SELECT * FROM item WHERE made < ''2026-01-02 00:00+00''', 'CREATE INDEX ON item USING brin (made)'),
+	(12, 'SELECT * FROM item WHERE tags @> ARRAY[''t7'', ''u5'']', 'CREATE INDEX ON item USING gin (tags)'),
+	(13, 'SELECT * FROM item WHERE doc @> ''{"k": 5}''', 'CREATE INDEX ON item USING gin (doc jsonb_path_ops)'),
+	(14, 'SELECT * FROM owner WHERE email ^@ ''Owner17''', 'CREATE INDEX ON owner USING spgist (email)'),
+	(15, 'SELECT max(price) FROM item', 'CREATE UNIQUE INDEX ON item (price, id)'),
+	(16, 'SELECT * FROM item WHERE owner = 3 AND kind = ''kind 2''', 'CREATE INDEX ON item (owner) WHERE kind = ''kind 2''')
+) v(n, query, ddl), compare(query, ddl) c ORDER BY n;
+
+-- Expressions and predicates count for each relation of a join, not only for
+-- the first.
+SELECT c.* FROM compare(
+	'SELECT i.* FROM owner o JOIN item i ON i.owner = o.id WHERE lower(o.email) = ''owner17@example.com'' AND i.gone IS NULL',
+	'CREATE INDEX ON item (owner) WHERE gone IS NULL',
+	'CREATE INDEX ON owner (lower(email))') c;
+SELECT c.* FROM compare(
+	'SELECT i.* FROM item i JOIN owner o ON i.owner = o.id WHERE lower(o.email) = ''owner17@example.com'' AND i.gone IS NULL',
+	'CREATE INDEX ON item (owner) WHERE gone IS NULL',
+	'CREATE INDEX ON owner (lower(email))') c;
+
+-- A copy of the primary key is no help.
+SELECT cost_after < cost_before AS helps FROM scalecache.what_if(
+	'SELECT * FROM item WHERE id = 5', 'CREATE INDEX ON item (id)');
+
+-- As if an index were gone.
+SELECT cost_after > cost_before * 10 AS worse, used, shape(plan) FROM scalecache.what_if(
+	'SELECT * FROM item WHERE id = 5', 'DROP INDEX item_pkey');
+SELECT used, shape(plan) FROM scalecache.what_if('SELECT * FROM item WHERE id = 5',
+	'DROP INDEX item_pkey', 'CREATE INDEX the_other ON item (id, kind)');
+
+-- Parameters: a generic plan.
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'SELECT * FROM item WHERE owner = $1 AND made > $2',
+	'CREATE INDEX ON item (owner, made)');
+
+-- Changing statements, and what wraps one.
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'UPDATE item SET price = 1 WHERE owner = 3', 'CREATE INDEX ON item (owner)');
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'EXPLAIN DELETE FROM item WHERE owner = 3', 'CREATE INDEX ON item (owner)');
+
+-- Without DDL it only explains.
+SELECT cost_before = cost_after AS same, used FROM scalecache.what_if('SELECT 1');
+
+-- Partitioned tables: an index of each partition, columns matched by name.
+CREATE TABLE log (id int, at date, who int, msg text) PARTITION BY RANGE (at);
+CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE log_2 (msg text, junk int, who int, at date, id int);
+ALTER TABLE log_2 DROP COLUMN junk;
+ALTER TABLE log ATTACH PARTITION log_2 FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+INSERT INTO log SELECT i, '2026-01-01'::date + i % 59, i % 1000, 'msg ' || i FROM generate_series(1, 20000) i;
+VACUUM ANALYZE log;
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'SELECT * FROM log WHERE who = 7 AND length(msg) = 3 AND id > 0',
+	'CREATE INDEX who_idx ON log (who, length(msg)) WHERE id > 0');
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'SELECT * FROM log WHERE who = $1 AND at = $2 AND id > 0',
+	'CREATE INDEX who_idx ON log (who) WHERE id > 0');
+CREATE INDEX log_who ON log (who);
+SELECT used, shape(plan) FROM scalecache.what_if(
+	'SELECT * FROM log WHERE who = 7', 'DROP INDEX log_who');
+
+-- Sizes
+CREATE FUNCTION real_size(ddl text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE replace(ddl, 'INDEX ON', 'INDEX sized ON');
+	RAISE EXCEPTION USING errcode = 'ZZ001', message = pg_relation_size('sized')::text;
+EXCEPTION WHEN SQLSTATE 'ZZ001' THEN
+	RETURN sqlerrm;
+END $$;
+SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < 0.1 AS near
+FROM unnest(ARRAY['CREATE INDEX ON item (owner)', 'CREATE INDEX ON item (name)',
+	'CREATE INDEX ON item (owner, made)', 'CREATE INDEX ON item (owner) INCLUDE (kind)',
+	'CREATE INDEX ON item (gone)', 'CREATE INDEX ON item (upper(name))',
+	'CREATE INDEX ON item (made) WHERE kind = ''kind 3''',
+	'CREATE INDEX ON item (owner) WITH (fillfactor = 50)',
+	'CREATE INDEX ON item (owner) WITH (deduplicate_items = off)',
+	'CREATE UNIQUE INDEX ON item (id, owner)', 'CREATE INDEX ON item USING brin (made)',
+	'CREATE INDEX ON item USING hash (id)', 'CREATE INDEX ON item USING gin (doc jsonb_path_ops)']) ddl;
+
+-- Nothing is left behind, not even after an error.
+SELECT * FROM scalecache.what_if('SELECT 1/0 FROM item', 'CREATE INDEX ON item (owner)');
+BEGIN;
+SELECT cost_after < cost_before AS helps FROM scalecache.what_if(
+	'SELECT * FROM item WHERE owner = 3', 'CREATE INDEX ON item (owner)');
+SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'item'::regclass;
+COMMIT;
+EXPLAIN (COSTS off) SELECT * FROM item WHERE owner = 3;
+SELECT count(*) FROM pg_index WHERE indrelid = 'item'::regclass;
+
+-- A table without statistics
+CREATE TABLE fresh AS SELECT i AS a FROM generate_series(1, 1000) i;
+RESET client_min_messages;
+SELECT cost_after < cost_before AS helps FROM scalecache.what_if(
+	'SELECT * FROM fresh WHERE a = 3', 'CREATE INDEX ON fresh (a)');
+
+-- Refusals
+\set VERBOSITY default
+SELECT * FROM scalecache.what_if('VACUUM item');
+SELECT * FROM scalecache.what_if('SELECT 1; SELECT 2');
+SELECT * FROM scalecache.what_if('');
+SELECT * FROM scalecache.what_if(NULL);
+SELECT * FROM scalecache.what_if('SELECT 1', NULL::text);
+SELECT * FROM scalecache.what_if('SELECT * FROM nowhere');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE TABLE t ()');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner); SELECT 1');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON nowhere (owner)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (nothing)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (random())');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) WHERE made < now()');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING nothing (owner)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING gin (owner)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING hash (owner, id)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE UNIQUE INDEX ON item USING brin (owner)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING hash (owner) INCLUDE (id)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING hash (owner DESC)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) INCLUDE (lower(kind))');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner text_ops)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner COLLATE "C")');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) WITH (fillfactor = 1)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (ctid)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX nowhere');
+SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX item');
+SELECT * FROM scalecache.what_if('SELECT 1', 'DROP TABLE item');
+
+-- With the caller's rights
+CREATE ROLE whatif_nobody;
+GRANT USAGE ON SCHEMA whatif TO whatif_nobody;
+SET ROLE whatif_nobody;
+SELECT * FROM scalecache.what_if('SELECT * FROM whatif.item', 'CREATE INDEX ON whatif.item (owner)');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.item (owner)');
+RESET ROLE;
+SET client_min_messages = warning;
+DROP SCHEMA whatif CASCADE;
+DROP ROLE whatif_nobody;
+DROP EXTENSION scalecache;
