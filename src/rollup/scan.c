@@ -100,7 +100,7 @@ replace_view(RangeTblEntry *rte)
 	RangeTblRef *ref;
 	List	   *names = NIL;
 
-	if (sub == NULL || sub->rtable == NIL || sub->rowMarks || sub->hasRowSecurity)
+	if (sub == NULL || sub->rtable == NIL || sub->rowMarks)
 		return;
 	old = linitial_node(RangeTblEntry, sub->rtable);
 	if (old->rtekind != RTE_RELATION || old->relkind != RELKIND_VIEW ||
@@ -140,6 +140,8 @@ replace_view(RangeTblEntry *rte)
 	query = makeNode(Query);
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
+	/* No policy binds this reader, but the plan is good for no other. */
+	query->hasRowSecurity = sub->hasRowSecurity;
 	query->rtable = lappend(list_copy(sub->rtable), brte);
 	cxt.spec = spec;
 	cxt.varno = list_length(query->rtable);

@@ -1,0 +1,226 @@
+-- Roles: who may make, write to, read, maintain and drop; row-level security;
+-- hostile names.
+CREATE EXTENSION scalecache;
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
+CREATE ROLE sc_owner;
+CREATE ROLE sc_writer;
+CREATE ROLE sc_reader;
+CREATE ROLE sc_member IN ROLE sc_owner;
+CREATE ROLE sc_bypass BYPASSRLS;
+CREATE SCHEMA app AUTHORIZATION sc_owner;
+GRANT USAGE ON SCHEMA app TO PUBLIC;
+
+-- The owner of the table makes it, a plain role.
+SET ROLE sc_owner;
+CREATE TABLE app.t (id int, k int, v int);
+CREATE FUNCTION app.whoami(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'called as %', current_user;
+	RETURN $1;
+END $$;
+REVOKE ALL ON FUNCTION app.whoami(int) FROM PUBLIC;
+SELECT scalecache.create_rollup('app.r', 'SELECT k, sum(v) AS s FROM app.t GROUP BY k');
+GRANT INSERT, UPDATE, DELETE ON app.t TO sc_writer;
+GRANT SELECT (id) ON app.t TO sc_writer;
+RESET ROLE;
+-- Others do not, even when they may read; a member of the owner may.
+GRANT SELECT ON app.t TO sc_reader;
+GRANT CREATE ON SCHEMA app TO sc_reader;
+SET ROLE sc_reader;
+SELECT error_of('SELECT scalecache.create_rollup(''app.q'', ''SELECT k, sum(v) AS s FROM app.t GROUP BY k'')');
+RESET ROLE;
+REVOKE SELECT ON app.t FROM sc_reader;
+REVOKE CREATE ON SCHEMA app FROM sc_reader;
+SET ROLE sc_reader;
+SELECT error_of('SELECT scalecache.create_rollup(''app.q'', ''SELECT k, sum(v) AS s FROM app.t GROUP BY k'')');
+SET ROLE sc_member;
+SELECT scalecache.create_rollup('app.m', 'SELECT k, count(*) AS n FROM app.t GROUP BY k');
+SET ROLE sc_owner;
+SELECT error_of('SELECT scalecache.create_rollup(''pg_catalog.q'', ''SELECT k, sum(v) AS s FROM app.t GROUP BY k'')');
+CREATE TABLE app.mine (k int);
+REVOKE SELECT ON app.mine FROM sc_owner;
+BEGIN;
+SELECT error_of('SELECT scalecache.create_rollup(''app.q'', ''SELECT k, count(*) AS s FROM app.mine GROUP BY k'')');
+ROLLBACK;
+SELECT rollup FROM scalecache.rollups ORDER BY rollup::text;
+
+-- Writers need no right on the rollup, and get none to it.
+SET ROLE sc_writer;
+INSERT INTO app.t VALUES (1, 1, 1), (2, 2, 2), (3, 2, 3);
+UPDATE app.t SET v = 5 WHERE id = 2;
+DELETE FROM app.t WHERE id = 3;
+SELECT error_of('SELECT * FROM app.r');
+SELECT error_of('SELECT * FROM scalecache_data.r');
+SELECT error_of('INSERT INTO scalecache_data.r DEFAULT VALUES');
+SELECT error_of('SELECT * FROM scalecache.rollup');
+SELECT error_of('SELECT scalecache.fold_rollup(''app.r'')');
+SELECT error_of('SELECT scalecache.rebuild_rollup(''app.r'')');
+SELECT error_of('SELECT scalecache.verify_rollup(''app.r'')');
+SELECT error_of('SELECT scalecache.drop_rollup(''app.r'')');
+SELECT error_of('DROP VIEW app.r');
+-- Readers need SELECT on the view, and nothing else.
+SET ROLE sc_reader;
+SELECT error_of('SELECT * FROM app.r');
+SET ROLE sc_owner;
+GRANT SELECT (k) ON app.r TO sc_reader;
+SET ROLE sc_reader;
+SELECT k FROM app.r ORDER BY k;
+SELECT error_of('SELECT s FROM app.r');
+SET ROLE sc_owner;
+GRANT SELECT ON app.r TO sc_reader WITH GRANT OPTION;
+SET ROLE sc_reader;
+SELECT * FROM app.r ORDER BY k;
+EXPLAIN (COSTS OFF) SELECT * FROM app.r;
+GRANT SELECT ON app.r TO sc_writer;
+SELECT error_of('SELECT * FROM app.t');
+SELECT error_of('SELECT * FROM scalecache_data.r');
+SELECT error_of('SELECT scalecache.fold_rollup(''app.r'')');
+SET ROLE sc_writer;
+SELECT * FROM app.r ORDER BY k;
+SET ROLE sc_owner;
+REVOKE ALL ON app.r FROM sc_reader CASCADE;
+SET ROLE sc_writer;
+SELECT error_of('SELECT * FROM app.r');
+-- security_invoker asks the reader for SELECT on the table, as for any view.
+SET ROLE sc_owner;
+GRANT SELECT ON app.r TO sc_reader;
+ALTER VIEW app.r SET (security_invoker = true);
+SET ROLE sc_reader;
+SELECT error_of('SELECT * FROM app.r');
+SET ROLE sc_owner;
+SELECT * FROM app.r ORDER BY k;
+ALTER VIEW app.r RESET (security_invoker);
+-- The owner, and a member, maintain it; storage is nobody's.
+SELECT scalecache.fold_rollup('app.r') > 0 AS folded;
+SELECT scalecache.rebuild_rollup('app.r');
+SELECT scalecache.verify_rollup('app.r');
+SELECT error_of('UPDATE scalecache_data.r SET a1 = 1');
+SELECT error_of('DROP TABLE scalecache_data.r');
+SELECT error_of('TRUNCATE scalecache_data.r');
+SELECT error_of('INSERT INTO scalecache.rollup SELECT * FROM scalecache.rollup');
+SET ROLE sc_member;
+SELECT scalecache.fold_rollup('app.m');
+SELECT scalecache.drop_rollup('app.m');
+RESET ROLE;
+-- The trigger functions are not for others' triggers.
+SET ROLE sc_owner;
+SELECT error_of('CREATE TRIGGER x AFTER INSERT ON app.mine FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture(''1'')');
+RESET ROLE;
+SELECT error_of('SELECT scalecache.rollup_capture()');
+
+-- Who writes needs no right to a query's functions, which run as in an index's
+-- expression; folding and rebuilding is done as the owner.
+SET ROLE sc_owner;
+SELECT scalecache.create_rollup('app.w', 'SELECT app.whoami(k) AS k, count(*) AS n FROM app.t WHERE id > 100 GROUP BY 1');
+SET ROLE sc_writer;
+INSERT INTO app.t VALUES (101, 1, 1);
+RESET ROLE;
+SELECT scalecache.fold_rollup('app.w');
+SELECT scalecache.rebuild_rollup('app.w');
+DROP VIEW app.w;
+
+-- Row-level security: refused to whom it hides rows, and why
+SET ROLE sc_owner;
+CREATE TABLE app.rls (k int, v int);
+INSERT INTO app.rls VALUES (1, 1), (2, 2), (3, 3);
+ALTER TABLE app.rls ENABLE ROW LEVEL SECURITY;
+CREATE POLICY some_rows ON app.rls USING (k < 3);
+-- not for the owner, whom policies do not bind
+SELECT scalecache.create_rollup('app.by_owner', 'SELECT k, sum(v) AS s FROM app.rls GROUP BY k');
+SELECT * FROM app.by_owner ORDER BY k;
+DROP VIEW app.by_owner;
+ALTER TABLE app.rls FORCE ROW LEVEL SECURITY;
+SELECT error_of('SELECT scalecache.create_rollup(''app.q'', ''SELECT k, sum(v) AS s FROM app.rls GROUP BY k'')');
+RESET ROLE;
+ALTER TABLE app.rls OWNER TO sc_bypass;
+GRANT CREATE ON SCHEMA app TO sc_bypass;
+SET ROLE sc_bypass;
+SELECT scalecache.create_rollup('app.q', 'SELECT k, sum(v) AS s FROM app.rls GROUP BY k');
+INSERT INTO app.rls VALUES (3, 3);
+SELECT * FROM app.q ORDER BY k;
+RESET ROLE;
+SELECT * FROM checked('app.q');
+-- A plan made for whom no policy binds is not for others.
+GRANT SELECT ON app.rls, app.q TO sc_reader;
+SET ROLE sc_bypass;
+ALTER VIEW app.q SET (security_invoker = true);
+PREPARE q AS SELECT * FROM app.q ORDER BY k;
+EXECUTE q;
+SET ROLE sc_reader;
+EXECUTE q;
+SET ROLE sc_bypass;
+EXECUTE q;
+ALTER VIEW app.q RESET (security_invoker);
+REVOKE SELECT ON app.rls, app.q FROM sc_reader;
+RESET ROLE;
+-- Security that comes later binds the rollup's reader as any view's.
+ALTER ROLE sc_bypass NOBYPASSRLS;
+SET ROLE sc_bypass;
+SELECT * FROM app.q ORDER BY k;
+SET ROLE sc_reader;
+SELECT error_of('SELECT * FROM app.q');
+SET ROLE sc_bypass;
+GRANT SELECT ON app.q TO sc_reader;
+SET ROLE sc_reader;
+SELECT * FROM app.q ORDER BY k;
+RESET ROLE;
+DROP VIEW app.q;
+
+-- Hostile names: none of these may be called or read.
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.trap() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE FUNCTION evil.eq(a int, b int) RETURNS boolean LANGUAGE sql AS 'SELECT evil.trap()';
+CREATE FUNCTION evil.eq(a oid, b oid) RETURNS boolean LANGUAGE sql AS 'SELECT evil.trap()';
+CREATE FUNCTION evil.eq(a bigint, b bigint) RETURNS boolean LANGUAGE sql AS 'SELECT evil.trap()';
+CREATE FUNCTION evil.eq(a "char", b "char") RETURNS boolean LANGUAGE sql AS 'SELECT evil.trap()';
+CREATE FUNCTION evil.eq(a text, b text) RETURNS boolean LANGUAGE sql AS 'SELECT evil.trap()';
+CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = int, RIGHTARG = int);
+CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = oid, RIGHTARG = oid);
+CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = bigint, RIGHTARG = bigint);
+CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = "char", RIGHTARG = "char");
+CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = text, RIGHTARG = text);
+CREATE FUNCTION evil.pg_get_viewdef(oid) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE FUNCTION evil.pg_event_trigger_dropped_objects() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE FUNCTION evil.timezone(text, timestamptz) RETURNS timestamp LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE FUNCTION evil.date_trunc(text, timestamptz, text) RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE TABLE evil.rollup (a int);
+CREATE TABLE evil.pg_class (a int);
+CREATE TABLE evil.pg_trigger (a int);
+CREATE DOMAIN evil.int8 AS pg_catalog.int8 CHECK (evil.trap());
+CREATE DOMAIN evil.bytea AS pg_catalog.bytea CHECK (evil.trap());
+CREATE DOMAIN evil.bool AS pg_catalog.bool CHECK (evil.trap());
+CREATE COLLATION evil."default" FROM "C";
+CREATE TABLE app.h (k int, c varchar(10), ts timestamptz, v bigint);
+SET search_path = evil, pg_catalog;
+SET TimeZone = 'Europe/Berlin';
+SELECT scalecache.create_rollup('app.hr', $$
+	SELECT k, c, date_trunc('day', ts) AS d, extract(hour FROM ts) AS h, sum(v) AS s, count(*) AS n, max(c) AS hi
+	FROM app.h GROUP BY k, c, date_trunc('day', ts), extract(hour FROM ts) $$);
+CALL scalecache.create_rollup_concurrently('app.hc', 'SELECT k, count(DISTINCT c) AS n, sum(v) AS s FROM app.h GROUP BY k');
+INSERT INTO app.h VALUES (1, 'a', '2026-01-01 12:00', 1), (1, 'b', '2026-01-01 12:00', 2);
+UPDATE app.h SET v = v + 1;
+SELECT * FROM app.hr ORDER BY c;
+SELECT scalecache.fold_rollup('app.hr'), scalecache.fold_rollup('app.hc');
+SELECT * FROM app.hc;
+SELECT scalecache.verify_rollup('app.hr'), scalecache.verify_rollup('app.hc');
+SELECT scalecache.rebuild_rollup('app.hr');
+TRUNCATE app.h;
+SELECT rollup, state, groups, pending_deltas FROM scalecache.rollups WHERE source OPERATOR(pg_catalog.=) 'app.h'::regclass ORDER BY rollup::text COLLATE "C";
+ALTER TABLE app.h ADD COLUMN x int;
+SELECT scalecache.drop_rollup('app.hr');
+DROP VIEW app.hc;
+RESET search_path;
+RESET TimeZone;
+SELECT rollup FROM scalecache.rollups;
+SET client_min_messages = warning;
+DROP SCHEMA evil CASCADE;
+DROP OWNED BY sc_owner, sc_reader, sc_writer, sc_member, sc_bypass CASCADE;
+DROP TABLE IF EXISTS app.h;
+DROP ROLE sc_owner, sc_reader, sc_writer, sc_member, sc_bypass;
+SELECT count(*) FROM pg_class WHERE relnamespace = 'scalecache_data'::regnamespace;
+DROP EXTENSION scalecache;
+DROP FUNCTION same, answered_from, checked, error_of;
