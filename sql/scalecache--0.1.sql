@@ -20,7 +20,8 @@ CREATE TABLE scalecache.rollup (
 	epoch bigint NOT NULL,
 	state "char" NOT NULL,
 	members oid[],
-	time_zone text
+	time_zone text,
+	distincts oid NOT NULL	-- values of DISTINCT aggregates, or 0
 );
 REVOKE ALL ON scalecache.rollup FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', '');
@@ -45,6 +46,7 @@ BEGIN
 	new.base := 0;
 	new.delta1 := 0;
 	new.delta2 := 0;
+	new.distincts := 0;
 	new.turn := 0;
 	new.members := NULL;
 	new.state := CASE new.state WHEN 'u' THEN 'u' ELSE 's' END;

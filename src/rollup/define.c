@@ -401,7 +401,7 @@ analyze_query(const char *sql)
 /* ---- storage ---- */
 
 static Oid
-create_table(ScSpec *spec, const char *name, bool base)
+create_table(ScSpec *spec, const char *name, const char *kind)
 {
 	StringInfoData sql;
 	Oid			nsp = get_namespace_oid("scalecache_data", false);
@@ -410,14 +410,15 @@ create_table(ScSpec *spec, const char *name, bool base)
 				ext;
 	Oid			relid;
 	bool		sortable = spec->nkeys > 0;
+	bool		base = strcmp(kind, "base") == 0;
+	bool		distincts = strcmp(kind, "distinct") == 0;
 
 	/* The rollup's own name if it is free: EXPLAIN shows it. */
 	if (!base || OidIsValid(get_relname_relid(relname, nsp)))
-		relname = ChooseRelationName(name, NULL, base ? "base" : "delta", nsp,
-									 false);
+		relname = ChooseRelationName(name, NULL, kind, nsp, false);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE scalecache_data.%s (", quote_identifier(relname));
-	for (int i = 0; i < spec->nkeys; i++)
+	for (int i = 0; i < spec->nkeys && !distincts; i++)
 	{
 		ScKey	   *key = &spec->keys[i];
 
@@ -445,6 +446,8 @@ create_table(ScSpec *spec, const char *name, bool base)
 		}
 		appendStringInfoString(&sql, "rows bigint, overflow boolean, state bytea) WITH (fillfactor = 60)");
 	}
+	else if (distincts)
+		appendStringInfo(&sql, "%s)", sc_distincts_columns);
 	else
 		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_enabled = off)");
 	exec_as_owner(sql.data);
@@ -458,6 +461,9 @@ create_table(ScSpec *spec, const char *name, bool base)
 		appendStringInfoString(&sql, ") NULLS NOT DISTINCT");
 		exec_as_owner(sql.data);
 	}
+	if (distincts)
+		exec_as_owner(psprintf("CREATE INDEX ON scalecache_data.%s (%s)",
+							   quote_identifier(relname), sc_distincts_index));
 	ObjectAddressSet(self, RelationRelationId, relid);
 	ObjectAddressSet(ext, ExtensionRelationId, get_extension_oid("scalecache", false));
 	recordDependencyOn(&self, &ext, DEPENDENCY_EXTENSION);
@@ -523,15 +529,19 @@ install(Oid view)
 					   "rollup_truncate");
 	}
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(base)))
-		base = create_table(spec, get_rel_name(view), true);
+		base = create_table(spec, get_rel_name(view), "base");
 	for (int i = 0; i < 2; i++)
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(delta[i])))
-			delta[i] = create_table(spec, get_rel_name(base), false);
+			delta[i] = create_table(spec, get_rel_name(base), "delta");
 	ObjectAddressSet(self, RelationRelationId, view);
 	ObjectAddressSet(ext, ExtensionRelationId, get_extension_oid("scalecache", false));
 	deleteDependencyRecordsForClass(RelationRelationId, view, ExtensionRelationId,
 									DEPENDENCY_AUTO_EXTENSION);
 	recordDependencyOn(&self, &ext, DEPENDENCY_AUTO_EXTENSION);
+	if (spec->distinct &&
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->distincts)))
+		sc_catalog_set_distincts(spec->id,
+								 create_table(spec, get_rel_name(base), "distinct"));
 	sc_catalog_set(spec->id, SC_FILLING, true, base, delta, members);
 	sc_mark_reset(spec->id, spec->turn);
 	sc_spec_release(spec);
@@ -554,8 +564,8 @@ define(const char *name, const char *sql)
 	Oid			nsp;
 	Oid			view;
 	Relation	rel;
-	Datum		values[11];
-	bool		nulls[11] = {0};
+	Datum		values[12];
+	bool		nulls[12] = {0};
 	int64		id;
 	HeapTuple	tuple;
 	Oid			source = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
@@ -587,6 +597,7 @@ define(const char *name, const char *sql)
 	values[8] = CharGetDatum(SC_UNFILLED);
 	nulls[9] = true;
 	values[10] = CStringGetTextDatum(pg_get_timezone_name(session_timezone));
+	values[11] = ObjectIdGetDatum(InvalidOid);
 	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
@@ -708,7 +719,7 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[3] = {0};
 	bool		nulls[3] = {true, true, true};
-	Oid			rels[3];
+	Oid			rels[4];
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -731,7 +742,8 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 		rels[0] = spec->base;
 		rels[1] = spec->delta[0];
 		rels[2] = spec->delta[1];
-		for (int i = 0; i < 3; i++)
+		rels[3] = spec->distincts;
+		for (int i = 0; i < 4; i++)
 			if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rels[i])))
 				size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
 														  ObjectIdGetDatum(rels[i])));
@@ -793,6 +805,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	ScGroup    *other;
+	ScValues   *distincts;
 
 	check_rollup(PG_GETARG_OID(0));
 	spec = sc_spec_by_view(PG_GETARG_OID(0));
@@ -831,6 +844,16 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_end(store);
+	if (spec->distinct)
+	{
+		/* The aggregates do not tell how often each value is there. */
+		for (int i = 0; i < spec->nslots; i++)
+			if (spec->slots[i].def.kind == SC_STATE_DISTINCT)
+				truth->slots = bms_add_member(truth->slots, i);
+		truth->closed = true;
+		sc_source_scan(truth, snapshot);
+	}
+	distincts = sc_values_open(spec, snapshot, false);
 
 	if (sc_delta_load(changed, snapshot) < 0)
 	{
@@ -848,6 +871,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 			continue;
 		other = sc_groups_get(truth, group->keys, group->nulls, false);
 		if (other == NULL ||
+			!sc_group_same_values(changed, group, other, distincts) ||
 			(group->known && !group->overflow &&
 			 !same_values(spec, group->values, group->isnull, other->values, other->isnull)))
 			differ++;
@@ -879,6 +903,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 		sc_group_finish(one, group);
 		if (!same_values(spec, slot->tts_values + spec->nkeys, slot->tts_isnull + spec->nkeys,
 						 other->values, other->isnull) ||
+			!sc_group_same_values(one, group, other, distincts) ||
 			(group->known && !same_values(spec, group->values, group->isnull,
 										  other->values, other->isnull)))
 			differ++;
@@ -892,6 +917,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	while ((group = sc_groups_next(truth, &bucket, group)) != NULL)
 		if (!group->inbase)
 			differ++;
+	sc_values_close(distincts);
 	table_close(base, NoLock);
 	sc_spec_release(spec);
 	PG_RETURN_INT64(differ);
@@ -926,6 +952,7 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 	Oid			view;
 	Oid			base;
 	Oid			delta[2];
+	Oid			distincts;
 	int64		turn;
 	List	   *members;
 
@@ -947,6 +974,7 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 	base = spec->base;
 	delta[0] = spec->delta[0];
 	delta[1] = spec->delta[1];
+	distincts = spec->distincts;
 	turn = spec->turn;
 	members = list_copy(spec->members);
 	sc_capture_flush(spec, NULL);
@@ -955,6 +983,8 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 		sc_spec_release(spec);
 		exec_as_owner(psprintf("TRUNCATE %s, %s, %s", qualified(base),
 							   qualified(delta[0]), qualified(delta[1])));
+		if (OidIsValid(distincts))
+			exec_as_owner(psprintf("TRUNCATE %s", qualified(distincts)));
 		sc_mark_reset(id, turn);
 		sc_fill(view);
 	}
@@ -991,6 +1021,7 @@ scalecache_rollup_dropped(PG_FUNCTION_ARGS)
 		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 4, desc, &isnull)));
 		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 5, desc, &isnull)));
 		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 6, desc, &isnull)));
+		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 12, desc, &isnull)));
 		sc_mark_drop(DatumGetInt64(heap_getattr(tuple, 1, desc, &isnull)));
 		CatalogTupleDelete(rel, &tuple->t_self);
 	}

@@ -57,6 +57,7 @@ write_base(ScGroups *groups, Relation base)
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "scalecache base row",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
+	ScValues   *distincts = sc_values_open(spec, InvalidSnapshot, true);
 
 	InitResultRelInfo(rri, base, 0, NULL, 0);
 	ExecOpenIndices(rri, false);
@@ -66,6 +67,8 @@ write_base(ScGroups *groups, Relation base)
 		bool		update_indexes = true;
 
 		CHECK_FOR_INTERRUPTS();
+		if (spec->distinct)
+			sc_group_write_values(groups, group, distincts);
 		if (group->nrows == 0 && spec->nkeys > 0)
 		{
 			if (group->inbase)
@@ -98,6 +101,7 @@ write_base(ScGroups *groups, Relation base)
 	ExecDropSingleTupleTableSlot(slot);
 	FreeExecutorState(estate);
 	MemoryContextDelete(row);
+	sc_values_close(distincts);
 }
 
 /*
@@ -183,7 +187,11 @@ sc_fold(Oid view, bool nowait)
 		else if (n > 0)
 		{
 			sc_groups_load_base(groups, base, GetActiveSnapshot());
+			/* What this transaction did is pending: do not count it here. */
+			PushCopiedSnapshot(GetActiveSnapshot());
+			GetActiveSnapshot()->curcid = FirstCommandId;
 			compute_values(groups, GetActiveSnapshot());
+			PopActiveSnapshot();
 			write_base(groups, base);
 			mark->basexid = GetTopTransactionId();
 		}
@@ -242,9 +250,23 @@ sc_fill(Oid view)
 	sc_delta_discard(spec, snapshot);
 	delete_all(base, snapshot);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
+	if (spec->distinct)
+	{
+		Relation	rel = table_open(spec->distincts, RowExclusiveLock);
+
+		delete_all(rel, snapshot);
+		table_close(rel, NoLock);
+		CommandCounterIncrement();
+		groups->values = sc_values_open(spec, InvalidSnapshot, true);
+	}
 	sc_source_scan(groups, snapshot);
 	if (spec->nkeys == 0)
 		sc_groups_get(groups, NULL, NULL, true);
+	if (spec->distinct)
+	{
+		sc_groups_resolve(groups, groups->values);
+		sc_values_close(groups->values);
+	}
 	groups->complete = true;
 	compute_values(groups, snapshot);
 	write_base(groups, base);

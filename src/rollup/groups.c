@@ -424,6 +424,25 @@ sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
 	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
 		if (!group->unwanted)
 			group->loaded = true;
+	if (groups->spec->distinct)
+	{
+		ScValues   *values = sc_values_open(groups->spec, snapshot, false);
+
+		sc_groups_resolve(groups, values);
+		sc_values_close(values);
+	}
+}
+
+/* Let the multisets of wanted groups, merged with their bases, be known. */
+void
+sc_groups_resolve(ScGroups *groups, ScValues *values)
+{
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+
+	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+		if (!group->unwanted)
+			sc_group_resolve(groups, group, values);
 }
 
 /* Iterate: start with *bucket 0 and last NULL. */

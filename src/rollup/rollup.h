@@ -77,6 +77,7 @@ typedef struct ScSpec
 	Oid			base;
 	Oid			delta[2];		/* written in turns: see delta.c */
 	int64		turn;
+	Oid			distincts;		/* table of distinct values, if there are any */
 	char		state;
 	int64		epoch;			/* counts changes that no snapshot can undo */
 	bool		valid;			/* false after an invalidation */
@@ -93,6 +94,7 @@ typedef struct ScSpec
 	int			nslots;
 	ScSlot	   *slots;
 	bool		recompute;		/* some state keeps nothing */
+	bool		distinct;		/* some state is a multiset */
 	Size		statesize;		/* bytes of all states of a group */
 	List	   *quals;			/* of Expr, varno 1, implicitly ANDed */
 	ExprContext *econtext;
@@ -160,10 +162,13 @@ typedef struct ScGroups
 	uint32		nbuckets;
 	ScGroup   **buckets;
 	int64		ngroups;
+	struct ScValues *values;	/* where a fill may put distinct values */
 	bool		complete;		/* every group of the source is here */
 	bool		closed;			/* rows of other groups are passed over */
 	Bitmapset  *slots;			/* add rows to these only; NULL: all */
 } ScGroups;
+
+typedef struct ScValues ScValues;
 
 /* spec.c */
 extern ScSpec *sc_spec_by_view(Oid view);
@@ -177,6 +182,7 @@ extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
+extern void sc_catalog_set_distincts(int64 id, Oid relid);
 extern Oid	sc_catalog_relid(void);
 extern List *sc_catalog_views(void);
 
@@ -192,6 +198,7 @@ extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);
 extern void sc_groups_load_base(ScGroups *groups, Relation base,
 								Snapshot snapshot);
+extern void sc_groups_resolve(ScGroups *groups, ScValues *values);
 extern ScGroup *sc_groups_next(ScGroups *groups, uint32 *bucket,
 							   ScGroup *last);
 
@@ -210,6 +217,19 @@ extern ScMark *sc_mark_get(int64 id, Snapshot snapshot, TimestampTz *at);
 extern void sc_mark_put(int64 id, ScMark *mark);
 extern void sc_mark_reset(int64 id, int64 turn);
 extern void sc_mark_drop(int64 id);
+
+/* state_distinct.c */
+extern const char sc_distincts_columns[];
+extern const char sc_distincts_index[];
+extern ScValues *sc_values_open(ScSpec *spec, Snapshot snapshot, bool write);
+extern void sc_values_close(ScValues *values);
+extern void sc_group_resolve(ScGroups *groups, ScGroup *group,
+							 ScValues *values);
+extern void sc_group_write_values(ScGroups *groups, ScGroup *group,
+								  ScValues *values);
+extern bool sc_group_same_values(ScGroups *groups, ScGroup *group,
+								 ScGroup *truth, ScValues *values);
+extern void sc_groups_spill(ScGroups *groups, ScValues *values);
 
 /* fold.c */
 extern int64 sc_fold(Oid view, bool nowait);

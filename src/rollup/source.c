@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "base/guc.h"
 #include "rollup/rollup.h"
 
 /* With more values of a key than this, no qual is made. */
@@ -41,6 +42,9 @@
 
 /* With more time ranges than this, they are taken as one. */
 #define MAX_RANGES		16
+
+/* Look at a fill's memory after so many rows. */
+#define SPILL_ROWS		8192
 
 /* Key values of some groups, without doubles. */
 typedef struct KeyValues
@@ -644,6 +648,8 @@ void
 sc_source_scan(ScGroups *groups, Snapshot snapshot)
 {
 	ListCell   *lc;
+	int64		n = 0;
+	Size		limit = (Size) sc_rollup_buffer * 4 * 1024;
 
 	foreach(lc, groups->spec->members)
 	{
@@ -659,6 +665,13 @@ sc_source_scan(ScGroups *groups, Snapshot snapshot)
 			{
 				CHECK_FOR_INTERRUPTS();
 				sc_groups_add_row(groups, eval, slot, 1);
+				if (groups->values && ++n % SPILL_ROWS == 0 &&
+					MemoryContextMemAllocated(groups->cxt, true) > limit)
+				{
+					sc_groups_spill(groups, groups->values);
+					/* Groups that are many stay: do not try all the time. */
+					limit = Max(limit, 2 * MemoryContextMemAllocated(groups->cxt, true));
+				}
 			}
 			table_endscan(scan);
 			ExecDropSingleTupleTableSlot(slot);

@@ -56,6 +56,8 @@
 #define Anum_rollup_epoch		8
 #define Anum_rollup_state		9
 #define Anum_rollup_members		10
+#define Anum_rollup_distincts	12
+#define Natts_rollup			12
 
 static List *cache = NIL;		/* of ScSpec, in cache_cxt */
 static MemoryContext cache_cxt = NULL;
@@ -188,9 +190,9 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
 {
 	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	HeapTuple	tuple = catalog_fetch(id, InvalidOid, NULL);
-	Datum		values[Anum_rollup_members] = {0};
-	bool		nulls[Anum_rollup_members] = {0};
-	bool		repl[Anum_rollup_members] = {0};
+	Datum		values[Natts_rollup] = {0};
+	bool		nulls[Natts_rollup] = {0};
+	bool		repl[Natts_rollup] = {0};
 	bool		isnull;
 	Oid			view;
 	HeapTuple	newtuple;
@@ -247,15 +249,15 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
 	CommandCounterIncrement();
 }
 
-/* Have the other delta table written: see delta.c. */
-void
-sc_catalog_set_turn(int64 id, int64 turn)
+/* Change one column of a row. */
+static void
+catalog_update(int64 id, int attnum, Datum value)
 {
 	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	HeapTuple	tuple = catalog_fetch(id, InvalidOid, NULL);
-	Datum		values[Anum_rollup_members] = {0};
-	bool		nulls[Anum_rollup_members] = {0};
-	bool		repl[Anum_rollup_members] = {0};
+	Datum		values[Natts_rollup] = {0};
+	bool		nulls[Natts_rollup] = {0};
+	bool		repl[Natts_rollup] = {0};
 	bool		isnull;
 	Oid			view;
 
@@ -263,13 +265,27 @@ sc_catalog_set_turn(int64 id, int64 turn)
 		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
 	view = DatumGetObjectId(heap_getattr(tuple, Anum_rollup_rollup,
 										 RelationGetDescr(rel), &isnull));
-	repl[Anum_rollup_turn - 1] = true;
-	values[Anum_rollup_turn - 1] = Int64GetDatum(turn);
+	repl[attnum - 1] = true;
+	values[attnum - 1] = value;
 	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, repl);
 	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
 	table_close(rel, NoLock);
 	CacheInvalidateRelcacheByRelid(view);
 	CommandCounterIncrement();
+}
+
+/* Have the other delta table written: see delta.c. */
+void
+sc_catalog_set_turn(int64 id, int64 turn)
+{
+	catalog_update(id, Anum_rollup_turn, Int64GetDatum(turn));
+}
+
+/* The table of distinct values. */
+void
+sc_catalog_set_distincts(int64 id, Oid relid)
+{
+	catalog_update(id, Anum_rollup_distincts, ObjectIdGetDatum(relid));
 }
 
 /* Views of all rollups in this database, in CurrentMemoryContext. */
@@ -345,13 +361,6 @@ slot_for(ScSpec *spec, Aggref *agg)
 	ListCell   *lc;
 
 	sc_state_classify(agg, &slot.def);
-	if (agg->aggdistinct != NIL && slot.def.kind != SC_STATE_EXTREME &&
-		slot.def.kind != SC_STATE_BOOL)
-	{
-		/* Values would have to be counted one by one. */
-		memset(&slot.def, 0, sizeof(slot.def));
-		slot.def.kind = SC_STATE_RECOMPUTE;
-	}
 	if (slot.def.kind != SC_STATE_RECOMPUTE)
 	{
 		foreach(lc, agg->args)
@@ -366,15 +375,14 @@ slot_for(ScSpec *spec, Aggref *agg)
 	}
 	else
 		spec->recompute = true;
+	if (slot.def.kind == SC_STATE_DISTINCT)
+		spec->distinct = true;
 
 	for (int i = 0; i < spec->nslots; i++)
 	{
 		ScSlot	   *other = &spec->slots[i];
 
-		if (other->def.kind == slot.def.kind &&
-			other->def.descending == slot.def.descending &&
-			other->def.sortop == slot.def.sortop &&
-			other->def.squares == slot.def.squares &&
+		if (sc_state_same(&other->def, &slot.def) &&
 			equal(other->args, slot.args) && equal(other->filter, slot.filter))
 			return i;
 	}
@@ -468,6 +476,7 @@ spec_build(HeapTuple tuple)
 	spec->base = DatumGetObjectId(GET(Anum_rollup_base));
 	spec->delta[0] = DatumGetObjectId(GET(Anum_rollup_delta1));
 	spec->delta[1] = DatumGetObjectId(GET(Anum_rollup_delta2));
+	spec->distincts = DatumGetObjectId(GET(Anum_rollup_distincts));
 	spec->turn = DatumGetInt64(GET(Anum_rollup_turn));
 	spec->epoch = DatumGetInt64(GET(Anum_rollup_epoch));
 	spec->state = DatumGetChar(GET(Anum_rollup_state));

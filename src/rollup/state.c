@@ -11,6 +11,9 @@
 #include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -29,6 +32,7 @@ static const ScStateOps *const state_ops[] = {
 	[SC_STATE_BOOL] = &sc_bool_ops,
 	[SC_STATE_BITS] = &sc_bits_ops,
 	[SC_STATE_EXTREME] = &sc_extreme_ops,
+	[SC_STATE_DISTINCT] = &sc_distinct_ops,
 	[SC_STATE_RECOMPUTE] = NULL,
 };
 
@@ -160,6 +164,69 @@ classify_builtin(Oid fn, ScStateDef *def)
 	}
 }
 
+/* Are equal values of the type the same bytes? */
+static bool
+has_equal_images(Oid type, Oid collation)
+{
+	Oid			opclass = GetDefaultOpClass(type, BTREE_AM_OID);
+	Oid			opcintype;
+	Oid			proc;
+
+	if (!OidIsValid(opclass))
+		return false;
+	opcintype = get_opclass_input_type(opclass);
+	proc = get_opfamily_proc(get_opclass_family(opclass), opcintype, opcintype,
+							 BTEQUALIMAGE_PROC);
+	return OidIsValid(proc) &&
+		DatumGetBool(OidFunctionCall1Coll(proc, collation,
+										  ObjectIdGetDatum(opcintype)));
+}
+
+/*
+ * Does a value count once anyway?  Else wrap the state into a multiset, if
+ * the type's values can be found again by a hash.
+ */
+static void
+classify_distinct(Aggref *agg, ScStateDef *def)
+{
+	SortGroupClause *sgc = linitial_node(SortGroupClause, agg->aggdistinct);
+	Oid			type = def->argtypes[0];
+	Oid			hashfn;
+	ScStateDef *inner;
+
+	switch (def->kind)
+	{
+		case SC_STATE_EXTREME:
+		case SC_STATE_BOOL:
+		case SC_STATE_RECOMPUTE:
+			return;
+		case SC_STATE_BITS:
+			if (agg->aggfnoid != F_BIT_XOR_INT2 &&
+				agg->aggfnoid != F_BIT_XOR_INT4 &&
+				agg->aggfnoid != F_BIT_XOR_INT8)
+				return;
+			break;
+		default:
+			break;
+	}
+	/* A pseudo-type's values mean nothing to another session. */
+	if (def->nargs != 1 || get_typlen(type) == -2 ||
+		get_typtype(type) == TYPTYPE_PSEUDO ||
+		!((sgc->hashable && get_op_hash_functions(sgc->eqop, &hashfn, NULL)) ||
+		  has_equal_images(type, agg->inputcollid)))
+	{
+		def->kind = SC_STATE_RECOMPUTE;
+		return;
+	}
+	inner = palloc(sizeof(ScStateDef));
+	*inner = *def;
+	def->kind = SC_STATE_DISTINCT;
+	def->inner = inner;
+	def->eqop = sgc->eqop;
+	def->collation = agg->inputcollid;
+	def->squares = false;
+}
+
 void
 sc_state_classify(Aggref *agg, ScStateDef *def)
 {
@@ -211,11 +278,23 @@ sc_state_classify(Aggref *agg, ScStateDef *def)
 		}
 	}
 
+	if (agg->aggdistinct != NIL)
+		classify_distinct(agg, def);
 	if (def->kind == SC_STATE_RECOMPUTE)
 	{
 		def->nargs = 0;
 		def->argtypes[0] = def->argtypes[1] = InvalidOid;
 	}
+}
+
+/* Can two aggregates of the same arguments and filter share a state? */
+bool
+sc_state_same(const ScStateDef *a, const ScStateDef *b)
+{
+	return a->kind == b->kind && a->descending == b->descending &&
+		a->sortop == b->sortop && a->squares == b->squares &&
+		a->eqop == b->eqop && a->collation == b->collation &&
+		(a->inner == NULL || sc_state_same(a->inner, b->inner));
 }
 
 static void
@@ -238,6 +317,22 @@ prepare_extreme(ScStateDef *def, MemoryContext cxt)
 	fmgr_info_cxt(proc, def->cmp, cxt);
 }
 
+static void
+prepare_distinct(ScStateDef *def, MemoryContext cxt)
+{
+	Oid			hashfn;
+
+	sc_state_prepare(def->inner, cxt);
+	def->eq = MemoryContextAllocZero(cxt, sizeof(FmgrInfo));
+	fmgr_info_cxt(get_opcode(def->eqop), def->eq, cxt);
+	if (op_hashjoinable(def->eqop, def->argtypes[0]) &&
+		get_op_hash_functions(def->eqop, &hashfn, NULL))
+	{
+		def->hash = MemoryContextAllocZero(cxt, sizeof(FmgrInfo));
+		fmgr_info_cxt(hashfn, def->hash, cxt);
+	}
+}
+
 void
 sc_state_prepare(ScStateDef *def, MemoryContext cxt)
 {
@@ -248,6 +343,11 @@ sc_state_prepare(ScStateDef *def, MemoryContext cxt)
 		prepare_extreme(def, cxt);
 	if (state_ops[def->kind])
 		def->size = MAXALIGN(state_ops[def->kind]->size);
+	if (def->kind == SC_STATE_DISTINCT)
+	{
+		prepare_distinct(def, cxt);
+		def->size = MAXALIGN(sc_distinct_size(def));
+	}
 }
 
 void

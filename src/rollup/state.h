@@ -26,6 +26,7 @@ typedef enum ScStateKind
 	SC_STATE_BOOL,				/* bool_and, bool_or, every */
 	SC_STATE_BITS,				/* bit_and, bit_or, bit_xor of int2/4/8 */
 	SC_STATE_EXTREME,			/* min, max and all with a sort operator */
+	SC_STATE_DISTINCT,			/* one of the first with DISTINCT: a multiset */
 	SC_STATE_RECOMPUTE			/* anything else: keeps nothing */
 } ScStateKind;
 
@@ -34,15 +35,19 @@ typedef struct ScStateDef
 	ScStateKind kind;
 	int			nargs;			/* arguments evaluated for each row, 0 to 2 */
 	Oid			argtypes[2];
-	Oid			collation;		/* input collation, for SC_STATE_EXTREME */
+	Oid			collation;		/* input collation, for EXTREME and DISTINCT */
 	bool		squares;		/* keeps the sum of squares too */
 	bool		descending;		/* SC_STATE_EXTREME: largest first (max) */
 	Oid			sortop;			/* SC_STATE_EXTREME: the aggregate's operator */
+	Oid			eqop;			/* SC_STATE_DISTINCT: when values are the same */
+	struct ScStateDef *inner;	/* SC_STATE_DISTINCT: without DISTINCT */
 	/* Filled by sc_state_prepare. */
 	int16		typlen;
 	bool		typbyval;
 	char		typalign;
 	FmgrInfo   *cmp;			/* btree comparison of the argument type */
+	FmgrInfo   *eq;
+	FmgrInfo   *hash;			/* NULL: equal values have equal bytes */
 	Size		size;			/* bytes of one state in memory, MAXALIGNed */
 } ScStateDef;
 
@@ -60,10 +65,12 @@ typedef struct ScFinalDef
 typedef void ScState;
 
 /*
- * Fill kind, nargs, argtypes, collation, squares, descending and sortop for
- * an aggregate call.  DISTINCT, ORDER BY and FILTER are the caller's affair.
+ * Fill what comes before typlen for an aggregate call, in CurrentMemoryContext.
+ * FILTER is the caller's affair; ORDER BY changes no value but those that are
+ * recomputed.
  */
 extern void sc_state_classify(Aggref *agg, ScStateDef *def);
+extern bool sc_state_same(const ScStateDef *a, const ScStateDef *b);
 
 /* Look up what the definition needs; lookups are allocated in cxt. */
 extern void sc_state_prepare(ScStateDef *def, MemoryContext cxt);
@@ -94,7 +101,7 @@ extern void sc_state_merge(const ScStateDef *def, ScState *st,
 /*
  * The aggregate's value, in CurrentMemoryContext.  Returns false when the
  * state can not tell (a retracted extreme with nothing known below it, a
- * SC_STATE_RECOMPUTE aggregate): the caller recomputes from the source.
+ * multiset that is not resolved, a SC_STATE_RECOMPUTE aggregate): the caller recomputes from the source.
  * *overflow is set, and the value NULL, when the value cannot be represented
  * (the plain query would raise ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE too).
  */

@@ -23,7 +23,8 @@ sc_state_corrupted(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("packed aggregate state is corrupted")));
+			 errmsg("rollup state is damaged"),
+			 errhint("Recompute the rollup with scalecache.rebuild_rollup.")));
 }
 
 static void

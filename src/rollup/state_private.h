@@ -35,6 +35,10 @@ extern const ScStateOps sc_num_ops;
 extern const ScStateOps sc_float_ops;
 extern const ScStateOps sc_regr_ops;
 extern const ScStateOps sc_extreme_ops;
+extern const ScStateOps sc_distinct_ops;
+
+/* Of both the multiset and the inner state, which has been prepared. */
+extern Size sc_distinct_size(const ScStateDef *def);
 
 /* ---- state_pack.c ---- */
 

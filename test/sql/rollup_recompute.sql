@@ -200,6 +200,18 @@ SELECT * FROM answered('TABLE best');
 SELECT same('best');
 DELETE FROM m WHERE g = 3;
 SELECT same('best');
+-- a fold that looks for extremes leaves out what its own transaction did
+DELETE FROM m WHERE v IN (SELECT v FROM m WHERE g = 0 ORDER BY v DESC LIMIT 40);
+BEGIN;
+INSERT INTO m (g, v) VALUES (0, 9999);
+DELETE FROM m WHERE g = 0 AND v > 1700 AND v < 1750;
+SELECT scalecache.fold_rollup('best') > 0;
+SELECT same('best');
+COMMIT;
+SELECT same('best');
+DELETE FROM m WHERE v = 9999;
+SELECT scalecache.fold_rollup('best') > 0;
+SELECT same('best');
 -- values that are equal and look different
 SELECT scalecache.create_rollup('ends', 'SELECT g, lower(min(nc)) AS lo, lower(max(nc)) AS hi FROM m GROUP BY g');
 DELETE FROM m WHERE nc = 'z' AND g <> 2;
