@@ -119,3 +119,19 @@ RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_what_if';
 
 CREATE FUNCTION scalecache.what_if_size(ddl text)
 RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_what_if_size';
+
+CREATE FUNCTION scalecache.workload_entries(OUT query_id bigint, OUT userid oid,
+	OUT calls bigint, OUT total_time_ms float8, OUT mean_time_ms float8, OUT rows bigint,
+	OUT first_seen timestamptz, OUT source text, OUT text text, OUT samples jsonb)
+RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_workload';
+
+-- Texts and parameters are NULL to all but members of pg_read_all_stats.
+CREATE VIEW scalecache.workload AS
+SELECT w.query_id, w.userid::regrole AS "user", w.calls, w.total_time_ms, w.mean_time_ms,
+	w.rows, w.text, w.samples, w.first_seen, w.source
+FROM scalecache.workload_entries() w;
+GRANT SELECT ON scalecache.workload TO PUBLIC;
+
+CREATE FUNCTION scalecache.reset_workload() RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_reset_workload';
+REVOKE ALL ON FUNCTION scalecache.reset_workload() FROM PUBLIC;

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 
 #include "advisor/advisor.h"
+#include "advisor/workload.h"
 #include "base/guc.h"
 #include "rollup/rollup.h"
 #include "worker/launcher.h"
@@ -34,5 +35,6 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
+	sc_workload_init();
 	sc_launcher_register();
 }

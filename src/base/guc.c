@@ -13,6 +13,7 @@
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "base/guc.h"
@@ -22,6 +23,63 @@ int			sc_naptime = 1000;
 bool		sc_worker = true;
 bool		sc_enable_rollup_scan = true;
 int			sc_rollup_buffer = 65536;
+bool		sc_advisor_record = true;
+int			sc_advisor_max_statements = 2000;
+int			sc_advisor_memory = 16384;
+double		sc_advisor_sample_rate = 0.01;
+
+static void
+define_advisor_memory(void)
+{
+	DefineCustomIntVariable("scalecache.advisor_max_statements",
+							"Number of statements recorded for the index "
+							"advisor.",
+							"The least used ones make room for new ones.",
+							&sc_advisor_max_statements,
+							2000, 100, 1000000,
+							PGC_POSTMASTER,
+							0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.advisor_memory",
+							"Shared memory for texts and parameters of "
+							"recorded statements.",
+							NULL,
+							&sc_advisor_memory,
+							16384, 1024, MAX_KILOBYTES,
+							PGC_POSTMASTER,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
+}
+
+static void
+define_advisor_settings(void)
+{
+	/* Without shared memory these have no meaning, and are not allowed. */
+	if (process_shared_preload_libraries_in_progress)
+		define_advisor_memory();
+
+	DefineCustomBoolVariable("scalecache.advisor_record",
+							 "Records executed statements for the index "
+							 "advisor.",
+							 NULL,
+							 &sc_advisor_record,
+							 true,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomRealVariable("scalecache.advisor_sample_rate",
+							 "Fraction of executions whose parameters are "
+							 "looked at.",
+							 "The first executions of a statement are looked "
+							 "at in any case.",
+							 &sc_advisor_sample_rate,
+							 0.01, 0.0, 1.0,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+}
 
 void
 sc_guc_init(void)
@@ -76,6 +134,8 @@ sc_guc_init(void)
 							PGC_USERSET,
 							GUC_UNIT_KB,
 							NULL, NULL, NULL);
+
+	define_advisor_settings();
 
 	MarkGUCPrefixReserved("scalecache");
 }

@@ -16,6 +16,10 @@ extern int	sc_naptime;			/* ms between two unasked looks */
 extern bool sc_worker;			/* do workers run? */
 extern bool sc_enable_rollup_scan;	/* do views read the rollup's storage? */
 extern int	sc_rollup_buffer;	/* kB of pending changes kept in memory */
+extern bool sc_advisor_record;	/* are statements recorded? */
+extern int	sc_advisor_max_statements;
+extern int	sc_advisor_memory;	/* kB of their texts and parameters */
+extern double sc_advisor_sample_rate;	/* fraction of executions */
 
 extern void sc_guc_init(void);
 

@@ -1,0 +1,1259 @@
+/*-------------------------------------------------------------------------
+ *
+ * workload.c
+ *	  Recording what the server executes: statements by query id, in shared
+ *	  memory, with counts, times, and the parameters of some executions.
+ *
+ * What must always hold:
+ *
+ * - The usual execution of a known statement takes one spinlock and nothing
+ *	 else: it is found by a small table of the backend's own.
+ *
+ * - An entry's key is changed under both the lock, exclusively, and the
+ *	 entry's mutex; so whoever holds either may compare it.  Counters are
+ *	 under the mutex; texts and samples, which are in the area, under the
+ *	 lock.
+ *
+ * - Memory is bounded: entries are an array, everything of variable size is
+ *	 in an area that cannot grow.  Both are made room in by removing the
+ *	 least used entries.
+ *
+ * - Nothing here makes a statement fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/detoast.h"
+#include "access/parallel.h"
+#include "access/transam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "executor/executor.h"
+#include "executor/instrument.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/scansup.h"
+#include "pgstat.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/queryjumble.h"
+#include "utils/timestamp.h"
+
+#include "advisor/workload.h"
+#include "base/guc.h"
+
+#define SC_SAMPLES			8	/* executions kept of a statement */
+#define SC_LOCAL_SIZE		512 /* statements a backend finds by itself */
+#define SC_VALUE_MAX		2048	/* longest parameter value kept */
+#define SC_SAMPLE_MAX		16384	/* longest sample kept */
+#define SC_TEXT_MAX			65536	/* longest statement recorded */
+#define SC_CHUNK			256 /* bytes the area is given out in */
+#define SC_NAMED_MAX		512 /* statements with named parameters */
+#define SC_DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_workload.stat"
+#define SC_DUMP_MAGIC		0x53435731
+
+typedef struct StmtKey
+{
+	uint64		queryid;
+	Oid			dbid;			/* InvalidOid in an entry not in use */
+	Oid			userid;
+} StmtKey;
+
+/* Bytes in the area: a chain of chunks, all of one size. */
+typedef struct Bytes
+{
+	uint32		first;			/* 0: none */
+	uint32		len;
+} Bytes;
+
+typedef struct Chunk
+{
+	uint32		next;			/* 0: the last */
+	char		data[SC_CHUNK - sizeof(uint32)];
+} Chunk;
+
+typedef struct Sample
+{
+	Bytes		data;			/* none in one not in use */
+	uint32		hash;
+	uint64		count;
+} Sample;
+
+typedef struct Stmt
+{
+	slock_t		mutex;
+	StmtKey		key;
+	uint64		calls;
+	uint64		rows;
+	double		total_ms;
+	double		usage;			/* calls, decaying */
+	TimestampTz first_seen;
+	Bytes		text;			/* with the final zero */
+	Bytes		path;			/* likewise, search_path */
+	uint64		observed;		/* executions sampled so far */
+	Sample		samples[SC_SAMPLES];
+} Stmt;
+
+typedef struct StmtHash
+{
+	StmtKey		key;			/* must be first */
+	int			index;
+} StmtHash;
+
+typedef struct Shared
+{
+	LWLock	   *lock;
+	int			nfree;			/* entries */
+	uint32		free_chunk;		/* first of a chain, 0: none left */
+	TimestampTz since;			/* last reset */
+	uint64		evicted;
+	Chunk	   *chunks;			/* the first is not used */
+	Stmt		stmts[FLEXIBLE_ARRAY_MEMBER];
+} Shared;
+
+typedef struct LocalEntry
+{
+	uint64		queryid;
+	Oid			userid;
+	int			index;			/* -1: not to be recorded */
+} LocalEntry;
+
+/* A statement whose parameters have names: the same with $1... instead. */
+typedef struct NamedText
+{
+	uint64		queryid;		/* must be first */
+	char	   *text;
+	int			nparams;
+	int		   *paramids;
+} NamedText;
+
+bool		sc_workload_paused = false;
+
+static Shared *shared = NULL;
+static HTAB *shared_hash = NULL;
+static LocalEntry local[SC_LOCAL_SIZE];
+static HTAB *named = NULL;
+static int	countdown = 0;
+
+static shmem_request_hook_type prev_shmem_request = NULL;
+static shmem_startup_hook_type prev_shmem_startup = NULL;
+static ExecutorRun_hook_type prev_ExecutorRun = NULL;
+static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
+
+PG_FUNCTION_INFO_V1(scalecache_reset_workload);
+
+/*
+ * Shared memory
+ */
+
+static Size
+area_size(void)
+{
+	return (Size) sc_advisor_memory * 1024;
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(Shared, stmts),
+					mul_size(sc_advisor_max_statements, sizeof(Stmt)));
+}
+
+static void
+sc_shmem_request(void)
+{
+	if (prev_shmem_request)
+		prev_shmem_request();
+	RequestAddinShmemSpace(MAXALIGN(shared_size()));
+	RequestAddinShmemSpace(MAXALIGN(area_size()));
+	RequestAddinShmemSpace(hash_estimate_size(sc_advisor_max_statements,
+											  sizeof(StmtHash)));
+	RequestNamedLWLockTranche("scalecache_advisor", 1);
+}
+
+/*
+ * The area.  Under the lock: shared to read, exclusive to change.
+ */
+
+static void
+bytes_free(Bytes *bytes)
+{
+	uint32		at = bytes->first;
+
+	while (at != 0)
+	{
+		Chunk	   *chunk = &shared->chunks[at];
+		uint32		next = chunk->next;
+
+		chunk->next = shared->free_chunk;
+		shared->free_chunk = at;
+		at = next;
+	}
+	bytes->first = 0;
+	bytes->len = 0;
+}
+
+/* Result is in the current memory context; NULL for none. */
+static char *
+bytes_read(const Bytes *bytes)
+{
+	char	   *result;
+	uint32		at;
+	uint32		done = 0;
+
+	if (bytes->first == 0)
+		return NULL;
+	result = (char *) palloc(bytes->len);
+	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
+	{
+		Chunk	   *chunk = &shared->chunks[at];
+		uint32		n = Min(bytes->len - done, sizeof(chunk->data));
+
+		memcpy(result + done, chunk->data, n);
+		done += n;
+	}
+	return result;
+}
+
+static bool
+bytes_equal(const Bytes *bytes, const char *data, uint32 len)
+{
+	uint32		at;
+	uint32		done = 0;
+
+	if (bytes->len != len)
+		return false;
+	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
+	{
+		Chunk	   *chunk = &shared->chunks[at];
+		uint32		n = Min(len - done, sizeof(chunk->data));
+
+		if (memcmp(data + done, chunk->data, n) != 0)
+			return false;
+		done += n;
+	}
+	return true;
+}
+
+/* Copy bytes into the area; false when there is no room. */
+static bool
+bytes_store_noevict(Bytes *bytes, const char *data, uint32 len)
+{
+	uint32	   *link = &bytes->first;
+	uint32		done = 0;
+
+	bytes->first = 0;
+	bytes->len = len;
+	while (done < len)
+	{
+		uint32		at = shared->free_chunk;
+		Chunk	   *chunk = &shared->chunks[at];
+		uint32		n = Min(len - done, sizeof(chunk->data));
+
+		if (at == 0)
+		{
+			bytes_free(bytes);
+			return false;
+		}
+		shared->free_chunk = chunk->next;
+		chunk->next = 0;
+		*link = at;
+		link = &chunk->next;
+		memcpy(chunk->data, data + done, n);
+		done += n;
+	}
+	return true;
+}
+
+/*
+ * Entries.  All of these are called with the lock held exclusively.
+ */
+
+static void
+clear_entry(Stmt *stmt)
+{
+	int			i;
+
+	(void) hash_search(shared_hash, &stmt->key, HASH_REMOVE, NULL);
+	SpinLockAcquire(&stmt->mutex);
+	stmt->key.dbid = InvalidOid;
+	stmt->key.queryid = 0;
+	SpinLockRelease(&stmt->mutex);
+	bytes_free(&stmt->text);
+	bytes_free(&stmt->path);
+	for (i = 0; i < SC_SAMPLES; i++)
+		bytes_free(&stmt->samples[i].data);
+	shared->nfree++;
+}
+
+static int
+compare_usage(const void *a, const void *b)
+{
+	double		x = shared->stmts[*(const int *) a].usage;
+	double		y = shared->stmts[*(const int *) b].usage;
+
+	return x < y ? -1 : (x > y ? 1 : 0);
+}
+
+/* Remove a twentieth of the entries, the least used ones. */
+static void
+evict(void)
+{
+	int		   *used = (int *) palloc(sizeof(int) * sc_advisor_max_statements);
+	int			nused = 0;
+	int			n;
+	int			i;
+
+	for (i = 0; i < sc_advisor_max_statements; i++)
+	{
+		if (!OidIsValid(shared->stmts[i].key.dbid))
+			continue;
+		shared->stmts[i].usage *= 0.99;
+		used[nused++] = i;
+	}
+	qsort(used, nused, sizeof(int), compare_usage);
+	n = Max(1, nused / 20);
+	for (i = 0; i < n && i < nused; i++)
+		clear_entry(&shared->stmts[used[i]]);
+	shared->evicted += n;
+	pfree(used);
+}
+
+/* Copy bytes into the area, making room if need be; may fail. */
+static bool
+bytes_store(Bytes *bytes, const char *data, uint32 len)
+{
+	while (!bytes_store_noevict(bytes, data, len))
+	{
+		if (shared->nfree == sc_advisor_max_statements)
+			return false;
+		evict();
+	}
+	return true;
+}
+
+static Stmt *
+find_entry(StmtKey *key)
+{
+	StmtHash   *found = hash_search(shared_hash, key, HASH_FIND, NULL);
+
+	return found ? &shared->stmts[found->index] : NULL;
+}
+
+/* A new entry with a text, or NULL. */
+static Stmt *
+make_entry(StmtKey *key, const char *text, Size textlen, const char *path)
+{
+	Bytes		textbytes;
+	Bytes		pathbytes = {0, 0};
+	StmtHash   *hash;
+	bool		found;
+	int			i;
+
+	if (shared->nfree == 0)
+		evict();
+	if (!bytes_store(&textbytes, text, textlen + 1))
+		return NULL;
+	if (path != NULL)
+		(void) bytes_store_noevict(&pathbytes, path, strlen(path) + 1);
+	for (i = 0; i < sc_advisor_max_statements; i++)
+	{
+		Stmt	   *stmt = &shared->stmts[i];
+
+		if (OidIsValid(stmt->key.dbid))
+			continue;
+		hash = hash_search(shared_hash, key, HASH_ENTER_NULL, &found);
+		if (hash == NULL)
+			break;
+		hash->index = i;
+		stmt->calls = 0;
+		stmt->rows = 0;
+		stmt->total_ms = 0;
+		stmt->usage = 1;
+		stmt->first_seen = GetCurrentTimestamp();
+		stmt->text = textbytes;
+		stmt->path = pathbytes;
+		stmt->observed = 0;
+		memset(stmt->samples, 0, sizeof(stmt->samples));
+		SpinLockAcquire(&stmt->mutex);
+		stmt->key = *key;
+		SpinLockRelease(&stmt->mutex);
+		shared->nfree--;
+		return stmt;
+	}
+	bytes_free(&textbytes);
+	bytes_free(&pathbytes);
+	return NULL;
+}
+
+/*
+ * Keep a sampled execution: count it where it came before, fill a free
+ * place, or replace one by chance, so that each execution is as likely as
+ * any other to be among those kept.
+ */
+static void
+keep_sample(Stmt *stmt, const char *data, uint32 len)
+{
+	uint32		hash = hash_bytes((const unsigned char *) data, len);
+	Sample	   *place = NULL;
+	int			i;
+
+	stmt->observed++;
+	for (i = 0; i < SC_SAMPLES; i++)
+	{
+		Sample	   *sample = &stmt->samples[i];
+
+		if (sample->data.first == 0)
+		{
+			if (place == NULL)
+				place = sample;
+			continue;
+		}
+		if (sample->hash == hash && bytes_equal(&sample->data, data, len))
+		{
+			sample->count++;
+			return;
+		}
+	}
+	if (place == NULL)
+	{
+		if (pg_prng_double(&pg_global_prng_state) * stmt->observed >=
+			SC_SAMPLES)
+			return;
+		for (i = 0; i < SC_SAMPLES; i++)
+		{
+			if (place == NULL || stmt->samples[i].count < place->count)
+				place = &stmt->samples[i];
+		}
+		if (place->count > 1)
+			place->count--;
+		if (place->count > 1)
+			return;
+		bytes_free(&place->data);
+	}
+	if (!bytes_store_noevict(&place->data, data, len))
+		return;
+	place->hash = hash;
+	place->count = 1;
+}
+
+/*
+ * Samples.  As bytes: 'p', int32 count, then of each parameter its type,
+ * int32 length (-1 is null) and text; or 't' and a text.
+ */
+
+/* Append one value; false when it is too long to keep. */
+static bool
+append_value(StringInfo buf, ParamExternData *param)
+{
+	Oid			output;
+	bool		isvarlena;
+	char	   *text;
+	int32		len = -1;
+
+	appendBinaryStringInfo(buf, (char *) &param->ptype, sizeof(Oid));
+	if (param->isnull || !OidIsValid(param->ptype))
+	{
+		appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
+		return true;
+	}
+	if (get_typtype(param->ptype) == TYPTYPE_PSEUDO)
+		return false;
+	getTypeOutputInfo(param->ptype, &output, &isvarlena);
+	if (isvarlena &&
+		toast_raw_datum_size(param->value) > SC_VALUE_MAX)
+		return false;
+	text = OidOutputFunctionCall(output, param->value);
+	len = strlen(text);
+	if (len > SC_VALUE_MAX * 2)
+		return false;
+	appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
+	appendBinaryStringInfo(buf, text, len);
+	return true;
+}
+
+static bool
+sample_params(StringInfo buf, ParamListInfo params, NamedText *names)
+{
+	int32		n = names ? names->nparams : params->numParams;
+	int			i;
+
+	appendStringInfoChar(buf, 'p');
+	appendBinaryStringInfo(buf, (char *) &n, sizeof(n));
+	for (i = 0; i < n; i++)
+	{
+		int			id = names ? names->paramids[i] : i + 1;
+		ParamExternData workspace;
+		ParamExternData *param;
+
+		if (id < 1 || id > params->numParams)
+			return false;
+		if (params->paramFetch != NULL)
+			param = params->paramFetch(params, id, true, &workspace);
+		else
+			param = &params->params[id - 1];
+		if (!append_value(buf, param) || buf->len > SC_SAMPLE_MAX)
+			return false;
+	}
+	return true;
+}
+
+static NamedText *
+find_named(uint64 queryid)
+{
+	return named ? hash_search(named, &queryid, HASH_FIND, NULL) : NULL;
+}
+
+/* The text of a statement, without those around it. */
+static const char *
+statement_text(QueryDesc *qd, int *len)
+{
+	NamedText  *names = find_named(qd->plannedstmt->queryId);
+	int			location = qd->plannedstmt->stmt_location;
+
+	if (names != NULL)
+	{
+		*len = strlen(names->text);
+		return names->text;
+	}
+	*len = qd->plannedstmt->stmt_len;
+	return CleanQuerytext(qd->sourceText, &location, len);
+}
+
+static void
+take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
+{
+	MemoryContext tmpcxt = AllocSetContextCreate(CurrentMemoryContext,
+												 "scalecache sample",
+												 ALLOCSET_SMALL_SIZES);
+	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
+	NamedText  *names = find_named(key->queryid);
+	StringInfoData buf;
+	bool		ok = true;
+
+	initStringInfo(&buf);
+	if (qd->params != NULL && (names != NULL || qd->params->numParams > 0) &&
+		!(names == NULL && qd->params->paramFetch != NULL))
+		ok = sample_params(&buf, qd->params, names);
+	else
+	{
+		int			len;
+		const char *text = statement_text(qd, &len);
+
+		appendStringInfoChar(&buf, 't');
+		appendBinaryStringInfo(&buf, text, len);
+		ok = len <= SC_SAMPLE_MAX;
+	}
+	if (ok)
+	{
+		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		if (memcmp(&stmt->key, key, sizeof(StmtKey)) == 0)
+			keep_sample(stmt, buf.data, buf.len);
+		LWLockRelease(shared->lock);
+	}
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(tmpcxt);
+}
+
+/*
+ * Recording.
+ */
+
+/* Does a statement touch anything an index could be advised for? */
+static bool
+has_user_relation(PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION &&
+			rte->relid >= FirstNormalObjectId)
+			return true;
+	}
+	return false;
+}
+
+/* The index of a statement's entry, made if need be, or -1. */
+static int
+lookup(QueryDesc *qd, StmtKey *key)
+{
+	Stmt	   *stmt;
+	const char *text;
+	int			len;
+
+	if (!has_user_relation(qd->plannedstmt))
+		return -1;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	stmt = find_entry(key);
+	LWLockRelease(shared->lock);
+	if (stmt == NULL)
+	{
+		char	   *copy;
+
+		text = statement_text(qd, &len);
+		if (len <= 0 || len > SC_TEXT_MAX)
+			return -1;
+		copy = pnstrdup(text, len);
+		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		stmt = find_entry(key);
+		if (stmt == NULL)
+			stmt = make_entry(key, copy, len, namespace_search_path);
+		LWLockRelease(shared->lock);
+		pfree(copy);
+	}
+	return stmt ? stmt - shared->stmts : -1;
+}
+
+static void
+note(QueryDesc *qd, double ms, bool first)
+{
+	StmtKey		key;
+	LocalEntry *entry;
+	int			tries;
+
+	key.queryid = qd->plannedstmt->queryId;
+	key.dbid = MyDatabaseId;
+	key.userid = GetUserId();
+	entry = &local[(key.queryid ^ (key.queryid >> 32)) % SC_LOCAL_SIZE];
+
+	for (tries = 0; tries < 2; tries++)
+	{
+		Stmt	   *stmt;
+		uint64		calls = 0;
+		bool		ok;
+
+		if (entry->queryid != key.queryid || entry->userid != key.userid)
+		{
+			entry->index = lookup(qd, &key);
+			entry->queryid = key.queryid;
+			entry->userid = key.userid;
+		}
+		if (entry->index < 0)
+			return;
+		stmt = &shared->stmts[entry->index];
+
+		SpinLockAcquire(&stmt->mutex);
+		ok = stmt->key.queryid == key.queryid &&
+			stmt->key.userid == key.userid && stmt->key.dbid == key.dbid;
+		if (ok)
+		{
+			if (first)
+			{
+				calls = ++stmt->calls;
+				stmt->usage++;
+			}
+			stmt->total_ms += ms;
+			stmt->rows += qd->estate->es_processed;
+		}
+		SpinLockRelease(&stmt->mutex);
+		if (!ok)
+		{
+			/* It has been removed. */
+			entry->queryid = 0;
+			continue;
+		}
+		if (first && (--countdown <= 0 || (calls & (calls - 1)) == 0))
+		{
+					take_sample(qd, stmt, &key);
+			if (countdown <= 0)
+				countdown = sc_advisor_sample_rate > 0 ?
+					(int) (2 * pg_prng_double(&pg_global_prng_state) /
+						   sc_advisor_sample_rate) + 1 : PG_INT32_MAX;
+		}
+		return;
+	}
+}
+
+static void
+sc_ExecutorRun(QueryDesc *qd, ScanDirection direction, uint64 count,
+			   bool once)
+{
+	ExecutorRun_hook_type next = prev_ExecutorRun ? prev_ExecutorRun :
+		standard_ExecutorRun;
+	bool		first = !qd->already_executed;
+	instr_time	start;
+	instr_time	end;
+
+	if (!sc_advisor_record || sc_workload_paused || shared == NULL ||
+		qd->plannedstmt->queryId == 0 || IsParallelWorker())
+	{
+		next(qd, direction, count, once);
+		return;
+	}
+	INSTR_TIME_SET_CURRENT(start);
+	next(qd, direction, count, once);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	note(qd, INSTR_TIME_GET_MILLISEC(end), first);
+}
+
+/*
+ * Named parameters: in functions, the text names variables where the tree
+ * has parameters.  The text is kept with $1... in these places.
+ */
+
+typedef struct ParamPlaces
+{
+	List	   *params;			/* of Param */
+} ParamPlaces;
+
+static bool
+collect_params(Node *node, ParamPlaces *places)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN &&
+		((Param *) node)->location >= 0)
+		places->params = lappend(places->params, node);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, collect_params, places, 0);
+	return expression_tree_walker(node, collect_params, places);
+}
+
+static int
+compare_location(const ListCell *a, const ListCell *b)
+{
+	return ((Param *) lfirst(a))->location - ((Param *) lfirst(b))->location;
+}
+
+/* Where a name, perhaps qualified, ends. */
+static const char *
+skip_name(const char *s)
+{
+	for (;;)
+	{
+		if (*s == '"')
+		{
+			s++;
+			while (*s != '\0' && (*s != '"' || s[1] == '"'))
+				s += (*s == '"') ? 2 : 1;
+			if (*s == '"')
+				s++;
+		}
+		else
+		{
+			while (*s == '_' || *s == '$' || isalnum((unsigned char) *s) ||
+				   IS_HIGHBIT_SET(*s))
+				s++;
+		}
+		if (*s != '.')
+			return s;
+		s++;
+	}
+}
+
+static void
+keep_named(Query *query, const char *source, List *params)
+{
+	int			location = query->stmt_location;
+	int			len = query->stmt_len;
+	const char *text = CleanQuerytext(source, &location, &len);
+	const char *from = text;
+	const char *end = text + len;
+	NamedText  *entry;
+	StringInfoData buf;
+	ListCell   *lc;
+	bool		anynamed = false;
+	int		   *ids = (int *) palloc(sizeof(int) * list_length(params));
+	int			nids = 0;
+	bool		found;
+
+	list_sort(params, compare_location);
+	initStringInfo(&buf);
+	foreach(lc, params)
+	{
+		Param	   *param = (Param *) lfirst(lc);
+		const char *at = source + param->location;
+		int			k;
+
+		if (at < from || at >= end)
+			continue;
+		if (*at != '$')
+			anynamed = true;
+		for (k = 0; k < nids && ids[k] != param->paramid; k++)
+			;
+		if (k == nids)
+			ids[nids++] = param->paramid;
+		appendBinaryStringInfo(&buf, from, at - from);
+		appendStringInfo(&buf, "$%d", k + 1);
+		from = skip_name(at);
+	}
+	if (!anynamed || from > end)
+		return;
+	appendBinaryStringInfo(&buf, from, end - from);
+
+	if (named == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(NamedText);
+		named = hash_create("scalecache named parameters", 64, &ctl,
+							HASH_ELEM | HASH_BLOBS);
+	}
+	if (hash_get_num_entries(named) >= SC_NAMED_MAX)
+		return;
+	entry = hash_search(named, &query->queryId, HASH_ENTER, &found);
+	if (found)
+		return;
+	entry->text = MemoryContextStrdup(TopMemoryContext, buf.data);
+	entry->nparams = nids;
+	entry->paramids = (int *) MemoryContextAlloc(TopMemoryContext,
+												 sizeof(int) * nids);
+	memcpy(entry->paramids, ids, sizeof(int) * nids);
+}
+
+static void
+sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
+{
+	if (prev_post_parse_analyze)
+		prev_post_parse_analyze(pstate, query, jstate);
+
+	if (sc_advisor_record && shared != NULL && query->queryId != 0 &&
+		query->commandType != CMD_UTILITY &&
+		(pstate->p_pre_columnref_hook != NULL ||
+		 pstate->p_post_columnref_hook != NULL) &&
+		pstate->p_sourcetext != NULL && find_named(query->queryId) == NULL)
+	{
+		ParamPlaces places = {NIL};
+
+		(void) collect_params((Node *) query, &places);
+		if (places.params != NIL)
+			keep_named(query, pstate->p_sourcetext, places.params);
+	}
+}
+
+/*
+ * Reading
+ */
+
+bool
+sc_workload_available(void)
+{
+	return shared != NULL;
+}
+
+TimestampTz
+sc_workload_since(void)
+{
+	return shared ? shared->since : 0;
+}
+
+static bool
+read_sample(ScExecution *execution, const char *data, uint32 len)
+{
+	const char *end = data + len;
+	int32		n;
+	int			i;
+
+	if (len > 0 && data[0] == 't')
+	{
+		execution->text = pnstrdup(data + 1, len - 1);
+		return true;
+	}
+	data++;
+	memcpy(&n, data, sizeof(n));
+	data += sizeof(n);
+	execution->nparams = n;
+	execution->types = (Oid *) palloc0(sizeof(Oid) * Max(1, n));
+	execution->values = (char **) palloc0(sizeof(char *) * Max(1, n));
+	for (i = 0; i < n; i++)
+	{
+		int32		vallen;
+
+		if (data + sizeof(Oid) + sizeof(vallen) > end)
+			return false;
+		memcpy(&execution->types[i], data, sizeof(Oid));
+		data += sizeof(Oid);
+		memcpy(&vallen, data, sizeof(vallen));
+		data += sizeof(vallen);
+		if (vallen < 0)
+			continue;
+		if (data + vallen > end)
+			return false;
+		execution->values[i] = pnstrdup(data, vallen);
+		data += vallen;
+	}
+	return true;
+}
+
+static ScStatement *
+read_entry(Stmt *stmt)
+{
+	ScStatement *result = (ScStatement *) palloc0(sizeof(ScStatement));
+	int			i;
+
+	SpinLockAcquire(&stmt->mutex);
+	result->calls = stmt->calls;
+	result->rows = stmt->rows;
+	result->total_ms = stmt->total_ms;
+	SpinLockRelease(&stmt->mutex);
+	result->queryid = stmt->key.queryid;
+	result->userid = stmt->key.userid;
+	result->first_seen = stmt->first_seen;
+	result->text = bytes_read(&stmt->text);
+	result->search_path = bytes_read(&stmt->path);
+	result->executions = (ScExecution *)
+		palloc0(sizeof(ScExecution) * SC_SAMPLES);
+	for (i = 0; i < SC_SAMPLES; i++)
+	{
+		Sample	   *sample = &stmt->samples[i];
+		ScExecution *execution = &result->executions[result->nexecutions];
+
+		if (sample->data.first == 0)
+			continue;
+		execution->count = sample->count;
+		if (read_sample(execution, bytes_read(&sample->data),
+						sample->data.len))
+			result->nexecutions++;
+	}
+	return result;
+}
+
+static int
+compare_statements(const ListCell *a, const ListCell *b)
+{
+	const ScStatement *x = (const ScStatement *) lfirst(a);
+	const ScStatement *y = (const ScStatement *) lfirst(b);
+
+	if (x->queryid != y->queryid)
+		return x->queryid < y->queryid ? -1 : 1;
+	return x->userid < y->userid ? -1 : (x->userid > y->userid ? 1 : 0);
+}
+
+/*
+ * The statements recorded in this database, by query id; of one user alone
+ * unless that is InvalidOid.  List of ScStatement, in the current context.
+ */
+List *
+sc_workload_list(Oid onlyuser)
+{
+	List	   *result = NIL;
+	int			i;
+
+	if (shared == NULL)
+		return NIL;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < sc_advisor_max_statements; i++)
+	{
+		Stmt	   *stmt = &shared->stmts[i];
+
+		if (stmt->key.dbid == MyDatabaseId &&
+			(!OidIsValid(onlyuser) || stmt->key.userid == onlyuser))
+			result = lappend(result, read_entry(stmt));
+	}
+	LWLockRelease(shared->lock);
+	list_sort(result, compare_statements);
+	return result;
+}
+
+/* reset_workload(): forget this database's statements */
+Datum
+scalecache_reset_workload(PG_FUNCTION_ARGS)
+{
+	int			i;
+
+	if (shared == NULL)
+		PG_RETURN_VOID();
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < sc_advisor_max_statements; i++)
+	{
+		if (shared->stmts[i].key.dbid == MyDatabaseId)
+			clear_entry(&shared->stmts[i]);
+	}
+	shared->since = GetCurrentTimestamp();
+	LWLockRelease(shared->lock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Over restarts.  The file is written by the postmaster when it shuts down
+ * in order, and read when it starts.
+ */
+
+static bool
+put(FILE *file, const void *data, Size len)
+{
+	return fwrite(data, 1, len, file) == len;
+}
+
+static bool
+put_bytes(FILE *file, const Bytes *bytes)
+{
+	uint32		at;
+	uint32		done = 0;
+
+	if (!put(file, &bytes->len, sizeof(bytes->len)))
+		return false;
+	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
+	{
+		Chunk	   *chunk = &shared->chunks[at];
+		uint32		n = Min(bytes->len - done, sizeof(chunk->data));
+
+		if (!put(file, chunk->data, n))
+			return false;
+		done += n;
+	}
+	return true;
+}
+
+static bool
+dump_entry(FILE *file, Stmt *stmt)
+{
+	uint32		nsamples = 0;
+	int			i;
+
+	for (i = 0; i < SC_SAMPLES; i++)
+		nsamples += stmt->samples[i].data.first != 0 ? 1 : 0;
+	if (!put(file, &stmt->key, sizeof(stmt->key)) ||
+		!put(file, &stmt->calls, sizeof(stmt->calls)) ||
+		!put(file, &stmt->rows, sizeof(stmt->rows)) ||
+		!put(file, &stmt->total_ms, sizeof(stmt->total_ms)) ||
+		!put(file, &stmt->first_seen, sizeof(stmt->first_seen)) ||
+		!put(file, &stmt->observed, sizeof(stmt->observed)) ||
+		!put_bytes(file, &stmt->text) ||
+		!put_bytes(file, &stmt->path) ||
+		!put(file, &nsamples, sizeof(nsamples)))
+		return false;
+	for (i = 0; i < SC_SAMPLES; i++)
+	{
+		Sample	   *sample = &stmt->samples[i];
+
+		if (sample->data.first != 0 &&
+			(!put(file, &sample->count, sizeof(sample->count)) ||
+			 !put_bytes(file, &sample->data)))
+			return false;
+	}
+	return true;
+}
+
+static void
+dump_workload(int code, Datum arg)
+{
+	uint32		header[2] = {SC_DUMP_MAGIC, PG_VERSION_NUM};
+	FILE	   *file;
+	int			i;
+	bool		ok;
+
+	/* Not after a crash: memory may be in any state. */
+	if (code != 0 || shared == NULL)
+		return;
+	file = AllocateFile(SC_DUMP_FILE ".tmp", PG_BINARY_W);
+	if (file == NULL)
+	{
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
+		return;
+	}
+	ok = put(file, header, sizeof(header)) &&
+		put(file, &shared->since, sizeof(shared->since));
+	for (i = 0; ok && i < sc_advisor_max_statements; i++)
+	{
+		if (OidIsValid(shared->stmts[i].key.dbid))
+			ok = dump_entry(file, &shared->stmts[i]);
+	}
+	if (FreeFile(file) != 0)
+		ok = false;
+	if (ok)
+		(void) durable_rename(SC_DUMP_FILE ".tmp", SC_DUMP_FILE, LOG);
+	else
+	{
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
+		unlink(SC_DUMP_FILE ".tmp");
+	}
+}
+
+static bool
+get(FILE *file, void *data, Size len)
+{
+	return fread(data, 1, len, file) == len;
+}
+
+/* A string of bytes, or NULL when there is none or the file ends. */
+static char *
+get_bytes(FILE *file, uint32 *len, uint32 max)
+{
+	char	   *data;
+
+	if (!get(file, len, sizeof(*len)) || *len == 0 || *len > max)
+		return NULL;
+	data = (char *) palloc(*len);
+	if (!get(file, data, *len))
+		return NULL;
+	return data;
+}
+
+/* Read one entry; false at the end of the file, or where it is damaged. */
+static bool
+load_entry(FILE *file)
+{
+	Stmt		read;
+	Stmt	   *stmt = NULL;
+	char	   *text;
+	char	   *path;
+	uint32		len;
+	uint32		nsamples;
+	uint32		i;
+
+	if (!get(file, &read.key, sizeof(read.key)) ||
+		!get(file, &read.calls, sizeof(read.calls)) ||
+		!get(file, &read.rows, sizeof(read.rows)) ||
+		!get(file, &read.total_ms, sizeof(read.total_ms)) ||
+		!get(file, &read.first_seen, sizeof(read.first_seen)) ||
+		!get(file, &read.observed, sizeof(read.observed)))
+		return false;
+	text = get_bytes(file, &len, SC_TEXT_MAX + 1);
+	if (text == NULL || text[len - 1] != '\0')
+		return false;
+	path = get_bytes(file, &len, SC_TEXT_MAX);
+	if (path != NULL && path[len - 1] != '\0')
+		return false;
+	if (!get(file, &nsamples, sizeof(nsamples)) || nsamples > SC_SAMPLES)
+		return false;
+	if (OidIsValid(read.key.dbid) && shared->nfree > 0 &&
+		find_entry(&read.key) == NULL)
+		stmt = make_entry(&read.key, text, strlen(text), path);
+	if (stmt != NULL)
+	{
+		stmt->calls = read.calls;
+		stmt->usage = read.calls;
+		stmt->rows = read.rows;
+		stmt->total_ms = read.total_ms;
+		stmt->first_seen = read.first_seen;
+	}
+	for (i = 0; i < nsamples; i++)
+	{
+		uint64		count;
+		char	   *data;
+
+		if (!get(file, &count, sizeof(count)) ||
+			(data = get_bytes(file, &len, SC_SAMPLE_MAX + SC_VALUE_MAX * 4)) == NULL)
+			return false;
+		if (stmt == NULL)
+			continue;
+		keep_sample(stmt, data, len);
+		stmt->samples[i].count = count;
+	}
+	if (stmt != NULL)
+		stmt->observed = read.observed;
+	return true;
+}
+
+static void
+load_workload(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
+											  "scalecache workload file",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
+	FILE	   *file = AllocateFile(SC_DUMP_FILE, PG_BINARY_R);
+	uint32		header[2];
+	TimestampTz since;
+
+	if (file != NULL)
+	{
+		/* Query ids are not the same in another major version. */
+		if (get(file, header, sizeof(header)) &&
+			header[0] == SC_DUMP_MAGIC &&
+			header[1] / 100 == PG_VERSION_NUM / 100 &&
+			get(file, &since, sizeof(since)))
+		{
+			shared->since = since;
+			while (load_entry(file))
+				;
+		}
+		FreeFile(file);
+	}
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(cxt);
+}
+
+static void
+init_shared(void)
+{
+	uint32		nchunks = area_size() / SC_CHUNK;
+	uint32		k;
+	int			i;
+
+	memset(shared, 0, offsetof(Shared, stmts));
+	shared->lock = &(GetNamedLWLockTranche("scalecache_advisor"))->lock;
+	shared->nfree = sc_advisor_max_statements;
+	shared->since = GetCurrentTimestamp();
+	for (i = 0; i < sc_advisor_max_statements; i++)
+	{
+		memset(&shared->stmts[i], 0, sizeof(Stmt));
+		SpinLockInit(&shared->stmts[i].mutex);
+	}
+	shared->chunks = (Chunk *) ShmemAlloc(area_size());
+	for (k = nchunks - 1; k > 0; k--)
+	{
+		shared->chunks[k].next = shared->free_chunk;
+		shared->free_chunk = k;
+	}
+	load_workload();
+}
+
+static void
+sc_shmem_startup(void)
+{
+	HASHCTL		ctl;
+	bool		found;
+
+	if (prev_shmem_startup)
+		prev_shmem_startup();
+
+	shared = NULL;
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	ctl.keysize = sizeof(StmtKey);
+	ctl.entrysize = sizeof(StmtHash);
+	shared_hash = ShmemInitHash("scalecache workload index",
+								sc_advisor_max_statements,
+								sc_advisor_max_statements, &ctl,
+								HASH_ELEM | HASH_BLOBS);
+	shared = ShmemInitStruct("scalecache workload", shared_size(), &found);
+	if (!found)
+		init_shared();
+	LWLockRelease(AddinShmemInitLock);
+
+	if (!IsUnderPostmaster)
+		on_shmem_exit(dump_workload, (Datum) 0);
+}
+
+void
+sc_workload_init(void)
+{
+	if (IsBinaryUpgrade)
+		return;
+	EnableQueryId();
+	prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = sc_shmem_request;
+	prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = sc_shmem_startup;
+	prev_ExecutorRun = ExecutorRun_hook;
+	ExecutorRun_hook = sc_ExecutorRun;
+	prev_post_parse_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = sc_post_parse_analyze;
+}

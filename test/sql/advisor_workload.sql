@@ -1,0 +1,76 @@
+-- What is recorded of the statements that are executed.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+CREATE SCHEMA recorded;
+SET search_path = recorded;
+CREATE TABLE item (id int PRIMARY KEY, owner int, kind text, price numeric);
+INSERT INTO item SELECT i, i % 10, 'kind ' || i % 3, i FROM generate_series(1, 100) i;
+SELECT scalecache.reset_workload();
+
+CREATE FUNCTION show() RETURNS TABLE (calls bigint, n bigint, statement text, executions jsonb)
+LANGUAGE sql SET search_path = recorded, pg_catalog AS $$
+	SELECT w.calls, w.rows, regexp_replace(w.text, '\s+', ' ', 'g'), samples
+	FROM scalecache.workload w WHERE w.text ~ 'item' AND w.text !~ 'scalecache'
+	ORDER BY w.first_seen $$;
+
+-- Simple statements: one entry, each execution's own text
+SELECT count(*) FROM item WHERE owner = 1;
+SELECT count(*) FROM item WHERE owner = 2;
+SELECT count(*) FROM item WHERE owner = 2;
+-- Prepared statements, with values
+PREPARE p (int, text) AS SELECT id FROM item WHERE owner = $1 AND kind = $2 LIMIT 1;
+EXECUTE p (3, 'kind 1');
+EXECUTE p (4, NULL);
+-- Variables of functions become parameters
+CREATE FUNCTION f(p_owner int, "P kind" text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM item i WHERE i.owner = p_owner AND i.kind <> f."P kind" AND 0 < p_owner;
+	UPDATE item SET price = price + 1 WHERE id = p_owner;
+END $$;
+SELECT f(5, 'it''s');
+CREATE FUNCTION g(p_owner int) RETURNS bigint LANGUAGE sql AS
+$$ SELECT count(*) FROM item i WHERE i.owner = p_owner $$;
+SELECT g(6);
+-- Several statements in one string
+INSERT INTO item VALUES (101, 1, 'x', 1)\; DELETE FROM item WHERE id = 101;
+SELECT * FROM show();
+
+-- Nothing that no index could help, nothing that failed
+SELECT scalecache.reset_workload();
+SELECT 1 AS one;
+SELECT count(*) > 0 AS some FROM pg_class;
+SELECT 1/0 FROM item;
+VACUUM item;
+SELECT count(*) FROM show();
+
+-- Off
+SET scalecache.advisor_record = off;
+SELECT count(*) FROM item WHERE price = 1;
+RESET scalecache.advisor_record;
+SELECT count(*) FROM show();
+
+-- Texts and parameters are for pg_read_all_stats
+CREATE ROLE recorded_nobody;
+CREATE ROLE recorded_reader IN ROLE pg_read_all_stats;
+SELECT count(*) FROM item WHERE id = 12345;
+SET ROLE recorded_nobody;
+SELECT count(*) > 0 AS rows, count(query_id) AS ids, count(text) AS texts, count(samples) AS samples
+FROM scalecache.workload;
+SELECT scalecache.reset_workload();
+SET scalecache.advisor_record = off;
+RESET ROLE;
+SET ROLE recorded_reader;
+SELECT count(*) > 0 AS rows, count(query_id) = count(*) AS ids, count(text) = count(*) AS texts
+FROM scalecache.workload;
+RESET ROLE;
+
+-- Long values and texts are left out, not cut
+SELECT scalecache.reset_workload();
+PREPARE long (text) AS SELECT count(*) FROM item WHERE kind = $1;
+EXECUTE long (repeat('x', 100000));
+SELECT * FROM show();
+
+DROP SCHEMA recorded CASCADE;
+DROP ROLE recorded_nobody;
+DROP ROLE recorded_reader;
+DROP EXTENSION scalecache;
