@@ -409,7 +409,7 @@ create_table(ScSpec *spec, const char *name, const char *kind)
 	ObjectAddress self,
 				ext;
 	Oid			relid;
-	bool		sortable = spec->nkeys > 0;
+	ListCell   *lc;
 	bool		base = strcmp(kind, "base") == 0;
 	bool		distincts = strcmp(kind, "distinct") == 0;
 
@@ -428,8 +428,6 @@ create_table(ScSpec *spec, const char *name, const char *kind)
 		if (OidIsValid(key->collation))
 			appendStringInfo(&sql, " COLLATE %s", qualified_collation(key->collation));
 		appendStringInfoString(&sql, ", ");
-		if (!OidIsValid(GetDefaultOpClass(key->type, BTREE_AM_OID)))
-			sortable = false;
 	}
 	if (base)
 	{
@@ -444,7 +442,7 @@ create_table(ScSpec *spec, const char *name, const char *kind)
 								 qualified_collation(spec->aggs[i].fin.collation));
 			appendStringInfoString(&sql, ", ");
 		}
-		appendStringInfoString(&sql, "rows bigint, overflow boolean, state bytea) WITH (fillfactor = 60)");
+		appendStringInfoString(&sql, "" SC_BASE_COLUMNS ") WITH (fillfactor = 60)");
 	}
 	else if (distincts)
 		appendStringInfo(&sql, "%s)", sc_distincts_columns);
@@ -452,14 +450,10 @@ create_table(ScSpec *spec, const char *name, const char *kind)
 		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_enabled = off)");
 	exec_as_owner(sql.data);
 	relid = get_relname_relid(relname, nsp);
-	if (base && sortable)
+	if (base)
 	{
-		resetStringInfo(&sql);
-		appendStringInfo(&sql, "CREATE UNIQUE INDEX ON scalecache_data.%s (", quote_identifier(relname));
-		for (int i = 0; i < spec->nkeys; i++)
-			appendStringInfo(&sql, "%sk%d", i ? ", " : "", i + 1);
-		appendStringInfoString(&sql, ") NULLS NOT DISTINCT");
-		exec_as_owner(sql.data);
+		foreach(lc, sc_base_index_commands(spec, qualified(relid)))
+			exec_as_owner(lfirst(lc));
 	}
 	if (distincts)
 		exec_as_owner(psprintf("CREATE INDEX ON scalecache_data.%s (%s)",

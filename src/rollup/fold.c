@@ -42,68 +42,6 @@ compute_values(ScGroups *groups, Snapshot snapshot)
 	sc_source_values(groups, snapshot);
 }
 
-/* Bring the base rows of all groups to what the groups are. */
-static void
-write_base(ScGroups *groups, Relation base)
-{
-	ScSpec	   *spec = groups->spec;
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *rri = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(base), &TTSOpsHeapTuple);
-	Datum	   *values = palloc0(sizeof(Datum) * ScBaseNatts(spec));
-	bool	   *nulls = palloc0(sizeof(bool) * ScBaseNatts(spec));
-	uint32		bucket = 0;
-	ScGroup    *group = NULL;
-	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "scalecache base row",
-											  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = CurrentMemoryContext;
-	ScValues   *distincts = sc_values_open(spec, InvalidSnapshot, true);
-
-	InitResultRelInfo(rri, base, 0, NULL, 0);
-	ExecOpenIndices(rri, false);
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
-	{
-		HeapTuple	tuple;
-		bool		update_indexes = true;
-
-		CHECK_FOR_INTERRUPTS();
-		if (spec->distinct)
-			sc_group_write_values(groups, group, distincts);
-		if (group->nrows == 0 && spec->nkeys > 0)
-		{
-			if (group->inbase)
-				simple_heap_delete(base, &group->tid);
-			continue;
-		}
-		MemoryContextSwitchTo(row);
-		memcpy(values, group->keys, sizeof(Datum) * spec->nkeys);
-		memcpy(nulls, group->nulls, sizeof(bool) * spec->nkeys);
-		memcpy(values + spec->nkeys, group->values, sizeof(Datum) * spec->naggs);
-		memcpy(nulls + spec->nkeys, group->isnull, sizeof(bool) * spec->naggs);
-		values[ScBaseRows(spec) - 1] = Int64GetDatum(group->nrows);
-		values[ScBaseOverflow(spec) - 1] = BoolGetDatum(group->overflow);
-		values[ScBaseState(spec) - 1] = PointerGetDatum(sc_group_pack(groups, group));
-		tuple = heap_form_tuple(RelationGetDescr(base), values, nulls);
-		ExecStoreHeapTuple(tuple, slot, false);
-		if (group->inbase)
-			simple_table_tuple_update(base, &group->tid, slot, InvalidSnapshot,
-									  &update_indexes);
-		else
-			simple_table_tuple_insert(base, slot);
-		MemoryContextSwitchTo(old);
-		if (update_indexes && rri->ri_NumIndices > 0)
-			ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
-		ExecClearTuple(slot);
-		ResetPerTupleExprContext(estate);
-		MemoryContextReset(row);
-	}
-	ExecCloseIndices(rri);
-	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
-	MemoryContextDelete(row);
-	sc_values_close(distincts);
-}
-
 /*
  * While an old snapshot is held, every version of a base row stays, and who
  * reads the base has to step over it.  Few groups are then better appended as
@@ -192,7 +130,7 @@ sc_fold(Oid view, bool nowait)
 			GetActiveSnapshot()->curcid = FirstCommandId;
 			compute_values(groups, GetActiveSnapshot());
 			PopActiveSnapshot();
-			write_base(groups, base);
+			sc_groups_write_base(groups, base);
 			mark->basexid = GetTopTransactionId();
 		}
 		changed |= sc_delta_retire(spec, mark);
@@ -269,7 +207,7 @@ sc_fill(Oid view)
 	}
 	groups->complete = true;
 	compute_values(groups, snapshot);
-	write_base(groups, base);
+	sc_groups_write_base(groups, base);
 	MemoryContextDelete(groups->cxt);
 
 	SetUserIdAndSecContext(saveuser, savesec);

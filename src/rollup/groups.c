@@ -269,6 +269,17 @@ sc_group_is_empty(ScGroups *groups, ScGroup *group)
 	return true;
 }
 
+void
+sc_group_alloc_values(ScGroups *groups, ScGroup *group)
+{
+	int			n = groups->spec->naggs + 1;
+
+	if (group->values)
+		return;
+	group->values = MemoryContextAllocZero(groups->cxt, sizeof(Datum) * n);
+	group->isnull = MemoryContextAllocZero(groups->cxt, sizeof(bool) * n);
+}
+
 /* Compute the aggregates' values; group->known tells if all could be. */
 void
 sc_group_finish(ScGroups *groups, ScGroup *group)
@@ -276,11 +287,7 @@ sc_group_finish(ScGroups *groups, ScGroup *group)
 	ScSpec	   *spec = groups->spec;
 	MemoryContext old = MemoryContextSwitchTo(groups->cxt);
 
-	if (group->values == NULL)
-	{
-		group->values = palloc0(sizeof(Datum) * (spec->naggs + 1));
-		group->isnull = palloc0(sizeof(bool) * (spec->naggs + 1));
-	}
+	sc_group_alloc_values(groups, group);
 	group->finished = true;
 	group->known = true;
 	group->lost = NULL;
@@ -312,125 +319,6 @@ sc_group_finish(ScGroups *groups, ScGroup *group)
 			group->overflow = true;
 	}
 	MemoryContextSwitchTo(old);
-}
-
-static void
-merge_base_row(ScGroups *groups, ScGroup *group, TupleTableSlot *slot)
-{
-	Datum		packed;
-	bytea	   *plain;
-
-	slot_getallattrs(slot);
-	packed = slot->tts_values[ScBaseState(groups->spec) - 1];
-	plain = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
-	sc_group_merge(groups, group, plain);
-	if ((Pointer) plain != DatumGetPointer(packed))
-		pfree(plain);
-	group->inbase = true;
-	group->tid = slot->tts_tid;
-}
-
-/* Look up the base row of each group in the unique index on the keys. */
-static void
-load_base_by_index(ScGroups *groups, Relation base, Oid indexid,
-				   Snapshot snapshot)
-{
-	ScSpec	   *spec = groups->spec;
-	Relation	index = index_open(indexid, AccessShareLock);
-	IndexScanDesc scan = index_beginscan(base, index, snapshot, spec->nkeys, 0);
-	TupleTableSlot *slot = table_slot_create(base, NULL);
-	RegProcedure equal[INDEX_MAX_KEYS];
-	ScanKeyData keys[INDEX_MAX_KEYS];
-	uint32		bucket = 0;
-	ScGroup    *group = NULL;
-
-	for (int i = 0; i < spec->nkeys; i++)
-		equal[i] = get_opcode(get_opfamily_member(index->rd_opfamily[i],
-												  index->rd_opcintype[i],
-												  index->rd_opcintype[i],
-												  BTEqualStrategyNumber));
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (group->loaded || group->unwanted)
-			continue;
-		for (int i = 0; i < spec->nkeys; i++)
-			ScanKeyEntryInitialize(&keys[i],
-								   group->nulls[i] ? SK_ISNULL | SK_SEARCHNULL : 0,
-								   i + 1, BTEqualStrategyNumber, InvalidOid,
-								   index->rd_indcollation[i],
-								   group->nulls[i] ? InvalidOid : equal[i],
-								   group->keys[i]);
-		index_rescan(scan, keys, spec->nkeys, NULL, 0);
-		if (index_getnext_slot(scan, ForwardScanDirection, slot))
-			merge_base_row(groups, group, slot);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	index_endscan(scan);
-	index_close(index, AccessShareLock);
-}
-
-/* The same by reading all of the base table, when groups are many. */
-static void
-load_base_by_scan(ScGroups *groups, Relation base, Snapshot snapshot,
-				  int64 want)
-{
-	ScSpec	   *spec = groups->spec;
-	TupleTableSlot *slot = table_slot_create(base, NULL);
-	TableScanDesc scan = table_beginscan_strat(base, snapshot, 0, NULL, true, false);
-	int64		found = 0;
-
-	while (found < want &&
-		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		ScGroup    *group;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getsomeattrs(slot, Max(spec->nkeys, 1));
-		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, false);
-		if (group == NULL || group->loaded || group->unwanted || group->inbase)
-			continue;
-		merge_base_row(groups, group, slot);
-		found++;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-}
-
-/*
- * Merge in the base rows of the groups that are here and wanted, and have not
- * been loaded before.
- */
-void
-sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
-{
-	List	   *indexes = RelationGetIndexList(base);
-	uint32		bucket = 0;
-	ScGroup    *group = NULL;
-	int64		want = 0;
-
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
-		if (!group->loaded && !group->unwanted)
-			want++;
-	if (want == 0)
-		return;
-
-	/* A page of base rows is read about as fast as two groups looked up. */
-	if (indexes != NIL && want < 2 * (int64) RelationGetNumberOfBlocks(base))
-		load_base_by_index(groups, base, linitial_oid(indexes), snapshot);
-	else
-		load_base_by_scan(groups, base, snapshot, want);
-	bucket = 0;
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
-		if (!group->unwanted)
-			group->loaded = true;
-	if (groups->spec->distinct)
-	{
-		ScValues   *values = sc_values_open(groups->spec, snapshot, false);
-
-		sc_groups_resolve(groups, values);
-		sc_values_close(values);
-	}
 }
 
 /* Let the multisets of wanted groups, merged with their bases, be known. */

@@ -93,6 +93,7 @@ typedef struct ScSpec
 	ScAgg	   *aggs;
 	int			nslots;
 	ScSlot	   *slots;
+	bool		maywide;		/* keys can be too large for a btree */
 	bool		recompute;		/* some state keeps nothing */
 	bool		distinct;		/* some state is a multiset */
 	Size		statesize;		/* bytes of all states of a group */
@@ -107,7 +108,11 @@ typedef struct ScSpec
 #define ScBaseRows(spec)		((spec)->nkeys + (spec)->naggs + 1)
 #define ScBaseOverflow(spec)	((spec)->nkeys + (spec)->naggs + 2)
 #define ScBaseState(spec)		((spec)->nkeys + (spec)->naggs + 3)
-#define ScBaseNatts(spec)		((spec)->nkeys + (spec)->naggs + 3)
+#define ScBaseWide(spec)		((spec)->nkeys + (spec)->naggs + 4)
+#define ScBaseNatts(spec)		((spec)->nkeys + (spec)->naggs + 4)
+
+/* What a base table has after keys and aggregates. */
+#define SC_BASE_COLUMNS			"rows bigint, overflow boolean, state bytea, wide integer"
 
 /*
  * What a fold has covered: transactions below xmin, and those below xmax that
@@ -196,11 +201,22 @@ extern void sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed);
 extern bytea *sc_group_pack(ScGroups *groups, ScGroup *group);
 extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);
-extern void sc_groups_load_base(ScGroups *groups, Relation base,
-								Snapshot snapshot);
+extern void sc_group_alloc_values(ScGroups *groups, ScGroup *group);
 extern void sc_groups_resolve(ScGroups *groups, ScValues *values);
 extern ScGroup *sc_groups_next(ScGroups *groups, uint32 *bucket,
 							   ScGroup *last);
+
+/* base.c */
+typedef bool (*ScKeysWanted) (void *arg, const Datum *keys, const bool *nulls);
+extern List *sc_base_index_commands(ScSpec *spec, const char *table);
+extern bool sc_is_base_entry(RangeTblEntry *rte);
+extern void sc_groups_load_base(ScGroups *groups, Relation base,
+								Snapshot snapshot);
+extern void sc_groups_load_wide(ScGroups *groups, Relation base,
+								Snapshot snapshot, ScKeysWanted wanted,
+								void *arg);
+extern void sc_groups_write_base(ScGroups *groups, Relation base);
+extern void sc_base_init(void);
 
 /* capture.c */
 extern void sc_capture_init(void);

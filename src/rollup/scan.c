@@ -250,9 +250,7 @@ add_rollup_paths(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 	if (prev_pathlist)
 		prev_pathlist(root, rel, rti, rte);
 	/* Queries that name the table themselves do ask for permission. */
-	if (rte->rtekind != RTE_RELATION || rel->reloptkind != RELOPT_BASEREL ||
-		rte->requiredPerms != 0 || rte->relkind != RELKIND_RELATION ||
-		get_rel_namespace(rte->relid) != get_namespace_oid("scalecache_data", true))
+	if (rel->reloptkind != RELOPT_BASEREL || !sc_is_base_entry(rte))
 		return;
 	view = view_of_base(rte->relid);
 	if (!OidIsValid(view))
@@ -447,8 +445,9 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 /* Do the quals on keys let the group through? */
 static bool
-is_wanted(RollupScanState *state, ScGroup *group)
+is_wanted(void *arg, const Datum *keys, const bool *nulls)
 {
+	RollupScanState *state = arg;
 	ScSpec	   *spec = state->spec;
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
@@ -458,8 +457,8 @@ is_wanted(RollupScanState *state, ScGroup *group)
 		return true;
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
-	memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
-	memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
+	memcpy(slot->tts_values, keys, spec->nkeys * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, spec->nkeys * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
 	ResetExprContext(econtext);
 	econtext->ecxt_scantuple = slot;
@@ -478,7 +477,8 @@ merge_groups(RollupScanState *state)
 	ScGroup    *group = NULL;
 
 	while ((group = sc_groups_next(state->groups, &bucket, group)) != NULL)
-		group->unwanted = !group->loaded && !is_wanted(state, group);
+		group->unwanted = !group->loaded &&
+			!is_wanted(state, group->keys, group->nulls);
 	sc_groups_load_base(state->groups, state->css.ss.ss_currentRelation,
 						estate->es_snapshot);
 	bucket = 0;
@@ -486,6 +486,10 @@ merge_groups(RollupScanState *state)
 		if (group->loaded && !group->finished)
 			sc_group_finish(state->groups, group);
 	state->nrecomputed += sc_source_values(state->groups, estate->es_snapshot);
+	/* The child does not find these in its index. */
+	if (!IsA(linitial(((CustomScan *) state->css.ss.ps.plan)->custom_plans), SeqScan))
+		sc_groups_load_wide(state->groups, state->css.ss.ss_currentRelation,
+							estate->es_snapshot, is_wanted, state);
 	MemoryContextSwitchTo(old);
 }
 
@@ -509,7 +513,8 @@ prepare(RollupScanState *state)
 		state->groups = sc_groups_create(spec, estate->es_query_cxt);
 		state->ndeltas = sc_delta_load(state->groups, snapshot);
 		state->source = state->ndeltas < 0;
-		if (state->source || state->groups->ngroups == 0)
+		if (state->source ||
+			(state->groups->ngroups == 0 && !spec->maywide))
 			state->groups = NULL;
 		else
 			merge_groups(state);
@@ -589,7 +594,7 @@ next_row(ScanState *ss)
 		if (TupIsNull(row))
 			return NULL;
 		slot_getsomeattrs(row, ScBaseOverflow(spec));
-		if (state->groups &&
+		if (state->groups && state->groups->ngroups > 0 &&
 			sc_groups_get(state->groups, row->tts_values, row->tts_isnull, false))
 			continue;
 		check_overflow(DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]));
@@ -676,5 +681,6 @@ void
 sc_rollup_init(void)
 {
 	sc_capture_init();
+	sc_base_init();
 	sc_scan_init();
 }

@@ -337,6 +337,8 @@ key_prepare(ScSpec *spec, ScKey *key, SortGroupClause *sgc, Expr *expr)
 	key->typmod = exprTypmod((Node *) expr);
 	key->collation = exprCollation((Node *) expr);
 	get_typlenbyval(key->type, &key->typlen, &key->typbyval);
+	if (key->typlen == -1)
+		spec->maywide = true;
 	fmgr_info_cxt(get_opcode(sgc->eqop), &key->eq, spec->cxt);
 	if (sgc->hashable && get_op_hash_functions(sgc->eqop, &hashfn, NULL))
 		fmgr_info_cxt(hashfn, &key->hash, spec->cxt);
