@@ -135,3 +135,113 @@ GRANT SELECT ON scalecache.workload TO PUBLIC;
 CREATE FUNCTION scalecache.reset_workload() RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_reset_workload';
 REVOKE ALL ON FUNCTION scalecache.reset_workload() FROM PUBLIC;
+
+-- Cache rules.
+
+CREATE TABLE scalecache.cache_rule (
+	id bigint PRIMARY KEY,
+	name text NOT NULL UNIQUE,
+	relation regclass NOT NULL,
+	key text NOT NULL,
+	action text NOT NULL,
+	value text,
+	ttl interval,
+	columns name[],
+	condition text,
+	time_zone text,
+	attnames name[],	-- of the relation, by number, that the text above uses
+	members oid[],		-- the relation and its partitions
+	failing text		-- why the value could not be computed
+);
+REVOKE ALL ON scalecache.cache_rule FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('scalecache.cache_rule', '');
+
+-- Oids and column numbers are other ones after a restore.
+CREATE FUNCTION scalecache.cache_rule_restored() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF EXISTS (SELECT FROM scalecache.cache_rule r WHERE r.id = new.id OR r.name = new.name) THEN
+		RETURN NULL;
+	END IF;
+	new.attnames := NULL;
+	new.members := NULL;
+	RETURN new;
+END $$;
+REVOKE ALL ON FUNCTION scalecache.cache_rule_restored() FROM PUBLIC;
+CREATE TRIGGER restored BEFORE INSERT ON scalecache.cache_rule
+	FOR EACH ROW EXECUTE FUNCTION scalecache.cache_rule_restored();
+ALTER TABLE scalecache.cache_rule ENABLE ALWAYS TRIGGER restored;
+
+-- Keys on their way to the worker: one tuple for each transaction.  Tables
+-- take turns and are emptied as a whole, so vacuum has nothing to do.
+-- A TOAST table would bloat, and a tuple always fits a page: no storage for one.
+CREATE TABLE scalecache.cache_outbox_0 (queued_at timestamptz) WITH (autovacuum_enabled = off);
+ALTER TABLE scalecache.cache_outbox_0 ADD entries bytea, ALTER entries SET STORAGE PLAIN;
+CREATE TABLE scalecache.cache_outbox_1 (LIKE scalecache.cache_outbox_0 INCLUDING STORAGE)
+	WITH (autovacuum_enabled = off);
+CREATE TABLE scalecache.cache_outbox_2 (LIKE scalecache.cache_outbox_0 INCLUDING STORAGE)
+	WITH (autovacuum_enabled = off);
+CREATE TABLE scalecache.cache_outbox_3 (LIKE scalecache.cache_outbox_0 INCLUDING STORAGE)
+	WITH (autovacuum_enabled = off);
+CREATE TABLE scalecache.cache_outbox_prepared (LIKE scalecache.cache_outbox_0 INCLUDING STORAGE);
+
+CREATE FUNCTION scalecache.create_cache_rule(name text, relation regclass, key text,
+	action text DEFAULT 'invalidate', value text DEFAULT NULL, ttl interval DEFAULT NULL,
+	columns name[] DEFAULT NULL, condition text DEFAULT NULL)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_create_cache_rule';
+
+CREATE FUNCTION scalecache.drop_cache_rule(name text)
+RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_drop_cache_rule';
+
+CREATE FUNCTION scalecache.cache_capture() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_capture';
+CREATE FUNCTION scalecache.cache_truncate() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_truncate';
+REVOKE ALL ON FUNCTION scalecache.cache_capture(), scalecache.cache_truncate() FROM PUBLIC;
+
+CREATE FUNCTION scalecache.cache_dropped() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_dropped';
+CREATE FUNCTION scalecache.cache_altered() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_altered';
+REVOKE ALL ON FUNCTION scalecache.cache_dropped(), scalecache.cache_altered() FROM PUBLIC;
+
+CREATE EVENT TRIGGER scalecache_cache_dropped ON sql_drop
+	EXECUTE FUNCTION scalecache.cache_dropped();
+ALTER EVENT TRIGGER scalecache_cache_dropped ENABLE ALWAYS;
+CREATE EVENT TRIGGER scalecache_cache_altered ON ddl_command_end
+	WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'ALTER TABLE', 'DROP TABLE')
+	EXECUTE FUNCTION scalecache.cache_altered();
+ALTER EVENT TRIGGER scalecache_cache_altered ENABLE ALWAYS;
+
+CREATE VIEW scalecache.cache_rules AS
+SELECT r.name, r.relation, r.key, r.action, r.value, r.ttl, r.columns, r.condition,
+	r.time_zone, r.failing
+FROM scalecache.cache_rule r;
+GRANT SELECT ON scalecache.cache_rules TO PUBLIC;
+
+CREATE FUNCTION scalecache.wait_for_cache(timeout interval DEFAULT '5 s')
+RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_wait_for_cache';
+
+CREATE FUNCTION scalecache.cache_queue_stats(OUT transactions bigint, OUT keys bigint,
+	OUT epochs bigint, OUT bytes bigint, OUT size_bytes bigint, OUT oldest timestamptz)
+RETURNS record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_queue';
+CREATE VIEW scalecache.cache_queue AS
+SELECT q.transactions, q.keys, q.epochs, q.keys + q.epochs AS entries, q.bytes, q.size_bytes,
+	pg_catalog.clock_timestamp() - q.oldest AS oldest_age
+FROM scalecache.cache_queue_stats() q;
+GRANT SELECT ON scalecache.cache_queue TO PUBLIC;
+
+CREATE FUNCTION scalecache.redis_status_get(OUT configured boolean, OUT connected boolean,
+	OUT breaker text, OUT retry_at timestamptz, OUT server text, OUT version text, OUT run_id text,
+	OUT connected_at timestamptz, OUT latency_ms float8, OUT connects bigint, OUT failures bigint,
+	OUT keys_acknowledged bigint, OUT epochs_acknowledged bigint, OUT functions_loaded boolean,
+	OUT last_error text, OUT last_error_at timestamptz, OUT warning text, OUT latency_histogram bigint[])
+RETURNS record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_redis_status';
+CREATE VIEW scalecache.redis_status AS
+SELECT s.configured, s.connected, s.breaker, s.retry_at, s.server, s.version, s.run_id,
+	s.connected_at, s.latency_ms, s.connects,
+	GREATEST(s.connects - 1, 0) AS reconnects, s.failures,
+	s.keys_acknowledged, s.epochs_acknowledged, s.functions_loaded, s.last_error,
+	s.last_error_at, s.warning
+FROM scalecache.redis_status_get() s;
+GRANT SELECT ON scalecache.redis_status TO PUBLIC;

@@ -18,6 +18,7 @@
 #include "advisor/advisor.h"
 #include "advisor/workload.h"
 #include "base/guc.h"
+#include "cache/cache.h"
 #include "rollup/rollup.h"
 #include "worker/launcher.h"
 
@@ -28,7 +29,10 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	sc_cache_settings_init();
 	sc_guc_init();
+	/* Before rollups: of callbacks at commit, the last registered is first. */
+	sc_cache_init();
 	sc_rollup_init();
 	sc_whatif_init();
 
@@ -36,5 +40,7 @@ _PG_init(void)
 		return;
 
 	sc_workload_init();
+
+	sc_cache_preload_init();
 	sc_launcher_register();
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.c
- *	  The background workers: one launcher, and one worker for each database
- *	  that has the extension.
+ *	  The background workers: one launcher, and for each database that has
+ *	  the extension one worker that folds and one that delivers.
  *
  * The launcher is connected to no database.  It cannot see from outside
  * whether a database has the extension, so it starts a worker in each one
@@ -67,10 +67,12 @@
 #include "utils/wait_event.h"
 
 #include "base/guc.h"
+#include "cache/cache.h"
 #include "rollup/rollup.h"
 #include "worker/launcher.h"
 
 #define SC_MAX_DATABASES		64
+#define SC_MAX_ENTRIES			(SC_MAX_DATABASES * SC_WORKER_KINDS)
 
 #define SC_ABSENT_RETRY_MS		10000	/* look again for the extension */
 #define SC_FAILED_RETRY_MS		5000	/* restart a worker that failed */
@@ -89,9 +91,19 @@ typedef enum ScDbState
 	SC_DB_ABSENT				/* had no extension; next look at retry_at */
 } ScDbState;
 
+/* Each database has a worker of each kind: Redis must not delay folding. */
+typedef enum ScWorkerKind
+{
+	SC_WORKER_FOLD,
+	SC_WORKER_CACHE,
+	SC_WORKER_KINDS
+} ScWorkerKind;
+
+/* One for each database and kind. */
 typedef struct ScDb
 {
 	Oid			dboid;			/* InvalidOid when the entry is free */
+	ScWorkerKind kind;
 	ScDbState	state;
 	pid_t		pid;			/* of the worker, 0 when there is none */
 	Latch	   *latch;			/* of the worker, NULL when there is none */
@@ -104,11 +116,12 @@ typedef struct ScShared
 {
 	LWLock	   *lock;
 	Latch	   *launcher_latch; /* NULL when there is no launcher */
-	ScDb		db[SC_MAX_DATABASES];
+	ScDb		db[SC_MAX_ENTRIES];
 } ScShared;
 
 PGDLLEXPORT void sc_launcher_main(Datum main_arg);
 PGDLLEXPORT void sc_worker_main(Datum main_arg);
+PGDLLEXPORT void sc_cache_worker_main(Datum main_arg);
 
 static ScShared *sc_shared = NULL;
 
@@ -152,7 +165,7 @@ sc_shmem_startup(void)
 
 		memset(sc_shared, 0, sizeof(ScShared));
 		sc_shared->lock = &(GetNamedLWLockTranche("scalecache"))->lock;
-		for (i = 0; i < SC_MAX_DATABASES; i++)
+		for (i = 0; i < SC_MAX_ENTRIES; i++)
 			pg_atomic_init_u32(&sc_shared->db[i].dirty, 0);
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -160,13 +173,14 @@ sc_shmem_startup(void)
 
 /* The entry of a database, or NULL.  The caller holds the lock. */
 static ScDb *
-find_db(Oid dboid)
+find_db(Oid dboid, ScWorkerKind kind)
 {
 	int			i;
 
-	for (i = 0; i < SC_MAX_DATABASES; i++)
+	for (i = 0; i < SC_MAX_ENTRIES; i++)
 	{
-		if (sc_shared->db[i].dboid == dboid)
+		if (sc_shared->db[i].dboid == dboid &&
+			(!OidIsValid(dboid) || sc_shared->db[i].kind == kind))
 			return &sc_shared->db[i];
 	}
 	return NULL;
@@ -177,14 +191,14 @@ find_db(Oid dboid)
  * The caller holds the lock exclusively.
  */
 static ScDb *
-find_or_make_db(Oid dboid)
+find_or_make_db(Oid dboid, ScWorkerKind kind)
 {
-	ScDb	   *db = find_db(dboid);
+	ScDb	   *db = find_db(dboid, kind);
 
 	if (db != NULL)
 		return db;
 
-	db = find_db(InvalidOid);
+	db = find_db(InvalidOid, kind);
 	if (db == NULL)
 		return NULL;
 
@@ -194,6 +208,7 @@ find_or_make_db(Oid dboid)
 	db->retry_at = 0;
 	db->paused_until = 0;
 	pg_atomic_write_u32(&db->dirty, 0);
+	db->kind = kind;
 	db->dboid = dboid;
 	return db;
 }
@@ -215,24 +230,24 @@ wake_launcher(void)
  * The writers' side.
  */
 
-void
-sc_worker_notify(void)
+static void
+notify(ScWorkerKind kind)
 {
-	static ScDb *cached = NULL;
+	static ScDb *cached[SC_WORKER_KINDS] = {NULL};
 	static TimestampTz last_nudge = 0;
-	ScDb	   *db = cached;
+	ScDb	   *db = cached[kind];
 	Latch	   *latch = NULL;
 	TimestampTz now;
 
 	if (sc_shared == NULL || !OidIsValid(MyDatabaseId))
 		return;
 
-	if (db == NULL || db->dboid != MyDatabaseId)
+	if (db == NULL || db->dboid != MyDatabaseId || db->kind != kind)
 	{
 		LWLockAcquire(sc_shared->lock, LW_SHARED);
-		db = find_db(MyDatabaseId);
+		db = find_db(MyDatabaseId, kind);
 		LWLockRelease(sc_shared->lock);
-		cached = db;
+		cached[kind] = db;
 	}
 
 	if (db != NULL)
@@ -245,7 +260,7 @@ sc_worker_notify(void)
 			return;
 
 		LWLockAcquire(sc_shared->lock, LW_SHARED);
-		if (db->dboid == MyDatabaseId)
+		if (db->dboid == MyDatabaseId && db->kind == kind)
 			latch = db->latch;
 		LWLockRelease(sc_shared->lock);
 
@@ -263,6 +278,18 @@ sc_worker_notify(void)
 		last_nudge = now;
 		wake_launcher();
 	}
+}
+
+void
+sc_worker_notify(void)
+{
+	notify(SC_WORKER_FOLD);
+}
+
+void
+sc_cache_notify(void)
+{
+	notify(SC_WORKER_CACHE);
 }
 
 /*
@@ -331,13 +358,13 @@ worker_exit(int code, Datum arg)
 
 /* Take the entry of a database, or exit when it isn't to be had. */
 static void
-worker_attach(Oid dboid)
+worker_attach(Oid dboid, ScWorkerKind kind)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ScDb	   *db;
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	db = find_db(dboid);
+	db = find_db(dboid, kind);
 	if (db == NULL || db->pid != 0)
 	{
 		LWLockRelease(sc_shared->lock);
@@ -430,6 +457,21 @@ worker_turn(MemoryContext turn_context)
 	return more;
 }
 
+static void
+worker_settings(void)
+{
+	/* What a database is set to is meant for its users. */
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "false",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "false",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("session_replication_role", "origin",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 void
 sc_worker_main(Datum main_arg)
 {
@@ -442,22 +484,12 @@ sc_worker_main(Datum main_arg)
 
 	if (sc_shared == NULL)
 		proc_exit(0);
-	worker_attach(dboid);
+	worker_attach(dboid, SC_WORKER_FOLD);
 
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 
-	/* What a database is set to is meant for its users. */
-	SetConfigOption("default_transaction_isolation", "read committed",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_read_only", "false",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_deferrable", "false",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("session_replication_role", "origin",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-
+	worker_settings();
 	turn_context = AllocSetContextCreate(TopMemoryContext,
 										 "scalecache worker",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -483,6 +515,109 @@ sc_worker_main(Datum main_arg)
 			wait_all_of(sc_fold_delay);
 
 		more = worker_turn(turn_context);
+	}
+}
+
+/*
+ * The worker that sends cache invalidations.
+ */
+
+/* Is there anything to deliver, now or later? */
+static bool
+delivery_wanted(void)
+{
+	bool		wanted;
+
+	StartTransactionCommand();
+	wanted = OidIsValid(get_extension_oid("scalecache", true)) &&
+		sc_outbox_exists() &&
+		(sc_rules_all() != NIL || sc_outbox_size() > 0);
+	CommitTransactionCommand();
+	return wanted;
+}
+
+static ScTurn
+delivery_turn(MemoryContext turn_context)
+{
+	static int	turns = 0;
+	ScTurn		turn = {SC_ERROR_BACKOFF_MS, true};
+	volatile ScTurn result = turn;
+	volatile bool wanted = true;
+
+	pg_atomic_exchange_u32(&my_db->dirty, 0);
+	MemoryContextSwitchTo(turn_context);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		pgstat_report_activity(STATE_RUNNING, "delivering cache invalidations");
+		if (turns++ % 64 == 0)
+			wanted = delivery_wanted();
+		MemoryContextSwitchTo(turn_context);
+		if (wanted)
+		{
+			turn = sc_cache_work();
+			result = turn;
+		}
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(turn_context);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		LWLockReleaseAll();
+		sc_cache_work_failed();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(turn_context);
+	MemoryContextReset(turn_context);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	if (!wanted)
+	{
+		exit_state = SC_DB_ABSENT;
+		exit_retry_ms = SC_ABSENT_RETRY_MS;
+		proc_exit(0);
+	}
+	turn = result;
+	return turn;
+}
+
+void
+sc_cache_worker_main(Datum main_arg)
+{
+	Oid			dboid = DatumGetObjectId(main_arg);
+	MemoryContext turn_context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+
+	if (sc_shared == NULL)
+		proc_exit(0);
+	worker_attach(dboid, SC_WORKER_CACHE);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
+	worker_settings();
+	turn_context = AllocSetContextCreate(TopMemoryContext,
+										 "scalecache delivery",
+										 ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		ScTurn		turn = delivery_turn(turn_context);
+
+		if (turn.gather && turn.wait_ms > 0)
+			wait_all_of(turn.wait_ms);
+		else if (pg_atomic_read_u32(&my_db->dirty) == 0 && turn.wait_ms != 0)
+			wait_a_while(turn.wait_ms > 0 ? turn.wait_ms : sc_naptime);
+		else
+			wait_a_while(0);
+		if (!sc_worker)
+		{
+			exit_retry_ms = 0;
+			proc_exit(0);
+		}
 	}
 }
 
@@ -541,7 +676,7 @@ reclaim_entries(List *dboids)
 	int			i;
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < SC_MAX_DATABASES; i++)
+	for (i = 0; i < SC_MAX_ENTRIES; i++)
 	{
 		ScDb	   *db = &sc_shared->db[i];
 
@@ -560,7 +695,7 @@ reclaim_entries(List *dboids)
 
 /* Is a worker to be started?  If so, its entry says that one was. */
 static bool
-claim_start(Oid dboid)
+claim_start(Oid dboid, ScWorkerKind kind)
 {
 	static bool complained = false;
 	TimestampTz now = GetCurrentTimestamp();
@@ -568,7 +703,7 @@ claim_start(Oid dboid)
 	ScDb	   *db;
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	db = find_or_make_db(dboid);
+	db = find_or_make_db(dboid, kind);
 	if (db != NULL && db->pid == 0 && db->paused_until <= now)
 	{
 		start = db->retry_at <= now;
@@ -594,7 +729,7 @@ claim_start(Oid dboid)
 }
 
 static void
-start_worker(Oid dboid)
+start_worker(Oid dboid, ScWorkerKind kind)
 {
 	static bool complained = false;
 	BackgroundWorker worker;
@@ -606,10 +741,12 @@ start_worker(Oid dboid)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "scalecache");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "sc_worker_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN,
-			 "scalecache worker for database %u", dboid);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "scalecache worker");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN,
+			 kind == SC_WORKER_FOLD ? "sc_worker_main" : "sc_cache_worker_main");
+	snprintf(worker.bgw_type, BGW_MAXLEN,
+			 kind == SC_WORKER_FOLD ? "scalecache worker" : "scalecache delivery");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %u",
+			 worker.bgw_type, dboid);
 	worker.bgw_main_arg = ObjectIdGetDatum(dboid);
 	worker.bgw_notify_pid = MyProcPid;
 
@@ -620,7 +757,7 @@ start_worker(Oid dboid)
 	}
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	db = find_db(dboid);
+	db = find_db(dboid, kind);
 	if (db != NULL && db->pid == 0)
 	{
 		db->state = SC_DB_STOPPED;
@@ -651,7 +788,7 @@ launcher_naptime(void)
 		return ms;
 
 	LWLockAcquire(sc_shared->lock, LW_SHARED);
-	for (i = 0; i < SC_MAX_DATABASES; i++)
+	for (i = 0; i < SC_MAX_ENTRIES; i++)
 	{
 		ScDb	   *db = &sc_shared->db[i];
 		TimestampTz due = Max(db->retry_at, db->paused_until);
@@ -699,8 +836,9 @@ sc_launcher_main(Datum main_arg)
 			reclaim_entries(dboids);
 			foreach(lc, dboids)
 			{
-				if (claim_start(lfirst_oid(lc)))
-					start_worker(lfirst_oid(lc));
+				for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
+					if (claim_start(lfirst_oid(lc), kind))
+						start_worker(lfirst_oid(lc), kind);
 			}
 		}
 
@@ -713,40 +851,48 @@ sc_launcher_main(Datum main_arg)
  * Getting out of the way of commands that want a database for themselves.
  */
 
-/* Let no worker run in a database, and wait for the one that is there. */
+/* Are this database's workers gone? */
+static bool
+workers_gone(Oid dboid)
+{
+	bool		gone = true;
+
+	LWLockAcquire(sc_shared->lock, LW_SHARED);
+	for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
+	{
+		ScDb	   *db = find_db(dboid, kind);
+
+		if (db != NULL && db->pid != 0)
+			gone = false;
+	}
+	LWLockRelease(sc_shared->lock);
+	return gone;
+}
+
+/* Let no worker run in a database, and wait for those that are there. */
 static void
 pause_database(Oid dboid)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz give_up;
-	ScDb	   *db;
 
 	give_up = TimestampTzPlusMilliseconds(now, SC_PAUSE_WAIT_MS);
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	db = find_or_make_db(dboid);
-	if (db != NULL)
+	for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
 	{
+		ScDb	   *db = find_or_make_db(dboid, kind);
+
+		if (db == NULL)
+			continue;
 		db->paused_until = TimestampTzPlusMilliseconds(now, SC_PAUSE_MS);
 		if (db->pid != 0)
 			kill(db->pid, SIGTERM);
 	}
 	LWLockRelease(sc_shared->lock);
 
-	if (db == NULL)
-		return;
-
-	for (;;)
+	while (!workers_gone(dboid) && GetCurrentTimestamp() < give_up)
 	{
-		bool		gone;
-
-		LWLockAcquire(sc_shared->lock, LW_SHARED);
-		gone = db->dboid != dboid || db->pid == 0;
-		LWLockRelease(sc_shared->lock);
-
-		if (gone || GetCurrentTimestamp() >= give_up)
-			break;
-
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 10L, PG_WAIT_EXTENSION);
@@ -755,17 +901,19 @@ pause_database(Oid dboid)
 	}
 }
 
-/* Let a worker run in a database again after some time. */
+/* Let workers run in a database again after some time. */
 static void
 resume_database(Oid dboid, int ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	ScDb	   *db;
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	db = find_db(dboid);
-	if (db != NULL)
+	for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
 	{
+		ScDb	   *db = find_db(dboid, kind);
+
+		if (db == NULL)
+			continue;
 		db->paused_until = TimestampTzPlusMilliseconds(now, ms);
 		db->retry_at = 0;
 	}

@@ -18,4 +18,7 @@ extern void sc_launcher_register(void);
 /* A transaction that left deltas in this database has committed. */
 extern void sc_worker_notify(void);
 
+/* One that left cache invalidations. */
+extern void sc_cache_notify(void);
+
 #endif							/* SC_WORKER_LAUNCHER_H */

@@ -1,0 +1,10 @@
+/*
+ * hooks.c: the pointers of hooks.h.
+ */
+#include "postgres.h"
+
+#include "base/hooks.h"
+
+sc_group_changed_hook_type sc_group_changed_hook = NULL;
+sc_is_rollup_hook_type sc_is_rollup_hook = NULL;
+sc_is_rollup_key_hook_type sc_is_rollup_key_hook = NULL;

@@ -1,0 +1,283 @@
+/*
+ * cache.h: cache rules, for the files of this folder and for init.c.
+ *
+ * A rule turns a row change into a key.  Keys travel in three steps: they
+ * gather in the writer's memory (capture.c), one outbox tuple for each
+ * transaction carries them over the commit (outbox.c), and a worker sends
+ * them to Redis and deletes the tuple when it was acknowledged (deliver.c).
+ */
+#ifndef SC_CACHE_H
+#define SC_CACHE_H
+
+#include "postgres.h"
+#include "access/attmap.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "nodes/execnodes.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* A key longer than this is invalidated by its rule's epoch. */
+#define SC_KEY_MAX			7000
+/* What Redis takes as a key or a value. */
+#define SC_STRING_MAX		(512 * 1024 * 1024)
+
+/* Entries of an outbox tuple. */
+#define SC_ENTRY_KEY		'K' /* delete the key */
+#define SC_ENTRY_WRITE		'W' /* store the row's value under the key */
+#define SC_ENTRY_EPOCH		'E' /* delete every key of the rule */
+
+typedef struct ScEntry
+{
+	char		kind;
+	int64		rule;
+	const char *key;			/* not terminated */
+	uint32		keylen;
+	const char *parts;			/* kind W: the template's columns as text, */
+	uint32		partslen;		/* each a length and bytes */
+} ScEntry;
+
+/* ---- settings.c ---- */
+
+typedef struct ScRedisUrl
+{
+	bool		is_unix;
+	char		host[256];		/* or the socket's path */
+	int			port;
+	char		user[128];		/* empty: none */
+	char		password[512];	/* empty: none */
+	int			db;
+} ScRedisUrl;
+
+extern char *sc_redis_url;
+extern int	sc_redis_timeout;	/* ms */
+extern int	sc_redis_retry_max; /* ms */
+extern int	sc_breaker_threshold;
+extern int	sc_max_keys_per_transaction;
+extern int	sc_queue_limit;		/* kB */
+extern bool sc_synchronous_invalidation;
+extern int	sc_synchronous_timeout; /* ms */
+extern int	sc_cache_size;		/* kB */
+extern int	sc_lease_time;		/* ms */
+extern int	sc_tombstone_time;	/* ms */
+
+extern void sc_cache_settings_init(void);
+extern bool sc_redis_url_parse(const char *url, ScRedisUrl *result,
+							   const char **problem);
+
+/* ---- rules.c ---- */
+
+typedef struct ScPiece
+{
+	char	   *literal;		/* comes before the column */
+	int			length;
+	AttrNumber	attno;			/* of the rule's relation; 0: no column */
+} ScPiece;
+
+/* A rule as compiled for one member of its relation's tree. */
+typedef struct ScRuleEval
+{
+	Oid			relid;
+	AttrMap    *map;			/* to the rule's relation, or NULL */
+	TupleTableSlot *slot[2];	/* for converted rows */
+	struct ScRuleEval *next;
+} ScRuleEval;
+
+/* Owned by the rule cache; valid until sc_rule_release. */
+typedef struct ScRule
+{
+	int64		id;
+	char	   *name;
+	Oid			relid;
+	bool		is_rollup;
+	bool		valid;			/* false after an invalidation */
+	int			pins;
+	MemoryContext cxt;
+	TupleDesc	desc;			/* of the relation */
+	char	   *template;
+	int			npieces;
+	ScPiece    *pieces;
+	FmgrInfo   *outfuncs;		/* one a piece */
+	bool		modes;			/* some text depends on settings */
+	char	   *time_zone;
+	bool		write;
+	char	   *value;			/* NULL: the row as JSON */
+	int64		ttl_ms;			/* 0: none */
+	bool		failing;		/* as its row says */
+	Bitmapset  *columns;		/* attribute numbers; NULL: all */
+	Expr	   *condition;
+	ExprState  *condstate;
+	ExprContext *econtext;
+	ScRuleEval *evals;
+} ScRule;
+
+extern void sc_rules_init(void);
+extern ScRule *sc_rule_by_id(int64 id);
+extern void sc_rule_release(ScRule *rule);
+extern List *sc_rules_of_relation(Oid relid);	/* ids, as palloc'd int64 */
+extern List *sc_rules_all(void);
+extern Oid	sc_cache_catalog_relid(void);
+extern ScRuleEval *sc_rule_eval(ScRule *rule, Relation rel);
+extern bool sc_rule_key(ScRule *rule, TupleTableSlot *slot, StringInfo key,
+						StringInfo parts);
+extern bool sc_rule_key_values(ScRule *rule, const Datum *values,
+							   const bool *nulls, StringInfo key,
+							   StringInfo parts);
+extern bool sc_rule_pattern(int64 id, char **pattern, char **prefix);
+extern char *sc_rule_value_query(ScRule *rule);
+extern void sc_rule_set_failing(ScRule *rule, const char *message);
+
+/* ---- capture.c ---- */
+
+extern void sc_cache_capture_init(void);
+extern void sc_cache_touch_rule(ScRule *rule);
+extern bool sc_cache_wrote_key(const char *key, uint32 keylen);
+extern bool sc_cache_wrote_any(void);
+extern bool sc_error_is_harmless(void);
+extern void sc_cache_committed_prepared(void);
+
+/* ---- outbox.c ---- */
+
+#define SC_OUTBOX_RING		4	/* tables that take turns */
+#define SC_OUTBOX_TABLES	(SC_OUTBOX_RING + 1)	/* one more for PREPARE */
+
+/* One committed outbox tuple. */
+typedef struct ScOutboxItem
+{
+	int			table;
+	ItemPointerData tid;
+	TransactionId xid;
+	TimestampTz queued_at;
+	bytea	   *entries;		/* in the reader's context */
+} ScOutboxItem;
+
+/* Where a reader is.  All zeros: at the beginning. */
+typedef struct ScOutboxPos
+{
+	int			table;
+	BlockNumber block;
+} ScOutboxPos;
+
+extern void sc_outbox_write(const char *entries, const uint32 *offsets,
+							uint32 n, uint32 length, bool prepare);
+extern List *sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot,
+							Size max_bytes);
+extern void sc_outbox_delete(List *items);
+extern void sc_outbox_rotate(void);
+extern void sc_outbox_collapse(void);
+extern int64 sc_outbox_size(void);
+extern bool sc_outbox_exists(void);
+extern Oid	sc_outbox_relid(int table);
+extern void sc_entry_append(StringInfo buf, char kind, int64 rule,
+							const char *key, uint32 keylen,
+							const char *parts, uint32 partslen);
+extern const char *sc_entry_read(const char *p, const char *end, ScEntry *e);
+
+/* ---- redis.c ---- */
+
+typedef struct ScRedis ScRedis;
+
+typedef enum ScReplyType
+{
+	SC_REPLY_STRING,
+	SC_REPLY_INTEGER,
+	SC_REPLY_NIL,
+	SC_REPLY_STATUS,
+	SC_REPLY_ERROR,
+	SC_REPLY_ARRAY
+} ScReplyType;
+
+/* Valid within the callback only. */
+typedef struct ScReply
+{
+	ScReplyType type;
+	int64		integer;
+	const char *str;			/* terminated */
+	size_t		len;
+	int			elements;
+	const void *impl;
+} ScReply;
+
+/* Called once for each reply, in order; must not throw. */
+typedef void (*ScReplyCallback) (int n, const ScReply *reply, void *arg);
+
+extern ScRedis *sc_redis_open(const ScRedisUrl *url, int timeout_ms,
+							  char *err, Size errlen);
+extern void sc_redis_close(ScRedis *redis);
+extern bool sc_redis_ok(ScRedis *redis);
+extern void sc_redis_append(ScRedis *redis, int argc, const char **argv,
+							const size_t *lens);
+extern bool sc_redis_exchange(ScRedis *redis, int timeout_ms,
+							  ScReplyCallback callback, void *arg,
+							  char *err, Size errlen);
+extern void sc_reply_element(const ScReply *reply, int i, ScReply *element);
+
+/* ---- deliver.c ---- */
+
+typedef struct ScTurn
+{
+	long		wait_ms;		/* until the next turn; -1: as usual */
+	bool		gather;			/* and no wake-up shortens that */
+} ScTurn;
+
+extern ScTurn sc_cache_work(void);
+extern void sc_cache_work_failed(void);
+
+/* ---- value.c ---- */
+
+extern char *sc_value_of(const ScEntry *e, int64 *ttl_ms);
+
+/* ---- shared.c ---- */
+
+typedef enum ScBreaker
+{
+	SC_BREAKER_CLOSED,
+	SC_BREAKER_OPEN,
+	SC_BREAKER_HALF_OPEN
+} ScBreaker;
+
+#define SC_HISTOGRAM		24	/* bucket i: below 2^i * 16 us */
+
+/* What a worker says of itself; read and written under the lock. */
+typedef struct ScRedisStatus
+{
+	bool		configured;
+	bool		connected;
+	ScBreaker	breaker;
+	TimestampTz retry_at;
+	TimestampTz connected_at;
+	int64		latency_us;
+	int64		connects;
+	int64		failures;
+	int64		sent;			/* commands acknowledged */
+	int64		keys;			/* keys acknowledged */
+	int64		epochs;
+	char		server[300];	/* without user and password */
+	char		version[32];
+	char		run_id[48];
+	char		last_error[300];
+	TimestampTz last_error_at;
+	char		warning[300];
+	bool		library;		/* functions are loaded and armed */
+	int64		histogram[SC_HISTOGRAM];	/* commit to acknowledgement */
+} ScRedisStatus;
+
+extern void sc_cache_shared_init(void);
+extern bool sc_cache_shared_exists(void);
+extern int	sc_cache_active_table(void);
+extern void sc_cache_set_active_table(int table);
+extern uint64 sc_cache_turn_begin(void);
+extern void sc_cache_turn_end(uint64 turn, bool drained);
+extern bool sc_cache_wait(int timeout_ms, bool in_commit);
+extern void sc_cache_get_status(ScRedisStatus *status);
+extern void sc_cache_set_status(const ScRedisStatus *status);
+
+/* ---- events.c ---- */
+
+/* init */
+extern void sc_cache_init(void);
+extern void sc_cache_preload_init(void);
+
+#endif							/* SC_CACHE_H */

@@ -1,0 +1,705 @@
+/*
+ * capture.c: from row changes to the keys of a transaction.
+ *
+ * An AFTER ROW trigger makes the keys of the old and the new row and keeps
+ * them, once each, in one buffer.  Subtransactions nest, so what one of them
+ * added is the end of the buffer from some mark on: its abort cuts that off,
+ * its commit hands it to its parent.  Before commit or prepare the buffer is
+ * written to the outbox, so it has the fate of the rows.
+ *
+ * Above max_keys_per_transaction the keys of a rule give way to one entry
+ * that stands for all its keys, and further rows cost next to nothing.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+
+#include "base/hooks.h"
+#include "cache/cache.h"
+#include "cache/memory.h"
+#include "worker/launcher.h"
+
+#define MAX_BUFFER		(64 * 1024 * 1024)	/* bytes of keys */
+#define KEEP_BUFFER		65536	/* kept from one transaction to the next */
+#define DELETED			PG_UINT32_MAX
+
+typedef struct Mark
+{
+	SubTransactionId subid;
+	uint32		nentries;		/* before this level */
+	uint32		length;
+} Mark;
+
+/* Everything here lives in one context, reset when it has grown. */
+static MemoryContext keys_cxt = NULL;
+static StringInfoData entries;	/* as they go to the outbox */
+static uint32 *offsets = NULL;	/* of each entry */
+static uint32 nentries = 0;
+static uint32 maxentries = 0;
+static uint32 *table = NULL;	/* entry number + 1, 0, or DELETED */
+static uint32 tablesize = 0;
+static uint32 tableused = 0;	/* deleted ones included */
+static Mark *marks = NULL;
+static int	nmarks = 0;
+static int	maxmarks = 0;
+static int64 *epochs = NULL;	/* rules with an entry for all keys */
+static uint32 *epoch_entry = NULL;	/* and which entry that is */
+static int	nepochs = 0;
+static int	maxepochs = 0;
+static bool collapsed = false;	/* some rule reached the limit */
+
+static bool wrote = false;		/* the outbox has a tuple of ours */
+static bool fenced = false;
+static bool wait_after = false; /* for synchronous_invalidation */
+
+PG_FUNCTION_INFO_V1(scalecache_cache_capture);
+PG_FUNCTION_INFO_V1(scalecache_cache_truncate);
+
+/* ---- the buffer ---- */
+
+static void
+forget_all(void)
+{
+	if (keys_cxt == NULL)
+		return;
+	nentries = nmarks = nepochs = tableused = 0;
+	collapsed = false;
+	if (MemoryContextMemAllocated(keys_cxt, true) > KEEP_BUFFER)
+	{
+		MemoryContextReset(keys_cxt);
+		offsets = table = epoch_entry = NULL;
+		marks = NULL;
+		epochs = NULL;
+		maxentries = tablesize = maxmarks = maxepochs = 0;
+		entries.data = NULL;
+		return;
+	}
+	if (tablesize)
+		memset(table, 0, sizeof(uint32) * tablesize);
+	if (entries.data)
+		resetStringInfo(&entries);
+}
+
+static void
+prepare_buffer(void)
+{
+	if (keys_cxt == NULL)
+		keys_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache keys",
+										 ALLOCSET_DEFAULT_SIZES);
+	if (entries.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(keys_cxt);
+
+		initStringInfo(&entries);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* Make room for one more element of an array in keys_cxt. */
+static void *
+grow(void *array, int *max, int n, Size size)
+{
+	if (n < *max)
+		return array;
+	*max = *max ? *max * 2 : 16;
+	if (array == NULL)
+		return MemoryContextAlloc(keys_cxt, *max * size);
+	return repalloc(array, *max * size);
+}
+
+static uint32
+entry_end(uint32 i)
+{
+	return i + 1 < nentries ? offsets[i + 1] : (uint32) entries.len;
+}
+
+static uint32
+hash_bytes_of(const char *p, uint32 len)
+{
+	return hash_bytes((const unsigned char *) p, (int) len);
+}
+
+static void
+table_insert(uint32 i)
+{
+	uint32		h = hash_bytes_of(entries.data + offsets[i],
+								  entry_end(i) - offsets[i]) & (tablesize - 1);
+
+	while (table[h] != 0 && table[h] != DELETED)
+		h = (h + 1) & (tablesize - 1);
+	if (table[h] == 0)
+		tableused++;
+	table[h] = i + 1;
+}
+
+static void
+table_rebuild(void)
+{
+	uint32		size = 64;
+
+	while (size < nentries * 4)
+		size *= 2;
+	if (size != tablesize)
+	{
+		if (table)
+			pfree(table);
+		table = MemoryContextAlloc(keys_cxt, sizeof(uint32) * size);
+		tablesize = size;
+	}
+	memset(table, 0, sizeof(uint32) * tablesize);
+	tableused = 0;
+	for (uint32 i = 0; i < nentries; i++)
+		table_insert(i);
+}
+
+/* Is an equal entry there already?  The candidate is the buffer's tail. */
+static bool
+table_contains(const char *p, uint32 len)
+{
+	uint32		h;
+
+	/* A few are compared faster than hashed. */
+	if (nentries < 8)
+	{
+		for (uint32 i = 0; i < nentries; i++)
+			if (entry_end(i) - offsets[i] == len &&
+				memcmp(entries.data + offsets[i], p, len) == 0)
+				return true;
+		return false;
+	}
+	if (tablesize == 0 || tableused == 0)
+		table_rebuild();
+	h = hash_bytes_of(p, len) & (tablesize - 1);
+	for (; table[h] != 0; h = (h + 1) & (tablesize - 1))
+	{
+		uint32		i = table[h] - 1;
+
+		if (table[h] == DELETED)
+			continue;
+		if (entry_end(i) - offsets[i] == len &&
+			memcmp(entries.data + offsets[i], p, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+table_delete(uint32 i)
+{
+	uint32		h;
+
+	if (tableused == 0)
+		return;
+	h = hash_bytes_of(entries.data + offsets[i], entry_end(i) - offsets[i]) &
+		(tablesize - 1);
+	for (; table[h] != 0; h = (h + 1) & (tablesize - 1))
+		if (table[h] == i + 1)
+		{
+			table[h] = DELETED;
+			return;
+		}
+}
+
+/* Remember where the current subtransaction begins in the buffer. */
+static void
+mark_level(void)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+
+	if (nmarks > 0 && marks[nmarks - 1].subid == subid)
+		return;
+	marks = grow(marks, &maxmarks, nmarks, sizeof(Mark));
+	marks[nmarks].subid = subid;
+	marks[nmarks].nentries = nentries;
+	marks[nmarks].length = entries.len;
+	nmarks++;
+}
+
+static void
+truncate_to(const Mark *mark)
+{
+	for (uint32 i = mark->nentries; i < nentries; i++)
+		table_delete(i);
+	nentries = mark->nentries;
+	entries.len = mark->length;
+	entries.data[entries.len] = '\0';
+	while (nepochs > 0 && epoch_entry[nepochs - 1] >= nentries)
+		nepochs--;
+}
+
+static bool
+has_epoch(int64 rule)
+{
+	for (int i = 0; i < nepochs; i++)
+		if (epochs[i] == rule)
+			return true;
+	return false;
+}
+
+/* Add an entry unless it is there. */
+static void
+add_entry(char kind, int64 rule, const char *key, uint32 keylen,
+		  const char *parts, uint32 partslen)
+{
+	uint32		start;
+	uint32		len;
+
+	prepare_buffer();
+	mark_level();
+	start = entries.len;
+	sc_entry_append(&entries, kind, rule, key, keylen, parts, partslen);
+	len = entries.len - start;
+	/* Only entries in front of it are compared: their ends are known. */
+	if (nentries > 0)
+	{
+		int			whole = entries.len;
+		bool		there;
+
+		entries.len = start;
+		there = table_contains(entries.data + start, len);
+		entries.len = whole;
+		if (there)
+		{
+			entries.len = start;
+			return;
+		}
+	}
+	offsets = grow(offsets, (int *) &maxentries, nentries, sizeof(uint32));
+	offsets[nentries++] = start;
+	if (nentries > 8 || tableused > 0)
+	{
+		if (tablesize == 0 || tableused == 0 || tableused * 2 >= tablesize)
+			table_rebuild();
+		else
+			table_insert(nentries - 1);
+	}
+}
+
+static void
+add_epoch(int64 rule)
+{
+	int			max = maxepochs;
+
+	if (has_epoch(rule))
+		return;
+	add_entry(SC_ENTRY_EPOCH, rule, "", 0, NULL, 0);
+	epochs = grow(epochs, &max, nepochs, sizeof(int64));
+	epoch_entry = grow(epoch_entry, &maxepochs, nepochs, sizeof(uint32));
+	epochs[nepochs] = rule;
+	epoch_entry[nepochs] = nentries - 1;
+	nepochs++;
+}
+
+static void
+add_key(ScRule *rule, StringInfo key, StringInfo parts)
+{
+	if (key->len + (parts ? parts->len : 0) > SC_KEY_MAX ||
+		nentries >= sc_max_keys_per_transaction || entries.len > MAX_BUFFER)
+	{
+		collapsed = true;
+		add_epoch(rule->id);
+	}
+	else if (parts)
+		add_entry(SC_ENTRY_WRITE, rule->id, key->data, key->len,
+				  parts->data, parts->len);
+	else
+		add_entry(SC_ENTRY_KEY, rule->id, key->data, key->len, NULL, 0);
+}
+
+/* Every key of the rule is invalid once this transaction has committed. */
+void
+sc_cache_touch_rule(ScRule *rule)
+{
+	add_epoch(rule->id);
+}
+
+bool
+sc_cache_wrote_any(void)
+{
+	return nentries > 0;
+}
+
+/* Has this transaction, as far as it has got, changed this key? */
+bool
+sc_cache_wrote_key(const char *key, uint32 keylen)
+{
+	const char *p = entries.data;
+	const char *end = entries.data + entries.len;
+
+	if (nentries == 0)
+		return false;
+	while (p < end)
+	{
+		ScEntry		e;
+
+		p = sc_entry_read(p, end, &e);
+		if (e.kind == SC_ENTRY_EPOCH ||
+			(e.keylen == keylen && memcmp(e.key, key, keylen) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* ---- the trigger ---- */
+
+/* Does the condition hold?  If it fails, the key had better go. */
+static bool
+holds(ScRule *rule, TupleTableSlot *slot)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool result = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		bool		isnull;
+		Datum		d;
+
+		rule->econtext->ecxt_scantuple = slot;
+		d = ExecEvalExprSwitchContext(rule->condstate, rule->econtext, &isnull);
+		result = !isnull && DatumGetBool(d);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		if (!sc_error_is_harmless())
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	ResetExprContext(rule->econtext);
+	return result;
+}
+
+/* An error of the user's expression, and not a cancel or out of memory. */
+bool
+sc_error_is_harmless(void)
+{
+	int			code = geterrcode();
+
+	return code != ERRCODE_QUERY_CANCELED && code != ERRCODE_ADMIN_SHUTDOWN &&
+		code != ERRCODE_OUT_OF_MEMORY && code != ERRCODE_CRASH_SHUTDOWN &&
+		code != ERRCODE_DATABASE_DROPPED &&
+		code != ERRCODE_LOCK_NOT_AVAILABLE &&
+		code != ERRCODE_ASSERT_FAILURE;
+}
+
+static bool
+same_columns(ScRule *rule, TupleTableSlot *a, TupleTableSlot *b)
+{
+	int			attno = -1;
+
+	while ((attno = bms_next_member(rule->columns, attno)) >= 0)
+	{
+		Form_pg_attribute att = TupleDescAttr(a->tts_tupleDescriptor, attno - 1);
+		bool		na;
+		bool		nb;
+		Datum		da = slot_getattr(a, attno, &na);
+		Datum		db = slot_getattr(b, attno, &nb);
+
+		if (na != nb ||
+			(!na && !datum_image_eq(da, db, att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
+static TupleTableSlot *
+converted(ScRuleEval *eval, TupleTableSlot *slot, int which)
+{
+	if (slot == NULL || eval->map == NULL)
+		return slot;
+	return execute_attr_map_slot(eval->map, slot, eval->slot[which]);
+}
+
+static void
+capture(ScRule *rule, TupleTableSlot *old, TupleTableSlot *new)
+{
+	static StringInfoData key;
+	static StringInfoData parts;
+	MemoryContext cxt;
+
+	if (key.data == NULL)
+	{
+		cxt = MemoryContextSwitchTo(TopMemoryContext);
+		initStringInfo(&key);
+		initStringInfo(&parts);
+		MemoryContextSwitchTo(cxt);
+	}
+	if (old && new && rule->columns && same_columns(rule, old, new))
+		return;
+	if (rule->condstate && !(old && holds(rule, old)) &&
+		!(new && holds(rule, new)))
+		return;
+	if (old && sc_rule_key(rule, old, &key, rule->write ? &parts : NULL))
+		add_key(rule, &key, rule->write ? &parts : NULL);
+	if (new && sc_rule_key(rule, new, &key, rule->write ? &parts : NULL))
+		add_key(rule, &key, rule->write ? &parts : NULL);
+	if (key.maxlen > KEEP_BUFFER || parts.maxlen > KEEP_BUFFER)
+	{
+		pfree(key.data);
+		pfree(parts.data);
+		key.data = NULL;
+	}
+}
+
+static int64
+rule_of_trigger(FunctionCallInfo fcinfo, const char *function, bool row)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		data->tg_trigger->tgnargs != 1 ||
+		(row ? !TRIGGER_FIRED_FOR_ROW(data->tg_event) :
+		 !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves cache rules only", function),
+				 errhint("Create rules with scalecache.create_cache_rule.")));
+	return strtoll(data->tg_trigger->tgargs[0], NULL, 10);
+}
+
+Datum
+scalecache_cache_capture(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	int64		id = rule_of_trigger(fcinfo, "cache_capture", true);
+	ScRule	   *rule;
+	ScRuleEval *eval;
+
+	if (nepochs > 0 && has_epoch(id))
+		return PointerGetDatum(NULL);
+	rule = sc_rule_by_id(id);
+	if (rule == NULL)
+		return PointerGetDatum(NULL);
+	eval = sc_rule_eval(rule, data->tg_relation);
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		capture(rule, NULL, converted(eval, data->tg_trigslot, 0));
+	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		capture(rule, converted(eval, data->tg_trigslot, 0), NULL);
+	else
+		capture(rule, converted(eval, data->tg_trigslot, 0),
+				converted(eval, data->tg_newslot, 1));
+	sc_rule_release(rule);
+	return PointerGetDatum(NULL);
+}
+
+Datum
+scalecache_cache_truncate(PG_FUNCTION_ARGS)
+{
+	int64		id = rule_of_trigger(fcinfo, "cache_truncate", false);
+	ScRule	   *rule = sc_rule_by_id(id);
+
+	if (rule)
+	{
+		sc_cache_touch_rule(rule);
+		sc_rule_release(rule);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* ---- rollups ---- */
+
+static void
+group_changed(Oid view, int nkeys, const AttrNumber *attnos,
+			  const Datum *keys, const bool *nulls)
+{
+	ListCell   *lc;
+	List	   *ids = sc_rules_of_relation(view);
+
+	foreach(lc, ids)
+	{
+		int64		id = *(int64 *) lfirst(lc);
+		ScRule	   *rule;
+		Datum	   *values;
+		bool	   *isnull;
+		StringInfoData key;
+		StringInfoData parts;
+
+		if (has_epoch(id) || (rule = sc_rule_by_id(id)) == NULL)
+			continue;
+		if (keys == NULL)
+		{
+			sc_cache_touch_rule(rule);
+			sc_rule_release(rule);
+			continue;
+		}
+		values = palloc0(sizeof(Datum) * rule->desc->natts);
+		isnull = palloc(sizeof(bool) * rule->desc->natts);
+		memset(isnull, true, sizeof(bool) * rule->desc->natts);
+		for (int i = 0; i < nkeys; i++)
+			if (attnos[i] > 0)
+			{
+				values[attnos[i] - 1] = keys[i];
+				isnull[attnos[i] - 1] = nulls[i];
+			}
+		initStringInfo(&key);
+		initStringInfo(&parts);
+		if (sc_rule_key_values(rule, values, isnull, &key, &parts))
+			add_key(rule, &key, rule->write ? &parts : NULL);
+		sc_rule_release(rule);
+	}
+}
+
+/* ---- transactions ---- */
+
+/* Leave out the keys of rules all of whose keys go anyway. */
+static void
+compact(void)
+{
+	uint32		kept = 0;
+	uint32		length = 0;
+
+	for (uint32 i = 0; i < nentries; i++)
+	{
+		uint32		len = entry_end(i) - offsets[i];
+		ScEntry		e;
+
+		(void) sc_entry_read(entries.data + offsets[i],
+							 entries.data + entry_end(i), &e);
+		if (e.kind != SC_ENTRY_EPOCH && has_epoch(e.rule))
+			continue;
+		/* The end of entry i was read before its offset is overwritten. */
+		memmove(entries.data + length, entries.data + offsets[i], len);
+		offsets[kept++] = length;
+		length += len;
+	}
+	nentries = kept;
+	entries.len = length;
+	tableused = 0;
+}
+
+static void
+before_end(bool prepare)
+{
+	if (nentries == 0)
+		return;
+	if (nepochs > 0)
+		compact();
+	sc_outbox_write(entries.data, offsets, nentries, entries.len, prepare);
+	wrote = true;
+}
+
+/* Called when the transaction is over and its locks are gone. */
+static void
+after_transaction(void *arg)
+{
+	if (!wait_after)
+		return;
+	wait_after = false;
+	(void) sc_cache_wait(sc_synchronous_timeout, true);
+}
+
+static void
+arrange_wait(void)
+{
+	MemoryContextCallback *callback;
+
+	callback = MemoryContextAlloc(TopTransactionContext, sizeof(*callback));
+	callback->func = after_transaction;
+	callback->arg = NULL;
+	MemoryContextRegisterResetCallback(TopTransactionContext, callback);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_end(false);
+			/* No more errors after this, or the fences would stay. */
+			if (wrote && sc_synchronous_invalidation && !IsBackgroundWorker)
+			{
+				arrange_wait();
+				wait_after = true;
+			}
+			if (nentries > 0)
+			{
+				sc_memory_fence(entries.data, entries.len);
+				fenced = true;
+			}
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			before_end(true);
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			if (fenced)
+				sc_memory_lift(entries.data, entries.len,
+							   event == XACT_EVENT_COMMIT);
+			fenced = false;
+			forget_all();
+			if (event != XACT_EVENT_COMMIT)
+				wait_after = false;
+			if (wrote && event == XACT_EVENT_COMMIT)
+				sc_cache_notify();
+			wrote = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	Mark	   *mark;
+
+	if (nmarks == 0 || marks[nmarks - 1].subid != mySubid)
+		return;
+	mark = &marks[nmarks - 1];
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		truncate_to(mark);
+		nmarks--;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		if (nmarks > 1 && marks[nmarks - 2].subid == parentSubid)
+			nmarks--;
+		else
+			mark->subid = parentSubid;
+	}
+}
+
+/* The keys of COMMIT PREPARED are in the outbox, and nowhere else. */
+void
+sc_cache_committed_prepared(void)
+{
+	wrote = true;
+	if (sc_synchronous_invalidation)
+	{
+		arrange_wait();
+		wait_after = true;
+	}
+}
+
+void
+sc_cache_capture_init(void)
+{
+	sc_group_changed_hook = group_changed;
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}

@@ -1,0 +1,894 @@
+/*
+ * define.c: creating, dropping and following cache rules.
+ *
+ * A rule is a row of scalecache.cache_rule and triggers on its table, which
+ * belong to the extension and go with it.  Only a table's owner makes rules
+ * for it.  Whatever changes rows without firing row triggers (TRUNCATE,
+ * partitions that come and go, rewrites) bumps the rule's epoch.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "pgtime.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "base/hooks.h"
+#include "cache/cache.h"
+#include "cache/rules.h"
+
+PG_FUNCTION_INFO_V1(scalecache_create_cache_rule);
+PG_FUNCTION_INFO_V1(scalecache_drop_cache_rule);
+PG_FUNCTION_INFO_V1(scalecache_cache_dropped);
+PG_FUNCTION_INFO_V1(scalecache_cache_altered);
+
+static bool own_commands = false;
+
+/* ---- small tools ---- */
+
+static void
+exec_as_owner(const char *sql)
+{
+	Oid			saveuser;
+	int			savesec;
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	GetUserIdAndSecContext(&saveuser, &savesec);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   savesec | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	SPI_finish();
+	SetUserIdAndSecContext(saveuser, savesec);
+	AtEOXact_GUC(true, nest);
+}
+
+static char *
+qualified(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+int64
+sc_interval_ms(const Interval *interval)
+{
+	return interval->time / 1000 +
+		(interval->day + (int64) interval->month * DAYS_PER_MONTH) *
+		(USECS_PER_DAY / 1000);
+}
+
+/* "OPERATOR(schema.=)" of a type's default equality, or NULL. */
+char *
+sc_equality_operator(Oid type)
+{
+	TypeCacheEntry *tc = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+	HeapTuple	tuple;
+	Form_pg_operator op;
+	char	   *result;
+
+	if (!OidIsValid(tc->eq_opr))
+		return NULL;
+	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(tc->eq_opr));
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	op = (Form_pg_operator) GETSTRUCT(tuple);
+	result = psprintf("OPERATOR(%s.%s)",
+					  quote_identifier(get_namespace_name(op->oprnamespace)),
+					  NameStr(op->oprname));
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static void
+bump_command(void)
+{
+	CommandCounterIncrement();
+}
+
+/* ---- expressions ---- */
+
+static void
+refuse_expression(const char *what, const char *has)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s of a cache rule has %s", what, has),
+			 errdetail("It is computed from one row of the table alone."),
+			 errhint("Use an expression over the table's columns.")));
+}
+
+static bool
+has_system_column(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varattno < 0)
+		return true;
+	return expression_tree_walker(node, has_system_column, context);
+}
+
+#define EXPRESSION_PREFIX	"SELECT ("
+
+/* Errors are at a place in the expression, not in the user's statement. */
+static void
+locate_error(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position <= 0)
+		return;
+	errposition(0);
+	internalerrposition(Max(1, position - (int) strlen(EXPRESSION_PREFIX)));
+	internalerrquery((const char *) arg);
+}
+
+/*
+ * Parse text as an expression over rel, whose columns are called names, and
+ * coerce it to type.
+ */
+Node *
+sc_rule_expression(Relation rel, char **names, const char *text,
+				   const char *what, Oid type)
+{
+	ErrorContextCallback callback = {error_context_stack, locate_error, (void *) text};
+	List	   *raw;
+	SelectStmt *select;
+	ParseState *pstate;
+	ParseNamespaceItem *item;
+	Node	   *node;
+	ListCell   *lc;
+	int			i = 0;
+
+	error_context_stack = &callback;
+	raw = raw_parser(psprintf(EXPRESSION_PREFIX "%s\n)", text), RAW_PARSE_DEFAULT);
+	select = list_length(raw) == 1 ?
+		(SelectStmt *) linitial_node(RawStmt, raw)->stmt : NULL;
+	if (select == NULL || !IsA(select, SelectStmt) ||
+		list_length(select->targetList) != 1 || select->fromClause ||
+		select->whereClause || select->groupClause || select->havingClause ||
+		select->sortClause || select->limitCount || select->op != SETOP_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s of a cache rule must be one expression", what),
+				 errdetail("It is \"%s\".", text)));
+	pstate = make_parsestate(NULL);
+	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL,
+										 false, true);
+	foreach(lc, item->p_rte->eref->colnames)
+		lfirst(lc) = makeString(names[i++]);
+	addNSItemToQuery(pstate, item, true, true, true);
+	node = transformExpr(pstate,
+						 linitial_node(ResTarget, select->targetList)->val,
+						 EXPR_KIND_OTHER);
+	if (OidIsValid(type))
+		node = coerce_to_specific_type(pstate, node, type, what);
+	assign_expr_collations(pstate, node);
+	if (pstate->p_hasSubLinks)
+		refuse_expression(what, "a subquery");
+	if (pstate->p_hasAggs)
+		refuse_expression(what, "an aggregate");
+	if (pstate->p_hasWindowFuncs)
+		refuse_expression(what, "a window function");
+	if (pstate->p_hasTargetSRFs || expression_returns_set(node))
+		refuse_expression(what, "a set-returning function");
+	if (has_system_column(node, NULL))
+		refuse_expression(what, "a system column");
+	if (contain_volatile_functions(node))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("%s of a cache rule is volatile", what),
+				 errdetail("It would give another result each time."),
+				 errhint("Use only immutable and stable functions.")));
+	free_parsestate(pstate);
+	error_context_stack = callback.previous;
+	return node;
+}
+
+/* The expression as text, with the columns' present names. */
+static char *
+rename_columns(Relation rel, char **names, const char *text)
+{
+	Node	   *node = sc_rule_expression(rel, names, text, "expression", InvalidOid);
+
+	return deparse_expression(node,
+							  deparse_context_for(RelationGetRelationName(rel),
+												  RelationGetRelid(rel)),
+							  false, false);
+}
+
+/* ---- which relations ---- */
+
+static bool
+has_parent_inheritance(Relation rel)
+{
+	return rel->rd_rel->relkind == RELKIND_RELATION &&
+		has_subclass(RelationGetRelid(rel));
+}
+
+static void
+check_relation(Relation rel)
+{
+	const char *bad = NULL;
+	Oid			relid = RelationGetRelid(rel);
+
+	switch (rel->rd_rel->relkind)
+	{
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+			break;
+		case RELKIND_VIEW:
+			if (!sc_is_rollup_hook || !sc_is_rollup_hook(relid))
+				bad = "a view, and not a rollup's";
+			break;
+		case RELKIND_MATVIEW:
+			bad = "a materialized view";
+			break;
+		case RELKIND_FOREIGN_TABLE:
+			bad = "a foreign table";
+			break;
+		default:
+			bad = "not a table";
+	}
+	if (bad == NULL && rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		bad = "a temporary table";
+	if (bad == NULL && rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		bad = "an unlogged table, which a crash empties without firing triggers";
+	if (bad == NULL && (IsCatalogRelation(rel) || IsToastRelation(rel)))
+		bad = "a system catalog";
+	if (bad == NULL &&
+		getExtensionOfObject(RelationRelationId, relid) ==
+		get_extension_oid("scalecache", false))
+		bad = "scalecache's own";
+	if (bad == NULL && has_parent_inheritance(rel))
+		bad = "a parent of inheriting tables";
+	if (bad)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot create a cache rule for \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("It is %s.", bad),
+				 errhint("Rules are for ordinary and partitioned tables and for rollups.")));
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+}
+
+/* The relation and, when it is partitioned, all below it, sorted. */
+static List *
+members_of(Oid relid)
+{
+	List	   *members;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return list_make1_oid(relid);
+	members = find_all_inheritors(relid, NoLock, NULL);
+	list_sort(members, list_oid_cmp);
+	return members;
+}
+
+static Datum
+oid_array(List *oids)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(oids) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, oids)
+		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true,
+										   TYPALIGN_INT));
+}
+
+static Datum
+name_array(TupleDesc desc)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (desc->natts + 1));
+
+	for (int i = 0; i < desc->natts; i++)
+		elems[i] = NameGetDatum(&TupleDescAttr(desc, i)->attname);
+	return PointerGetDatum(construct_array(elems, desc->natts, NAMEOID,
+										   NAMEDATALEN, false, TYPALIGN_CHAR));
+}
+
+/* ---- triggers ---- */
+
+static char *
+trigger_name(int64 id, const char *suffix)
+{
+	return psprintf("scalecache_rule_" INT64_FORMAT "_%s", id, suffix);
+}
+
+static void
+create_trigger(int64 id, Oid relid, const char *suffix, const char *events,
+			   const char *level, const char *function)
+{
+	char	   *name = trigger_name(id, suffix);
+	ObjectAddress self;
+	ObjectAddress ext;
+
+	if (OidIsValid(get_trigger_oid(relid, name, true)))
+		return;
+	exec_as_owner(psprintf("CREATE TRIGGER %s AFTER %s ON %s FOR EACH %s EXECUTE FUNCTION scalecache.%s('" INT64_FORMAT "')",
+						   name, events, qualified(relid), level, function, id));
+	exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+						   qualified(relid), name));
+	ObjectAddressSet(self, TriggerRelationId, get_trigger_oid(relid, name, false));
+	ObjectAddressSet(ext, ExtensionRelationId, get_extension_oid("scalecache", false));
+	recordDependencyOn(&self, &ext, DEPENDENCY_AUTO_EXTENSION);
+}
+
+/* Makes those that are missing. */
+static void
+create_triggers(int64 id, Oid relid, List *members)
+{
+	ListCell   *lc;
+
+	/* The commands run here are no news to the event trigger. */
+	own_commands = true;
+	PG_TRY();
+	{
+		create_trigger(id, relid, "row", "INSERT OR UPDATE OR DELETE", "ROW",
+					   "cache_capture");
+		foreach(lc, members)
+			create_trigger(id, lfirst_oid(lc), "truncate", "TRUNCATE",
+						   "STATEMENT", "cache_truncate");
+	}
+	PG_FINALLY();
+	{
+		own_commands = false;
+	}
+	PG_END_TRY();
+}
+
+/* ---- creating ---- */
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static void
+check_arguments(FunctionCallInfo fcinfo, const char *action)
+{
+	bool		write = strcmp(action, "write") == 0;
+
+	if (!write && strcmp(action, "invalidate") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown action \"%s\" of a cache rule", action),
+				 errhint("Use \"invalidate\" or \"write\".")));
+	if (!write && !PG_ARGISNULL(4))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a cache rule that invalidates stores no value"),
+				 errhint("Use action \"write\" to store one.")));
+	if (!write && !PG_ARGISNULL(5))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a cache rule that invalidates has no ttl"),
+				 errhint("Use action \"write\", or give the ttl where the key is stored.")));
+	if (!PG_ARGISNULL(5) && sc_interval_ms(PG_GETARG_INTERVAL_P(5)) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("ttl of a cache rule must be positive"),
+				 errhint("Leave it out for a value that does not expire.")));
+	if (!PG_ARGISNULL(6) &&
+		array_contains_nulls(PG_GETARG_ARRAYTYPE_P(6)))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("columns of a cache rule must not be null")));
+}
+
+static void
+check_template(const char *key, bool write)
+{
+	List	   *parts;
+
+	if (key[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key of a cache rule must not be empty"),
+				 errhint("Write a template such as user:{id}.")));
+	if (strlen(key) > SC_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("key template is longer than %d bytes", SC_KEY_MAX)));
+	parts = sc_template_parse(key);
+	if (write && list_length(parts) == 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key of a cache rule that writes must name a column"),
+				 errdetail("Which row's value to store would be unknown."),
+				 errhint("Put the primary key's columns into the key.")));
+}
+
+/* A rollup's group is known by its keys alone. */
+static void
+check_rollup_keys(ScRule *rule)
+{
+	for (int i = 0; i < rule->npieces; i++)
+	{
+		AttrNumber	attno = rule->pieces[i].attno;
+
+		if (attno != 0 && !sc_is_rollup_key_hook(rule->relid, attno))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("column \"%s\" is not a group key of rollup \"%s\"",
+							get_attname(rule->relid, attno, false),
+							get_rel_name(rule->relid)),
+					 errhint("Only group keys can be in the key of a rollup's rule.")));
+	}
+	if (rule->columns || rule->condition)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a rollup's cache rule has neither columns nor a condition"),
+				 errdetail("It applies whenever a group changes.")));
+}
+
+static void
+check_name_is_free(Relation rel, const char *name)
+{
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		isnull;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		if (strcmp(TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name,
+													RelationGetDescr(rel), &isnull)),
+				   name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("cache rule \"%s\" already exists", name),
+					 errhint("Drop it with scalecache.drop_cache_rule, or choose another name.")));
+	systable_endscan(scan);
+}
+
+static int64
+random_id(void)
+{
+	int64		id;
+
+	if (!pg_strong_random(&id, sizeof(id)))
+		elog(ERROR, "could not get a random number");
+	return (id & INT64CONST(0x7fffffffffffffff)) | 1;
+}
+
+Datum
+scalecache_create_cache_rule(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_arg(fcinfo, 0);
+	Oid			relid = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
+	char	   *key = text_arg(fcinfo, 2);
+	char	   *action = text_arg(fcinfo, 3);
+	char	   *value = text_arg(fcinfo, 4);
+	Relation	rel;
+	Relation	catalog;
+	Datum		values[Natts_cache_rule] = {0};
+	bool		nulls[Natts_cache_rule] = {0};
+	ScRule	   *rule;
+	List	   *members;
+	int64		id = random_id();
+
+	if (name == NULL || !OidIsValid(relid) || key == NULL || action == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("name, relation, key and action of a cache rule must not be null")));
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("name of a cache rule must not be empty")));
+	check_arguments(fcinfo, action);
+	check_template(key, strcmp(action, "write") == 0);
+	rel = relation_open(relid, AccessShareLock);
+	check_relation(rel);
+	if (rel->rd_rel->relkind != RELKIND_VIEW)
+		LockRelationOid(relid, ShareRowExclusiveLock);
+	members = members_of(relid);
+
+	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
+	check_name_is_free(catalog, name);
+	values[Anum_cache_rule_id - 1] = Int64GetDatum(id);
+	values[Anum_cache_rule_name - 1] = CStringGetTextDatum(name);
+	values[Anum_cache_rule_relation - 1] = ObjectIdGetDatum(relid);
+	values[Anum_cache_rule_key - 1] = CStringGetTextDatum(key);
+	values[Anum_cache_rule_action - 1] = CStringGetTextDatum(action);
+	for (int i = 4; i < 8; i++)
+	{
+		nulls[Anum_cache_rule_value - 1 + i - 4] = PG_ARGISNULL(i);
+		if (!PG_ARGISNULL(i))
+			values[Anum_cache_rule_value - 1 + i - 4] = PG_GETARG_DATUM(i);
+	}
+	values[Anum_cache_rule_time_zone - 1] =
+		CStringGetTextDatum(pg_get_timezone_name(session_timezone));
+	values[Anum_cache_rule_attnames - 1] = name_array(RelationGetDescr(rel));
+	values[Anum_cache_rule_members - 1] = oid_array(members);
+	nulls[Anum_cache_rule_failing - 1] = true;
+	CatalogTupleInsert(catalog, heap_form_tuple(RelationGetDescr(catalog), values, nulls));
+	table_close(catalog, NoLock);
+	CacheInvalidateRelcacheByRelid(relid);
+	bump_command();
+
+	/* Reading it back checks the rest. */
+	rule = sc_rule_by_id(id);
+	if (value)
+		(void) sc_rule_expression(rel, sc_rule_names(rule->desc, 0, true), value,
+								  "value", InvalidOid);
+	relation_close(rel, NoLock);
+	if (rule->is_rollup)
+		check_rollup_keys(rule);
+	else
+		create_triggers(id, relid, members);
+	/* Keys of before may be in the cache. */
+	sc_cache_touch_rule(rule);
+	sc_rule_release(rule);
+	if (!sc_cache_shared_exists())
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nothing delivers invalidations without shared_preload_libraries"),
+				 errhint("Add scalecache to shared_preload_libraries and restart the server.")));
+	PG_RETURN_VOID();
+}
+
+/* ---- dropping ---- */
+
+static void
+drop_triggers(int64 id, List *members)
+{
+	ListCell   *lc;
+	static const char *const suffixes[] = {"row", "truncate"};
+
+	foreach(lc, members)
+	{
+		for (int i = 0; i < 2; i++)
+		{
+			Oid			oid;
+			HeapTuple	tuple;
+			bool		clone;
+			ObjectAddress self;
+
+			if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+				continue;
+			oid = get_trigger_oid(lfirst_oid(lc), trigger_name(id, suffixes[i]), true);
+			if (!OidIsValid(oid))
+				continue;
+			ObjectAddressSet(self, TriggerRelationId, oid);
+			tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(lfirst_oid(lc)));
+			clone = i == 0 && ((Form_pg_class) GETSTRUCT(tuple))->relispartition &&
+				lc != list_head(members);
+			if (clone)
+				continue;
+			deleteDependencyRecordsForClass(TriggerRelationId, oid, ExtensionRelationId,
+											DEPENDENCY_AUTO_EXTENSION);
+			bump_command();
+			performDeletion(&self, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+			bump_command();
+		}
+	}
+}
+
+Datum
+scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Relation	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		isnull;
+	TupleDesc	desc = RelationGetDescr(catalog);
+	Oid			relid = InvalidOid;
+	int64		id = 0;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (strcmp(TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull)),
+				   name) != 0)
+			continue;
+		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
+		relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull));
+		break;
+	}
+	if (id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("cache rule \"%s\" does not exist", name),
+				 errhint("See the view scalecache.cache_rules.")));
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+	CatalogTupleDelete(catalog, &tuple->t_self);
+	systable_endscan(scan);
+	table_close(catalog, NoLock);
+	LockRelationOid(relid, get_rel_relkind(relid) == RELKIND_VIEW ?
+					AccessShareLock : ShareRowExclusiveLock);
+	CacheInvalidateRelcacheByRelid(relid);
+	bump_command();
+	drop_triggers(id, list_concat(list_make1_oid(relid), members_of(relid)));
+	PG_RETURN_VOID();
+}
+
+/* ---- following what happens to the tables ---- */
+
+/* Does the rule still have what it needs?  Views have no triggers. */
+static bool
+is_alive(int64 id, Oid relid)
+{
+	char		kind = get_rel_relkind(relid);
+
+	if (kind == '\0')
+		return false;
+	return kind == RELKIND_VIEW ||
+		OidIsValid(get_trigger_oid(relid, trigger_name(id, "row"), true));
+}
+
+/* sql_drop: rules go with their table, or with their trigger. */
+Datum
+scalecache_cache_dropped(PG_FUNCTION_ARGS)
+{
+	Oid			catalog = sc_cache_catalog_relid();
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	if (!OidIsValid(catalog))
+		PG_RETURN_NULL();
+	rel = table_open(catalog, RowExclusiveLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc	desc = RelationGetDescr(rel);
+		int64		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
+		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+														  desc, &isnull));
+
+		if (is_alive(id, relid))
+			continue;
+		CatalogTupleDelete(rel, &tuple->t_self);
+		if (get_rel_relkind(relid) != '\0')
+			CacheInvalidateRelcacheByRelid(relid);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	PG_RETURN_NULL();
+}
+
+/* The template with the columns' present names; complains of lost ones. */
+static char *
+rename_template(Relation rel, char **names, const char *template, const char *rule)
+{
+	List	   *parts = sc_template_parse(template);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < list_length(parts); i += 2)
+	{
+		for (const char *p = list_nth(parts, i); *p; p++)
+		{
+			if (*p == '{' || *p == '}')
+				appendStringInfoChar(&buf, *p);
+			appendStringInfoChar(&buf, *p);
+		}
+		if (i + 1 < list_length(parts))
+		{
+			AttrNumber	attno = sc_rule_attno(RelationGetDescr(rel), names,
+											  list_nth(parts, i + 1));
+
+			if (attno == InvalidAttrNumber)
+				ereport(ERROR,
+						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+						 errmsg("cannot drop column \"%s\" of table \"%s\" because a cache rule depends on it",
+								(char *) list_nth(parts, i + 1), RelationGetRelationName(rel)),
+						 errdetail("It is in the key of cache rule \"%s\".", rule),
+						 errhint("Drop the rule first with scalecache.drop_cache_rule.")));
+			appendStringInfo(&buf, "{%s}",
+							 NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname));
+		}
+	}
+	return buf.data;
+}
+
+static Datum
+rename_list(Relation rel, char **names, Datum columns)
+{
+	Datum	   *elems;
+	int			n;
+	int			kept = 0;
+
+	deconstruct_array(DatumGetArrayTypeP(columns), NAMEOID, NAMEDATALEN, false,
+					  TYPALIGN_CHAR, &elems, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attno = sc_rule_attno(RelationGetDescr(rel), names,
+										  NameStr(*DatumGetName(elems[i])));
+
+		if (attno != InvalidAttrNumber)
+			elems[kept++] = NameGetDatum(&TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname);
+	}
+	return PointerGetDatum(construct_array(elems, kept, NAMEOID, NAMEDATALEN,
+										   false, TYPALIGN_CHAR));
+}
+
+/* Write the present names and members of a rule's relation into its row. */
+static void
+follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
+{
+	TupleDesc	desc = RelationGetDescr(catalog);
+	Datum		values[Natts_cache_rule] = {0};
+	bool		nulls[Natts_cache_rule] = {0};
+	bool		repl[Natts_cache_rule] = {0};
+	bool		isnull;
+	Datum		recorded = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
+	char	  **names = sc_rule_names(RelationGetDescr(rel), recorded, isnull);
+	char	   *rule = TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull));
+	static const int expressions[] = {Anum_cache_rule_value, Anum_cache_rule_condition};
+	Datum		d;
+	HeapTuple	copy;
+
+	d = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
+	values[Anum_cache_rule_key - 1] =
+		CStringGetTextDatum(rename_template(rel, names, TextDatumGetCString(d), rule));
+	repl[Anum_cache_rule_key - 1] = true;
+	for (int i = 0; i < 2; i++)
+	{
+		d = heap_getattr(tuple, expressions[i], desc, &isnull);
+		if (isnull)
+			continue;
+		values[expressions[i] - 1] =
+			CStringGetTextDatum(rename_columns(rel, names, TextDatumGetCString(d)));
+		repl[expressions[i] - 1] = true;
+	}
+	d = heap_getattr(tuple, Anum_cache_rule_columns, desc, &isnull);
+	if (!isnull)
+	{
+		values[Anum_cache_rule_columns - 1] = rename_list(rel, names, d);
+		repl[Anum_cache_rule_columns - 1] = true;
+	}
+	values[Anum_cache_rule_attnames - 1] = name_array(RelationGetDescr(rel));
+	values[Anum_cache_rule_members - 1] = oid_array(members);
+	repl[Anum_cache_rule_attnames - 1] = repl[Anum_cache_rule_members - 1] = true;
+	copy = heap_modify_tuple(tuple, desc, values, nulls, repl);
+	CatalogTupleUpdate(catalog, &copy->t_self, copy);
+	CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
+}
+
+/* Oids of the relations that the current DDL command has touched. */
+static List *
+touched_relations(void)
+{
+	List	   *oids = NIL;
+
+	SPI_connect();
+	if (SPI_execute("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
+					" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass", true, 0) == SPI_OK_SELECT)
+	{
+		uint64		n = SPI_processed;
+
+		for (uint64 i = 0; i < n; i++)
+		{
+			bool		isnull;
+			Oid			oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+															 SPI_tuptable->tupdesc, 1, &isnull));
+			MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+			oids = lappend_oid(oids, oid);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	SPI_finish();
+	return oids;
+}
+
+static void
+follow(int64 id, List *touched)
+{
+	Relation	catalog = table_open(sc_cache_catalog_relid(), RowExclusiveLock);
+	HeapTuple	tuple = sc_rule_fetch(catalog, id);
+	TupleDesc	desc = RelationGetDescr(catalog);
+	Relation	rel;
+	Oid			relid;
+	List	   *members;
+	Datum		d;
+	bool		isnull;
+	bool		changed;
+	ScRule	   *rule;
+	ListCell   *lc;
+
+	if (tuple == NULL)
+	{
+		table_close(catalog, NoLock);
+		return;
+	}
+	rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull)),
+							AccessShareLock);
+	if (rel == NULL || rel->rd_rel->relkind == RELKIND_VIEW)
+	{
+		if (rel)
+			relation_close(rel, NoLock);
+		table_close(catalog, NoLock);
+		return;
+	}
+	relid = RelationGetRelid(rel);
+	members = members_of(relid);
+	d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
+	changed = isnull ||
+		!DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID, d, oid_array(members)));
+	foreach(lc, members)
+		if (list_member_oid(touched, lfirst_oid(lc)))
+			changed = true;
+	if (changed)
+	{
+		follow_rule(catalog, tuple, rel, members);
+		relation_close(rel, NoLock);
+		bump_command();
+		create_triggers(id, relid, members);
+		rule = sc_rule_by_id(id);
+		if (rule)
+		{
+			sc_cache_touch_rule(rule);
+			sc_rule_release(rule);
+		}
+	}
+	else
+		relation_close(rel, NoLock);
+	table_close(catalog, NoLock);
+}
+
+/* ddl_command_end: names, partitions and rewritten tables. */
+Datum
+scalecache_cache_altered(PG_FUNCTION_ARGS)
+{
+	List	   *ids = own_commands ? NIL : sc_rules_all();
+	List	   *touched;
+	ListCell   *lc;
+
+	if (ids == NIL)
+		PG_RETURN_NULL();
+	touched = touched_relations();
+	foreach(lc, ids)
+		follow(*(int64 *) lfirst(lc), touched);
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,546 @@
+/*
+ * deliver.c: one turn of the worker that sends keys to Redis.
+ *
+ * A turn reads what has been committed, sends it in one pipeline, looks at
+ * every reply and deletes from the outbox what was acknowledged.  Anything
+ * but success leaves the outbox as it is; after a pause with jitter, longer
+ * from failure to failure, the turn is taken again on a new connection.
+ *
+ * An epoch (all keys of a rule) takes a walk over Redis' keys.  The walk goes
+ * on a little in each turn, between the other keys, and the outbox tuple
+ * stays until it has ended.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "cache/cache.h"
+#include "cache/link.h"
+
+#define BATCH_BYTES		(256 * 1024)	/* of outbox entries in a pipeline */
+#define FIRST_RETRY_MS	50
+#define WALK_STEPS		8		/* of a walk in one turn */
+#define GATHER_MS		4		/* under load, between two turns */
+#define GATHER_RATE		1000	/* transactions/s from which that is */
+#define UNSET_LIMIT		(1024 * 1024)	/* bytes queued for no Redis */
+
+static ScRedisStatus status;
+static char *used_url = NULL;	/* that we are or were connected to */
+static int	failures = 0;		/* in a row */
+static TimestampTz last_contact = 0;
+
+/* The walk for epochs: the rules it is for and the tuples waiting for it. */
+typedef struct Walk
+{
+	MemoryContext cxt;
+	List	   *rules;			/* of int64 * */
+	List	   *items;			/* of ScOutboxItem *, without entries */
+	int			rule;			/* index of the one being walked */
+	char		cursor[32];
+} Walk;
+
+static Walk *walk = NULL;		/* under way */
+static Walk *next_walk = NULL;	/* for tuples seen since it began */
+
+/* Load, to choose between promptness and few wake-ups. */
+static double rate = 0;			/* transactions per second, smoothed */
+static TimestampTz last_turn = 0;
+
+/* ---- failure and recovery ---- */
+
+static void
+forget_walks(void)
+{
+	if (walk)
+		MemoryContextDelete(walk->cxt);
+	if (next_walk)
+		MemoryContextDelete(next_walk->cxt);
+	walk = next_walk = NULL;
+}
+
+static void
+set_retry(void)
+{
+	double		ms = FIRST_RETRY_MS * pow(2, Min(failures - 1, 20));
+
+	ms = Min(ms, sc_redis_retry_max);
+	ms *= 0.5 + pg_prng_double(&pg_global_prng_state) / 2;
+	status.retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms + 1);
+}
+
+static void
+note_failure(const char *error)
+{
+	sc_link_close();
+	forget_walks();
+	failures++;
+	status.failures++;
+	status.connected = false;
+	status.library = false;
+	strlcpy(status.last_error, error, sizeof(status.last_error));
+	status.last_error_at = GetCurrentTimestamp();
+	if (failures == 1 || (failures == sc_breaker_threshold &&
+						  status.breaker == SC_BREAKER_CLOSED))
+		ereport(LOG,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("scalecache could not reach Redis at %s: %s",
+						status.server, error),
+				 errdetail("Invalidations stay queued; the next attempt follows shortly.")));
+	if (failures >= sc_breaker_threshold || status.breaker != SC_BREAKER_CLOSED)
+		status.breaker = SC_BREAKER_OPEN;
+	set_retry();
+}
+
+static void
+note_success(void)
+{
+	if (failures > 0)
+		ereport(LOG, (errmsg("scalecache has reached Redis at %s again", status.server)));
+	failures = 0;
+	status.breaker = SC_BREAKER_CLOSED;
+	status.retry_at = 0;
+	last_contact = GetCurrentTimestamp();
+}
+
+/* The turn ended with an error: what was in flight is unknown. */
+void
+sc_cache_work_failed(void)
+{
+	sc_link_close();
+	forget_walks();
+	status.connected = false;
+	sc_cache_set_status(&status);
+}
+
+/* ---- connecting ---- */
+
+static void
+describe_server(const ScRedisUrl *url)
+{
+	if (url->is_unix)
+		snprintf(status.server, sizeof(status.server), "%s, database %d",
+				 url->host, url->db);
+	else
+		snprintf(status.server, sizeof(status.server), "%s:%d, database %d",
+				 url->host, url->port, url->db);
+}
+
+/* True when there is a connection. */
+static bool
+be_connected(void)
+{
+	ScRedisUrl	url;
+	const char *why;
+	char		error[256] = "";
+	bool		ok;
+
+	if (sc_link_ok())
+		return true;
+	if (status.retry_at > GetCurrentTimestamp())
+		return false;
+	if (status.breaker == SC_BREAKER_OPEN)
+	{
+		status.breaker = SC_BREAKER_HALF_OPEN;
+		sc_cache_set_status(&status);
+	}
+	if (!sc_redis_url_parse(sc_redis_url, &url, &why))
+	{
+		note_failure("the URL is not valid");
+		return false;
+	}
+	describe_server(&url);
+	ok = sc_link_open(&url, &status, error, sizeof(error));
+	explicit_bzero(&url, sizeof(url));
+	if (!ok)
+	{
+		note_failure(error);
+		return false;
+	}
+	status.connected = true;
+	status.connected_at = GetCurrentTimestamp();
+	status.connects++;
+	last_contact = 0;
+	return true;
+}
+
+/* Start anew when the setting has changed. */
+static void
+follow_url(void)
+{
+	if (used_url && strcmp(used_url, sc_redis_url) == 0)
+		return;
+	sc_link_close();
+	forget_walks();
+	if (used_url)
+		pfree(used_url);
+	used_url = MemoryContextStrdup(TopMemoryContext, sc_redis_url);
+	failures = 0;
+	memset(&status, 0, sizeof(status));
+}
+
+/* ---- walks ---- */
+
+static bool
+same_tuple(const ScOutboxItem *a, const ScOutboxItem *b)
+{
+	return a->table == b->table && a->xid == b->xid &&
+		ItemPointerEquals((ItemPointer) &a->tid, (ItemPointer) &b->tid);
+}
+
+static bool
+waits_for(const Walk *w, const ScOutboxItem *item)
+{
+	ListCell   *lc;
+
+	if (w == NULL)
+		return false;
+	foreach(lc, w->items)
+		if (same_tuple(lfirst(lc), item))
+			return true;
+	return false;
+}
+
+/* Have the next walk include the rules of the tuple's epochs. */
+static void
+ask_for_walk(const ScOutboxItem *item, List *rules)
+{
+	MemoryContext old;
+	ScOutboxItem *copy;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	if (next_walk == NULL)
+	{
+		MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "scalecache walk",
+												  ALLOCSET_SMALL_SIZES);
+
+		next_walk = MemoryContextAllocZero(cxt, sizeof(Walk));
+		next_walk->cxt = cxt;
+	}
+	old = MemoryContextSwitchTo(next_walk->cxt);
+	copy = palloc(sizeof(ScOutboxItem));
+	*copy = *item;
+	copy->entries = NULL;
+	next_walk->items = lappend(next_walk->items, copy);
+	foreach(lc, rules)
+	{
+		bool		known = false;
+		int64	   *id;
+
+		foreach(lc2, next_walk->rules)
+			if (*(int64 *) lfirst(lc2) == *(int64 *) lfirst(lc))
+				known = true;
+		if (known)
+			continue;
+		id = palloc(sizeof(int64));
+		*id = *(int64 *) lfirst(lc);
+		next_walk->rules = lappend(next_walk->rules, id);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+count_latency(TimestampTz queued_at)
+{
+	int64		us = GetCurrentTimestamp() - queued_at;
+	int			bucket = 0;
+
+	while (bucket < SC_HISTOGRAM - 1 && us >= ((int64) 16 << bucket))
+		bucket++;
+	status.histogram[bucket]++;
+}
+
+static void
+acknowledge(List *items)
+{
+	ListCell   *lc;
+
+	foreach(lc, items)
+		count_latency(((ScOutboxItem *) lfirst(lc))->queued_at);
+	sc_outbox_delete(items);
+}
+
+/*
+ * Take some steps of the walk.  False when the connection failed.
+ */
+static bool
+continue_walk(char *error, Size errlen)
+{
+	if (walk == NULL)
+	{
+		walk = next_walk;
+		next_walk = NULL;
+		if (walk == NULL)
+			return true;
+		strcpy(walk->cursor, "0");
+	}
+	for (int step = 0; step < WALK_STEPS; step++)
+	{
+		char	   *pattern = NULL;
+		char	   *prefix;
+
+		if (walk->rule >= list_length(walk->rules))
+			break;
+		if (sc_rule_pattern(*(int64 *) list_nth(walk->rules, walk->rule), &pattern, &prefix) &&
+			!sc_link_walk_step(pattern, walk->cursor, sizeof(walk->cursor), error, errlen))
+			return false;
+		if (pattern == NULL || strcmp(walk->cursor, "0") == 0)
+		{
+			walk->rule++;
+			strcpy(walk->cursor, "0");
+			status.epochs++;
+		}
+	}
+	if (walk->rule >= list_length(walk->rules))
+	{
+		acknowledge(walk->items);
+		MemoryContextDelete(walk->cxt);
+		walk = NULL;
+	}
+	return true;
+}
+
+/* ---- batches ---- */
+
+/* From now on no reader may fill a key of the rule with an older value. */
+static void
+announce_epoch(int64 id, TransactionId xid)
+{
+	char	   *pattern;
+	char	   *prefix;
+
+	if (sc_rule_pattern(id, &pattern, &prefix))
+		sc_link_epoch(prefix, xid);
+}
+
+/* Put one tuple's entries into the pipeline. */
+static List *
+send_item(const ScOutboxItem *item)
+{
+	const char *p = VARDATA(item->entries);
+	const char *end = p + VARSIZE(item->entries) - VARHDRSZ;
+	List	   *epochs = NIL;
+	ListCell   *lc;
+
+	while (p < end)
+	{
+		ScEntry		e;
+		char	   *value = NULL;
+		int64		ttl_ms = 0;
+
+		p = sc_entry_read(p, end, &e);
+		if (e.kind == SC_ENTRY_EPOCH)
+		{
+			int64	   *id = palloc(sizeof(int64));
+
+			*id = e.rule;
+			epochs = lappend(epochs, id);
+			continue;
+		}
+		if (e.kind == SC_ENTRY_WRITE)
+			value = sc_value_of(&e, &ttl_ms);
+		if (value)
+			sc_link_store(e.key, e.keylen, value, ttl_ms, item->xid);
+		else
+			sc_link_delete(e.key, e.keylen, item->xid);
+		status.keys++;
+	}
+	foreach(lc, epochs)
+		announce_epoch(*(int64 *) lfirst(lc), item->xid);
+	return epochs;
+}
+
+/* Send a batch; the list of those acknowledged, NIL with error set if not. */
+static bool
+send_batch(List *items, int *ntransactions, char *error, Size errlen)
+{
+	List	   *done = NIL;
+	ListCell   *lc;
+	instr_time	start;
+	instr_time	took;
+
+	sc_link_begin();
+	foreach(lc, items)
+	{
+		ScOutboxItem *item = lfirst(lc);
+		List	   *epochs;
+
+		if (waits_for(walk, item) || waits_for(next_walk, item))
+			continue;
+		epochs = send_item(item);
+		(*ntransactions)++;
+		if (epochs)
+			ask_for_walk(item, epochs);
+		else
+			done = lappend(done, item);
+	}
+	INSTR_TIME_SET_CURRENT(start);
+	if (!sc_link_finish(error, errlen))
+		return false;
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, start);
+	if (done)
+		status.latency_us = INSTR_TIME_GET_MICROSEC(took);
+	acknowledge(done);
+	return true;
+}
+
+static void
+begin_transaction(void)
+{
+	StartTransactionCommand();
+	/* A deletion that a crash undoes only sends a key again. */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+end_transaction(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* Deliver all that was committed when the turn began. */
+static bool
+deliver(MemoryContext turn_cxt, int *ntransactions)
+{
+	MemoryContext cxt = AllocSetContextCreate(turn_cxt, "scalecache batch",
+											  ALLOCSET_DEFAULT_SIZES);
+	ScOutboxPos pos = {0};
+	char		error[256] = "";
+	bool		ok = true;
+	bool		more = true;
+
+	while (ok && more)
+	{
+		List	   *items;
+
+		begin_transaction();
+		MemoryContextSwitchTo(cxt);
+		items = sc_outbox_read(&pos, GetActiveSnapshot(), BATCH_BYTES);
+		more = items != NIL;
+		sc_link_set_snapshot(GetActiveSnapshot());
+		if (more)
+			ok = send_batch(items, ntransactions, error, sizeof(error));
+		else if (walk || next_walk)
+			ok = continue_walk(error, sizeof(error));
+		end_transaction();
+		MemoryContextSwitchTo(turn_cxt);
+		MemoryContextReset(cxt);
+		if (!ok)
+			note_failure(error);
+		else if (more)
+			note_success();
+	}
+	MemoryContextDelete(cxt);
+	return ok;
+}
+
+/* Ask an idle Redis whether it is still there, and the same. */
+static bool
+ping(void)
+{
+	char		error[256] = "";
+
+	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
+		return true;
+	if (!sc_link_ping(&status, error, sizeof(error)))
+	{
+		note_failure(error);
+		return false;
+	}
+	note_success();
+	return true;
+}
+
+/* ---- the turn ---- */
+
+static void
+bound_queue(int64 limit)
+{
+	int64		size;
+
+	StartTransactionCommand();
+	size = sc_outbox_size();
+	CommitTransactionCommand();
+	if (size > limit)
+		sc_outbox_collapse();
+}
+
+static ScTurn
+turn_of(long wait_ms, bool gather)
+{
+	ScTurn		turn = {wait_ms, gather};
+
+	return turn;
+}
+
+static ScTurn
+after_delivery(int ntransactions)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	double		seconds = (now - last_turn) / 1000000.0;
+	double		weight = Min(1.0, seconds * 20);
+
+	if (seconds > 0)
+		rate += weight * (ntransactions / seconds - rate);
+	last_turn = now;
+	if (walk || next_walk)
+		return turn_of(0, false);
+	if (rate > GATHER_RATE)
+		return turn_of(GATHER_MS, true);
+	return turn_of(-1, false);
+}
+
+/* Called outside of a transaction. */
+ScTurn
+sc_cache_work(void)
+{
+	MemoryContext turn_cxt = CurrentMemoryContext;
+	uint64		number = sc_cache_turn_begin();
+	int64		limit = (int64) sc_queue_limit * 1024;
+	int			ntransactions = 0;
+	bool		ok;
+
+	follow_url();
+	status.configured = sc_redis_url[0] != '\0';
+	if (!status.configured)
+	{
+		bound_queue(Min(limit, UNSET_LIMIT));
+		MemoryContextSwitchTo(turn_cxt);
+		sc_cache_set_status(&status);
+		sc_cache_turn_end(number, true);
+		return turn_of(sc_naptime, true);
+	}
+	ok = be_connected() && deliver(turn_cxt, &ntransactions) && ping();
+	MemoryContextSwitchTo(turn_cxt);
+	if (ok)
+	{
+		sc_outbox_rotate();
+		sc_cache_turn_end(number, walk == NULL && next_walk == NULL);
+	}
+	else
+		bound_queue(limit);
+	MemoryContextSwitchTo(turn_cxt);
+	sc_cache_set_status(&status);
+	if (ok)
+		return after_delivery(ntransactions);
+	return turn_of(Max(10, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+														  status.retry_at)), true);
+}

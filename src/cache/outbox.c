@@ -1,0 +1,462 @@
+/*
+ * outbox.c: keys on their way from a transaction to the worker.
+ *
+ * A transaction appends one tuple with its keys (more only when they do not
+ * fit a page) to a table without indexes, before it commits or is prepared.
+ * The worker reads what its snapshot sees, never by a sequence, and deletes
+ * what was acknowledged: a key may be sent twice, and is never lost.
+ *
+ * The tables take turns, so that churn leaves no bloat, whatever old snapshots
+ * there are.  Writers append to the active one.  One that is not active, whose
+ * every inserter has ended and that has no live tuple left, is cut to nothing
+ * as VACUUM cuts a table's end.  A writer holds RowExclusiveLock until it has
+ * ended, so whoever gets AccessExclusiveLock, without waiting, knows.  Prepared
+ * transactions may hold their lock for days and have a table of their own.
+ *
+ * The queue is bounded: above queue_limit, keys give way to one entry for each
+ * rule, committed before anything is cut.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/storage.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cache/cache.h"
+
+#define TUPLE_BYTES		7900	/* of entries in one tuple, fits a page */
+#define ROTATE_BLOCKS	32		/* size at which another table's turn comes */
+#define CHUNK_BLOCKS	32		/* read at a time */
+
+static const char *const names[SC_OUTBOX_TABLES] = {
+	"cache_outbox_0", "cache_outbox_1", "cache_outbox_2", "cache_outbox_3",
+	"cache_outbox_prepared"
+};
+
+Oid
+sc_outbox_relid(int table)
+{
+	Oid			nsp = get_namespace_oid("scalecache", true);
+
+	return OidIsValid(nsp) ? get_relname_relid(names[table], nsp) : InvalidOid;
+}
+
+bool
+sc_outbox_exists(void)
+{
+	return OidIsValid(sc_outbox_relid(SC_OUTBOX_TABLES - 1));
+}
+
+/* ---- entries ---- */
+
+void
+sc_entry_append(StringInfo buf, char kind, int64 rule, const char *key,
+				uint32 keylen, const char *parts, uint32 partslen)
+{
+	appendStringInfoChar(buf, kind);
+	appendBinaryStringInfo(buf, (char *) &rule, sizeof(rule));
+	if (kind == SC_ENTRY_EPOCH)
+		return;
+	appendBinaryStringInfo(buf, (char *) &keylen, sizeof(keylen));
+	appendBinaryStringInfo(buf, key, keylen);
+	if (kind != SC_ENTRY_WRITE)
+		return;
+	appendBinaryStringInfo(buf, (char *) &partslen, sizeof(partslen));
+	appendBinaryStringInfo(buf, parts, partslen);
+}
+
+static const char *
+read_string(const char *p, const char *end, const char **s, uint32 *len)
+{
+	if (end - p < (ptrdiff_t) sizeof(*len))
+		elog(ERROR, "outbox entry is damaged");
+	memcpy(len, p, sizeof(*len));
+	p += sizeof(*len);
+	if (*len > (Size) (end - p))
+		elog(ERROR, "outbox entry is damaged");
+	*s = p;
+	return p + *len;
+}
+
+/* Read the entry at p; returns where the next one begins. */
+const char *
+sc_entry_read(const char *p, const char *end, ScEntry *e)
+{
+	memset(e, 0, sizeof(*e));
+	if (end - p < (ptrdiff_t) (1 + sizeof(e->rule)))
+		elog(ERROR, "outbox entry is damaged");
+	e->kind = *p++;
+	memcpy(&e->rule, p, sizeof(e->rule));
+	p += sizeof(e->rule);
+	if (e->kind == SC_ENTRY_EPOCH)
+		return p;
+	p = read_string(p, end, &e->key, &e->keylen);
+	if (e->kind == SC_ENTRY_WRITE)
+		p = read_string(p, end, &e->parts, &e->partslen);
+	return p;
+}
+
+/* ---- writing ---- */
+
+static void
+insert_tuple(Relation rel, TupleTableSlot *slot, const char *p, uint32 len)
+{
+	bytea	   *data = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(data, VARHDRSZ + len);
+	memcpy(VARDATA(data), p, len);
+	ExecClearTuple(slot);
+	slot->tts_values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
+	slot->tts_values[1] = PointerGetDatum(data);
+	slot->tts_isnull[0] = slot->tts_isnull[1] = false;
+	ExecStoreVirtualTuple(slot);
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	pfree(data);
+}
+
+/* n entries, the i-th from offsets[i] on, length bytes in all */
+void
+sc_outbox_write(const char *entries, const uint32 *offsets, uint32 n,
+				uint32 length, bool prepare)
+{
+	int			table = prepare ? SC_OUTBOX_RING : sc_cache_active_table();
+	Oid			relid = sc_outbox_relid(table);
+	Relation	rel;
+	TupleTableSlot *slot;
+	uint32		start = 0;
+
+	if (!OidIsValid(relid))
+		return;					/* the extension goes in this transaction */
+	rel = table_open(relid, RowExclusiveLock);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	for (uint32 i = 0; i < n; i++)
+	{
+		uint32		end = i + 1 < n ? offsets[i + 1] : length;
+
+		if (i + 1 == n ||
+			(i + 2 < n ? offsets[i + 2] : length) - start > TUPLE_BYTES)
+		{
+			insert_tuple(rel, slot, entries + start, end - start);
+			start = end;
+		}
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+/* ---- reading ---- */
+
+static BlockNumber
+table_blocks(int table)
+{
+	Oid			relid = sc_outbox_relid(table);
+	Relation	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	BlockNumber blocks;
+
+	if (rel == NULL)
+		return 0;
+	blocks = RelationGetNumberOfBlocks(rel);
+	table_close(rel, AccessShareLock);
+	return blocks;
+}
+
+int64
+sc_outbox_size(void)
+{
+	int64		blocks = 0;
+
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+		blocks += table_blocks(i);
+	return blocks * BLCKSZ;
+}
+
+static ScOutboxItem *
+make_item(int table, HeapTuple tuple, TupleDesc desc)
+{
+	ScOutboxItem *item = palloc(sizeof(ScOutboxItem));
+	bool		isnull;
+
+	item->table = table;
+	item->tid = tuple->t_self;
+	item->xid = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	item->queued_at = DatumGetTimestampTz(heap_getattr(tuple, 1, desc, &isnull));
+	item->entries = DatumGetByteaPCopy(heap_getattr(tuple, 2, desc, &isnull));
+	return item;
+}
+
+/* The visible tuples of blocks from start on; adds their bytes to *bytes. */
+static List *
+read_chunk(Relation rel, int table, Snapshot snapshot, BlockNumber start,
+		   BlockNumber nblocks, List *items, Size *bytes)
+{
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	HeapTuple	tuple;
+
+	heap_setscanlimits(scan, start, nblocks);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		ScOutboxItem *item = make_item(table, tuple, RelationGetDescr(rel));
+
+		*bytes += VARSIZE(item->entries);
+		items = lappend(items, item);
+	}
+	table_endscan(scan);
+	return items;
+}
+
+/*
+ * The next tuples that the snapshot sees, about max_bytes of them; NIL when
+ * all tables have been read.
+ */
+List *
+sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot, Size max_bytes)
+{
+	List	   *items = NIL;
+	Size		bytes = 0;
+
+	for (; pos->table < SC_OUTBOX_TABLES; pos->table++, pos->block = 0)
+	{
+		Oid			relid = sc_outbox_relid(pos->table);
+		Relation	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+		BlockNumber blocks;
+
+		if (rel == NULL)
+			continue;
+		blocks = RelationGetNumberOfBlocks(rel);
+		while (pos->block < blocks && bytes < max_bytes)
+		{
+			BlockNumber n = Min(CHUNK_BLOCKS, blocks - pos->block);
+
+			CHECK_FOR_INTERRUPTS();
+			items = read_chunk(rel, pos->table, snapshot, pos->block, n, items, &bytes);
+			pos->block += n;
+		}
+		table_close(rel, AccessShareLock);
+		if (bytes >= max_bytes)
+			break;
+	}
+	return items;
+}
+
+void
+sc_outbox_delete(List *items)
+{
+	Relation	rels[SC_OUTBOX_TABLES] = {0};
+	ListCell   *lc;
+
+	foreach(lc, items)
+	{
+		ScOutboxItem *item = lfirst(lc);
+		TM_FailureData failure;
+
+		if (rels[item->table] == NULL)
+			rels[item->table] = table_open(sc_outbox_relid(item->table), RowExclusiveLock);
+		(void) heap_delete(rels[item->table], &item->tid, GetCurrentCommandId(true),
+						   InvalidSnapshot, false, &failure, false);
+	}
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+		if (rels[i])
+			table_close(rels[i], NoLock);
+}
+
+/* ---- taking turns ---- */
+
+static bool
+has_live_tuple(Relation rel)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	bool		found = heap_getnext(scan, ForwardScanDirection) != NULL;
+
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* Lock a table against everyone, if that takes no waiting. */
+static Relation
+lock_for_cut(int table)
+{
+	Oid			relid = sc_outbox_relid(table);
+
+	if (!OidIsValid(relid) ||
+		!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return NULL;
+	return try_table_open(relid, NoLock);
+}
+
+static int
+empty_table(void)
+{
+	for (int i = 0; i < SC_OUTBOX_RING; i++)
+		if (i != sc_cache_active_table() && table_blocks(i) == 0)
+			return i;
+	return -1;
+}
+
+/* Let writers append elsewhere when the active table has grown. */
+static void
+next_turn(void)
+{
+	int			next;
+
+	if (table_blocks(sc_cache_active_table()) < ROTATE_BLOCKS)
+		return;
+	next = empty_table();
+	if (next >= 0)
+		sc_cache_set_active_table(next);
+}
+
+/* Cut tables that are done with, each in a transaction of its own. */
+void
+sc_outbox_rotate(void)
+{
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+	{
+		Relation	rel;
+
+		StartTransactionCommand();
+		if (i != sc_cache_active_table() && table_blocks(i) > 0 &&
+			(rel = lock_for_cut(i)) != NULL)
+		{
+			if (!has_live_tuple(rel))
+				RelationTruncate(rel, 0);
+			table_close(rel, NoLock);
+		}
+		CommitTransactionCommand();
+	}
+	StartTransactionCommand();
+	next_turn();
+	CommitTransactionCommand();
+}
+
+/* ---- bounding ---- */
+
+static void
+add_rule(StringInfo rules, int64 rule)
+{
+	for (int i = 0; i < rules->len; i += sizeof(int64))
+		if (memcmp(rules->data + i, &rule, sizeof(rule)) == 0)
+			return;
+	appendBinaryStringInfo(rules, (char *) &rule, sizeof(rule));
+}
+
+/* The rules with live entries in a table. */
+static void
+collect_rules(Relation rel, StringInfo rules)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	HeapTuple	tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		bytea	   *data = DatumGetByteaPP(heap_getattr(tuple, 2, RelationGetDescr(rel), &isnull));
+		const char *p = VARDATA_ANY(data);
+		const char *end = p + VARSIZE_ANY_EXHDR(data);
+		int64		last = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		while (p < end)
+		{
+			ScEntry		e;
+
+			p = sc_entry_read(p, end, &e);
+			if (e.rule != last)
+				add_rule(rules, e.rule);
+			last = e.rule;
+		}
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Replace the entries of one table by one entry for each rule, in the active
+ * table.  They are committed first, so a crash between leaves both.  The
+ * lock outlives the first transaction as a session lock.
+ */
+static void
+collapse_table(int table)
+{
+	StringInfoData rules;
+	StringInfoData entries;
+	uint32	   *offsets;
+	uint32		n = 0;
+	Relation	rel;
+	LockRelId	lockid;
+
+	StartTransactionCommand();
+	rel = lock_for_cut(table);
+	if (rel == NULL)
+	{
+		CommitTransactionCommand();
+		return;
+	}
+	lockid = rel->rd_lockInfo.lockRelId;
+	LockRelationIdForSession(&lockid, AccessExclusiveLock);
+	PG_TRY();
+	{
+		initStringInfo(&rules);
+		initStringInfo(&entries);
+		collect_rules(rel, &rules);
+		offsets = palloc(rules.len / sizeof(int64) * sizeof(uint32) + 1);
+		for (int i = 0; i < rules.len; i += sizeof(int64))
+		{
+			int64		rule;
+
+			memcpy(&rule, rules.data + i, sizeof(rule));
+			offsets[n++] = entries.len;
+			sc_entry_append(&entries, SC_ENTRY_EPOCH, rule, NULL, 0, NULL, 0);
+		}
+		if (n > 0)
+			sc_outbox_write(entries.data, offsets, n, entries.len, false);
+		table_close(rel, NoLock);
+		ForceSyncCommit();
+		CommitTransactionCommand();
+
+		StartTransactionCommand();
+		rel = table_open(lockid.relId, AccessExclusiveLock);
+		RelationTruncate(rel, 0);
+		table_close(rel, NoLock);
+		CommitTransactionCommand();
+	}
+	PG_FINALLY();
+	{
+		UnlockRelationIdForSession(&lockid, AccessExclusiveLock);
+	}
+	PG_END_TRY();
+}
+
+/* Make room: every table but the active one, then that one's turn is over. */
+void
+sc_outbox_collapse(void)
+{
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+		if (i != sc_cache_active_table())
+		{
+			BlockNumber blocks;
+
+			StartTransactionCommand();
+			blocks = table_blocks(i);
+			CommitTransactionCommand();
+			if (blocks > 0)
+				collapse_table(i);
+		}
+	StartTransactionCommand();
+	next_turn();
+	CommitTransactionCommand();
+}

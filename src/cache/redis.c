@@ -1,0 +1,369 @@
+/*
+ * redis.c: the one connection of a worker; the only file that includes
+ * hiredis.
+ *
+ * Nothing here blocks: the socket is non-blocking, every wait is for the
+ * latch as well and ends at a deadline, and interrupts are served (but not
+ * while hiredis' memory would leak: what it allocates hangs on the ScRedis,
+ * which the worker keeps).  After any failure the connection is of no more
+ * use; the worker closes it and opens another.
+ */
+#include "postgres.h"
+
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "cache/cache.h"
+
+#define MAX_REPLY_BYTES		(64 * 1024 * 1024)
+
+struct ScRedis
+{
+	redisContext *context;
+	int			expected;		/* replies not yet read */
+	bool		failed;
+};
+
+/* There is one at a time, so that it can be found after an error. */
+static ScRedis the_redis;
+static bool in_use = false;
+static bool fd_acquired = false;
+
+static void
+problem(char *err, Size errlen, const char *fmt, const char *arg)
+{
+	snprintf(err, errlen, fmt, arg);
+}
+
+static long
+time_left(TimestampTz deadline)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+}
+
+/* Wait until the socket is ready; false at the deadline. */
+static bool
+wait_for_socket(ScRedis *redis, int event, TimestampTz deadline)
+{
+	for (;;)
+	{
+		long		ms = time_left(deadline);
+		int			rc;
+
+		if (ms <= 0)
+			return false;
+		rc = WaitLatchOrSocket(MyLatch,
+							   event | WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							   redis->context->fd, ms, PG_WAIT_EXTENSION);
+		if (rc & event)
+			return true;
+		if (rc & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			/* A writer's wake-up is found again by the next turn. */
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+}
+
+void
+sc_redis_close(ScRedis *redis)
+{
+	if (redis == NULL || !in_use)
+		return;
+	if (redis->context)
+		redisFree(redis->context);
+	redis->context = NULL;
+	if (fd_acquired)
+		ReleaseExternalFD();
+	fd_acquired = false;
+	in_use = false;
+}
+
+bool
+sc_redis_ok(ScRedis *redis)
+{
+	return redis != NULL && in_use && redis->context != NULL && !redis->failed;
+}
+
+static bool
+fail(ScRedis *redis, char *err, Size errlen, const char *fmt)
+{
+	const char *why = "out of memory";
+
+	if (redis->context && redis->context->err)
+		why = redis->context->errstr;
+	problem(err, errlen, fmt, why);
+	redis->failed = true;
+	return false;
+}
+
+/* Wait until the connection is there. */
+static bool
+finish_connect(ScRedis *redis, TimestampTz deadline, char *err, Size errlen)
+{
+	int			error = 0;
+	socklen_t	len = sizeof(error);
+
+	if (!wait_for_socket(redis, WL_SOCKET_CONNECTED, deadline))
+	{
+		problem(err, errlen, "%s", "timeout while connecting");
+		return false;
+	}
+	if (getsockopt(redis->context->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+		error = errno;
+	if (error != 0)
+	{
+		problem(err, errlen, "could not connect: %s", strerror(error));
+		return false;
+	}
+	return true;
+}
+
+static bool
+flush_out(ScRedis *redis, TimestampTz deadline, char *err, Size errlen)
+{
+	int			done = 0;
+
+	for (;;)
+	{
+		if (redisBufferWrite(redis->context, &done) != REDIS_OK)
+			return fail(redis, err, errlen, "could not send: %s");
+		if (done)
+			return true;
+		if (!wait_for_socket(redis, WL_SOCKET_WRITEABLE, deadline))
+		{
+			redis->failed = true;
+			problem(err, errlen, "%s", "timeout while sending");
+			return false;
+		}
+	}
+}
+
+static void
+convert(const redisReply *r, ScReply *reply)
+{
+	memset(reply, 0, sizeof(*reply));
+	reply->str = r->str ? r->str : "";
+	reply->len = r->len;
+	reply->integer = r->integer;
+	reply->elements = (int) r->elements;
+	reply->impl = r;
+	switch (r->type)
+	{
+		case REDIS_REPLY_STRING:
+			reply->type = SC_REPLY_STRING;
+			break;
+		case REDIS_REPLY_INTEGER:
+			reply->type = SC_REPLY_INTEGER;
+			break;
+		case REDIS_REPLY_NIL:
+			reply->type = SC_REPLY_NIL;
+			break;
+		case REDIS_REPLY_STATUS:
+			reply->type = SC_REPLY_STATUS;
+			break;
+		case REDIS_REPLY_ARRAY:
+			reply->type = SC_REPLY_ARRAY;
+			break;
+		default:
+			reply->type = SC_REPLY_ERROR;
+			break;
+	}
+}
+
+void
+sc_reply_element(const ScReply *reply, int i, ScReply *element)
+{
+	const redisReply *r = reply->impl;
+
+	memset(element, 0, sizeof(*element));
+	element->type = SC_REPLY_NIL;
+	element->str = "";
+	if (r && r->type == REDIS_REPLY_ARRAY && i >= 0 && i < (int) r->elements &&
+		r->element[i])
+		convert(r->element[i], element);
+}
+
+/* Hand over the replies that are complete. */
+static bool
+take_replies(ScRedis *redis, int *n, ScReplyCallback callback, void *arg,
+			 char *err, Size errlen)
+{
+	while (redis->expected > 0)
+	{
+		void	   *r = NULL;
+		ScReply		reply;
+
+		if (redisGetReplyFromReader(redis->context, &r) != REDIS_OK)
+			return fail(redis, err, errlen, "bad reply: %s");
+		if (r == NULL)
+			break;
+		convert(r, &reply);
+		if (callback)
+			callback((*n)++, &reply, arg);
+		freeReplyObject(r);
+		redis->expected--;
+	}
+	return true;
+}
+
+/*
+ * Send what was appended and read a reply to each command.  The timeout is
+ * for each step that makes progress.
+ */
+bool
+sc_redis_exchange(ScRedis *redis, int timeout_ms, ScReplyCallback callback,
+				  void *arg, char *err, Size errlen)
+{
+	int			n = 0;
+	size_t		pending = 0;
+	TimestampTz deadline;
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	while (redis->expected > 0)
+	{
+		int			before = redis->expected;
+
+		/* The callback may have appended more. */
+		if (!flush_out(redis, deadline, err, errlen))
+			return false;
+		if (!wait_for_socket(redis, WL_SOCKET_READABLE, deadline))
+		{
+			redis->failed = true;
+			problem(err, errlen, "%s", "timeout while waiting for a reply");
+			return false;
+		}
+		if (redisBufferRead(redis->context) != REDIS_OK)
+			return fail(redis, err, errlen, "could not receive: %s");
+		if (!take_replies(redis, &n, callback, arg, err, errlen))
+			return false;
+		pending = redis->context->reader->len - redis->context->reader->pos;
+		if (pending > MAX_REPLY_BYTES)
+		{
+			redis->failed = true;
+			problem(err, errlen, "%s", "a reply is too long");
+			return false;
+		}
+		if (redis->expected != before)
+			deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	}
+	/* A reply nobody asked for means that we are out of step. */
+	if (pending > 0)
+	{
+		redis->failed = true;
+		problem(err, errlen, "%s", "a reply that no command was sent for");
+		return false;
+	}
+	return true;
+}
+
+void
+sc_redis_append(ScRedis *redis, int argc, const char **argv, const size_t *lens)
+{
+	if (redisAppendCommandArgv(redis->context, argc, argv, lens) != REDIS_OK)
+		redis->failed = true;
+	redis->expected++;
+}
+
+/* ---- opening ---- */
+
+typedef struct Greeting
+{
+	bool		failed;
+	char	   *err;
+	Size		errlen;
+} Greeting;
+
+static void
+check_greeting(int n, const ScReply *reply, void *arg)
+{
+	Greeting   *g = arg;
+
+	if (reply->type == SC_REPLY_ERROR && !g->failed)
+	{
+		g->failed = true;
+		snprintf(g->err, g->errlen, "%s", reply->str);
+	}
+	else if (reply->type != SC_REPLY_STATUS && !g->failed)
+	{
+		g->failed = true;
+		snprintf(g->err, g->errlen, "%s", "the server does not speak the Redis protocol");
+	}
+}
+
+/* Log in and choose the database. */
+static bool
+greet(ScRedis *redis, const ScRedisUrl *url, int timeout_ms, char *err, Size errlen)
+{
+	Greeting	g = {false, err, errlen};
+	const char *argv[3];
+	char		number[16];
+
+	if (url->password[0] != '\0')
+	{
+		int			argc = 0;
+
+		argv[argc++] = "AUTH";
+		if (url->user[0] != '\0')
+			argv[argc++] = url->user;
+		argv[argc++] = url->password;
+		sc_redis_append(redis, argc, argv, NULL);
+	}
+	snprintf(number, sizeof(number), "%d", url->db);
+	argv[0] = "SELECT";
+	argv[1] = number;
+	sc_redis_append(redis, 2, argv, NULL);
+	if (!sc_redis_exchange(redis, timeout_ms, check_greeting, &g, err, errlen))
+		return false;
+	return !g.failed;
+}
+
+/* NULL when it cannot be had; err then says why. */
+ScRedis *
+sc_redis_open(const ScRedisUrl *url, int timeout_ms, char *err, Size errlen)
+{
+	ScRedis    *redis = &the_redis;
+	TimestampTz deadline;
+	int			one = 1;
+
+	if (in_use)
+		sc_redis_close(redis);
+	memset(redis, 0, sizeof(*redis));
+	if (!AcquireExternalFD())
+	{
+		problem(err, errlen, "%s", "too many open files");
+		return NULL;
+	}
+	fd_acquired = true;
+	in_use = true;
+	redis->context = url->is_unix ? redisConnectUnixNonBlock(url->host) :
+		redisConnectNonBlock(url->host, url->port);
+	if (redis->context == NULL || redis->context->err)
+	{
+		fail(redis, err, errlen, "could not connect: %s");
+		sc_redis_close(redis);
+		return NULL;
+	}
+	if (!url->is_unix)
+		(void) setsockopt(redis->context->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	if (!finish_connect(redis, deadline, err, errlen) ||
+		!greet(redis, url, timeout_ms, err, errlen))
+	{
+		sc_redis_close(redis);
+		return NULL;
+	}
+	return redis;
+}

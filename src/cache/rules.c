@@ -1,0 +1,688 @@
+/*
+ * rules.c: what a cache rule is, read from its catalog row.
+ *
+ * The row holds text as the user wrote it, and the names that the columns
+ * had then, by attribute number; the text is read with those names, so a
+ * rule means the same columns after a rename.  (define.c rewrites the text
+ * as well, for people and for dumps.)
+ *
+ * Text of a value must not depend on who writes, so it is made under fixed
+ * settings and the time zone of the rule's creation.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_relation.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "cache/cache.h"
+#include "cache/rules.h"
+
+static List *cache = NIL;
+static MemoryContext cache_cxt = NULL;
+
+static void
+rule_free(ScRule *rule)
+{
+	cache = list_delete_ptr(cache, rule);
+	MemoryContextDelete(rule->cxt);
+}
+
+static void
+invalidate(Datum arg, Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, cache)
+	{
+		ScRule	   *rule = lfirst(lc);
+		bool		mine = !OidIsValid(relid) || relid == rule->relid;
+
+		for (ScRuleEval *e = rule->evals; e && !mine; e = e->next)
+			mine = e->relid == relid;
+		if (mine)
+			rule->valid = false;
+	}
+}
+
+void
+sc_rules_init(void)
+{
+	cache_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache rules",
+									  ALLOCSET_SMALL_SIZES);
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+}
+
+/* InvalidOid when the extension is not in this database. */
+Oid
+sc_cache_catalog_relid(void)
+{
+	Oid			nsp = get_namespace_oid("scalecache", true);
+
+	return OidIsValid(nsp) ? get_relname_relid("cache_rule", nsp) : InvalidOid;
+}
+
+/* A copy of a rule's row, or NULL. */
+HeapTuple
+sc_rule_fetch(Relation rel, int64 id)
+{
+	Oid			index = get_relname_relid("cache_rule_pkey",
+										  RelationGetNamespace(rel));
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_cache_rule_id, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(id));
+	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	return tuple;
+}
+
+static char *
+text_column(HeapTuple tuple, TupleDesc desc, int attno)
+{
+	bool		isnull;
+	Datum		d = heap_getattr(tuple, attno, desc, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(d);
+}
+
+/* ---- key templates ---- */
+
+/* Split "user:{id}" into pieces; the names are found with lookup. */
+static void
+bad_template(const char *template, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_SYNTAX_ERROR),
+			 errmsg("invalid key template \"%s\"", template),
+			 errdetail("%s", detail),
+			 errhint("Write a column as {column}, and a brace itself as {{ or }}.")));
+}
+
+List *
+sc_template_parse(const char *template)
+{
+	StringInfoData lit;
+	List	   *parts = NIL;
+	const char *p = template;
+
+	initStringInfo(&lit);
+	while (*p)
+	{
+		const char *close;
+
+		if ((*p == '{' || *p == '}') && p[1] == *p)
+		{
+			appendStringInfoChar(&lit, *p);
+			p += 2;
+			continue;
+		}
+		if (*p == '}')
+			bad_template(template, "A closing brace has no opening brace.");
+		if (*p != '{')
+		{
+			appendStringInfoChar(&lit, *p++);
+			continue;
+		}
+		close = strchr(p, '}');
+		if (close == NULL || memchr(p + 1, '{', close - p - 1))
+			bad_template(template, "An opening brace has no closing brace.");
+		if (close == p + 1)
+			bad_template(template, "A pair of braces names no column.");
+		parts = lappend(parts, pstrdup(lit.data));
+		parts = lappend(parts, pnstrdup(p + 1, close - p - 1));
+		resetStringInfo(&lit);
+		p = close + 1;
+	}
+	parts = lappend(parts, lit.data);
+	return parts;				/* literal, column, literal, ..., literal */
+}
+
+/* ---- expressions over the relation, with the names of back then ---- */
+
+/* The names by attribute number: those recorded, or the present ones. */
+char	  **
+sc_rule_names(TupleDesc desc, Datum recorded, bool isnull)
+{
+	char	  **names = palloc0(sizeof(char *) * (desc->natts + 1));
+	Datum	   *elems = NULL;
+	int			n = 0;
+
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(recorded), NAMEOID, NAMEDATALEN,
+						  false, TYPALIGN_CHAR, &elems, NULL, &n);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			names[i] = pstrdup("");
+		else if (i < n)
+			names[i] = pstrdup(NameStr(*DatumGetName(elems[i])));
+		else
+			names[i] = pstrdup(NameStr(att->attname));
+	}
+	return names;
+}
+
+AttrNumber
+sc_rule_attno(TupleDesc desc, char **names, const char *name)
+{
+	for (int i = 0; i < desc->natts; i++)
+		if (names[i][0] != '\0' && strcmp(names[i], name) == 0)
+			return i + 1;
+	return InvalidAttrNumber;
+}
+
+/* ---- loading ---- */
+
+static bool
+depends_on_settings(Oid type)
+{
+	char		category;
+	bool		preferred;
+
+	type = getBaseType(type);
+	switch (type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NUMERICOID:
+		case OIDOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NAMEOID:
+		case CHAROID:
+		case BOOLOID:
+		case UUIDOID:
+		case INETOID:
+		case CIDROID:
+			return false;
+	}
+	get_type_category_preferred(type, &category, &preferred);
+	return category != TYPCATEGORY_ENUM;
+}
+
+static void
+load_template(ScRule *rule, char **names)
+{
+	List	   *parts = sc_template_parse(rule->template);
+
+	rule->npieces = 0;
+	rule->pieces = palloc0(sizeof(ScPiece) * (list_length(parts) / 2 + 1));
+	rule->outfuncs = palloc0(sizeof(FmgrInfo) * (list_length(parts) / 2 + 1));
+	for (int i = 0; i < list_length(parts); i += 2)
+	{
+		ScPiece    *piece = &rule->pieces[rule->npieces];
+		Oid			type;
+		Oid			func;
+		bool		varlena;
+
+		piece->literal = list_nth(parts, i);
+		piece->length = strlen(piece->literal);
+		if (i + 1 < list_length(parts))
+		{
+			char	   *name = list_nth(parts, i + 1);
+
+			piece->attno = sc_rule_attno(rule->desc, names, name);
+			if (piece->attno == InvalidAttrNumber)
+				ereport(ERROR,
+						(errcode(ERRCODE_UNDEFINED_COLUMN),
+						 errmsg("column \"%s\" of relation \"%s\" does not exist",
+								name, get_rel_name(rule->relid)),
+						 errdetail("The key template of cache rule \"%s\" names it.",
+								   rule->name)));
+			type = TupleDescAttr(rule->desc, piece->attno - 1)->atttypid;
+			getTypeOutputInfo(type, &func, &varlena);
+			fmgr_info_cxt(func, &rule->outfuncs[rule->npieces], rule->cxt);
+			if (depends_on_settings(type))
+				rule->modes = true;
+		}
+		rule->npieces++;
+	}
+}
+
+static void
+load_columns(ScRule *rule, char **names, Datum columns)
+{
+	Datum	   *elems;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(columns), NAMEOID, NAMEDATALEN, false,
+					  TYPALIGN_CHAR, &elems, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attno = sc_rule_attno(rule->desc, names,
+										  NameStr(*DatumGetName(elems[i])));
+
+		if (attno == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of relation \"%s\" does not exist",
+							NameStr(*DatumGetName(elems[i])),
+							get_rel_name(rule->relid)),
+					 errdetail("It is in the columns of cache rule \"%s\".",
+							   rule->name)));
+		rule->columns = bms_add_member(rule->columns, attno);
+	}
+	/* A key that changes counts in any case. */
+	for (int i = 0; i < rule->npieces; i++)
+		if (rule->pieces[i].attno)
+			rule->columns = bms_add_member(rule->columns, rule->pieces[i].attno);
+}
+
+static void
+load_condition(ScRule *rule, Relation rel, char **names, const char *text)
+{
+	Node	   *node = sc_rule_expression(rel, names, text, "condition", BOOLOID);
+	EState	   *estate = CreateExecutorState();
+
+	rule->condition = expression_planner((Expr *) node);
+	rule->condstate = ExecInitExpr(rule->condition, NULL);
+	rule->econtext = CreateExprContext(estate);
+}
+
+/* Fill rule from its row; the current context is the rule's own. */
+static void
+load(ScRule *rule, HeapTuple tuple, TupleDesc desc, Relation rel)
+{
+	bool		isnull;
+	Datum		d;
+	char	  **names;
+	char	   *condition;
+
+	rule->name = text_column(tuple, desc, Anum_cache_rule_name);
+	rule->relid = RelationGetRelid(rel);
+	rule->is_rollup = rel->rd_rel->relkind == RELKIND_VIEW;
+	rule->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	rule->template = text_column(tuple, desc, Anum_cache_rule_key);
+	rule->time_zone = text_column(tuple, desc, Anum_cache_rule_time_zone);
+	rule->write = strcmp(text_column(tuple, desc, Anum_cache_rule_action),
+						 "write") == 0;
+	rule->value = text_column(tuple, desc, Anum_cache_rule_value);
+	d = heap_getattr(tuple, Anum_cache_rule_ttl, desc, &isnull);
+	if (!isnull)
+		rule->ttl_ms = sc_interval_ms(DatumGetIntervalP(d));
+	d = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
+	names = sc_rule_names(rule->desc, d, isnull);
+	load_template(rule, names);
+	d = heap_getattr(tuple, Anum_cache_rule_columns, desc, &isnull);
+	if (!isnull)
+		load_columns(rule, names, d);
+	rule->failing = text_column(tuple, desc, Anum_cache_rule_failing) != NULL;
+	condition = text_column(tuple, desc, Anum_cache_rule_condition);
+	if (condition)
+		load_condition(rule, rel, names, condition);
+}
+
+/* NULL when there is no such rule (any more). */
+ScRule *
+sc_rule_by_id(int64 id)
+{
+	ListCell   *lc;
+	ScRule	   *rule = NULL;
+	Oid			catalog;
+	Relation	catrel;
+	Relation	rel;
+	HeapTuple	tuple;
+	MemoryContext old;
+	MemoryContext cxt;
+	bool		isnull;
+
+	foreach(lc, cache)
+	{
+		rule = lfirst(lc);
+		if (rule->id == id && rule->valid)
+		{
+			rule->pins++;
+			return rule;
+		}
+	}
+	catalog = sc_cache_catalog_relid();
+	if (!OidIsValid(catalog))
+		return NULL;
+	catrel = table_open(catalog, AccessShareLock);
+	tuple = sc_rule_fetch(catrel, id);
+	rel = NULL;
+	if (tuple)
+		rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+															  RelationGetDescr(catrel), &isnull)),
+								AccessShareLock);
+	if (rel == NULL)
+	{
+		table_close(catrel, AccessShareLock);
+		return NULL;
+	}
+	/* In the caller's context until it is whole, so that errors free it. */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache rule",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	rule = palloc0(sizeof(ScRule));
+	rule->id = id;
+	rule->cxt = cxt;
+	load(rule, tuple, RelationGetDescr(catrel), rel);
+	MemoryContextSwitchTo(cache_cxt);
+	cache = lappend(cache, rule);
+	MemoryContextSetParent(cxt, cache_cxt);
+	MemoryContextSwitchTo(old);
+	rule->valid = true;
+	rule->pins = 1;
+	relation_close(rel, AccessShareLock);
+	table_close(catrel, AccessShareLock);
+	heap_freetuple(tuple);
+
+	/* Its predecessors go when nobody holds them. */
+	foreach(lc, cache)
+	{
+		ScRule	   *other = lfirst(lc);
+
+		if (!other->valid && other->pins == 0)
+		{
+			cache = foreach_delete_current(cache, lc);
+			MemoryContextDelete(other->cxt);
+		}
+	}
+	return rule;
+}
+
+void
+sc_rule_release(ScRule *rule)
+{
+	if (--rule->pins <= 0)
+	{
+		rule->pins = 0;
+		if (!rule->valid)
+			rule_free(rule);
+	}
+}
+
+/* Ids of the rules of a relation, or of all, as palloc'd int64. */
+List *
+sc_rules_of_relation(Oid relid)
+{
+	Oid			catalog = sc_cache_catalog_relid();
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *ids = NIL;
+	bool		isnull;
+
+	if (!OidIsValid(catalog))
+		return NIL;
+	rel = table_open(catalog, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc	desc = RelationGetDescr(rel);
+		int64	   *id;
+
+		if (OidIsValid(relid) &&
+			DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+										  desc, &isnull)) != relid)
+			continue;
+		id = palloc(sizeof(int64));
+		*id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc,
+										 &isnull));
+		ids = lappend(ids, id);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+List *
+sc_rules_all(void)
+{
+	return sc_rules_of_relation(InvalidOid);
+}
+
+/* ---- from rows to keys ---- */
+
+ScRuleEval *
+sc_rule_eval(ScRule *rule, Relation rel)
+{
+	ScRuleEval *eval;
+	MemoryContext old;
+
+	for (eval = rule->evals; eval; eval = eval->next)
+		if (eval->relid == RelationGetRelid(rel))
+			return eval;
+	old = MemoryContextSwitchTo(rule->cxt);
+	eval = palloc0(sizeof(ScRuleEval));
+	eval->relid = RelationGetRelid(rel);
+	if (eval->relid != rule->relid)
+		eval->map = build_attrmap_by_name_if_req(RelationGetDescr(rel), rule->desc);
+	if (eval->map)
+		for (int i = 0; i < 2; i++)
+			eval->slot[i] = MakeSingleTupleTableSlot(rule->desc, &TTSOpsVirtual);
+	eval->next = rule->evals;
+	rule->evals = eval;
+	MemoryContextSwitchTo(old);
+	return eval;
+}
+
+static void
+set_quietly(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* The settings under which values become text.  Undo with AtEOXact_GUC. */
+int
+sc_rule_modes(ScRule *rule)
+{
+	int			nest = NewGUCNestLevel();
+
+	set_quietly("DateStyle", "ISO, MDY");
+	set_quietly("IntervalStyle", "postgres");
+	set_quietly("extra_float_digits", "1");
+	set_quietly("bytea_output", "hex");
+	set_quietly("search_path", "pg_catalog, pg_temp");
+	if (rule->time_zone)
+		set_quietly("TimeZone", rule->time_zone);
+	return nest;
+}
+
+static void
+append_part(StringInfo parts, const char *s, uint32 len)
+{
+	appendBinaryStringInfo(parts, (char *) &len, sizeof(len));
+	appendBinaryStringInfo(parts, s, len);
+}
+
+/*
+ * Make the key of a row given by attribute; with parts, also the text of each
+ * column in it.  False when a part of the key is null, or the key is empty:
+ * there is nothing to delete then.
+ */
+bool
+sc_rule_key_values(ScRule *rule, const Datum *values, const bool *nulls,
+				   StringInfo key, StringInfo parts)
+{
+	int			nest = 0;
+	bool		ok = true;
+
+	resetStringInfo(key);
+	if (parts)
+		resetStringInfo(parts);
+	if (rule->modes)
+		nest = sc_rule_modes(rule);
+	for (int i = 0; i < rule->npieces && ok; i++)
+	{
+		ScPiece    *piece = &rule->pieces[i];
+		char	   *s;
+
+		appendBinaryStringInfo(key, piece->literal, piece->length);
+		if (piece->attno == 0)
+			break;
+		if (nulls[piece->attno - 1])
+			ok = false;
+		else
+		{
+			s = OutputFunctionCall(&rule->outfuncs[i], values[piece->attno - 1]);
+			appendStringInfoString(key, s);
+			if (parts)
+				append_part(parts, s, strlen(s));
+			pfree(s);
+		}
+	}
+	if (rule->modes)
+		AtEOXact_GUC(true, nest);
+	return ok && key->len > 0;
+}
+
+bool
+sc_rule_key(ScRule *rule, TupleTableSlot *slot, StringInfo key,
+			StringInfo parts)
+{
+	AttrNumber	last = 0;
+
+	for (int i = 0; i < rule->npieces; i++)
+		last = Max(last, rule->pieces[i].attno);
+	slot_getsomeattrs(slot, last);
+	return sc_rule_key_values(rule, slot->tts_values, slot->tts_isnull, key,
+							  parts);
+}
+
+/*
+ * A glob pattern that every key of the rule matches, and what every key
+ * begins with.  False when the rule has gone.  Takes no lock on the table.
+ */
+bool
+sc_rule_pattern(int64 id, char **pattern, char **prefix)
+{
+	Oid			catalog = sc_cache_catalog_relid();
+	Relation	rel;
+	HeapTuple	tuple;
+	List	   *parts;
+	StringInfoData buf;
+
+	if (!OidIsValid(catalog))
+		return false;
+	rel = table_open(catalog, AccessShareLock);
+	tuple = sc_rule_fetch(rel, id);
+	parts = tuple ? sc_template_parse(text_column(tuple, RelationGetDescr(rel),
+												  Anum_cache_rule_key)) : NIL;
+	table_close(rel, AccessShareLock);
+	if (parts == NIL)
+		return false;
+	*prefix = linitial(parts);
+	initStringInfo(&buf);
+	for (int i = 0; i < list_length(parts); i += 2)
+	{
+		for (const char *p = list_nth(parts, i); *p; p++)
+		{
+			if (strchr("*?[]\\^-", *p))
+				appendStringInfoChar(&buf, '\\');
+			appendStringInfoChar(&buf, *p);
+		}
+		if (i + 1 < list_length(parts))
+			appendStringInfoChar(&buf, '*');
+	}
+	*pattern = buf.data;
+	return true;
+}
+
+/* Note in the rule's row why its value could not be had; NULL: it could. */
+void
+sc_rule_set_failing(ScRule *rule, const char *message)
+{
+	Relation	rel;
+	HeapTuple	tuple;
+	Datum		values[Natts_cache_rule] = {0};
+	bool		nulls[Natts_cache_rule] = {0};
+	bool		repl[Natts_cache_rule] = {0};
+
+	if (rule->failing == (message != NULL))
+		return;
+	/* Not worth waiting for somebody who defines rules. */
+	if (!ConditionalLockRelationOid(sc_cache_catalog_relid(), RowExclusiveLock))
+		return;
+	rel = table_open(sc_cache_catalog_relid(), NoLock);
+	tuple = sc_rule_fetch(rel, rule->id);
+	if (tuple)
+	{
+		repl[Anum_cache_rule_failing - 1] = true;
+		nulls[Anum_cache_rule_failing - 1] = message == NULL;
+		if (message)
+			values[Anum_cache_rule_failing - 1] = CStringGetTextDatum(message);
+		tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, repl);
+		CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+		rule->failing = message != NULL;
+	}
+	table_close(rel, NoLock);
+}
+
+/* The query for the value of the rows with the key's parts $1, $2, ... */
+char *
+sc_rule_value_query(ScRule *rule)
+{
+	StringInfoData buf;
+	int			n = 0;
+	char	   *name = get_rel_name(rule->relid);
+
+	initStringInfo(&buf);
+	if (rule->value)
+		appendStringInfo(&buf, "SELECT (%s\n)::pg_catalog.text", rule->value);
+	else
+		appendStringInfo(&buf, "SELECT pg_catalog.row_to_json(%s.*)::pg_catalog.text",
+						 quote_identifier(name));
+	appendStringInfo(&buf, " FROM %s WHERE true",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(rule->relid)),
+												name));
+	for (int i = 0; i < rule->npieces; i++)
+	{
+		AttrNumber	attno = rule->pieces[i].attno;
+		Form_pg_attribute att;
+		const char *column;
+		char	   *type;
+		char	   *eq;
+
+		if (attno == 0)
+			continue;
+		att = TupleDescAttr(rule->desc, attno - 1);
+		column = quote_identifier(get_attname(rule->relid, attno, false));
+		type = format_type_extended(att->atttypid, att->atttypmod,
+									FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+		n++;
+		/* The equality reaches an index, the text decides. */
+		eq = sc_equality_operator(att->atttypid);
+		if (eq)
+			appendStringInfo(&buf, " AND %s.%s %s $%d::%s",
+							 quote_identifier(name), column, eq, n, type);
+		appendStringInfo(&buf, " AND pg_catalog.format('%%s', %s.%s) OPERATOR(pg_catalog.=) $%d",
+						 quote_identifier(name), column, n);
+	}
+	appendStringInfoString(&buf, " LIMIT 2");
+	return buf.data;
+}

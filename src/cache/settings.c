@@ -1,0 +1,342 @@
+/*
+ * settings.c: the cache's settings, and what a Redis URL means.
+ *
+ * What must always hold: a password never leaves this file but in the
+ * ScRedisUrl that a worker connects with.  SHOW masks it, and so does
+ * whatever the server would write to its log about the setting.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "tcop/tcopprot.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "cache/cache.h"
+
+char	   *sc_redis_url = NULL;
+int			sc_redis_timeout = 1000;
+int			sc_redis_retry_max = 30000;
+int			sc_breaker_threshold = 3;
+int			sc_max_keys_per_transaction = 10000;
+int			sc_queue_limit = 262144;
+bool		sc_synchronous_invalidation = false;
+int			sc_synchronous_timeout = 5000;
+int			sc_cache_size = 65536;
+int			sc_lease_time = 2000;
+int			sc_tombstone_time = 30000;
+
+static emit_log_hook_type prev_emit_log_hook = NULL;
+
+/* ---- the URL ---- */
+
+/* Decode %xx from src to src + len; false when it does not fit or is bad. */
+static bool
+decode(const char *src, int len, char *dst, Size size)
+{
+	Size		n = 0;
+
+	for (int i = 0; i < len; i++)
+	{
+		char		c = src[i];
+
+		if (c == '%')
+		{
+			char		hex[3];
+
+			if (i + 2 >= len || !isxdigit((unsigned char) src[i + 1]) ||
+				!isxdigit((unsigned char) src[i + 2]))
+				return false;
+			hex[0] = src[i + 1];
+			hex[1] = src[i + 2];
+			hex[2] = '\0';
+			c = (char) strtol(hex, NULL, 16);
+			i += 2;
+		}
+		if (c == '\0' || n + 1 >= size)
+			return false;
+		dst[n++] = c;
+	}
+	dst[n] = '\0';
+	return true;
+}
+
+static bool
+parse_number(const char *s, int len, int max, int *result)
+{
+	int64		n = 0;
+
+	if (len == 0 || len > 9)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (!isdigit((unsigned char) s[i]))
+			return false;
+		n = n * 10 + (s[i] - '0');
+	}
+	if (n > max)
+		return false;
+	*result = (int) n;
+	return true;
+}
+
+/* user:password, :password or user, before the @ */
+static bool
+parse_credentials(const char *s, int len, ScRedisUrl *result)
+{
+	const char *colon = memchr(s, ':', len);
+	int			userlen = colon ? (int) (colon - s) : len;
+
+	if (!decode(s, userlen, result->user, sizeof(result->user)))
+		return false;
+	if (colon == NULL)
+		return true;
+	return decode(colon + 1, len - userlen - 1, result->password,
+				  sizeof(result->password));
+}
+
+/* host, host:port, [v6]:port */
+static bool
+parse_host(const char *s, Size len, ScRedisUrl *result)
+{
+	const char *end = s + len;
+	const char *colon;
+	int			hostlen;
+
+	if (len > 0 && *s == '[')
+	{
+		const char *close = memchr(s, ']', len);
+
+		if (close == NULL)
+			return false;
+		hostlen = (int) (close - s - 1);
+		s++;
+		colon = close + 1 < end ? close + 1 : NULL;
+		if (colon && *colon != ':')
+			return false;
+	}
+	else
+	{
+		colon = memchr(s, ':', len);
+		hostlen = (int) (colon ? colon - s : (ptrdiff_t) len);
+	}
+	if (hostlen == 0)
+		strlcpy(result->host, "localhost", sizeof(result->host));
+	else if (!decode(s, hostlen, result->host, sizeof(result->host)))
+		return false;
+	if (colon && (!parse_number(colon + 1, (int) (end - colon - 1), 65535,
+								&result->port) || result->port == 0))
+		return false;
+	return true;
+}
+
+/* ?db=N, the only option */
+static bool
+parse_options(const char *s, ScRedisUrl *result)
+{
+	return strncmp(s, "db=", 3) == 0 &&
+		parse_number(s + 3, (int) strlen(s + 3), INT_MAX, &result->db);
+}
+
+bool
+sc_redis_url_parse(const char *url, ScRedisUrl *result, const char **problem)
+{
+	const char *p;
+	const char *path;
+	const char *at;
+	const char *options;
+
+	memset(result, 0, sizeof(*result));
+	result->port = 6379;
+	if (strncmp(url, "rediss://", 9) == 0)
+	{
+		*problem = "This build has no TLS: it needs hiredis 1.0 or later.";
+		return false;
+	}
+	if (strncmp(url, "redis+sentinel://", 17) == 0 ||
+		strncmp(url, "redis+cluster://", 16) == 0)
+	{
+		*problem = "Redis Cluster and Sentinel are not supported yet.";
+		return false;
+	}
+	*problem = "A URL looks like redis://[[user]:password@]host[:port][/db] or redis+unix://[[user]:password@]/path[?db=number].";
+	if (strncmp(url, "redis+unix://", 13) == 0)
+	{
+		result->is_unix = true;
+		p = url + 13;
+	}
+	else if (strncmp(url, "redis://", 8) == 0)
+		p = url + 8;
+	else
+		return false;
+
+	options = strchr(p, '?');
+	if (options == NULL)
+		options = p + strlen(p);
+	else if (!parse_options(options + 1, result))
+		return false;
+	path = memchr(p, '/', options - p);
+	if (path == NULL)
+		path = options;
+	at = NULL;
+	for (const char *q = p; q < path; q++)
+		if (*q == '@')
+			at = q;
+	if (at)
+	{
+		if (!parse_credentials(p, (int) (at - p), result))
+			return false;
+		p = at + 1;
+	}
+	if (result->is_unix)
+		return p == path && path + 1 < options &&
+			decode(path, (int) (options - path), result->host,
+				   sizeof(result->host));
+	if (!parse_host(p, path - p, result))
+		return false;
+	if (path + 1 < options)
+		return parse_number(path + 1, (int) (options - path - 1), INT_MAX,
+							&result->db);
+	return true;
+}
+
+static bool
+check_redis_url(char **newval, void **extra, GucSource source)
+{
+	ScRedisUrl	url;
+	const char *problem = NULL;
+	bool		ok;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	ok = sc_redis_url_parse(*newval, &url, &problem);
+	explicit_bzero(&url, sizeof(url));
+	if (ok)
+		return true;
+	/* The usual message would repeat the value. */
+	GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+	GUC_check_errmsg("invalid value for parameter \"%s\"", "scalecache.redis_url");
+	GUC_check_errdetail("%s", problem);
+	return false;
+}
+
+/* Replace what is between "://" and the last "@" before the end of a URL. */
+static char *
+mask(const char *s)
+{
+	StringInfoData buf;
+	const char *sep;
+
+	initStringInfo(&buf);
+	while ((sep = strstr(s, "://")) != NULL)
+	{
+		const char *end = sep + 3 + strcspn(sep + 3, " \t\r\n'\"");
+		const char *at = NULL;
+
+		for (const char *q = sep + 3; q < end; q++)
+			if (*q == '@')
+				at = q;
+		appendBinaryStringInfo(&buf, s, (int) (sep + 3 - s));
+		if (at)
+			appendStringInfoString(&buf, "***");
+		s = at ? at : sep + 3;
+	}
+	appendStringInfoString(&buf, s);
+	return buf.data;
+}
+
+static const char *
+show_redis_url(void)
+{
+	return sc_redis_url ? mask(sc_redis_url) : "";
+}
+
+/* Reloads, ALTER SYSTEM and failed statements would log the value. */
+static void
+hide_password(ErrorData *edata)
+{
+	static bool busy = false;
+
+	if (!busy && edata->output_to_server)
+	{
+		MemoryContext old = MemoryContextSwitchTo(ErrorContext);
+
+		busy = true;
+		if (edata->message && strstr(edata->message, "redis_url"))
+			edata->message = mask(edata->message);
+		if (edata->detail && strstr(edata->detail, "redis_url"))
+			edata->detail = mask(edata->detail);
+		if (debug_query_string && strstr(debug_query_string, "redis_url"))
+			edata->hide_stmt = true;
+		busy = false;
+		MemoryContextSwitchTo(old);
+	}
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(edata);
+}
+
+/* ---- the settings ---- */
+
+static void
+define_int(const char *name, const char *what, int *variable, int boot,
+		   int min, int max, GucContext context, int flags)
+{
+	DefineCustomIntVariable(name, what, NULL, variable, boot, min, max,
+							context, flags, NULL, NULL, NULL);
+}
+
+void
+sc_cache_settings_init(void)
+{
+	DefineCustomStringVariable("scalecache.redis_url",
+							   "Where Redis is, as a URL.",
+							   "Empty for none.",
+							   &sc_redis_url, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   check_redis_url, NULL, show_redis_url);
+	define_int("scalecache.redis_timeout",
+			   "Longest wait for Redis in each step.",
+			   &sc_redis_timeout, 1000, 1, 600000, PGC_SIGHUP, GUC_UNIT_MS);
+	define_int("scalecache.redis_retry_max",
+			   "Longest pause between two attempts to reach Redis.",
+			   &sc_redis_retry_max, 30000, 10, 3600000, PGC_SIGHUP,
+			   GUC_UNIT_MS);
+	define_int("scalecache.breaker_threshold",
+			   "Failures in a row that open the circuit breaker.",
+			   &sc_breaker_threshold, 3, 1, 1000, PGC_SIGHUP, 0);
+	define_int("scalecache.max_keys_per_transaction",
+			   "Keys of a transaction above which a whole rule is invalidated.",
+			   &sc_max_keys_per_transaction, 10000, 1, 1000000, PGC_USERSET,
+			   0);
+	define_int("scalecache.queue_limit",
+			   "Size of the queue at which whole rules replace keys.",
+			   &sc_queue_limit, 262144, 64, MAX_KILOBYTES, PGC_SIGHUP,
+			   GUC_UNIT_KB);
+	DefineCustomBoolVariable("scalecache.synchronous_invalidation",
+							 "COMMIT waits until its invalidations are acknowledged.",
+							 NULL,
+							 &sc_synchronous_invalidation, false,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	define_int("scalecache.synchronous_timeout",
+			   "Longest wait of a COMMIT for its invalidations.",
+			   &sc_synchronous_timeout, 5000, 1, 3600000, PGC_USERSET,
+			   GUC_UNIT_MS);
+	define_int("scalecache.cache_size",
+			   "Shared memory of the server's own cache.",
+			   &sc_cache_size, 65536, 0, MAX_KILOBYTES, PGC_POSTMASTER,
+			   GUC_UNIT_KB);
+	define_int("scalecache.lease_time",
+			   "Time that one reader has for loading a missing key.",
+			   &sc_lease_time, 2000, 1, 600000, PGC_SIGHUP, GUC_UNIT_MS);
+	define_int("scalecache.tombstone_time",
+			   "Time for which an invalidated key is remembered.",
+			   &sc_tombstone_time, 30000, 100, 3600000, PGC_SIGHUP,
+			   GUC_UNIT_MS);
+
+	prev_emit_log_hook = emit_log_hook;
+	emit_log_hook = hide_password;
+}

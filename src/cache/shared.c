@@ -1,0 +1,420 @@
+/*
+ * shared.c: what a database's worker and its sessions share about delivery,
+ * and the views of it.
+ *
+ * A turn of the worker that began after a commit sees that commit's entries.
+ * So whoever waits remembers the number of the latest turn begun and waits
+ * for a later one that left nothing undelivered.
+ *
+ * One lock guards everything but the atomics.  It is held for copying only.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "cache/cache.h"
+#include "cache/memory.h"
+#include "worker/launcher.h"
+
+#define MAX_DATABASES	64
+#define STEP_MS			50		/* between looks at cancel and the clock */
+
+typedef struct CacheDb
+{
+	Oid			dboid;			/* InvalidOid: free */
+	pg_atomic_uint32 active;	/* outbox table that writers append to */
+	pg_atomic_uint64 begun;		/* latest turn */
+	pg_atomic_uint64 drained;	/* latest turn that left nothing */
+	ConditionVariable changed;	/* drained has */
+	ScRedisStatus status;
+} CacheDb;
+
+typedef struct Shared
+{
+	LWLock	   *lock;
+	CacheDb		db[MAX_DATABASES];
+} Shared;
+
+static Shared *shared = NULL;
+static CacheDb *mine = NULL;	/* of MyDatabaseId */
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+
+PG_FUNCTION_INFO_V1(scalecache_wait_for_cache);
+PG_FUNCTION_INFO_V1(scalecache_redis_status);
+PG_FUNCTION_INFO_V1(scalecache_cache_queue);
+
+/* ---- memory ---- */
+
+static void
+request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(Shared)));
+	RequestNamedLWLockTranche("scalecache delivery", 1);
+	sc_memory_request();
+}
+
+static void
+startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("scalecache delivery", sizeof(Shared), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(Shared));
+		shared->lock = &(GetNamedLWLockTranche("scalecache delivery"))->lock;
+		for (int i = 0; i < MAX_DATABASES; i++)
+		{
+			pg_atomic_init_u32(&shared->db[i].active, 0);
+			pg_atomic_init_u64(&shared->db[i].begun, 0);
+			pg_atomic_init_u64(&shared->db[i].drained, 0);
+			ConditionVariableInit(&shared->db[i].changed);
+		}
+	}
+	sc_memory_startup();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+bool
+sc_cache_shared_exists(void)
+{
+	return shared != NULL;
+}
+
+/* This database's part, or NULL: not preloaded, or too many databases. */
+static CacheDb *
+my_part(void)
+{
+	if (shared == NULL || !OidIsValid(MyDatabaseId))
+		return NULL;
+	if (mine && mine->dboid == MyDatabaseId)
+		return mine;
+	mine = NULL;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES && mine == NULL; i++)
+		if (shared->db[i].dboid == MyDatabaseId)
+			mine = &shared->db[i];
+	for (int i = 0; i < MAX_DATABASES && mine == NULL; i++)
+		if (!OidIsValid(shared->db[i].dboid))
+		{
+			mine = &shared->db[i];
+			mine->dboid = MyDatabaseId;
+		}
+	LWLockRelease(shared->lock);
+	return mine;
+}
+
+int
+sc_cache_active_table(void)
+{
+	CacheDb    *part = my_part();
+
+	return part ? (int) pg_atomic_read_u32(&part->active) : 0;
+}
+
+void
+sc_cache_set_active_table(int table)
+{
+	CacheDb    *part = my_part();
+
+	if (part)
+		pg_atomic_write_u32(&part->active, (uint32) table);
+}
+
+/* ---- turns ---- */
+
+/* Called before the turn's first snapshot. */
+uint64
+sc_cache_turn_begin(void)
+{
+	CacheDb    *part = my_part();
+
+	return part ? pg_atomic_add_fetch_u64(&part->begun, 1) : 0;
+}
+
+void
+sc_cache_turn_end(uint64 turn, bool drained)
+{
+	CacheDb    *part = my_part();
+
+	if (part == NULL || !drained)
+		return;
+	pg_atomic_write_u64(&part->drained, turn);
+	ConditionVariableBroadcast(&part->changed);
+}
+
+/*
+ * Wait until everything committed before is acknowledged.  In a commit,
+ * where nothing may fail any more, a cancel ends the wait with a warning.
+ */
+bool
+sc_cache_wait(int timeout_ms, bool in_commit)
+{
+	CacheDb    *part = my_part();
+	TimestampTz deadline;
+	uint64		after;
+	bool		ok = false;
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	if (part)
+	{
+		after = pg_atomic_read_u64(&part->begun);
+		ConditionVariablePrepareToSleep(&part->changed);
+		for (;;)
+		{
+			long		left;
+
+			if (pg_atomic_read_u64(&part->drained) > after)
+			{
+				ok = true;
+				break;
+			}
+			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+			if (left <= 0)
+				break;
+			if (in_commit && (QueryCancelPending || ProcDiePending))
+				break;
+			sc_cache_notify();
+			(void) ConditionVariableTimedSleep(&part->changed, Min(left, STEP_MS),
+											   PG_WAIT_EXTENSION);
+		}
+		ConditionVariableCancelSleep();
+	}
+	if (!in_commit || ok)
+		return ok;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the transaction has committed, but its cache invalidations are not acknowledged yet"),
+			 errdetail("They stay queued and will be delivered.")));
+	/* As for synchronous replication: the cancel was for the wait. */
+	if (QueryCancelPending && !ProcDiePending)
+		QueryCancelPending = false;
+	return ok;
+}
+
+Datum
+scalecache_wait_for_cache(PG_FUNCTION_ARGS)
+{
+	int64		us;
+	Interval   *timeout;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("timeout must not be null")));
+	timeout = PG_GETARG_INTERVAL_P(0);
+	us = timeout->time + (timeout->day + (int64) timeout->month * DAYS_PER_MONTH) *
+		USECS_PER_DAY;
+	if (us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+	PG_RETURN_BOOL(sc_cache_wait((int) Min(us / 1000, INT_MAX / 2), false));
+}
+
+/* ---- status ---- */
+
+void
+sc_cache_get_status(ScRedisStatus *status)
+{
+	CacheDb    *part = my_part();
+
+	memset(status, 0, sizeof(*status));
+	if (part == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	*status = part->status;
+	LWLockRelease(shared->lock);
+}
+
+void
+sc_cache_set_status(const ScRedisStatus *status)
+{
+	CacheDb    *part = my_part();
+
+	if (part == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	part->status = *status;
+	LWLockRelease(shared->lock);
+}
+
+static Datum
+text_or_null(const char *s, bool *isnull)
+{
+	*isnull = s[0] == '\0';
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(s);
+}
+
+static Datum
+time_or_null(TimestampTz t, bool *isnull)
+{
+	*isnull = t == 0;
+	return TimestampTzGetDatum(t);
+}
+
+Datum
+scalecache_redis_status(PG_FUNCTION_ARGS)
+{
+	static const char *const breakers[] = {"closed", "open", "half-open"};
+	ScRedisStatus s;
+	TupleDesc	desc;
+	Datum		values[18] = {0};
+	bool		nulls[18] = {0};
+	Datum		histogram[SC_HISTOGRAM];
+	int			n = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	sc_cache_get_status(&s);
+	values[n++] = BoolGetDatum(s.configured);
+	values[n++] = BoolGetDatum(s.connected);
+	values[n++] = CStringGetTextDatum(breakers[s.breaker]);
+	values[n] = time_or_null(s.retry_at, &nulls[n]);
+	n++;
+	values[n] = text_or_null(s.server, &nulls[n]);
+	n++;
+	values[n] = text_or_null(s.version, &nulls[n]);
+	n++;
+	values[n] = text_or_null(s.run_id, &nulls[n]);
+	n++;
+	values[n] = time_or_null(s.connected_at, &nulls[n]);
+	n++;
+	values[n++] = Float8GetDatum(s.latency_us / 1000.0);
+	values[n++] = Int64GetDatum(s.connects);
+	values[n++] = Int64GetDatum(s.failures);
+	values[n++] = Int64GetDatum(s.keys);
+	values[n++] = Int64GetDatum(s.epochs);
+	values[n++] = BoolGetDatum(s.library);
+	values[n] = text_or_null(s.last_error, &nulls[n]);
+	n++;
+	values[n] = time_or_null(s.last_error_at, &nulls[n]);
+	n++;
+	values[n] = text_or_null(s.warning, &nulls[n]);
+	n++;
+	for (int i = 0; i < SC_HISTOGRAM; i++)
+		histogram[i] = Int64GetDatum(s.histogram[i]);
+	values[n++] = PointerGetDatum(construct_array(histogram, SC_HISTOGRAM, INT8OID,
+												  sizeof(int64), FLOAT8PASSBYVAL,
+												  TYPALIGN_DOUBLE));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* Entries, tuples, bytes on disk and the oldest, as the snapshot sees them. */
+Datum
+scalecache_cache_queue(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[6];
+	bool		nulls[6] = {0};
+	ScOutboxPos pos = {0};
+	List	   *items;
+	int64		transactions = 0;
+	int64		keys = 0;
+	int64		epochs = 0;
+	int64		bytes = 0;
+	TimestampTz oldest = 0;
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "outbox",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	old = MemoryContextSwitchTo(cxt);
+	while ((items = sc_outbox_read(&pos, GetActiveSnapshot(), 1024 * 1024)) != NIL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, items)
+		{
+			ScOutboxItem *item = lfirst(lc);
+			const char *p = VARDATA(item->entries);
+			const char *end = p + VARSIZE(item->entries) - VARHDRSZ;
+
+			transactions++;
+			bytes += end - p;
+			if (oldest == 0 || item->queued_at < oldest)
+				oldest = item->queued_at;
+			while (p < end)
+			{
+				ScEntry		e;
+
+				p = sc_entry_read(p, end, &e);
+				if (e.kind == SC_ENTRY_EPOCH)
+					epochs++;
+				else
+					keys++;
+			}
+		}
+		MemoryContextReset(cxt);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	values[0] = Int64GetDatum(transactions);
+	values[1] = Int64GetDatum(keys);
+	values[2] = Int64GetDatum(epochs);
+	values[3] = Int64GetDatum(bytes);
+	values[4] = Int64GetDatum(sc_outbox_size());
+	values[5] = time_or_null(oldest, &nulls[5]);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* ---- start ---- */
+
+/* COMMIT PREPARED commits keys that this session never had. */
+static void
+utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		ProcessUtilityContext context, ParamListInfo params,
+		QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_ProcessUtility_hook ?
+		prev_ProcessUtility_hook : standard_ProcessUtility;
+	bool		prepared = IsA(pstmt->utilityStmt, TransactionStmt) &&
+		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+
+	next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	if (prepared && IsTransactionState() && sc_outbox_exists())
+		sc_cache_committed_prepared();
+}
+
+void
+sc_cache_init(void)
+{
+	sc_rules_init();
+	sc_cache_capture_init();
+	prev_ProcessUtility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
+}
+
+void
+sc_cache_preload_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup;
+}

@@ -1,0 +1,153 @@
+/*
+ * value.c: the value that a "write" rule stores for a row.
+ *
+ * The worker reads the row as its snapshot shows it, as the table's owner
+ * and under restrictions, in a subtransaction: whatever the expression does,
+ * the worst is that the key is deleted instead and the rule shows as failing.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "cache/cache.h"
+#include "cache/rules.h"
+
+#define MAX_PARTS	32
+#define LOCK_TIMEOUT_MS	"100"
+
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/* The texts of the key's columns as parameters. */
+static int
+read_parts(const ScEntry *e, Datum *values, Oid *types)
+{
+	const char *p = e->parts;
+	const char *end = p + e->partslen;
+	int			n = 0;
+
+	while (p < end && n < MAX_PARTS)
+	{
+		uint32		len;
+
+		memcpy(&len, p, sizeof(len));
+		p += sizeof(len);
+		values[n] = PointerGetDatum(cstring_to_text_with_len(p, len));
+		types[n++] = TEXTOID;
+		p += len;
+	}
+	return n;
+}
+
+/* NULL: no such row, several, or a null value. */
+static char *
+run(ScRule *rule, const ScEntry *e, MemoryContext cxt)
+{
+	Datum		values[MAX_PARTS];
+	Oid			types[MAX_PARTS];
+	int			n;
+	char	   *result = NULL;
+	char	   *query = sc_rule_value_query(rule);
+
+	SPI_connect();
+	n = read_parts(e, values, types);
+	if (SPI_execute_with_args(query, n, types, values, NULL, true, 2) != SPI_OK_SELECT)
+		elog(ERROR, "unexpected result of \"%s\"", query);
+	if (SPI_processed == 1)
+	{
+		char	   *s = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		if (s && strlen(s) > SC_STRING_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("value is longer than %d bytes", SC_STRING_MAX)));
+		if (s)
+			result = MemoryContextStrdup(cxt, s);
+	}
+	SPI_finish();
+	return result;
+}
+
+/* Result is in the caller's context; NULL: delete the key. */
+char *
+sc_value_of(const ScEntry *e, int64 *ttl_ms)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Oid			saveuser;
+	int			savesec;
+	char	   *volatile result = NULL;
+	ScRule	   *volatile rule = NULL;
+	char		message[256] = "";
+
+	GetUserIdAndSecContext(&saveuser, &savesec);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+
+		/* Somebody may be altering the table. */
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_MS, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		rule = sc_rule_by_id(e->rule);
+		if (rule)
+		{
+		SetUserIdAndSecContext(owner_of(rule->relid),
+							   savesec | SECURITY_RESTRICTED_OPERATION);
+		(void) sc_rule_modes(rule);
+		(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		*ttl_ms = rule->ttl_ms;
+		result = run(rule, e, cxt);
+		SetUserIdAndSecContext(saveuser, savesec);
+		}
+		AtEOXact_GUC(true, nest);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(cxt);
+		if (!sc_error_is_harmless() &&
+			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		edata = CopyErrorData();
+		FlushErrorState();
+		strlcpy(message, edata->message, sizeof(message));
+		RollbackAndReleaseCurrentSubTransaction();
+		SetUserIdAndSecContext(saveuser, savesec);
+		result = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (rule)
+	{
+		sc_rule_set_failing(rule, message[0] ? message : NULL);
+		sc_rule_release(rule);
+	}
+	return result;
+}

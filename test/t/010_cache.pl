@@ -1,0 +1,237 @@
+# Cache rules against a real Redis: what deletes a key, what does not, and
+# what happens when either server goes away.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use RedisServer;
+use ScaleCache;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $redis = RedisServer->new;
+my $node = new_server('cache', conf => "restart_after_crash = on
+scalecache.redis_url = '" . $redis->url . "'
+scalecache.redis_timeout = 300
+scalecache.redis_retry_max = 200
+scalecache.naptime = 200
+");
+my $p = 'postgres';
+$node->safe_psql($p, q{
+	CREATE EXTENSION scalecache;
+	CREATE TABLE users (id int PRIMARY KEY, name text, city text, seen timestamptz);
+	INSERT INTO users SELECT g, 'n' || g, 'c' || g % 10 FROM generate_series(1, 100) g;
+	SELECT scalecache.create_cache_rule('u', 'users', 'user:{id}')});
+ok(delivered(), 'everything is delivered');
+
+sub sql { return $node->safe_psql($p, $_[0]); }
+sub delivered { return sql("SELECT scalecache.wait_for_cache('20 s')") eq 't'; }
+
+# Set the keys, run the SQL, and say which of them are left.
+sub left
+{
+	my ($sql, @keys) = @_;
+
+	$redis->command('SET', $_, 'x') for @keys;
+	sql($sql);
+	ok(delivered(), "delivered: $sql") unless $sql =~ /PREPARE TRANSACTION/;
+	return join(' ', grep { defined $redis->command('GET', $_) } @keys);
+}
+
+# ---- what deletes ----
+my @k = map { "user:$_" } 1 .. 4;
+is(left("UPDATE users SET name = 'x' WHERE id = 1", @k), 'user:2 user:3 user:4', 'UPDATE');
+is(left("DELETE FROM users WHERE id = 2", @k), 'user:1 user:3 user:4', 'DELETE');
+is(left("INSERT INTO users VALUES (2)", @k), 'user:1 user:3 user:4', 'INSERT');
+is(left("UPDATE users SET id = 1000 WHERE id = 3", @k, 'user:1000'),
+	'user:1 user:2 user:4', 'old and new key');
+is(left("UPDATE users SET id = 3 WHERE id = 1000"), '', 'back');
+is(left("INSERT INTO users VALUES (1) ON CONFLICT (id) DO UPDATE SET name = 'y'", @k),
+	'user:2 user:3 user:4', 'ON CONFLICT DO UPDATE');
+is(left("INSERT INTO users VALUES (1) ON CONFLICT DO NOTHING", @k),
+	"@k", 'ON CONFLICT DO NOTHING');
+is(left("COPY users (id) FROM PROGRAM 'echo 777'", @k, 'user:777'), "@k", 'COPY');
+is(left("SET session_replication_role = replica; UPDATE users SET name = 'r' WHERE id = 4", @k),
+	'user:1 user:2 user:3', 'replica role');
+
+# ---- what does not ----
+is(left("BEGIN; UPDATE users SET name = 'z'; ROLLBACK", @k), "@k", 'ROLLBACK');
+is( left("BEGIN; UPDATE users SET name = 'z' WHERE id = 1; SAVEPOINT a;
+	UPDATE users SET name = 'z' WHERE id = 2; ROLLBACK TO a;
+	UPDATE users SET name = 'z' WHERE id = 3; SAVEPOINT b;
+	UPDATE users SET name = 'z' WHERE id = 4; RELEASE b; COMMIT", @k),
+	'user:2', 'savepoints');
+is( left("BEGIN; SAVEPOINT a; SAVEPOINT b; UPDATE users SET name = 'z' WHERE id = 1;
+	RELEASE b; ROLLBACK TO a; UPDATE users SET name = 'z' WHERE id = 2; COMMIT", @k),
+	'user:1 user:3 user:4', 'released into a rolled-back savepoint');
+is( left(q{DO $$ BEGIN
+		FOR i IN 1 .. 100 LOOP
+			BEGIN
+				UPDATE users SET name = 'loop' WHERE id = i;
+				IF i % 2 = 0 THEN RAISE 'no'; END IF;
+			EXCEPTION WHEN raise_exception THEN NULL; END;
+		END LOOP; END $$}, map { "user:$_" } 1 .. 100),
+	join(' ', map { 'user:' . 2 * $_ } 1 .. 50), 'many rolled-back subtransactions');
+
+# ---- two-phase commit ----
+is(left("BEGIN; UPDATE users SET name = 'p' WHERE id = 1; PREPARE TRANSACTION 'p1'", @k), "@k", 'prepared');
+$node->restart;
+ok(delivered(), 'delivered after a restart');
+is($redis->command('GET', 'user:1'), 'x', 'still prepared');
+is(left("COMMIT PREPARED 'p1'"), '', 'committed');
+is($redis->command('GET', 'user:1'), undef, 'COMMIT PREPARED deletes');
+is(left("BEGIN; UPDATE users SET name = 'p' WHERE id = 1; PREPARE TRANSACTION 'p2'", @k), "@k", 'prepared');
+sql("ROLLBACK PREPARED 'p2'");
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'user:1'), 'x', 'ROLLBACK PREPARED does not');
+
+# ---- all keys of a rule ----
+my @many = map { "user:$_" } 1 .. 500;
+is(left("TRUNCATE users", @many, 'order:1'), 'order:1', 'TRUNCATE');
+is( left("SET scalecache.max_keys_per_transaction = 50;
+	INSERT INTO users SELECT g FROM generate_series(1, 100) g", @many, 'order:1'),
+	'order:1', 'more keys than a transaction may have');
+is($node->safe_psql($p, "SELECT epochs_acknowledged > 1 FROM scalecache.redis_status"), 't', 'by epochs');
+is( left("BEGIN; SET LOCAL scalecache.max_keys_per_transaction = 50; SAVEPOINT a;
+	UPDATE users SET name = 'q'; ROLLBACK TO a; UPDATE users SET name = 'q' WHERE id = 1; COMMIT",
+	@k), 'user:2 user:3 user:4', 'an epoch that was rolled back');
+
+# ---- rules ----
+sql(q{SELECT scalecache.create_cache_rule('c', 'users', 'city:{city}:{{x}}', columns => '{name}');
+	SELECT scalecache.create_cache_rule('cond', 'users', 'vip:{id}', condition => 'name = ''vip''')});
+ok(delivered(), 'two more rules');
+my @r = ('city:a:{x}', 'city:b:{x}', 'vip:1');
+sql("UPDATE users SET city = 'a', name = 'n' WHERE id = 1");
+is(left("UPDATE users SET seen = now() WHERE id = 1", @r), "@r", 'columns: another one');
+is(left("UPDATE users SET name = 'm' WHERE id = 1", @r), 'city:b:{x} vip:1', 'columns: this one');
+is(left("UPDATE users SET city = 'b' WHERE id = 1", @r), 'vip:1', 'columns: the key');
+is(left("UPDATE users SET city = NULL WHERE id = 1", @r), 'city:a:{x} vip:1', 'a null part: no key');
+is(left("UPDATE users SET name = 'vip' WHERE id = 1", @r), 'city:a:{x} city:b:{x}', 'condition: after');
+is(left("UPDATE users SET name = 'o' WHERE id = 1", @r), 'city:a:{x} city:b:{x}', 'condition: before');
+is(left("UPDATE users SET name = 'o2' WHERE id = 1", @r), "@r", 'condition: neither');
+sql("ALTER TABLE users RENAME city TO town; ALTER TABLE users RENAME id TO uid; ALTER TABLE users RENAME TO people");
+is(sql("SELECT key FROM scalecache.cache_rules ORDER BY name"), "city:{town}:{{x}}\nvip:{uid}\nuser:{uid}", 'renames are followed');
+ok(delivered(), 'delivered');
+is(left("UPDATE people SET town = 'a' WHERE uid = 1", @r), 'city:b:{x} vip:1', 'after a rename');
+sql("SELECT scalecache.drop_cache_rule('c'), scalecache.drop_cache_rule('cond')");
+is(left("UPDATE people SET town = 'b', name = 'vip' WHERE uid = 1", @r), "@r", 'dropped rules');
+
+# ---- partitions ----
+sql(q{CREATE TABLE ev (day date, id int, junk int, v text) PARTITION BY RANGE (day);
+	CREATE TABLE ev1 PARTITION OF ev FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+	CREATE TABLE ev2 (v text, id int, day date);
+	ALTER TABLE ev DROP COLUMN junk;
+	ALTER TABLE ev ATTACH PARTITION ev2 FOR VALUES FROM ('2021-01-01') TO ('2022-01-01');
+	SELECT scalecache.create_cache_rule('ev', 'ev', 'ev:{day}:{id}', condition => 'v <> ''skip''')});
+my @e = ('ev:2020-03-01:1', 'ev:2021-03-01:1', 'ev:2022-03-01:1');
+ok(delivered(), 'delivered');
+is(left("SET DateStyle = german; INSERT INTO ev (day, id, v) VALUES ('2020-03-01', 1, 'a')", @e), "$e[1] $e[2]", 'a partition');
+is(left("INSERT INTO ev2 (day, id, v) VALUES ('2021-03-01', 1, 'a')", @e), "$e[0] $e[2]", 'another layout');
+is(left("UPDATE ev SET day = day + 365 WHERE day = '2020-03-01'", @e), $e[2], 'from one to the other');
+is(left("CREATE TABLE ev3 PARTITION OF ev FOR VALUES FROM ('2022-01-01') TO ('2023-01-01')", 'x'), 'x', 'a new one');
+is(left("INSERT INTO ev (day, id, v) VALUES ('2022-03-01', 1, 'skip')", @e), "@e", 'and the condition');
+is(left("INSERT INTO ev (day, id, v) VALUES ('2022-03-01', 1, 'b')", @e), "$e[0] $e[1]", 'in it');
+is(left("TRUNCATE ev3", @e), '', 'TRUNCATE of one');
+is(left("ALTER TABLE ev DETACH PARTITION ev2", @e), '', 'DETACH');
+is(left("DROP TABLE ev3", @e), '', 'DROP of one');
+sql("DROP TABLE ev");
+is(sql("SELECT count(*) FROM scalecache.cache_rules WHERE name = 'ev'"), '0', 'rules go with their table');
+
+# ---- Redis away ----
+sql("ALTER TABLE people RENAME TO users; ALTER TABLE users RENAME uid TO id");
+ok(delivered(), 'delivered');
+$redis->command('SET', 'user:5', 'x');
+$redis->signal('STOP');
+my $t = time;
+sql("UPDATE users SET name = 'frozen' WHERE id = 5") for 1 .. 20;
+cmp_ok(time - $t, '<', 10, 'writers do not wait for a frozen Redis');
+is(sql("SELECT scalecache.wait_for_cache('1 s')"), 'f', 'wait_for_cache times out');
+ok($node->poll_query_until($p, "SELECT breaker <> 'closed' FROM scalecache.redis_status"), 'the breaker opens');
+my ($ret, $out, $err) = $node->psql($p, "SET statement_timeout = 300; SELECT scalecache.wait_for_cache('1 min')");
+like($err, qr/statement timeout/, 'wait_for_cache can be cancelled');
+($ret, $out, $err) = $node->psql($p, "SET scalecache.synchronous_invalidation = on; SET scalecache.synchronous_timeout = 500;
+	UPDATE users SET name = 'sync' WHERE id = 6");
+is($ret, 0, 'a commit that waited in vain');
+like($err, qr/WARNING:  the transaction has committed, but its cache invalidations/, 'warns');
+is(sql("SELECT name FROM users WHERE id = 6"), 'sync', 'and has committed');
+my $victim = $node->background_psql($p, on_error_stop => 0);
+$victim->query("SET scalecache.synchronous_invalidation = on; SET scalecache.synchronous_timeout = 600000");
+my $pid = $victim->query("SELECT pg_backend_pid()");
+$victim->{stdin} .= "UPDATE users SET name = 'stuck' WHERE id = 7;\n";
+$victim->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT name = 'stuck' FROM users WHERE id = 7"), 'a commit waits for minutes');
+sql("SET statement_timeout = '5 s'; UPDATE users SET name = 'other' WHERE id = 7");
+pass('and holds no lock');
+sql("SELECT pg_terminate_backend($pid)");
+ok($node->poll_query_until($p, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'it can be terminated');
+eval { $victim->{run}->finish };
+$redis->signal('CONT');
+ok(delivered(), 'delivered after the thaw');
+is($redis->command('GET', 'user:5'), undef, 'the key has gone');
+is(sql("SELECT breaker FROM scalecache.redis_status"), 'closed', 'the breaker is closed');
+
+$redis->kill9;
+sql("UPDATE users SET name = 'away' WHERE id = 8");
+is(sql("SELECT scalecache.wait_for_cache('500 ms')"), 'f', 'Redis is away');
+like(sql("SELECT last_error FROM scalecache.redis_status"), qr/could not|connection|closed/i, 'which shows');
+$redis->start;
+$redis->command('SET', 'user:8', 'old');
+ok(delivered(), 'delivered to the new one');
+is($redis->command('GET', 'user:8'), undef, 'the key has gone');
+
+# ---- PostgreSQL crashes ----
+$redis->signal('STOP');
+sql("UPDATE users SET name = 'crash' WHERE id IN (9, 10)");
+$node->stop('immediate');
+$redis->signal('CONT');
+$redis->command('SET', 'user:9', 'x');
+$node->start;
+ok(delivered(), 'delivered after a crash');
+is($redis->command('GET', 'user:9'), undef, 'the key has gone');
+my $worker = q{SELECT pid FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type = 'scalecache delivery'};
+ok($node->poll_query_until($p, "SELECT count(*) = 1 FROM ($worker) w"), 'a worker runs');
+kill('KILL', sql($worker));
+$node->poll_query_until($p, 'SELECT true');
+$redis->command('SET', 'user:11', 'x');
+$node->poll_query_until($p, "SELECT count(*) = 1 FROM ($worker) w");
+sql("UPDATE users SET name = 'w' WHERE id = 11");
+ok(delivered(), 'delivered after the worker was killed');
+is($redis->command('GET', 'user:11'), undef, 'the key has gone');
+
+# ---- settings ----
+my $secret = RedisServer->new(args => [ '--requirepass', 'geheim' ]);
+(my $url = $secret->url) =~ s{://}{://:geheim\@};
+sql("ALTER SYSTEM SET scalecache.redis_url = '$url'");
+sql("SELECT pg_reload_conf()");
+ok($node->poll_query_until($p, "SELECT connected AND server LIKE '%$secret->{socket}%' FROM scalecache.redis_status"),
+	'another URL after a reload');
+is(sql("SHOW scalecache.redis_url"), "redis+unix://***\@$secret->{socket}", 'SHOW hides the password');
+(my $wrong = $secret->url) =~ s{://}{://:falsch\@};
+sql("ALTER SYSTEM SET scalecache.redis_url = '$wrong'");
+sql("SELECT pg_reload_conf()");
+ok($node->poll_query_until($p, "SELECT last_error LIKE 'WRONGPASS%' FROM scalecache.redis_status"), 'a wrong password');
+($ret, $out, $err) = $node->psql($p, "ALTER SYSTEM SET scalecache.redis_url = 'redis://:geheim\@h:99999'");
+like($err, qr/invalid value for parameter "scalecache.redis_url"/, 'a wrong URL');
+unlike($err, qr/geheim/, 'is not repeated');
+sql("ALTER SYSTEM SET scalecache.redis_url = '" . $redis->url . "'");
+sql("SELECT pg_reload_conf()");
+ok($node->poll_query_until($p, "SELECT connected FROM scalecache.redis_status"), 'back to the first');
+$secret->stop;
+my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+unlike($log, qr/geheim|falsch/, 'no password in the log');
+unlike(sql("SELECT * FROM scalecache.redis_status"), qr/geheim|falsch/, 'nor in the view');
+
+# ---- the queue ----
+is(sql("SELECT entries FROM scalecache.cache_queue"), '0', 'nothing is left in the queue');
+sql("CREATE DATABASE gone");
+$node->safe_psql('gone', q{CREATE EXTENSION scalecache; CREATE TABLE t (id int);
+	SELECT scalecache.create_cache_rule('t', 't', 't:{id}'); INSERT INTO t VALUES (1);
+	SELECT scalecache.wait_for_cache('20 s')});
+sql("DROP DATABASE gone");
+sql("DROP EXTENSION scalecache");
+is(sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'scalecache%'"), '0', 'DROP EXTENSION leaves no trigger');
+sql("INSERT INTO users VALUES (100000)");
+
+$node->stop;
+$redis->stop;
+done_testing();

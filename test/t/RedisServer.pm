@@ -1,0 +1,158 @@
+# A private redis-server for tests, and a client of its protocol.
+package RedisServer;
+use strict;
+use warnings;
+use File::Temp ();
+use IO::Socket::UNIX;
+use POSIX ();
+use Time::HiRes qw(sleep time);
+
+# %opt: args => further arguments of redis-server
+sub new
+{
+	my ($class, %opt) = @_;
+	# The path of a socket must be short, and that of a test directory is not.
+	my $dir = File::Temp::tempdir('/tmp/scalecache-redis.XXXXXX', CLEANUP => 0);
+	my $self = bless { dir => $dir, socket => "$dir/sock", args => $opt{args} // [], owner => $$ }, $class;
+
+	$self->start;
+	return $self;
+}
+
+sub url { my ($self) = @_; return "redis+unix://$self->{socket}"; }
+
+sub start
+{
+	my ($self, @args) = @_;
+	my $pid = fork // die "fork: $!";
+
+	if ($pid == 0)
+	{
+		open(STDOUT, '>>', "$self->{dir}/log");
+		open(STDERR, '>&', \*STDOUT);
+		exec { 'redis-server' } ('redis-server', '--port', '0', '--unixsocket', $self->{socket},
+			'--dir', $self->{dir}, '--save', '', '--daemonize', 'no',
+			@{ $self->{args} }, @args) or POSIX::_exit(127);
+	}
+	$self->{pid} = $pid;
+	for (1 .. 600)
+	{
+		my $pong = eval { $self->command('PING') } // '';
+		return if $pong eq 'PONG';
+		return if $@ =~ /NOAUTH|LOADING/;
+		sleep 0.05;
+	}
+	die "redis-server did not start";
+}
+
+sub signal { my ($self, $signal) = @_; kill($signal, $self->{pid}); }
+
+sub kill9
+{
+	my ($self) = @_;
+
+	return unless $self->{pid};
+	kill('CONT', $self->{pid});
+	kill('KILL', $self->{pid});
+	waitpid($self->{pid}, 0);
+	delete $self->{pid};
+	delete $self->{client};
+	unlink $self->{socket};
+}
+
+sub stop
+{
+	my ($self) = @_;
+
+	$self->kill9;
+	system('rm', '-rf', $self->{dir});
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $@, $!);
+
+	$self->stop if $self->{owner} == $$ && -d $self->{dir};
+}
+
+# Dies with the text of an error reply.
+sub command
+{
+	my ($self, @args) = @_;
+
+	$self->{client} //= RedisServer::Client->new($self->{socket});
+	my $reply = eval { $self->{client}->command(@args) };
+	if (my $error = $@)
+	{
+		delete $self->{client} unless $error =~ /^[A-Z]+ /;
+		die $error;
+	}
+	return $reply;
+}
+
+sub info
+{
+	my ($self, $name) = @_;
+
+	return $self->command('INFO') =~ /^\Q$name\E:(.*?)\r?$/m ? $1 : undef;
+}
+
+package RedisServer::Client;
+use strict;
+use warnings;
+
+sub new
+{
+	my ($class, $path) = @_;
+	my $socket = IO::Socket::UNIX->new(Type => Socket::SOCK_STREAM(), Peer => $path)
+	  or die "connect: $!\n";
+
+	return bless { socket => $socket }, $class;
+}
+
+sub command
+{
+	my ($self, @args) = @_;
+
+	$self->send(@args);
+	return $self->reply;
+}
+
+sub send
+{
+	my ($self, @args) = @_;
+	my $out = '*' . @args . "\r\n" . join('', map { '$' . length($_) . "\r\n$_\r\n" } @args);
+
+	local $SIG{PIPE} = 'IGNORE';
+	print { $self->{socket} } $out or die "send: $!\n";
+	$self->{socket}->flush;
+}
+
+sub reply
+{
+	my ($self) = @_;
+	my $fh = $self->{socket};
+	local $/ = "\r\n";
+	my $line = <$fh> // die "connection lost\n";
+
+	chomp $line;
+	my ($type, $rest) = (substr($line, 0, 1), substr($line, 1));
+	return $rest if $type eq '+' || $type eq ':';
+	die "$rest\n" if $type eq '-';
+	if ($type eq '$')
+	{
+		return undef if $rest < 0;
+		my $data = '';
+		while (length($data) < $rest + 2)
+		{
+			my $n = read($fh, $data, $rest + 2 - length($data), length($data));
+			die "connection lost\n" unless $n;
+		}
+		return substr($data, 0, $rest);
+	}
+	return $rest < 0 ? undef : [ map { eval { $self->reply } } 1 .. $rest ] if $type eq '*';
+	die "bad reply: $line\n";
+}
+
+1;
