@@ -23,6 +23,8 @@ CREATE TABLE scalecache.rollup (
 	time_zone text,
 	distincts oid NOT NULL	-- values of DISTINCT aggregates, or 0
 );
+CREATE INDEX rollup_source_idx ON scalecache.rollup (source);
+CREATE INDEX rollup_base_idx ON scalecache.rollup (base);
 REVOKE ALL ON scalecache.rollup FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', '');
 
@@ -82,19 +84,32 @@ CREATE FUNCTION scalecache.rollup_capture() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_capture';
 CREATE FUNCTION scalecache.rollup_truncate() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_truncate';
-REVOKE ALL ON FUNCTION scalecache.rollup_capture(), scalecache.rollup_truncate() FROM PUBLIC;
+CREATE FUNCTION scalecache.rollup_protect() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_protect';
+REVOKE ALL ON FUNCTION scalecache.rollup_capture(), scalecache.rollup_truncate(), scalecache.rollup_protect() FROM PUBLIC;
 
+-- The condition of UPDATE triggers; whoever updates evaluates it.
+CREATE FUNCTION scalecache.row_differs(VARIADIC "any") RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_row_differs';
+
+CREATE FUNCTION scalecache.rollup_starting() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_starting';
 CREATE FUNCTION scalecache.rollup_dropped() RETURNS event_trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_dropped';
 CREATE FUNCTION scalecache.rollup_altered() RETURNS event_trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_altered';
-REVOKE ALL ON FUNCTION scalecache.rollup_dropped(), scalecache.rollup_altered() FROM PUBLIC;
+REVOKE ALL ON FUNCTION scalecache.rollup_starting(), scalecache.rollup_dropped(), scalecache.rollup_altered() FROM PUBLIC;
 
+CREATE EVENT TRIGGER scalecache_starting ON ddl_command_start
+	WHEN TAG IN ('ALTER TABLE', 'DROP TABLE')
+	EXECUTE FUNCTION scalecache.rollup_starting();
+ALTER EVENT TRIGGER scalecache_starting ENABLE ALWAYS;
 CREATE EVENT TRIGGER scalecache_dropped ON sql_drop
 	EXECUTE FUNCTION scalecache.rollup_dropped();
 ALTER EVENT TRIGGER scalecache_dropped ENABLE ALWAYS;
 CREATE EVENT TRIGGER scalecache_altered ON ddl_command_end
-	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'DROP TABLE', 'CREATE TRIGGER')
+	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
+		'CREATE TRIGGER', 'CREATE VIEW', 'CREATE RULE', 'CREATE SCHEMA')
 	EXECUTE FUNCTION scalecache.rollup_altered();
 ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
 

@@ -80,6 +80,8 @@ define_advisor_settings(void)
 							 0,
 							 NULL, NULL, NULL);
 }
+int			sc_partition_limit = 262144;
+int			sc_trigger_lock_timeout = 100;
 
 void
 sc_guc_init(void)
@@ -136,6 +138,29 @@ sc_guc_init(void)
 							NULL, NULL, NULL);
 
 	define_advisor_settings();
+	DefineCustomIntVariable("scalecache.partition_limit",
+							"Size up to which a partition or child table that "
+							"is attached, detached, dropped or truncated is "
+							"read at once to keep rollups filled.",
+							"For a bigger one the source answers until the "
+							"worker has rebuilt the rollup. -1 means no limit.",
+							&sc_partition_limit,
+							262144, -1, MAX_KILOBYTES,
+							PGC_USERSET,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.trigger_lock_timeout",
+							"Time that writers may be made to wait by an "
+							"attempt to create a rollup's triggers "
+							"concurrently.",
+							"After an attempt writers pass for nine times as "
+							"long. 0 waits for the lock as long as it takes.",
+							&sc_trigger_lock_timeout,
+							100, 0, 60000,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("scalecache");
 }

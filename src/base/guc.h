@@ -20,6 +20,8 @@ extern bool sc_advisor_record;	/* are statements recorded? */
 extern int	sc_advisor_max_statements;
 extern int	sc_advisor_memory;	/* kB of their texts and parameters */
 extern double sc_advisor_sample_rate;	/* fraction of executions */
+extern int	sc_partition_limit; /* kB of a partition read at once; -1: any */
+extern int	sc_trigger_lock_timeout;	/* ms an attempt may block writers */
 
 extern void sc_guc_init(void);
 

@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -42,6 +43,7 @@ static MemoryContext pending_cxt = NULL;
 static bool wrote = false;		/* this transaction left deltas */
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_capture);
+PG_FUNCTION_INFO_V1(scalecache_row_differs);
 
 static void
 forget(Pending **link)
@@ -84,6 +86,78 @@ pending_for(ScSpec *spec)
 	p->next = pending;
 	pending = p;
 	return p;
+}
+
+/*
+ * row_differs(old, new, ...): is any pair not the same image?  The condition
+ * of UPDATE triggers; types need not have an equality operator.
+ */
+Datum
+scalecache_row_differs(PG_FUNCTION_ARGS)
+{
+	int			n = PG_NARGS();
+	int16	   *typlen = fcinfo->flinfo->fn_extra;
+	bool	   *typbyval;
+
+	if (typlen == NULL)
+	{
+		typlen = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
+									n * (sizeof(int16) + sizeof(bool)));
+		typbyval = (bool *) (typlen + n);
+		for (int i = 0; i < n; i++)
+		{
+			Oid			type = get_fn_expr_argtype(fcinfo->flinfo, i);
+
+			if (n % 2 != 0 || !OidIsValid(type) ||
+				get_fn_expr_variadic(fcinfo->flinfo) ||
+				type != get_fn_expr_argtype(fcinfo->flinfo, i - i % 2))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("arguments of \"%s\" must be pairs of one type",
+								"row_differs"),
+						 errhint("It serves the triggers of rollups.")));
+			get_typlenbyval(type, &typlen[i], &typbyval[i]);
+		}
+		fcinfo->flinfo->fn_extra = typlen;
+	}
+	typbyval = (bool *) (typlen + n);
+	for (int i = 0; i < n; i += 2)
+	{
+		Datum		a = PG_GETARG_DATUM(i);
+		Datum		b = PG_GETARG_DATUM(i + 1);
+
+		if (PG_ARGISNULL(i) || PG_ARGISNULL(i + 1))
+		{
+			if (PG_ARGISNULL(i) != PG_ARGISNULL(i + 1))
+				PG_RETURN_BOOL(true);
+			continue;
+		}
+		/* One toasted value is found out without reading it. */
+		if (typlen[i] == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(a)) &&
+			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(b)) &&
+			memcmp(DatumGetPointer(a), DatumGetPointer(b),
+				   VARSIZE_EXTERNAL(DatumGetPointer(a))) == 0)
+			continue;
+		if (!datum_image_eq(a, b, typbyval[i], typlen[i]))
+			PG_RETURN_BOOL(true);
+	}
+	PG_RETURN_BOOL(false);
+}
+
+/* Write changes out that take too much memory. */
+static void
+bound(Pending *p)
+{
+	if (MemoryContextMemAllocated(p->groups->cxt, true) <=
+		(Size) sc_rollup_buffer * 1024)
+		return;
+	write_out(p, GetCurrentCommandId(true));
+	for (Pending **link = &pending; *link; link = &(*link)->next)
+		if (*link == p)
+		{
+			forget(link);
+			break;
+		}
 }
 
 static bool
@@ -131,12 +205,17 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 	spec = sc_spec_by_id(strtoll(data->tg_trigger->tgargs[0], NULL, 10));
 	if (spec == NULL)
 		return PointerGetDatum(NULL);
-	if ((spec->state != SC_LIVE && spec->state != SC_FILLING))
+	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING))
 	{
 		sc_spec_release(spec);
 		return PointerGetDatum(NULL);
 	}
 	eval = sc_spec_eval(spec, data->tg_relation);
+	if (!eval->counted)
+	{
+		sc_spec_release(spec);
+		return PointerGetDatum(NULL);
+	}
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
 		same_columns(eval, data->tg_trigslot, data->tg_newslot))
 	{
@@ -152,19 +231,32 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 	else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 		sc_groups_add_row(p->groups, eval, data->tg_newslot, 1);
 	sc_spec_release(spec);
-
-	if (MemoryContextMemAllocated(p->groups->cxt, true) >
-		(Size) sc_rollup_buffer * 1024)
-	{
-		write_out(p, GetCurrentCommandId(true));
-		for (Pending **link = &pending; *link; link = &(*link)->next)
-			if (*link == p)
-			{
-				forget(link);
-				break;
-			}
-	}
+	bound(p);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Add sign times all rows of a member that came or went as a whole, and that
+ * nobody else is changing.
+ */
+void
+sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot, int sign)
+{
+	ScEval	   *eval = sc_spec_eval(spec, rel);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Pending    *p = pending_for(spec);
+
+		CHECK_FOR_INTERRUPTS();
+		p->maxcid = GetCurrentCommandId(true);
+		sc_groups_add_row(p->groups, eval, slot, sign);
+		bound(p);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 /*

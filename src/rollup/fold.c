@@ -73,6 +73,8 @@ sc_fold(Oid view, bool nowait)
 	int			savesec;
 	Oid			baseid;
 	Oid			sourceid;
+	List	   *members;
+	bool		locked;
 
 	if (spec == NULL || spec->state != SC_LIVE)
 	{
@@ -83,6 +85,15 @@ sc_fold(Oid view, bool nowait)
 	baseid = spec->base;
 	sourceid = spec->source;
 	sc_spec_release(spec);
+	spec = sc_spec_by_view(view);
+	if (spec == NULL)
+		return 0;
+	/* Who may have to read the source keeps it from being truncated. */
+	locked = !sc_spec_rescans(spec) || sc_members_lock(spec, nowait);
+	members = list_copy(spec->members);
+	sc_spec_release(spec);
+	if (!locked)
+		return 0;
 	if (nowait)
 	{
 		if (!ConditionalLockRelationOid(sourceid, AccessShareLock))
@@ -100,6 +111,7 @@ sc_fold(Oid view, bool nowait)
 	if (spec == NULL)
 		return 0;
 	if (spec->state != SC_LIVE || spec->base != baseid ||
+		!equal(spec->members, members) ||
 		(base = try_table_open(baseid, NoLock)) == NULL)
 	{
 		sc_spec_release(spec);
@@ -164,19 +176,27 @@ delete_all(Relation rel, Snapshot snapshot)
 /*
  * Fill the base table from the source in one snapshot, drop the deltas that
  * snapshot sees, and let the storage answer for newer ones.  Changes must
- * have been captured since before the snapshot, or be locked out.
+ * have been captured since before the snapshot, or be locked out.  False:
+ * that has changed, so there is nothing to fill.
  */
-void
+bool
 sc_fill(Oid view)
 {
-	ScSpec	   *spec = sc_spec_by_view(view);
+	ScSpec	   *spec = sc_rollup_lock_with_members(view);
 	Relation	base;
 	ScGroups   *groups;
 	Snapshot	snapshot;
 	Oid			saveuser;
 	int			savesec;
 
-	LockRelationOid(spec->source, AccessShareLock);
+	if (spec == NULL)
+		return false;
+	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING) ||
+		spec->unfit || spec->detaching)
+	{
+		sc_spec_release(spec);
+		return false;
+	}
 	base = table_open(spec->base, ShareUpdateExclusiveLock);
 	sc_capture_flush(spec, NULL);
 	CommandCounterIncrement();
@@ -211,28 +231,35 @@ sc_fill(Oid view)
 	MemoryContextDelete(groups->cxt);
 
 	SetUserIdAndSecContext(saveuser, savesec);
-	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, NULL, NIL);
+	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, NULL, spec->members);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	table_close(base, NoLock);
 	sc_spec_release(spec);
+	return true;
 }
 
-/* Fold one rollup, or make its storage anew. */
 static void
-work_on(Oid view)
+fold_one(Oid view)
+{
+	(void) sc_fold(view, true);
+}
+
+/* Does it need its storage made anew, or what is being made finished? */
+static bool
+is_unfinished(Oid view)
 {
 	ScSpec	   *spec;
-	bool		stale;
+	bool		result;
 
+	StartTransactionCommand();
 	spec = sc_spec_by_view(view);
-	stale = spec != NULL && spec->state == SC_STALE;
+	result = spec != NULL &&
+		(spec->stored == SC_STALE || spec->stored == SC_FILLING);
 	if (spec)
 		sc_spec_release(spec);
-	if (stale)
-		sc_ensure_storage(view);
-	else
-		(void) sc_fold(view, true);
+	CommitTransactionCommand();
+	return result;
 }
 
 /* Give back the space of folded deltas; the locks as for a fold. */
@@ -275,6 +302,7 @@ sc_rollup_work(void)
 {
 	List	   *views;
 	ListCell   *lc;
+	bool		more = false;
 	MemoryContext keep = CurrentMemoryContext;
 
 	StartTransactionCommand();
@@ -286,8 +314,12 @@ sc_rollup_work(void)
 
 	foreach(lc, views)
 	{
-		in_transaction(work_on, lfirst_oid(lc));
+		MemoryContextSwitchTo(keep);
+		if (is_unfinished(lfirst_oid(lc)))
+			more |= !sc_build_step(lfirst_oid(lc));
+		else
+			in_transaction(fold_one, lfirst_oid(lc));
 		in_transaction(reclaim, lfirst_oid(lc));
 	}
-	return false;
+	return more;
 }

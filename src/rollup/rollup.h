@@ -65,6 +65,7 @@ typedef struct ScEval
 	ExprState ***args;			/* [slot][arg] */
 	ExprState **filters;		/* [slot] */
 	Bitmapset  *used;			/* attribute numbers read */
+	bool		counted;		/* the storage counts this relation's rows */
 	struct ScEval *next;
 } ScEval;
 
@@ -78,7 +79,8 @@ typedef struct ScSpec
 	Oid			delta[2];		/* written in turns: see delta.c */
 	int64		turn;
 	Oid			distincts;		/* table of distinct values, if there are any */
-	char		state;
+	char		state;			/* what readers may rely on */
+	char		stored;			/* what the catalog says */
 	int64		epoch;			/* counts changes that no snapshot can undo */
 	bool		valid;			/* false after an invalidation */
 	int			pins;
@@ -86,7 +88,11 @@ typedef struct ScSpec
 	Query	   *query;			/* the view's query */
 	Index		srcvarno;		/* the source in query's range table */
 	Oid			owner;			/* the view's */
-	List	   *members;		/* source and its partitions */
+	List	   *members;		/* source and all that it includes, sorted */
+	List	   *recorded;		/* those whose rows the storage counts, sorted */
+	bool		inherits;		/* the source is read with its children */
+	bool		detaching;		/* snapshots disagree about the members */
+	bool		unfit;			/* a member can change without our knowing */
 	int			nkeys;
 	ScKey	   *keys;
 	int			naggs;
@@ -101,6 +107,21 @@ typedef struct ScSpec
 	ExprContext *econtext;
 	ScEval	   *evals;
 } ScSpec;
+
+/* Columns of scalecache.rollup. */
+#define Anum_rollup_id			1
+#define Anum_rollup_rollup		2
+#define Anum_rollup_source		3
+#define Anum_rollup_base		4
+#define Anum_rollup_delta1		5
+#define Anum_rollup_delta2		6
+#define Anum_rollup_turn		7
+#define Anum_rollup_epoch		8
+#define Anum_rollup_state		9
+#define Anum_rollup_members		10
+#define Anum_rollup_time_zone	11
+#define Anum_rollup_distincts	12
+#define Natts_rollup			12
 
 /* Attribute numbers of a base table. */
 #define ScBaseKey(i)			((i) + 1)
@@ -178,18 +199,38 @@ typedef struct ScValues ScValues;
 /* spec.c */
 extern ScSpec *sc_spec_by_view(Oid view);
 extern ScSpec *sc_spec_by_id(int64 id);
+extern ScSpec *sc_spec_by_base(Oid base);
 extern void sc_spec_release(ScSpec *spec);
 extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
 extern bool sc_spec_analyze(ScSpec *spec, Query *query);
-extern List *sc_source_members(Oid source);
+extern bool sc_spec_rescans(ScSpec *spec);
+extern bool sc_spec_counts(ScSpec *spec, Oid relid);
 extern void sc_spec_cache_init(void);
+
+/* catalog.c */
+extern Oid	sc_catalog_relid(void);
+extern HeapTuple sc_catalog_fetch(int attno, Datum value, Snapshot snapshot);
+extern Datum sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull);
+extern List *sc_catalog_oids(HeapTuple tuple, int attno);
 extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
+extern void sc_catalog_insert(int64 id, Oid view, Oid source, char state,
+							  const char *zone);
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
+extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
 extern void sc_catalog_set_distincts(int64 id, Oid relid);
-extern Oid	sc_catalog_relid(void);
 extern List *sc_catalog_views(void);
+extern List *sc_catalog_views_on(Oid source);
+
+/* members.c */
+extern List *sc_source_members(Oid source, bool inherits, bool *detaching);
+extern bool sc_member_fits(Oid relid);
+extern bool sc_members_lock(ScSpec *spec, bool nowait);
+extern ScSpec *sc_rollup_lock(Oid view);
+extern ScSpec *sc_rollup_lock_with_members(Oid view);
+extern void sc_members_subtract(ScSpec *spec, List *relids);
+extern void sc_members_reconcile(Oid view, bool rewritten);
 
 /* groups.c */
 extern ScGroups *sc_groups_create(ScSpec *spec, MemoryContext parent);
@@ -221,6 +262,8 @@ extern void sc_base_init(void);
 /* capture.c */
 extern void sc_capture_init(void);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
+extern void sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot,
+							int sign);
 
 /* delta.c */
 extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
@@ -249,7 +292,7 @@ extern void sc_groups_spill(ScGroups *groups, ScValues *values);
 
 /* fold.c */
 extern int64 sc_fold(Oid view, bool nowait);
-extern void sc_fill(Oid view);
+extern bool sc_fill(Oid view);
 extern bool sc_rollup_work(void);
 
 /* source.c */
@@ -260,9 +303,28 @@ extern int64 sc_source_values(ScGroups *groups, Snapshot snapshot);
 extern void sc_source_states(ScGroups *groups, Snapshot snapshot);
 extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 
-/* define.c */
+/* query.c */
+extern Query *sc_query_analyze(const char *sql);
+extern void sc_query_check(Query *query);
+
+/* install.c */
+extern bool sc_own_command;		/* a command of ours is running */
+extern void sc_exec_as_owner(const char *sql);
+extern char *sc_qualified_name(Oid relid);
+extern void sc_install_storage(Oid view);
+extern void sc_install_triggers(ScSpec *spec, List *members);
+extern void sc_remove_triggers(ScSpec *spec, Oid relid);
+extern bool sc_triggers_intact(ScSpec *spec, Oid relid);
+extern void sc_storage_drop(Oid relid);
+extern void sc_storage_clear(ScSpec *spec);
+
+/* build.c */
 extern void sc_ensure_storage(Oid view);
-extern void sc_define_init(void);
+extern void sc_build(Oid view);
+extern bool sc_build_step(Oid view);
+
+/* define.c */
+extern void sc_check_rollup(Oid view);
 
 /* scan.c */
 extern void sc_scan_init(void);

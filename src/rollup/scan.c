@@ -220,23 +220,15 @@ reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel)
 	return custom_private;
 }
 
-/* The view whose entry stands right before ours, or invalid. */
+/* The view that a base table belongs to, or invalid. */
 static Oid
 view_of_base(Oid base)
 {
-	ListCell   *lc;
-	Oid			view = InvalidOid;
+	ScSpec	   *spec = sc_spec_by_base(base);
+	Oid			view = spec ? spec->view : InvalidOid;
 
-	foreach(lc, sc_catalog_views())
-	{
-		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
-
-		if (spec == NULL)
-			continue;
-		if (spec->base == base)
-			view = spec->view;
+	if (spec)
 		sc_spec_release(spec);
-	}
 	return view;
 }
 

@@ -9,16 +9,12 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -32,7 +28,6 @@
 #include "rewrite/rewriteManip.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteSupport.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -45,29 +40,71 @@
 
 #include "rollup/rollup.h"
 
-/* Columns of scalecache.rollup. */
-#define Anum_rollup_id			1
-#define Anum_rollup_rollup		2
-#define Anum_rollup_source		3
-#define Anum_rollup_base		4
-#define Anum_rollup_delta1		5
-#define Anum_rollup_delta2		6
-#define Anum_rollup_turn		7
-#define Anum_rollup_epoch		8
-#define Anum_rollup_state		9
-#define Anum_rollup_members		10
-#define Anum_rollup_distincts	12
-#define Natts_rollup			12
+/* What a relation is to rollups. */
+typedef struct Entry
+{
+	Oid			relid;			/* must be first */
+	ScSpec	   *spec;			/* of a view; NULL: known to be none */
+	Oid			view;			/* of a base table; invalid: known to be none */
+} Entry;
 
 static List *cache = NIL;		/* of ScSpec, in cache_cxt */
+static HTAB *by_view = NULL;	/* of Entry */
+static HTAB *by_base = NULL;	/* of Entry */
+static HTAB *by_id = NULL;		/* int64 to ScSpec */
 static MemoryContext cache_cxt = NULL;
-static bool registered = false;
+static uint64 ninvalidations = 0;
+
+typedef struct IdEntry
+{
+	int64		id;				/* must be first */
+	ScSpec	   *spec;
+} IdEntry;
 
 static void
 spec_free(ScSpec *spec)
 {
+	Entry	   *entry = hash_search(by_view, &spec->view, HASH_FIND, NULL);
+	IdEntry    *ident = hash_search(by_id, &spec->id, HASH_FIND, NULL);
+
+	if (entry && entry->spec == spec)
+		hash_search(by_view, &spec->view, HASH_REMOVE, NULL);
+	if (ident && ident->spec == spec)
+		hash_search(by_id, &spec->id, HASH_REMOVE, NULL);
 	cache = list_delete_ptr(cache, spec);
 	MemoryContextDelete(spec->cxt);
+}
+
+static bool
+sorted_member(List *oids, Oid oid)
+{
+	int			lo = 0;
+	int			hi = list_length(oids);
+
+	while (lo < hi)
+	{
+		int			mid = (lo + hi) / 2;
+
+		if (list_nth_oid(oids, mid) == oid)
+			return true;
+		if (list_nth_oid(oids, mid) < oid)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return false;
+}
+
+static void
+forget_negative(HTAB *table)
+{
+	HASH_SEQ_STATUS seq;
+	Entry	   *entry;
+
+	hash_seq_init(&seq, table);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		if (entry->spec == NULL)
+			hash_search(table, &entry->relid, HASH_REMOVE, NULL);
 }
 
 static void
@@ -75,243 +112,90 @@ invalidate(Datum arg, Oid relid)
 {
 	ListCell   *lc;
 
+	ninvalidations++;
 	foreach(lc, cache)
 	{
 		ScSpec	   *spec = lfirst(lc);
 
+		if (!spec->valid)
+			continue;
 		if (!OidIsValid(relid) || relid == spec->view ||
 			relid == spec->source || relid == spec->base ||
 			relid == spec->delta[0] || relid == spec->delta[1] ||
-			list_member_oid(spec->members, relid))
+			sorted_member(spec->members, relid) ||
+			sorted_member(spec->recorded, relid))
 			spec->valid = false;
 	}
+	if (OidIsValid(relid))
+	{
+		Entry	   *entry = hash_search(by_view, &relid, HASH_FIND, NULL);
+
+		if (entry && entry->spec == NULL)
+			hash_search(by_view, &relid, HASH_REMOVE, NULL);
+		hash_search(by_base, &relid, HASH_REMOVE, NULL);
+	}
+	else
+	{
+		forget_negative(by_view);
+		forget_negative(by_base);
+	}
+}
+
+/* Pins that an error left behind; what they kept is freed at the next use. */
+static void
+unpin_all(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	foreach(lc, cache)
+		((ScSpec *) lfirst(lc))->pins = 0;
 }
 
 void
 sc_spec_cache_init(void)
 {
-	if (registered)
+	HASHCTL		ctl = {0};
+
+	if (cache_cxt != NULL)
 		return;
 	cache_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache rollups",
 									  ALLOCSET_DEFAULT_SIZES);
+	ctl.hcxt = cache_cxt;
+	ctl.keysize = sizeof(Oid);
+	ctl.entrysize = sizeof(Entry);
+	by_view = hash_create("scalecache views", 64, &ctl,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	by_base = hash_create("scalecache base tables", 64, &ctl,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(IdEntry);
+	by_id = hash_create("scalecache rollup ids", 64, &ctl,
+						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
-	registered = true;
+	RegisterXactCallback(unpin_all, NULL);
 }
 
-/* InvalidOid when the extension is not in this database. */
-Oid
-sc_catalog_relid(void)
-{
-	Oid			nsp = get_namespace_oid("scalecache", true);
-
-	return OidIsValid(nsp) ? get_relname_relid("rollup", nsp) : InvalidOid;
-}
-
-/* The source and, when it is partitioned, all below it, sorted. */
-List *
-sc_source_members(Oid source)
-{
-	List	   *members;
-
-	if (get_rel_relkind(source) != RELKIND_PARTITIONED_TABLE)
-		return list_make1_oid(source);
-	members = find_all_inheritors(source, NoLock, NULL);
-	list_sort(members, list_oid_cmp);
-	return members;
-}
-
-/* Find a row by id, or by view when id is 0.  A copy, or NULL. */
-static HeapTuple
-catalog_fetch(int64 id, Oid view, Snapshot snapshot)
-{
-	Oid			relid = sc_catalog_relid();
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key[1];
-	HeapTuple	tuple;
-	Oid			index;
-
-	if (!OidIsValid(relid))
-		return NULL;
-	if (id != 0)
-		ScanKeyInit(&key[0], Anum_rollup_id, BTEqualStrategyNumber, F_INT8EQ,
-					Int64GetDatum(id));
-	else
-		ScanKeyInit(&key[0], Anum_rollup_rollup, BTEqualStrategyNumber,
-					F_OIDEQ, ObjectIdGetDatum(view));
-	index = get_relname_relid(id != 0 ? "rollup_pkey" : "rollup_rollup_key",
-							  get_rel_namespace(relid));
-	rel = table_open(relid, AccessShareLock);
-	scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, 1, key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		tuple = heap_copytuple(tuple);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return tuple;
-}
-
-/*
- * Does the storage answer for this snapshot?  The row it sees must be the
- * one the specification was read from: a snapshot older than a fill sees
- * neither what was filled nor the changes before it.
- */
+/* Does the storage count the rows of this relation? */
 bool
-sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot)
+sc_spec_counts(ScSpec *spec, Oid relid)
 {
-	HeapTuple	tuple;
-	Relation	rel;
-	bool		isnull;
-	bool		result;
-
-	if (spec->state != SC_LIVE)
-		return false;
-	tuple = catalog_fetch(spec->id, InvalidOid, snapshot);
-	if (tuple == NULL)
-		return false;
-	rel = table_open(sc_catalog_relid(), AccessShareLock);
-	result = DatumGetChar(heap_getattr(tuple, Anum_rollup_state,
-									   RelationGetDescr(rel), &isnull)) == SC_LIVE &&
-		DatumGetInt64(heap_getattr(tuple, Anum_rollup_epoch,
-								   RelationGetDescr(rel), &isnull)) == spec->epoch;
-	/* Filled by this transaction, from a newer snapshot than its own. */
-	if (IsolationUsesXactSnapshot() &&
-		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-		result = false;
-	table_close(rel, AccessShareLock);
-	heap_freetuple(tuple);
-	return result;
+	return sorted_member(spec->stored == SC_LIVE ? spec->recorded
+						 : spec->members, relid);
 }
 
-/* Change a row; an invalid Oid, NULL and NIL leave the column. */
-void
-sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
-			   const Oid *delta, List *members)
+/* May groups have to be computed from the source again? */
+bool
+sc_spec_rescans(ScSpec *spec)
 {
-	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
-	HeapTuple	tuple = catalog_fetch(id, InvalidOid, NULL);
-	Datum		values[Natts_rollup] = {0};
-	bool		nulls[Natts_rollup] = {0};
-	bool		repl[Natts_rollup] = {0};
-	bool		isnull;
-	Oid			view;
-	HeapTuple	newtuple;
-	bool		snapshot = ActiveSnapshotSet();
-
-	if (tuple == NULL)
-		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
-	view = DatumGetObjectId(heap_getattr(tuple, Anum_rollup_rollup,
-										 RelationGetDescr(rel), &isnull));
-	repl[Anum_rollup_state - 1] = true;
-	values[Anum_rollup_state - 1] = CharGetDatum(state);
-	if (bump_epoch)
-	{
-		repl[Anum_rollup_epoch - 1] = true;
-		values[Anum_rollup_epoch - 1] =
-			Int64GetDatum(DatumGetInt64(heap_getattr(tuple, Anum_rollup_epoch,
-													 RelationGetDescr(rel), &isnull)) + 1);
-	}
-	if (OidIsValid(base))
-	{
-		repl[Anum_rollup_base - 1] = true;
-		values[Anum_rollup_base - 1] = ObjectIdGetDatum(base);
-	}
-	if (delta)
-	{
-		repl[Anum_rollup_delta1 - 1] = repl[Anum_rollup_delta2 - 1] = true;
-		values[Anum_rollup_delta1 - 1] = ObjectIdGetDatum(delta[0]);
-		values[Anum_rollup_delta2 - 1] = ObjectIdGetDatum(delta[1]);
-	}
-	if (members != NIL)
-	{
-		Datum	   *elems = palloc(sizeof(Datum) * list_length(members));
-		int			n = 0;
-		ListCell   *lc;
-
-		foreach(lc, members)
-			elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
-		repl[Anum_rollup_members - 1] = true;
-		values[Anum_rollup_members - 1] =
-			PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid),
-											true, TYPALIGN_INT));
-	}
-	newtuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls,
-								 repl);
-	/* There is none at the end of DETACH PARTITION CONCURRENTLY. */
-	if (!snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	CatalogTupleUpdate(rel, &newtuple->t_self, newtuple);
-	if (!snapshot)
-		PopActiveSnapshot();
-	table_close(rel, NoLock);
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)))
-		CacheInvalidateRelcacheByRelid(view);
-	CommandCounterIncrement();
-}
-
-/* Change one column of a row. */
-static void
-catalog_update(int64 id, int attnum, Datum value)
-{
-	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
-	HeapTuple	tuple = catalog_fetch(id, InvalidOid, NULL);
-	Datum		values[Natts_rollup] = {0};
-	bool		nulls[Natts_rollup] = {0};
-	bool		repl[Natts_rollup] = {0};
-	bool		isnull;
-	Oid			view;
-
-	if (tuple == NULL)
-		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
-	view = DatumGetObjectId(heap_getattr(tuple, Anum_rollup_rollup,
-										 RelationGetDescr(rel), &isnull));
-	repl[attnum - 1] = true;
-	values[attnum - 1] = value;
-	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, repl);
-	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
-	table_close(rel, NoLock);
-	CacheInvalidateRelcacheByRelid(view);
-	CommandCounterIncrement();
-}
-
-/* Have the other delta table written: see delta.c. */
-void
-sc_catalog_set_turn(int64 id, int64 turn)
-{
-	catalog_update(id, Anum_rollup_turn, Int64GetDatum(turn));
-}
-
-/* The table of distinct values. */
-void
-sc_catalog_set_distincts(int64 id, Oid relid)
-{
-	catalog_update(id, Anum_rollup_distincts, ObjectIdGetDatum(relid));
-}
-
-/* Views of all rollups in this database, in CurrentMemoryContext. */
-List *
-sc_catalog_views(void)
-{
-	Oid			relid = sc_catalog_relid();
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	List	   *views = NIL;
-	bool		isnull;
-
-	if (!OidIsValid(relid))
-		return NIL;
-	rel = table_open(relid, AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		views = lappend_oid(views,
-							DatumGetObjectId(heap_getattr(tuple,
-														  Anum_rollup_rollup,
-														  RelationGetDescr(rel),
-														  &isnull)));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return views;
+	if (spec->recompute)
+		return true;
+	for (int i = 0; i < spec->nslots; i++)
+		if (spec->slots[i].def.kind == SC_STATE_EXTREME)
+			return true;
+	return false;
 }
 
 /* ---- reading the query ---- */
@@ -425,6 +309,12 @@ sc_spec_analyze(ScSpec *spec, Query *query)
 	}
 	spec->srcvarno = linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex;
 	spec->source = rt_fetch(spec->srcvarno, query->rtable)->relid;
+	spec->inherits = rt_fetch(spec->srcvarno, query->rtable)->inh;
+	if (!OidIsValid(spec->source))
+	{
+		MemoryContextSwitchTo(old);
+		return false;
+	}
 	spec->quals = make_ands_implicit((Expr *) to_source_vars(spec, query->jointree->quals));
 
 	spec->keys = palloc0(sizeof(ScKey) * (list_length(query->groupClause) + 1));
@@ -454,25 +344,51 @@ sc_spec_analyze(ScSpec *spec, Query *query)
 
 /* ---- the cache ---- */
 
+/* What the source includes, against what the storage counts. */
+static void
+find_members(ScSpec *spec)
+{
+	ListCell   *lc;
+
+	spec->members = sc_source_members(spec->source, spec->inherits,
+									  &spec->detaching);
+	foreach(lc, spec->members)
+		if (!sc_member_fits(lfirst_oid(lc)))
+			spec->unfit = true;
+	if (spec->state == SC_LIVE &&
+		(spec->detaching || spec->unfit ||
+		 !equal(spec->members, spec->recorded)))
+		spec->state = SC_STALE;
+}
+
 static ScSpec *
 spec_build(HeapTuple tuple)
 {
-	Relation	rel = table_open(sc_catalog_relid(), AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
 	MemoryContext cxt;
 	MemoryContext old;
 	ScSpec	   *spec;
 	Relation	view;
 	bool		isnull;
-	Datum		members;
-	List	   *recorded = NIL;
 
+	/*
+	 * The view is not locked: who captures a change holds locks on the source
+	 * that someone who drops the view, and has it locked, waits for.
+	 */
+	view = RelationIdGetRelation(DatumGetObjectId(sc_catalog_attr(tuple,
+																  Anum_rollup_rollup,
+																  &isnull)));
+	if (view == NULL || view->rd_rel->relkind != RELKIND_VIEW)
+	{
+		if (view)
+			RelationClose(view);
+		return NULL;
+	}
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache rollup",
 								ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
 	spec = palloc0(sizeof(ScSpec));
 	spec->cxt = cxt;
-#define GET(n) heap_getattr(tuple, n, desc, &isnull)
+#define GET(n) sc_catalog_attr(tuple, n, &isnull)
 	spec->id = DatumGetInt64(GET(Anum_rollup_id));
 	spec->view = DatumGetObjectId(GET(Anum_rollup_rollup));
 	spec->base = DatumGetObjectId(GET(Anum_rollup_base));
@@ -481,102 +397,154 @@ spec_build(HeapTuple tuple)
 	spec->distincts = DatumGetObjectId(GET(Anum_rollup_distincts));
 	spec->turn = DatumGetInt64(GET(Anum_rollup_turn));
 	spec->epoch = DatumGetInt64(GET(Anum_rollup_epoch));
-	spec->state = DatumGetChar(GET(Anum_rollup_state));
-	members = GET(Anum_rollup_members);
+	spec->state = spec->stored = DatumGetChar(GET(Anum_rollup_state));
 #undef GET
-	if (!isnull)
-	{
-		Datum	   *elems;
-		int			n;
+	spec->recorded = sc_catalog_oids(tuple, Anum_rollup_members);
 
-		deconstruct_array(DatumGetArrayTypeP(members), OIDOID, sizeof(Oid),
-						  true, TYPALIGN_INT, &elems, NULL, &n);
-		for (int i = 0; i < n; i++)
-			recorded = lappend_oid(recorded, DatumGetObjectId(elems[i]));
-	}
-	table_close(rel, AccessShareLock);
-
-	view = try_relation_open(spec->view, AccessShareLock);
-	if (view == NULL || view->rd_rel->relkind != RELKIND_VIEW)
-	{
-		if (view)
-			relation_close(view, AccessShareLock);
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(cxt);
-		return NULL;
-	}
 	spec->owner = view->rd_rel->relowner;
 	if (!sc_spec_analyze(spec, copyObject(get_view_query(view))))
+	{
 		spec->state = SC_STALE;
-	relation_close(view, AccessShareLock);
+		spec->unfit = true;
+	}
+	RelationClose(view);
 	spec->econtext = CreateStandaloneExprContext();
-	spec->members = sc_source_members(spec->source);
-	/* A partition came or went without the storage knowing. */
-	if (!equal(spec->members, recorded))
-		spec->state = SC_STALE;
+	if (OidIsValid(spec->source))
+		find_members(spec);
 	spec->valid = true;
 	MemoryContextSwitchTo(old);
 	return spec;
 }
 
-static ScSpec *
-spec_get(int64 id, Oid view)
+/* Free what was invalidated and is not in use. */
+static void
+sweep(void)
 {
+	List	   *dead = NIL;
 	ListCell   *lc;
-	HeapTuple	tuple;
-	ScSpec	   *spec;
 
-	sc_spec_cache_init();
 	foreach(lc, cache)
 	{
-		spec = lfirst(lc);
-		if (id != 0 ? spec->id != id : spec->view != view)
-			continue;
-		if (spec->valid)
-		{
-			spec->pins++;
-			return spec;
-		}
-		if (spec->pins == 0)
-		{
-			spec_free(spec);
-			break;
-		}
-	}
-	if (!IsTransactionState())
-		return NULL;
-	tuple = catalog_fetch(id, view, NULL);
-	if (tuple == NULL)
-		return NULL;
-	spec = spec_build(tuple);
-	if (spec != NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(cache_cxt);
+		ScSpec	   *spec = lfirst(lc);
 
-		MemoryContextSetParent(spec->cxt, cache_cxt);
-		cache = lcons(spec, cache);
-		MemoryContextSwitchTo(old);
-		spec->pins = 1;
+		if (!spec->valid && spec->pins == 0)
+			dead = lappend(dead, spec);
 	}
+	foreach(lc, dead)
+		spec_free(lfirst(lc));
+	list_free(dead);
+}
+
+/* Read the rollup whose row has this value, and pin it; NULL: there is none. */
+static ScSpec *
+spec_load(int attno, Datum value)
+{
+	ScSpec	   *spec;
+	MemoryContext old;
+	HeapTuple	tuple;
+	uint64		before;
+
+	sweep();
+	for (int tries = 0;; tries++)
+	{
+		before = ninvalidations;
+		tuple = sc_catalog_fetch(attno, value, NULL);
+		spec = tuple ? spec_build(tuple) : NULL;
+		/* What was read may have changed while it was being read. */
+		if (before == ninvalidations || tries == 5)
+			break;
+		if (spec)
+			MemoryContextDelete(spec->cxt);
+	}
+	if (spec == NULL)
+		return NULL;
+	spec->valid = before == ninvalidations;
+	MemoryContextSetParent(spec->cxt, cache_cxt);
+	old = MemoryContextSwitchTo(cache_cxt);
+	cache = lappend(cache, spec);
+	MemoryContextSwitchTo(old);
+	((Entry *) hash_search(by_view, &spec->view, HASH_ENTER, NULL))->spec = spec;
+	((IdEntry *) hash_search(by_id, &spec->id, HASH_ENTER, NULL))->spec = spec;
+	spec->pins = 1;
 	return spec;
 }
 
+/* The specification of a rollup's view, pinned; NULL for anything else. */
 ScSpec *
 sc_spec_by_view(Oid view)
 {
-	return spec_get(0, view);
+	Entry	   *entry;
+	ScSpec	   *spec;
+
+	sc_spec_cache_init();
+	entry = hash_search(by_view, &view, HASH_FIND, NULL);
+	if (entry && entry->spec == NULL)
+		return NULL;
+	if (entry && entry->spec->valid)
+	{
+		entry->spec->pins++;
+		return entry->spec;
+	}
+	if (!IsTransactionState())
+		return NULL;
+	spec = spec_load(Anum_rollup_rollup, ObjectIdGetDatum(view));
+	if (spec == NULL)
+		((Entry *) hash_search(by_view, &view, HASH_ENTER, NULL))->spec = NULL;
+	return spec;
 }
 
 ScSpec *
 sc_spec_by_id(int64 id)
 {
-	return spec_get(id, InvalidOid);
+	IdEntry    *entry;
+
+	sc_spec_cache_init();
+	entry = hash_search(by_id, &id, HASH_FIND, NULL);
+	if (entry && entry->spec->valid)
+	{
+		entry->spec->pins++;
+		return entry->spec;
+	}
+	if (!IsTransactionState())
+		return NULL;
+	return spec_load(Anum_rollup_id, Int64GetDatum(id));
+}
+
+/* The specification of the rollup that a base table belongs to. */
+ScSpec *
+sc_spec_by_base(Oid base)
+{
+	Entry	   *entry;
+	HeapTuple	tuple;
+	bool		isnull;
+	Oid			view = InvalidOid;
+	ScSpec	   *spec;
+
+	sc_spec_cache_init();
+	entry = hash_search(by_base, &base, HASH_FIND, NULL);
+	if (entry)
+		view = entry->view;
+	else if ((tuple = sc_catalog_fetch(Anum_rollup_base,
+									   ObjectIdGetDatum(base), NULL)) != NULL)
+		view = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_rollup,
+												&isnull));
+	spec = OidIsValid(view) ? sc_spec_by_view(view) : NULL;
+	if (spec && spec->base != base)
+	{
+		sc_spec_release(spec);
+		spec = NULL;
+	}
+	entry = hash_search(by_base, &base, HASH_ENTER, NULL);
+	entry->spec = NULL;
+	entry->view = spec ? view : InvalidOid;
+	return spec;
 }
 
 void
 sc_spec_release(ScSpec *spec)
 {
-	spec->pins--;
+	if (spec->pins > 0)
+		spec->pins--;
 }
 
 /* Expressions of spec over rel, a member of the source. */
@@ -614,6 +582,7 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 	 : copyObject((Node *) (e))))
 	eval = palloc0(sizeof(ScEval));
 	eval->relid = RelationGetRelid(rel);
+	eval->counted = sc_spec_counts(spec, eval->relid);
 	if (spec->quals)
 		eval->qual = COMPILE(make_ands_explicit(spec->quals));
 	eval->keys = palloc0(sizeof(ExprState *) * (spec->nkeys + 1));

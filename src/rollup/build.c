@@ -1,0 +1,483 @@
+/*
+ * build.c: giving a rollup its storage, with or without blocking writers.
+ *
+ * Steps, each committed before the next begins:
+ *
+ *	1. tables						state stays stale
+ *	2. triggers						state becomes filling
+ *	3. wait for the writers that may not have known of step 2
+ *	4. fill, in one snapshot		state becomes live
+ *
+ * CREATE TRIGGER waits for writers, and makes those who come after it wait:
+ * so step 2 gives up soon, lets them pass, and tries again.  Whatever stops
+ * this in the middle leaves a rollup that its source answers; the worker
+ * goes on from there.  One session at a time does it, under a lock of its
+ * own that nobody else waits for.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "rollup/rollup.h"
+
+/* Let writers pass so many times longer than they were made to wait. */
+#define PASS_FACTOR		9
+
+/* After an error, a worker leaves a rollup alone for so long. */
+#define ERROR_PAUSE_MS	30000
+
+/* Writers that may not have known of the triggers. */
+typedef struct Waiting
+{
+	Oid			view;
+	int64		epoch;			/* of the rollup, when they were listed */
+	TimestampTz not_before;		/* of the next attempt */
+	int			n;
+	VirtualTransactionId *writers;
+} Waiting;
+
+static List *waiting = NIL;		/* in TopMemoryContext */
+
+static Waiting *
+waiting_for(Oid view)
+{
+	MemoryContext old;
+	Waiting    *w;
+	ListCell   *lc;
+
+	foreach(lc, waiting)
+	{
+		w = lfirst(lc);
+		if (w->view == view)
+			return w;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	w = palloc0(sizeof(Waiting));
+	w->view = view;
+	waiting = lappend(waiting, w);
+	MemoryContextSwitchTo(old);
+	return w;
+}
+
+static void
+forget_waiting(Oid view)
+{
+	Waiting    *w = waiting_for(view);
+
+	waiting = list_delete_ptr(waiting, w);
+	if (w->writers)
+		pfree(w->writers);
+	pfree(w);
+}
+
+/* ---- the lock ---- */
+
+static void
+set_build_tag(LOCKTAG *tag, Oid view)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, sc_catalog_relid(), view, 0);
+}
+
+static bool
+lock_build(Oid view)
+{
+	LOCKTAG		tag;
+
+	set_build_tag(&tag, view);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+unlock_build(Oid view)
+{
+	LOCKTAG		tag;
+
+	set_build_tag(&tag, view);
+	LockRelease(&tag, ExclusiveLock, true);
+}
+
+/* ---- the steps ---- */
+
+/* Wait for a lock, but not beyond the deadline. */
+static bool
+lock_until(Oid relid, LOCKMODE mode, TimestampTz deadline)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool locked = true;
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													   deadline);
+
+	if (ConditionalLockRelationOid(relid, mode))
+		return true;
+	if (left <= 0)
+		return false;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+
+		set_config_option("lock_timeout", psprintf("%ld", left), PGC_USERSET,
+						  PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		LockRelationOid(relid, mode);
+		AtEOXact_GUC(false, nest);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		locked = false;
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+static bool
+all_intact(ScSpec *spec)
+{
+	ListCell   *lc;
+
+	foreach(lc, spec->members)
+		if (!sc_triggers_intact(spec, lfirst_oid(lc)))
+			return false;
+	return true;
+}
+
+/* Step 1.  False: there is nothing to be done now. */
+static bool
+make_tables(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		possible = spec != NULL && !spec->unfit && !spec->detaching &&
+		spec->stored != SC_UNFILLED;
+
+	if (spec)
+		sc_spec_release(spec);
+	if (possible)
+		sc_install_storage(view);
+	return possible;
+}
+
+/* Step 2.  False: writers were in the way. */
+static bool
+make_triggers(Oid view, bool *gone)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   sc_trigger_lock_timeout);
+	List	   *members;
+	ListCell   *lc;
+
+	*gone = spec == NULL || spec->unfit || spec->detaching;
+	if (*gone)
+	{
+		if (spec)
+			sc_spec_release(spec);
+		return true;
+	}
+	members = list_copy(spec->members);
+	if (!all_intact(spec))
+	{
+		/* The source first, as everybody does. */
+		members = lcons_oid(spec->source,
+							list_delete_oid(members, spec->source));
+		foreach(lc, members)
+		{
+			if (sc_trigger_lock_timeout == 0)
+				LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+			else if (!lock_until(lfirst_oid(lc), ShareRowExclusiveLock,
+								 deadline))
+			{
+				sc_spec_release(spec);
+				return false;
+			}
+		}
+	}
+	sc_spec_release(spec);
+	/* Members that came before the locks did are new again. */
+	spec = sc_rollup_lock(view);
+	*gone = spec == NULL || spec->unfit || spec->detaching;
+	if (!*gone)
+	{
+		sc_install_triggers(spec, spec->members);
+		sc_catalog_set(spec->id, SC_FILLING, true, InvalidOid, NULL,
+					   spec->members);
+	}
+	if (spec)
+		sc_spec_release(spec);
+	return true;
+}
+
+/* Step 3: whose locks were taken before the triggers could be seen. */
+static void
+list_writers(ScSpec *spec, Waiting *w)
+{
+	ListCell   *lc;
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (w->writers)
+		pfree(w->writers);
+	w->writers = palloc(sizeof(VirtualTransactionId));
+	w->n = 0;
+	w->epoch = spec->epoch;
+	foreach(lc, spec->members)
+	{
+		LOCKTAG		tag;
+		int			n;
+		VirtualTransactionId *more;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
+		more = GetLockConflicts(&tag, ShareLock, &n);
+		w->writers = repalloc(w->writers,
+							  (w->n + n + 1) * sizeof(VirtualTransactionId));
+		memcpy(w->writers + w->n, more, n * sizeof(VirtualTransactionId));
+		w->n += n;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+writers_have_gone(Oid view, bool wait)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	Waiting    *w = waiting_for(view);
+
+	if (spec == NULL)
+		return true;
+	if (w->writers == NULL || w->epoch != spec->epoch)
+		list_writers(spec, w);
+	sc_spec_release(spec);
+	while (w->n > 0)
+	{
+		if (!VirtualXactLock(w->writers[w->n - 1], wait))
+			return false;
+		w->n--;
+	}
+	return true;
+}
+
+/* ---- in one transaction ---- */
+
+/*
+ * Make what is missing and fill it, blocking writers until the caller's
+ * transaction ends.
+ */
+void
+sc_ensure_storage(Oid view)
+{
+	ScSpec	   *spec;
+	ListCell   *lc;
+
+	sc_install_storage(view);
+	spec = sc_spec_by_view(view);
+	LockRelationOid(spec->source, ShareRowExclusiveLock);
+	foreach(lc, spec->members)
+		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+	sc_spec_release(spec);
+	spec = sc_rollup_lock(view);
+	if (spec->unfit || spec->detaching)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rollup \"%s\" cannot be filled now", get_rel_name(view)),
+				 spec->detaching ?
+				 errdetail("A partition of \"%s\" is being detached.",
+						   get_rel_name(spec->source)) :
+				 errdetail("\"%s\" includes a foreign, temporary or unlogged table.",
+						   get_rel_name(spec->source)),
+				 spec->detaching ?
+				 errhint("Wait for it, or use ALTER TABLE ... DETACH PARTITION ... FINALIZE.") :
+				 errhint("Until it does not, the rollup is answered from its source.")));
+	sc_install_triggers(spec, spec->members);
+	sc_catalog_set(spec->id, SC_FILLING, true, InvalidOid, NULL,
+				   spec->members);
+	sc_spec_release(spec);
+	(void) sc_fill(view);
+}
+
+/* ---- in a procedure ---- */
+
+static void
+let_pass(int attempt, TimestampTz *reported, Oid view)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (attempt == 1 || TimestampDifferenceExceeds(*reported, now, 10000))
+	{
+		ScSpec	   *spec = sc_spec_by_view(view);
+
+		ereport(NOTICE,
+				(errmsg("waiting for a moment without writers to \"%s\"",
+						spec ? get_rel_name(spec->source) : "?"),
+				 errdetail("Attempt %d to create the triggers of the rollup did not get its lock within %d ms.",
+						   attempt, sc_trigger_lock_timeout)));
+		if (spec)
+			sc_spec_release(spec);
+		*reported = now;
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 (long) sc_trigger_lock_timeout * PASS_FACTOR,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* All steps, in a procedure that may commit. */
+void
+sc_build(Oid view)
+{
+	TimestampTz reported = 0;
+	bool		gone = false;
+
+	if (!lock_build(view))
+	{
+		ereport(NOTICE,
+				(errmsg("rollup \"%s\" is being filled by the worker",
+						get_rel_name(view))));
+		return;
+	}
+	if (make_tables(view))
+	{
+		SPI_commit();
+		for (int attempt = 1; !make_triggers(view, &gone); attempt++)
+		{
+			SPI_commit();
+			let_pass(attempt, &reported, view);
+		}
+		SPI_commit();
+		if (!gone)
+		{
+			(void) writers_have_gone(view, true);
+			(void) sc_fill(view);
+			SPI_commit();
+		}
+		forget_waiting(view);
+	}
+	unlock_build(view);
+}
+
+/* ---- in the worker ---- */
+
+static void
+begin(void)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* As far as possible without waiting.  Begins and ends outside of any. */
+static bool
+build_steps(Oid view)
+{
+	ScSpec	   *spec;
+	bool		gone = false;
+	bool		done;
+	char		state;
+
+	begin();
+	spec = sc_spec_by_view(view);
+	state = spec ? spec->stored : SC_UNFILLED;
+	if (spec)
+		sc_spec_release(spec);
+	/* A filling one may have lost its tables, but not its triggers. */
+	done = !make_tables(view);
+	commit();
+	if (done)
+		return true;
+	if (state != SC_FILLING)
+	{
+		begin();
+		done = make_triggers(view, &gone);
+		commit();
+		if (!done || gone)
+			return gone;
+	}
+	begin();
+	done = writers_have_gone(view, false);
+	if (done)
+	{
+		(void) sc_fill(view);
+		forget_waiting(view);
+	}
+	commit();
+	return done;
+}
+
+/*
+ * One attempt at a rollup that is not live, by the worker.  Errors are
+ * reported here, so that other rollups have their turn.  True when there is
+ * nothing left to do.
+ */
+bool
+sc_build_step(Oid view)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool done = false;
+	Waiting    *w = waiting_for(view);
+
+	if (w->not_before > GetCurrentTimestamp())
+		return true;
+	begin();
+	done = !lock_build(view);
+	commit();
+	MemoryContextSwitchTo(cxt);
+	if (done)
+		return true;
+	PG_TRY();
+	{
+		done = build_steps(view);
+		MemoryContextSwitchTo(cxt);
+		begin();
+		unlock_build(view);
+		commit();
+		if (!done)
+			w->not_before =
+				TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											sc_trigger_lock_timeout * PASS_FACTOR);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(cxt);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		waiting_for(view)->not_before =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ERROR_PAUSE_MS);
+		done = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	return done;
+}

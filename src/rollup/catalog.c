@@ -1,0 +1,337 @@
+/*
+ * catalog.c: the table scalecache.rollup, one row a rollup.
+ *
+ * A row is read with a fresh catalog snapshot, except where the question is
+ * what some snapshot sees.  Who changes which relations a rollup counts
+ * holds ShareUpdateExclusiveLock on its base table, so that no two do it at
+ * once.  Every change invalidates the view and the base table, on which the
+ * caches of spec.c depend.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "rollup/rollup.h"
+
+/* InvalidOid when the extension is not in this database. */
+Oid
+sc_catalog_relid(void)
+{
+	Oid			nsp = get_namespace_oid("scalecache", true);
+
+	return OidIsValid(nsp) ? get_relname_relid("rollup", nsp) : InvalidOid;
+}
+
+static SysScanDesc
+begin_scan(Relation rel, int attno, Datum value, Snapshot snapshot,
+		   ScanKeyData *key)
+{
+	const char *name = NULL;
+	Oid			index = InvalidOid;
+
+	switch (attno)
+	{
+		case Anum_rollup_id:
+			name = "rollup_pkey";
+			break;
+		case Anum_rollup_rollup:
+			name = "rollup_rollup_key";
+			break;
+		case Anum_rollup_source:
+			name = "rollup_source_idx";
+			break;
+		case Anum_rollup_base:
+			name = "rollup_base_idx";
+			break;
+	}
+	if (name == NULL)
+		return systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	ScanKeyInit(key, attno, BTEqualStrategyNumber,
+				attno == Anum_rollup_id ? F_INT8EQ : F_OIDEQ, value);
+	index = get_relname_relid(name, RelationGetNamespace(rel));
+	return systable_beginscan(rel, index, OidIsValid(index), snapshot, 1, key);
+}
+
+/* The row where a column has this value.  A copy, or NULL. */
+HeapTuple
+sc_catalog_fetch(int attno, Datum value, Snapshot snapshot)
+{
+	Oid			relid = sc_catalog_relid();
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	rel = table_open(relid, AccessShareLock);
+	scan = begin_scan(rel, attno, value, snapshot, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return tuple;
+}
+
+Datum
+sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull)
+{
+	Relation	rel = table_open(sc_catalog_relid(), AccessShareLock);
+	Datum		value = heap_getattr(tuple, attno, RelationGetDescr(rel),
+									 isnull);
+
+	table_close(rel, AccessShareLock);
+	return value;
+}
+
+/* A column of type oid[], as a list in CurrentMemoryContext. */
+List *
+sc_catalog_oids(HeapTuple tuple, int attno)
+{
+	List	   *oids = NIL;
+	bool		isnull;
+	Datum		value = sc_catalog_attr(tuple, attno, &isnull);
+	Datum	   *elems;
+	int			n;
+
+	if (isnull)
+		return NIL;
+	deconstruct_array(DatumGetArrayTypeP(value), OIDOID, sizeof(Oid), true,
+					  TYPALIGN_INT, &elems, NULL, &n);
+	for (int i = 0; i < n; i++)
+		oids = lappend_oid(oids, DatumGetObjectId(elems[i]));
+	return oids;
+}
+
+/*
+ * Does the storage answer for this snapshot?  The row it sees must be the
+ * one the specification was read from: a snapshot older than a fill sees
+ * neither what was filled nor the changes before it.
+ */
+bool
+sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+	Relation	rel;
+	bool		isnull;
+	bool		result;
+
+	if (spec->state != SC_LIVE)
+		return false;
+	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(spec->id), snapshot);
+	if (tuple == NULL)
+		return false;
+	rel = table_open(sc_catalog_relid(), AccessShareLock);
+	result = DatumGetChar(heap_getattr(tuple, Anum_rollup_state,
+									   RelationGetDescr(rel), &isnull)) == SC_LIVE &&
+		DatumGetInt64(heap_getattr(tuple, Anum_rollup_epoch,
+								   RelationGetDescr(rel), &isnull)) == spec->epoch;
+	table_close(rel, AccessShareLock);
+	/* Filled by this transaction, from a newer snapshot than its own. */
+	if (IsolationUsesXactSnapshot() &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		result = false;
+	heap_freetuple(tuple);
+	return result;
+}
+
+void
+sc_catalog_insert(int64 id, Oid view, Oid source, char state,
+				  const char *zone)
+{
+	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
+	Datum		values[Natts_rollup] = {0};
+	bool		nulls[Natts_rollup] = {0};
+
+	values[Anum_rollup_id - 1] = Int64GetDatum(id);
+	values[Anum_rollup_rollup - 1] = ObjectIdGetDatum(view);
+	values[Anum_rollup_source - 1] = ObjectIdGetDatum(source);
+	values[Anum_rollup_base - 1] = ObjectIdGetDatum(InvalidOid);
+	values[Anum_rollup_delta1 - 1] = ObjectIdGetDatum(InvalidOid);
+	values[Anum_rollup_delta2 - 1] = ObjectIdGetDatum(InvalidOid);
+	values[Anum_rollup_distincts - 1] = ObjectIdGetDatum(InvalidOid);
+	values[Anum_rollup_turn - 1] = Int64GetDatum(0);
+	values[Anum_rollup_epoch - 1] = Int64GetDatum(1);
+	values[Anum_rollup_state - 1] = CharGetDatum(state);
+	nulls[Anum_rollup_members - 1] = true;
+	values[Anum_rollup_time_zone - 1] = CStringGetTextDatum(zone);
+	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values,
+											nulls));
+	table_close(rel, NoLock);
+	CacheInvalidateRelcacheByRelid(view);
+	CommandCounterIncrement();
+}
+
+static void
+update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
+{
+	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
+	HeapTuple	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id),
+										 NULL);
+	bool		nulls[Natts_rollup] = {0};
+	bool		snapshot = ActiveSnapshotSet();
+	bool		isnull;
+	Oid			invalid[2];
+
+	if (tuple == NULL)
+		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
+	if (bump_epoch)
+	{
+		repl[Anum_rollup_epoch - 1] = true;
+		values[Anum_rollup_epoch - 1] =
+			Int64GetDatum(DatumGetInt64(sc_catalog_attr(tuple,
+														Anum_rollup_epoch,
+														&isnull)) + 1);
+	}
+	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls,
+							  repl);
+	/* There is none at the end of DETACH PARTITION CONCURRENTLY. */
+	if (!snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	if (!snapshot)
+		PopActiveSnapshot();
+	invalid[0] = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_rollup,
+												  &isnull));
+	invalid[1] = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_base,
+												  &isnull));
+	table_close(rel, NoLock);
+	for (int i = 0; i < 2; i++)
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(invalid[i])))
+			CacheInvalidateRelcacheByRelid(invalid[i]);
+	CommandCounterIncrement();
+}
+
+static Datum
+oid_array(List *oids)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(oids) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, oids)
+		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid),
+										   true, TYPALIGN_INT));
+}
+
+/* Change a row; an invalid Oid, NULL and NIL leave the column. */
+void
+sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
+			   const Oid *delta, List *members)
+{
+	Datum		values[Natts_rollup] = {0};
+	bool		repl[Natts_rollup] = {0};
+
+	repl[Anum_rollup_state - 1] = true;
+	values[Anum_rollup_state - 1] = CharGetDatum(state);
+	if (OidIsValid(base))
+	{
+		repl[Anum_rollup_base - 1] = true;
+		values[Anum_rollup_base - 1] = ObjectIdGetDatum(base);
+	}
+	if (delta)
+	{
+		repl[Anum_rollup_delta1 - 1] = repl[Anum_rollup_delta2 - 1] = true;
+		values[Anum_rollup_delta1 - 1] = ObjectIdGetDatum(delta[0]);
+		values[Anum_rollup_delta2 - 1] = ObjectIdGetDatum(delta[1]);
+	}
+	if (members != NIL)
+	{
+		repl[Anum_rollup_members - 1] = true;
+		values[Anum_rollup_members - 1] = oid_array(members);
+	}
+	update_row(id, values, repl, bump_epoch);
+}
+
+/* The storage counts the rows of these relations from now on. */
+void
+sc_catalog_set_members(int64 id, List *members, bool bump_epoch)
+{
+	Datum		values[Natts_rollup] = {0};
+	bool		repl[Natts_rollup] = {0};
+
+	repl[Anum_rollup_members - 1] = true;
+	values[Anum_rollup_members - 1] = oid_array(members);
+	update_row(id, values, repl, bump_epoch);
+}
+
+static void
+set_column(int64 id, int attno, Datum value)
+{
+	Datum		values[Natts_rollup] = {0};
+	bool		repl[Natts_rollup] = {0};
+
+	repl[attno - 1] = true;
+	values[attno - 1] = value;
+	update_row(id, values, repl, false);
+}
+
+/* Have the other delta table written: see delta.c. */
+void
+sc_catalog_set_turn(int64 id, int64 turn)
+{
+	set_column(id, Anum_rollup_turn, Int64GetDatum(turn));
+}
+
+/* The table of distinct values. */
+void
+sc_catalog_set_distincts(int64 id, Oid relid)
+{
+	set_column(id, Anum_rollup_distincts, ObjectIdGetDatum(relid));
+}
+
+static List *
+views_where(int attno, Datum value)
+{
+	Oid			relid = sc_catalog_relid();
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	List	   *views = NIL;
+	bool		isnull;
+
+	if (!OidIsValid(relid))
+		return NIL;
+	rel = table_open(relid, AccessShareLock);
+	scan = begin_scan(rel, attno, value, NULL, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		views = lappend_oid(views,
+							DatumGetObjectId(heap_getattr(tuple,
+														  Anum_rollup_rollup,
+														  RelationGetDescr(rel),
+														  &isnull)));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return views;
+}
+
+/* Views of all rollups in this database, in CurrentMemoryContext. */
+List *
+sc_catalog_views(void)
+{
+	return views_where(0, (Datum) 0);
+}
+
+/* Views of the rollups that read this table by its name. */
+List *
+sc_catalog_views_on(Oid source)
+{
+	return views_where(Anum_rollup_source, ObjectIdGetDatum(source));
+}

@@ -1,0 +1,509 @@
+/*
+ * ddl.c: what happens to a rollup's source and view.
+ *
+ *	ddl_command_start	while the rows of what goes can still be read
+ *	sql_drop			storage of rollups that have gone, goes
+ *	ddl_command_end		members that came or went, triggers that changed
+ *	TRUNCATE triggers	before and after, on each member
+ *
+ * Nothing here may be needed for being exact against an honest catalog: a
+ * source whose members are not those that the storage counts is answered
+ * from itself.  Only what comes and goes unseen in between must be caught.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/tablecmds.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "rollup/rollup.h"
+
+PG_FUNCTION_INFO_V1(scalecache_rollup_truncate);
+PG_FUNCTION_INFO_V1(scalecache_rollup_protect);
+PG_FUNCTION_INFO_V1(scalecache_rollup_starting);
+PG_FUNCTION_INFO_V1(scalecache_rollup_dropped);
+PG_FUNCTION_INFO_V1(scalecache_rollup_altered);
+
+/* ---- which rollups a relation is part of ---- */
+
+static List *
+parents_of(Oid relid)
+{
+	Relation	rel = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *parents = NIL;
+
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, InheritsRelidSeqnoIndexId, true, NULL, 1,
+							  &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		parents = lappend_oid(parents,
+							  ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return parents;
+}
+
+/* Views of rollups whose source is one of these or above one of them. */
+static List *
+rollups_over(List *relids)
+{
+	List	   *views = NIL;
+
+	relids = list_copy(relids);
+	for (int i = 0; i < list_length(relids); i++)
+	{
+		Oid			relid = list_nth_oid(relids, i);
+
+		views = list_concat_unique_oid(views, sc_catalog_views_on(relid));
+		relids = list_concat_unique_oid(relids, parents_of(relid));
+	}
+	return views;
+}
+
+static List *
+add_named(List *relids, RangeVar *rv)
+{
+	Oid			relid = rv ? RangeVarGetRelid(rv, NoLock, true) : InvalidOid;
+
+	return OidIsValid(relid) ? list_append_unique_oid(relids, relid) : relids;
+}
+
+static void
+make_stale(Oid view)
+{
+	ScSpec	   *spec = sc_rollup_lock(view);
+
+	if (spec == NULL)
+		return;
+	if (spec->stored == SC_LIVE || spec->stored == SC_FILLING)
+		sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
+	sc_spec_release(spec);
+}
+
+/* ---- TRUNCATE ---- */
+
+static bool
+all_truncated(List *members)
+{
+	ListCell   *lc;
+
+	foreach(lc, members)
+	{
+		LOCKTAG		tag;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
+		if (!LockHeldByMe(&tag, AccessExclusiveLock))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Rows of a member are about to go.  When nobody but us can look at any, all
+ * members are probably being truncated: then the storage is emptied, and who
+ * still has rows is counted anew at the end.
+ */
+static void
+before_truncate(Oid view, Oid relid)
+{
+	ScSpec	   *spec = sc_rollup_lock(view);
+
+	if (spec == NULL)
+		return;
+	if (spec->stored == SC_LIVE && list_member_oid(spec->recorded, relid))
+	{
+		if (all_truncated(spec->recorded))
+		{
+			(void) sc_capture_flush(spec, NULL);
+			sc_storage_clear(spec);
+			sc_catalog_set_members(spec->id, NIL, true);
+		}
+		else
+			sc_members_subtract(spec, list_make1_oid(relid));
+	}
+	sc_spec_release(spec);
+}
+
+Datum
+scalecache_rollup_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	ScSpec	   *spec;
+	Oid			view;
+	bool		wanted;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) ||
+		data->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves rollup triggers only", "rollup_truncate"),
+				 errhint("Create rollups with scalecache.create_rollup.")));
+	spec = sc_spec_by_id(strtoll(data->tg_trigger->tgargs[0], NULL, 10));
+	if (spec == NULL)
+		return PointerGetDatum(NULL);
+	view = spec->view;
+	wanted = spec->stored == SC_LIVE &&
+		(TRIGGER_FIRED_BEFORE(data->tg_event) || spec->state != SC_LIVE);
+	sc_spec_release(spec);
+	if (!wanted)
+		return PointerGetDatum(NULL);
+	if (TRIGGER_FIRED_BEFORE(data->tg_event))
+		before_truncate(view, RelationGetRelid(data->tg_relation));
+	else
+		sc_members_reconcile(view, false);
+	return PointerGetDatum(NULL);
+}
+
+/* On base and delta tables: nobody changes them by hand. */
+Datum
+scalecache_rollup_protect(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves rollup triggers only", "rollup_protect"),
+				 errhint("Create rollups with scalecache.create_rollup.")));
+	if (!sc_own_command)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot change \"%s\" directly",
+						RelationGetRelationName(data->tg_relation)),
+				 errdetail("It is the storage of a rollup."),
+				 errhint("Change the rollup's source. Use scalecache.rebuild_rollup to compute the rollup anew.")));
+	return PointerGetDatum(NULL);
+}
+
+/* ---- before a command ---- */
+
+/*
+ * DETACH PARTITION CONCURRENTLY commits in the middle, and snapshots disagree
+ * about the partition until it is done: the source answers, from the moment
+ * on that the first half commits.
+ */
+static void
+start_alter_table(AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst(lc);
+		Oid			relid;
+		List	   *views;
+
+		if (cmd->subtype != AT_DetachPartition ||
+			!((PartitionCmd *) cmd->def)->concurrent)
+			continue;
+		/* Lock and check rights as ALTER TABLE will. */
+		relid = AlterTableLookupRelation(stmt, AlterTableGetLockLevel(stmt->cmds));
+		if (!OidIsValid(relid))
+			continue;
+		views = rollups_over(list_make1_oid(relid));
+		foreach(lc, views)
+			make_stale(lfirst_oid(lc));
+		return;
+	}
+}
+
+/* Lock a table and what is below it as DROP TABLE will, if we may drop it. */
+static bool
+lock_for_drop(RangeVar *rv, Oid relid)
+{
+	List	   *parents = parents_of(relid);
+	ListCell   *lc;
+
+	if (!pg_class_ownercheck(relid, GetUserId()) &&
+		!pg_namespace_ownercheck(get_rel_namespace(relid), GetUserId()))
+		return false;
+	if (get_rel_relispartition(relid))
+		foreach(lc, parents)
+			LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+	(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
+	LockRelationOid(relid, AccessExclusiveLock);
+	return RangeVarGetRelid(rv, NoLock, true) == relid &&
+		equal(parents, parents_of(relid));
+}
+
+/* Rows of members that DROP TABLE names are taken out while they are there. */
+static void
+start_drop_table(DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->objects)
+	{
+		RangeVar   *rv = makeRangeVarFromNameList(lfirst(lc));
+		Oid			relid = RangeVarGetRelid(rv, NoLock, true);
+		List	   *views;
+		ListCell   *l2;
+
+		if (!OidIsValid(relid) || parents_of(relid) == NIL)
+			continue;
+		views = rollups_over(parents_of(relid));
+		if (views == NIL || !lock_for_drop(rv, relid))
+			continue;
+		foreach(l2, views)
+		{
+			ScSpec	   *spec = sc_rollup_lock(lfirst_oid(l2));
+			bool		detaching;
+
+			if (spec == NULL)
+				continue;
+			if (spec->state == SC_LIVE)
+				sc_members_subtract(spec,
+									sc_source_members(relid, true, &detaching));
+			sc_spec_release(spec);
+		}
+	}
+}
+
+Datum
+scalecache_rollup_starting(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *data = (EventTriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo) || sc_own_command ||
+		!OidIsValid(sc_catalog_relid()))
+		PG_RETURN_NULL();
+	if (IsA(data->parsetree, AlterTableStmt))
+		start_alter_table((AlterTableStmt *) data->parsetree);
+	else if (IsA(data->parsetree, DropStmt) &&
+			 ((DropStmt *) data->parsetree)->removeType == OBJECT_TABLE)
+		start_drop_table((DropStmt *) data->parsetree);
+	PG_RETURN_NULL();
+}
+
+/* ---- after a drop ---- */
+
+/* What was dropped: relations, and those that lost a trigger. */
+static void
+dropped_objects(List **relids, List **retriggered)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	SPI_connect();
+	if (SPI_execute("SELECT classid, objid, objsubid, address_names "
+					"FROM pg_catalog.pg_event_trigger_dropped_objects()",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list dropped objects");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		Oid			classid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
+		Oid			objid = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+		int			subid = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		Datum		names = SPI_getbinval(tuple, desc, 4, &isnull);
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		if (classid == RelationRelationId && subid == 0)
+			*relids = lappend_oid(*relids, objid);
+		else if (classid == TriggerRelationId && !isnull)
+		{
+			Datum	   *elems;
+			int			n;
+
+			deconstruct_array(DatumGetArrayTypeP(names), TEXTOID, -1, false,
+							  TYPALIGN_INT, &elems, NULL, &n);
+			if (n >= 2)
+				*retriggered = add_named(*retriggered,
+										 makeRangeVar(TextDatumGetCString(elems[0]),
+													  TextDatumGetCString(elems[1]), -1));
+		}
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+}
+
+/* The tables of a rollup's row. */
+static List *
+storage_of(HeapTuple tuple)
+{
+	static const int columns[] = {
+		Anum_rollup_base, Anum_rollup_delta1, Anum_rollup_delta2,
+		Anum_rollup_distincts
+	};
+	List	   *tables = NIL;
+	bool		isnull;
+
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		Oid			relid = DatumGetObjectId(sc_catalog_attr(tuple, columns[i],
+															 &isnull));
+
+		if (OidIsValid(relid))
+			tables = lappend_oid(tables, relid);
+	}
+	return tables;
+}
+
+static bool
+any_of(List *a, List *b)
+{
+	ListCell   *lc;
+
+	foreach(lc, a)
+		if (list_member_oid(b, lfirst_oid(lc)))
+			return true;
+	return false;
+}
+
+static void
+drop_relations(List *relids)
+{
+	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	List	   *tables = NIL;
+	List	   *stale = NIL;
+	ListCell   *lc;
+	bool		isnull;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			view = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_rollup, &isnull));
+
+		if (list_member_oid(relids, view))
+		{
+			tables = list_concat(tables, storage_of(tuple));
+			sc_mark_drop(DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id,
+													   &isnull)));
+			CatalogTupleDelete(rel, &tuple->t_self);
+		}
+		else if (any_of(relids, sc_catalog_oids(tuple, Anum_rollup_members)) ||
+				 any_of(relids, storage_of(tuple)))
+			stale = lappend_oid(stale, view);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	if (tables)
+		CommandCounterIncrement();
+	foreach(lc, tables)
+		sc_storage_drop(lfirst_oid(lc));
+	foreach(lc, stale)
+		make_stale(lfirst_oid(lc));
+}
+
+Datum
+scalecache_rollup_dropped(PG_FUNCTION_ARGS)
+{
+	List	   *relids = NIL;
+	List	   *retriggered = NIL;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo) || sc_own_command ||
+		!OidIsValid(sc_catalog_relid()))
+		PG_RETURN_NULL();
+	dropped_objects(&relids, &retriggered);
+	if (relids)
+		drop_relations(relids);
+	foreach(lc, rollups_over(retriggered))
+		sc_members_reconcile(lfirst_oid(lc), false);
+	PG_RETURN_NULL();
+}
+
+/* ---- after another command ---- */
+
+static void
+refuse_new_query(RangeVar *rv)
+{
+	Oid			relid = RangeVarGetRelid(rv, NoLock, true);
+	ScSpec	   *spec = OidIsValid(relid) ? sc_spec_by_view(relid) : NULL;
+	bool		stored = spec && OidIsValid(spec->base);
+
+	if (spec)
+		sc_spec_release(spec);
+	if (stored)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot replace the query of rollup \"%s\"", rv->relname),
+				 errdetail("Its storage was made for the query it was created with."),
+				 errhint("Drop it, and create it anew with scalecache.create_rollup.")));
+}
+
+/* Relations that a command may have given or taken members or triggers. */
+static List *
+touched_by(Node *stmt, bool *rewritten)
+{
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	if (IsA(stmt, CreateForeignTableStmt))
+		stmt = (Node *) &((CreateForeignTableStmt *) stmt)->base;
+	if (IsA(stmt, CreateStmt))
+	{
+		foreach(lc, ((CreateStmt *) stmt)->inhRelations)
+			relids = add_named(relids, lfirst(lc));
+	}
+	else if (IsA(stmt, CreateTrigStmt))
+		relids = add_named(relids, ((CreateTrigStmt *) stmt)->relation);
+	else if (IsA(stmt, AlterTableStmt))
+	{
+		AlterTableStmt *alter = (AlterTableStmt *) stmt;
+
+		relids = add_named(relids, alter->relation);
+		foreach(lc, alter->cmds)
+		{
+			AlterTableCmd *cmd = lfirst(lc);
+
+			if ((cmd->subtype == AT_AddInherit || cmd->subtype == AT_DropInherit) &&
+				IsA(cmd->def, RangeVar))
+				relids = add_named(relids, (RangeVar *) cmd->def);
+		}
+		*rewritten = list_length(alter->cmds) > 1;
+	}
+	return relids;
+}
+
+Datum
+scalecache_rollup_altered(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *data = (EventTriggerData *) fcinfo->context;
+	List	   *views;
+	ListCell   *lc;
+	bool		rewritten = false;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo) || sc_own_command ||
+		!OidIsValid(sc_catalog_relid()))
+		PG_RETURN_NULL();
+	if (IsA(data->parsetree, ViewStmt))
+		refuse_new_query(((ViewStmt *) data->parsetree)->view);
+	else if (IsA(data->parsetree, RuleStmt))
+		refuse_new_query(((RuleStmt *) data->parsetree)->relation);
+	if (IsA(data->parsetree, CreateSchemaStmt))
+		views = sc_catalog_views();
+	else
+		views = rollups_over(touched_by(data->parsetree, &rewritten));
+	foreach(lc, views)
+		sc_members_reconcile(lfirst_oid(lc), rewritten);
+	PG_RETURN_NULL();
+}

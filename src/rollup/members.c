@@ -1,0 +1,307 @@
+/*
+ * members.c: the relations that a source consists of, coming and going.
+ *
+ * The catalog records of which relations the storage counts the rows; it
+ * answers only while these are exactly the source's members.  A member that
+ * comes or goes as a whole is counted like its rows: they are captured, with
+ * their sign, in the same transaction.  Each such change increases the
+ * epoch, because older snapshots see partitions come and go at once, but not
+ * the deltas; unless the member is empty, so that there is nothing to see.
+ *
+ * Locks: members, then ShareUpdateExclusiveLock on the base table, held to
+ * the end of the transaction.  It keeps folds away, and others who do this.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "base/guc.h"
+#include "rollup/rollup.h"
+
+/*
+ * The source and, when it inherits, all below it, sorted.  Partitions that
+ * are being detached are among them, and *detaching is set.
+ */
+List *
+sc_source_members(Oid source, bool inherits, bool *detaching)
+{
+	List	   *members = list_make1_oid(source);
+
+	*detaching = false;
+	if (!inherits)
+		return members;
+	for (int i = 0; i < list_length(members); i++)
+	{
+		bool		some = false;
+
+		members = list_concat(members,
+							  find_inheritance_children_extended(list_nth_oid(members, i),
+																 false, NoLock,
+																 &some, NULL));
+		*detaching |= some;
+	}
+	list_sort(members, list_oid_cmp);
+	list_deduplicate_oid(members);
+	return members;
+}
+
+/* Can this relation only change under our triggers? */
+bool
+sc_member_fits(Oid relid)
+{
+	char		kind = get_rel_relkind(relid);
+
+	return (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
+		get_rel_persistence(relid) == RELPERSISTENCE_PERMANENT;
+}
+
+/* Keep the members from being dropped or truncated. */
+bool
+sc_members_lock(ScSpec *spec, bool nowait)
+{
+	ListCell   *lc;
+
+	foreach(lc, spec->members)
+	{
+		if (!nowait)
+			LockRelationOid(lfirst_oid(lc), AccessShareLock);
+		else if (!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Lock a rollup against changes of what it counts.  Returns its pinned
+ * specification, or NULL when it is none or has no storage.
+ */
+ScSpec *
+sc_rollup_lock(Oid view)
+{
+	for (;;)
+	{
+		ScSpec	   *spec = sc_spec_by_view(view);
+		Oid			base;
+
+		if (spec == NULL)
+			return NULL;
+		base = spec->base;
+		sc_spec_release(spec);
+		if (!OidIsValid(base))
+			return NULL;
+		LockRelationOid(base, ShareUpdateExclusiveLock);
+		spec = sc_spec_by_view(view);
+		if (spec == NULL || spec->base == base)
+			return spec;
+		sc_spec_release(spec);
+		UnlockRelationOid(base, ShareUpdateExclusiveLock);
+	}
+}
+
+/* The same, after all members have been locked; NULL also without storage. */
+ScSpec *
+sc_rollup_lock_with_members(Oid view)
+{
+	for (;;)
+	{
+		ScSpec	   *spec = sc_spec_by_view(view);
+		List	   *members;
+
+		if (spec == NULL)
+			return NULL;
+		members = list_copy(spec->members);
+		sc_members_lock(spec, false);
+		sc_spec_release(spec);
+		spec = sc_rollup_lock(view);
+		if (spec == NULL || equal(spec->members, members))
+			return spec;
+		/* Somebody came meanwhile: the order of locks forbids to go on. */
+		UnlockRelationOid(spec->base, ShareUpdateExclusiveLock);
+		sc_spec_release(spec);
+	}
+}
+
+/* ---- counting members ---- */
+
+static bool
+is_small(Relation rel)
+{
+	return sc_partition_limit < 0 ||
+		(double) RelationGetNumberOfBlocks(rel) * BLCKSZ <=
+		(double) sc_partition_limit * 1024;
+}
+
+/* Capture all rows of a member.  False: it is too big for that. */
+static bool
+count_rows(ScSpec *spec, Oid relid, int sign, bool *some)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	bool		small = true;
+
+	if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind) &&
+		RelationGetNumberOfBlocks(rel) > 0)
+	{
+		*some = true;
+		small = is_small(rel);
+		if (small)
+		{
+			Oid			saveuser;
+			int			savesec;
+			Snapshot	snapshot;
+
+			CommandCounterIncrement();
+			snapshot = RegisterSnapshot(GetLatestSnapshot());
+			PushActiveSnapshot(snapshot);
+			GetUserIdAndSecContext(&saveuser, &savesec);
+			SetUserIdAndSecContext(spec->owner,
+								   savesec | SECURITY_RESTRICTED_OPERATION);
+			sc_capture_scan(spec, rel, snapshot, sign);
+			SetUserIdAndSecContext(saveuser, savesec);
+			PopActiveSnapshot();
+			UnregisterSnapshot(snapshot);
+		}
+	}
+	table_close(rel, NoLock);
+	return small;
+}
+
+static void
+make_stale(ScSpec *spec)
+{
+	sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
+}
+
+/* None of these relations will be there any more, or have rows. */
+void
+sc_members_subtract(ScSpec *spec, List *relids)
+{
+	List	   *rest = list_copy(spec->recorded);
+	bool		some = false;
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		if (!list_member_oid(rest, lfirst_oid(lc)))
+			continue;
+		if (!count_rows(spec, lfirst_oid(lc), -1, &some))
+		{
+			make_stale(spec);
+			return;
+		}
+		rest = list_delete_oid(rest, lfirst_oid(lc));
+	}
+	sc_catalog_set_members(spec->id, rest, some);
+}
+
+/* Is the sum of all members small enough to be read on the way? */
+static bool
+all_small(List *members)
+{
+	double		pages = 0;
+	ListCell   *lc;
+
+	if (sc_partition_limit < 0)
+		return true;
+	foreach(lc, members)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+			pages += RelationGetNumberOfBlocks(rel);
+		table_close(rel, NoLock);
+	}
+	return pages * BLCKSZ <= (double) sc_partition_limit * 1024;
+}
+
+/* Take what has gone, and is not needed any more, from its former place. */
+static bool
+subtract_gone(ScSpec *spec, List *gone, bool *some)
+{
+	ListCell   *lc;
+
+	foreach(lc, gone)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			return false;		/* with its rows */
+		LockRelationOid(relid, ShareRowExclusiveLock);
+		if (spec->stored == SC_LIVE && !count_rows(spec, relid, -1, some))
+			return false;
+		sc_remove_triggers(spec, relid);
+	}
+	return true;
+}
+
+static bool
+add_new(ScSpec *spec, List *new, bool *some)
+{
+	ListCell   *lc;
+
+	sc_install_triggers(spec, new);
+	foreach(lc, new)
+		if (spec->stored == SC_LIVE &&
+			!count_rows(spec, lfirst_oid(lc), 1, some))
+			return false;
+	return true;
+}
+
+static bool
+all_intact(ScSpec *spec)
+{
+	ListCell   *lc;
+
+	foreach(lc, spec->members)
+		if (!sc_triggers_intact(spec, lfirst_oid(lc)))
+			return false;
+	return true;
+}
+
+/*
+ * After a command that may have changed the members or their triggers: count
+ * those that came and went, or let the source answer until a rebuild.
+ * If rewritten, rows of those that went may not be what was counted.
+ */
+void
+sc_members_reconcile(Oid view, bool rewritten)
+{
+	ScSpec	   *spec = sc_rollup_lock(view);
+	List	   *gone;
+	List	   *new;
+	bool		some = false;
+
+	if (spec == NULL)
+		return;
+	if (spec->stored != SC_LIVE && spec->stored != SC_FILLING)
+	{
+		sc_spec_release(spec);
+		return;
+	}
+	gone = list_difference_oid(spec->recorded, spec->members);
+	new = list_difference_oid(spec->members, spec->recorded);
+	if (spec->unfit || spec->detaching || (rewritten && gone))
+		make_stale(spec);
+	else if (spec->recorded == NIL && spec->stored == SC_LIVE)
+	{
+		/* All was truncated: the storage is empty. */
+		if (all_small(spec->members) && all_intact(spec))
+			(void) sc_fill(view);
+		else
+			make_stale(spec);
+	}
+	else if (!subtract_gone(spec, gone, &some) || !add_new(spec, new, &some) ||
+			 !all_intact(spec))
+		make_stale(spec);
+	else if (gone || new)
+		sc_catalog_set_members(spec->id, spec->members, some);
+	sc_spec_release(spec);
+}

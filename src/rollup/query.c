@@ -1,0 +1,314 @@
+/*
+ * query.c: which queries can be a rollup, and how they are written down.
+ *
+ * A query is refused unless its answer follows from the rows of one table
+ * alone.  What depends on the session's time zone is pinned to the zone of
+ * creation, so that the stored query means the same in every session.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "parser/parsetree.h"
+#include "pgtime.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+
+#include "rollup/rollup.h"
+
+static void
+refuse(const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("rollup query has %s", what),
+			 errdetail("A rollup is one SELECT from one table, with GROUP BY and aggregates."),
+			 errhint("%s", hint)));
+}
+
+/* Functions of timestamptz that depend on nothing but the time zone. */
+static Expr *
+at_zone(Node *arg, text *zone)
+{
+	return (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+								 list_make2(makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+													  PointerGetDatum(zone), false, false),
+											arg),
+								 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+}
+
+static Node *
+pin_zone(Node *node, void *zone)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Query))
+		return (Node *) query_tree_mutator((Query *) node, pin_zone, zone, 0);
+	node = expression_tree_mutator(node, pin_zone, zone);
+	if (IsA(node, FuncExpr))
+	{
+		FuncExpr   *f = (FuncExpr *) node;
+		Oid			to = InvalidOid;
+
+		switch (f->funcid)
+		{
+			case F_DATE_TRUNC_TEXT_TIMESTAMPTZ:
+				f->funcid = F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT;
+				f->args = lappend(list_copy(f->args),
+								  makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+											PointerGetDatum((text *) zone), false, false));
+				return node;
+			case F_EXTRACT_TEXT_TIMESTAMPTZ:
+				to = F_EXTRACT_TEXT_TIMESTAMP;
+				break;
+			case F_DATE_PART_TEXT_TIMESTAMPTZ:
+				to = F_DATE_PART_TEXT_TIMESTAMP;
+				break;
+			case F_TO_CHAR_TIMESTAMPTZ_TEXT:
+				to = F_TO_CHAR_TIMESTAMP_TEXT;
+				break;
+			case F_DATE_TIMESTAMPTZ:
+				to = F_DATE_TIMESTAMP;
+				break;
+			case F_TIMESTAMP_TIMESTAMPTZ:
+				return (Node *) at_zone(linitial(f->args), zone);
+			default:
+				return node;
+		}
+		if (to == F_EXTRACT_TEXT_TIMESTAMP || to == F_DATE_PART_TEXT_TIMESTAMP)
+		{
+			Node	   *field = linitial(f->args);
+			char	   *name;
+
+			/* Only fields that are the same for the local time. */
+			if (!IsA(field, Const) || ((Const *) field)->constisnull)
+				return node;
+			name = TextDatumGetCString(((Const *) field)->constvalue);
+			if (pg_strncasecmp(name, "timezone", 8) == 0 ||
+				pg_strcasecmp(name, "epoch") == 0)
+				return node;
+			f->args = list_make2(field, at_zone(lsecond(f->args), zone));
+		}
+		else if (to == F_TO_CHAR_TIMESTAMP_TEXT)
+		{
+			Node	   *fmt = lsecond(f->args);
+			char	   *format;
+
+			if (!IsA(fmt, Const) || ((Const *) fmt)->constisnull)
+				return node;
+			format = TextDatumGetCString(((Const *) fmt)->constvalue);
+			if (strstr(format, "TZ") || strstr(format, "tz") || strstr(format, "OF") ||
+				strstr(format, "TM"))
+				return node;
+			f->args = list_make2(at_zone(linitial(f->args), zone), fmt);
+		}
+		else
+			f->args = list_make1(at_zone(linitial(f->args), zone));
+		f->funcid = to;
+	}
+	return node;
+}
+
+static bool
+unstable_function(Oid funcid, void *context)
+{
+	char		volatility;
+
+	if (funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
+		funcid == F_TO_CHAR_TIMESTAMP_TEXT)
+		return false;			/* pinned; the format was looked at */
+	volatility = func_volatile(funcid);
+	if (volatility != PROVOLATILE_IMMUTABLE && get_func_prokind(funcid) != PROKIND_AGGREGATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rollup query calls %s function \"%s\"",
+						volatility == PROVOLATILE_STABLE ? "stable" : "volatile",
+						get_func_name(funcid)),
+				 errdetail("Its result could not be kept equal to the query's."),
+				 errhint("Use only immutable functions in a rollup.")));
+	return false;
+}
+
+static bool
+check_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubLink))
+		refuse("a subquery", "Joins and subqueries are not supported yet.");
+	if (IsA(node, GroupingFunc))
+		refuse("GROUPING()", "Create one rollup for each grouping set.");
+	if (IsA(node, Param))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_PARAMETER),
+				 errmsg("rollup query has a parameter"),
+				 errhint("Write the value into the query.")));
+	if (IsA(node, SQLValueFunction))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rollup query depends on the current time or user"),
+				 errdetail("Its result could not be kept equal to the query's."),
+				 errhint("Use only immutable expressions in a rollup.")));
+	if (IsA(node, Var) && ((Var *) node)->varattno <= 0)
+		refuse(((Var *) node)->varattno == 0 ? "a whole-row reference" : "a system column",
+			   "Name the columns.");
+	check_functions_in_node(node, unstable_function, context);
+	return expression_tree_walker(node, check_walker, context);
+}
+
+static void
+check_source(RangeTblEntry *rte)
+{
+	Relation	rel = table_open(rte->relid, NoLock);
+	const char *bad = NULL;
+
+	if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+		bad = "a foreign table";
+	else if (rel->rd_rel->relkind != RELKIND_RELATION &&
+			 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		bad = "not a table";
+	else if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		bad = "a temporary table";
+	else if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		bad = "an unlogged table";
+	else if (IsCatalogRelation(rel))
+		bad = "a system catalog";
+	else if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && !rte->inh)
+		bad = "read with ONLY, and a partitioned table has no rows of its own";
+	else
+	{
+		bool		detaching;
+		ListCell   *lc;
+
+		foreach(lc, sc_source_members(rte->relid, rte->inh, &detaching))
+			if (!sc_member_fits(lfirst_oid(lc)))
+				bad = "a parent of a foreign, temporary or unlogged table";
+	}
+	if (bad)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot create a rollup from \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("It is %s.", bad),
+				 errhint("Rollups are made from ordinary and partitioned tables.")));
+	if (!pg_class_ownercheck(rte->relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
+	if (check_enable_rls(rte->relid, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot create a rollup from \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("Its row-level security hides rows from you, and a rollup counts all rows."),
+				 errhint("Create it as a role that bypasses row-level security.")));
+	table_close(rel, NoLock);
+}
+
+/* Refuse a query that cannot be a rollup. */
+void
+sc_query_check(Query *query)
+{
+	RangeTblEntry *rte;
+	ListCell   *lc;
+	List	   *names = NIL;
+
+	if (query->setOperations)
+		refuse("a set operation", "Create one rollup for each part.");
+	if (query->cteList)
+		refuse("a WITH clause", "Write the query on the table itself.");
+	if (query->rtable == NIL || query->jointree->fromlist == NIL)
+		refuse("no FROM", "Select from the table to be aggregated.");
+	if (list_length(query->jointree->fromlist) != 1 ||
+		!IsA(linitial(query->jointree->fromlist), RangeTblRef))
+		refuse("a join", "Joins and subqueries are not supported yet.");
+	if (query->sortClause)
+		refuse("ORDER BY", "Order the rows when reading the rollup.");
+	if (query->limitCount || query->limitOffset)
+		refuse("LIMIT or OFFSET", "Limit the rows when reading the rollup.");
+	if (query->hasWindowFuncs)
+		refuse("a window function", "Apply it when reading the rollup.");
+	if (query->hasTargetSRFs)
+		refuse("a set-returning function", "Apply it when reading the rollup.");
+	if (query->groupingSets)
+		refuse("GROUPING SETS", "Create one rollup for each grouping set.");
+	if (query->distinctClause)
+		refuse("DISTINCT", "Use GROUP BY.");
+	if (query->rowMarks)
+		refuse("a locking clause", "Leave it out.");
+	if (!query->hasAggs && query->groupClause == NIL)
+		refuse("neither GROUP BY nor an aggregate", "Add one; a plain SELECT needs an index, not a rollup.");
+	rte = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
+				   query->rtable);
+	if (rte->rtekind != RTE_RELATION)
+		refuse(rte->rtekind == RTE_SUBQUERY ? "a subquery" : "no table in FROM",
+			   "Joins and subqueries are not supported yet.");
+	if (rte->tablesample)
+		refuse("TABLESAMPLE", "Leave it out.");
+	check_source(rte);
+	if (list_length(query->groupClause) > INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("rollup query has more than %d group keys", INDEX_MAX_KEYS),
+				 errhint("Group by fewer expressions.")));
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (tle->resjunk)
+			continue;
+		if (tle->resname == NULL || strcmp(tle->resname, "?column?") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_COLUMN_DEFINITION),
+					 errmsg("column %d of the rollup query has no name", tle->resno),
+					 errhint("Name it with AS.")));
+		{
+			ListCell   *l2;
+
+			foreach(l2, names)
+				if (strcmp(lfirst(l2), tle->resname) == 0)
+					ereport(ERROR,
+							(errcode(ERRCODE_DUPLICATE_COLUMN),
+							 errmsg("column \"%s\" of the rollup query comes twice", tle->resname),
+							 errhint("Rename one with AS.")));
+		}
+		names = lappend(names, tle->resname);
+	}
+	query_tree_walker(query, check_walker, NULL, 0);
+}
+
+/* Parse, check and pin the query. */
+Query *
+sc_query_analyze(const char *sql)
+{
+	List	   *raw = raw_parser(sql, RAW_PARSE_DEFAULT);
+	RawStmt    *stmt;
+	Query	   *query;
+	text	   *zone = cstring_to_text(pg_get_timezone_name(session_timezone));
+
+	if (list_length(raw) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("rollup query must be one statement"),
+				 errdetail("There are %d.", list_length(raw)),
+				 errhint("Create one rollup for each.")));
+	stmt = linitial_node(RawStmt, raw);
+	if (!IsA(stmt->stmt, SelectStmt) || ((SelectStmt *) stmt->stmt)->intoClause)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("rollup query must be a SELECT"),
+				 errhint("Write SELECT ... FROM table GROUP BY ...")));
+	query = parse_analyze_fixedparams(stmt, sql, NULL, 0, NULL);
+	query = (Query *) pin_zone((Node *) query, zone);
+	sc_query_check(query);
+	return query;
+}

@@ -1,0 +1,192 @@
+/*
+ * verify.c: proving a rollup right.
+ *
+ * The query is run on the source in the caller's snapshot and compared with
+ * everything the storage says in the same snapshot: the merged groups, the
+ * stored values, and the values of the states behind them.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "rollup/rollup.h"
+
+PG_FUNCTION_INFO_V1(scalecache_verify_rollup);
+
+static bool
+values_equal(Oid type, Oid collation, Datum a, bool an, Datum b, bool bn)
+{
+	TypeCacheEntry *tc;
+
+	if (an || bn)
+		return an == bn;
+	if (type == FLOAT8OID || type == FLOAT4OID)
+	{
+		/* The plain sum rounds at each step, in any order. */
+		double		x = type == FLOAT8OID ? DatumGetFloat8(a) : DatumGetFloat4(a);
+		double		y = type == FLOAT8OID ? DatumGetFloat8(b) : DatumGetFloat4(b);
+
+		if (x == y || (isnan(x) && isnan(y)))
+			return true;
+		return fabs(x - y) <= (type == FLOAT8OID ? 1e-9 : 1e-4) * Max(fabs(x), fabs(y));
+	}
+	tc = lookup_type_cache(type, TYPECACHE_EQ_OPR_FINFO);
+	if (OidIsValid(tc->eq_opr_finfo.fn_oid))
+		return DatumGetBool(FunctionCall2Coll(&tc->eq_opr_finfo, collation, a, b));
+	return datum_image_eq(a, b, tc->typbyval, tc->typlen);
+}
+
+static bool
+same_values(ScSpec *spec, const Datum *a, const bool *an, const Datum *b, const bool *bn)
+{
+	for (int i = 0; i < spec->naggs; i++)
+		if (!values_equal(spec->aggs[i].fin.resulttype, spec->aggs[i].fin.collation,
+						  a[i], an[i], b[i], bn[i]))
+			return false;
+	return true;
+}
+
+Datum
+scalecache_verify_rollup(PG_FUNCTION_ARGS)
+{
+	ScSpec	   *spec;
+	ScGroups   *truth;
+	ScGroups   *changed;
+	Relation	base;
+	Tuplestorestate *store;
+	TupleDesc	desc;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	Snapshot	snapshot = GetActiveSnapshot();
+	int64		differ = 0;
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+	ScGroup    *other;
+	ScValues   *distincts;
+
+	sc_check_rollup(PG_GETARG_OID(0));
+	spec = sc_spec_by_view(PG_GETARG_OID(0));
+	if (!sc_catalog_row_matches(spec, snapshot) ||
+		!sc_capture_flush(spec, snapshot))
+	{
+		sc_spec_release(spec);
+		PG_RETURN_INT64(0);		/* the source itself answers */
+	}
+	base = table_open(spec->base, AccessShareLock);
+	truth = sc_groups_create(spec, CurrentMemoryContext);
+	changed = sc_groups_create(spec, CurrentMemoryContext);
+
+	desc = sc_source_desc(spec);
+	store = tuplestore_begin_heap(false, false, work_mem);
+	sc_source_run(spec, snapshot, store, desc);
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	while (tuplestore_gettupleslot(store, true, true, slot))
+	{
+		slot_getallattrs(slot);
+		group = sc_groups_get(truth, slot->tts_values, slot->tts_isnull, true);
+		sc_group_finish(truth, group);
+		for (int i = 0; i < spec->naggs; i++)
+		{
+			group->isnull[i] = slot->tts_isnull[spec->nkeys + i];
+			if (!group->isnull[i])
+			{
+				MemoryContext old = MemoryContextSwitchTo(truth->cxt);
+
+				group->values[i] = datumCopy(slot->tts_values[spec->nkeys + i],
+											 spec->aggs[i].fin.resulttypbyval,
+											 spec->aggs[i].fin.resulttyplen);
+				MemoryContextSwitchTo(old);
+			}
+		}
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(store);
+	if (spec->distinct)
+	{
+		/* The aggregates do not tell how often each value is there. */
+		for (int i = 0; i < spec->nslots; i++)
+			if (spec->slots[i].def.kind == SC_STATE_DISTINCT)
+				truth->slots = bms_add_member(truth->slots, i);
+		truth->closed = true;
+		sc_source_scan(truth, snapshot);
+	}
+	distincts = sc_values_open(spec, snapshot, false);
+
+	if (sc_delta_load(changed, snapshot) < 0)
+	{
+		table_close(base, NoLock);
+		sc_spec_release(spec);
+		PG_RETURN_INT64(0);
+	}
+	sc_groups_load_base(changed, base, snapshot);
+	bucket = 0;
+	group = NULL;
+	while ((group = sc_groups_next(changed, &bucket, group)) != NULL)
+	{
+		sc_group_finish(changed, group);
+		if (group->nrows == 0 && spec->nkeys > 0)
+			continue;
+		other = sc_groups_get(truth, group->keys, group->nulls, false);
+		if (other == NULL ||
+			!sc_group_same_values(changed, group, other, distincts) ||
+			(group->known && !group->overflow &&
+			 !same_values(spec, group->values, group->isnull, other->values, other->isnull)))
+			differ++;
+		if (other)
+			other->inbase = true;
+	}
+
+	/* Unchanged groups: the stored values, and the state behind them. */
+	scan = table_beginscan(base, snapshot, 0, NULL);
+	slot = table_slot_create(base, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		ScGroups   *one;
+
+		slot_getallattrs(slot);
+		if (sc_groups_get(changed, slot->tts_values, slot->tts_isnull, false))
+			continue;
+		other = sc_groups_get(truth, slot->tts_values, slot->tts_isnull, false);
+		if (other == NULL || other->inbase)
+		{
+			differ++;
+			continue;
+		}
+		other->inbase = true;
+		one = sc_groups_create(spec, CurrentMemoryContext);
+		group = sc_groups_get(one, slot->tts_values, slot->tts_isnull, true);
+		sc_group_merge(one, group,
+					   (bytea *) PG_DETOAST_DATUM_PACKED(slot->tts_values[ScBaseState(spec) - 1]));
+		sc_group_finish(one, group);
+		if (!same_values(spec, slot->tts_values + spec->nkeys, slot->tts_isnull + spec->nkeys,
+						 other->values, other->isnull) ||
+			!sc_group_same_values(one, group, other, distincts) ||
+			(group->known && !same_values(spec, group->values, group->isnull,
+										  other->values, other->isnull)))
+			differ++;
+		MemoryContextDelete(one->cxt);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+
+	bucket = 0;
+	group = NULL;
+	while ((group = sc_groups_next(truth, &bucket, group)) != NULL)
+		if (!group->inbase)
+			differ++;
+	sc_values_close(distincts);
+	table_close(base, NoLock);
+	sc_spec_release(spec);
+	PG_RETURN_INT64(differ);
+}
