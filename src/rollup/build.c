@@ -350,6 +350,7 @@ void
 sc_build(Oid view)
 {
 	TimestampTz reported = 0;
+	bool		made = false;
 	bool		gone = false;
 
 	if (!lock_build(view))
@@ -362,16 +363,21 @@ sc_build(Oid view)
 	if (make_tables(view))
 	{
 		SPI_commit();
-		for (int attempt = 1; !make_triggers(view, &gone); attempt++)
+		for (int attempt = 1; !made; attempt++)
 		{
+			if (attempt > 1)
+				let_pass(attempt - 1, &reported, view);
+			PushActiveSnapshot(GetTransactionSnapshot());
+			made = make_triggers(view, &gone);
+			PopActiveSnapshot();
 			SPI_commit();
-			let_pass(attempt, &reported, view);
 		}
-		SPI_commit();
 		if (!gone)
 		{
 			(void) writers_have_gone(view, true);
+			PushActiveSnapshot(GetTransactionSnapshot());
 			(void) sc_fill(view);
+			PopActiveSnapshot();
 			SPI_commit();
 		}
 		forget_waiting(view);

@@ -171,7 +171,7 @@ check_walker(Node *node, void *context)
 static void
 check_source(RangeTblEntry *rte)
 {
-	Relation	rel = table_open(rte->relid, NoLock);
+	Relation	rel = table_open(rte->relid, AccessShareLock);
 	const char *bad = NULL;
 
 	if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)

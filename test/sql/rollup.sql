@@ -103,10 +103,12 @@ DELETE FROM scalecache_data.monthly_sales;
 SELECT scalecache.drop_rollup('by_month');
 RESET ROLE;
 
--- tampering is found, and repaired
+-- tampering is refused, or found and repaired
 UPDATE scalecache_data.monthly_sales SET a1 = 1;
 SELECT scalecache.fold_rollup('by_month');
+SET session_replication_role = replica;
 UPDATE scalecache_data.monthly_sales SET a1 = 1;
+RESET session_replication_role;
 SELECT scalecache.verify_rollup('by_month');
 SELECT scalecache.rebuild_rollup('by_month');
 SELECT scalecache.verify_rollup('by_month');

@@ -123,7 +123,9 @@ SELECT same('grow');
 SELECT scalecache.rebuild_rollup('grow');
 SELECT same('grow'), stored('grow');
 SELECT distincts::regclass AS distincts FROM scalecache.rollup WHERE rollup = 'grow'::regclass \gset
+SET session_replication_role = replica;
 DELETE FROM :distincts;
+RESET session_replication_role;
 DROP VIEW grow;
 SELECT to_regclass(:'distincts');
 
@@ -184,9 +186,13 @@ TABLE unkept;
 
 -- damage is found, said, and repaired
 SELECT distincts::regclass AS distincts, base::regclass AS base FROM scalecache.rollup WHERE rollup = 'filled'::regclass \gset
+SET session_replication_role = replica;
 UPDATE :distincts SET rows = rows + 1 WHERE ctid = (SELECT min(ctid) FROM :distincts);
+RESET session_replication_role;
 SELECT scalecache.verify_rollup('filled');
+SET session_replication_role = replica;
 DELETE FROM :distincts;
+RESET session_replication_role;
 SELECT scalecache.verify_rollup('filled');
 DELETE FROM g WHERE k = 1 AND v < 'many2';
 SET client_min_messages = error;
