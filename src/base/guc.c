@@ -23,6 +23,8 @@ int			sc_naptime = 1000;
 bool		sc_worker = true;
 bool		sc_enable_rollup_scan = true;
 int			sc_rollup_buffer = 65536;
+int			sc_partition_limit = 262144;
+int			sc_trigger_lock_timeout = 100;
 bool		sc_advisor_record = true;
 int			sc_advisor_max_statements = 2000;
 int			sc_advisor_memory = 16384;
@@ -80,8 +82,35 @@ define_advisor_settings(void)
 							 0,
 							 NULL, NULL, NULL);
 }
-int			sc_partition_limit = 262144;
-int			sc_trigger_lock_timeout = 100;
+
+/* What tables that come, go and change ask for. */
+static void
+define_table_settings(void)
+{
+	DefineCustomIntVariable("scalecache.partition_limit",
+							"Size up to which a partition or child table that "
+							"is attached, detached, dropped or truncated is "
+							"read at once to keep rollups filled.",
+							"For a bigger one the source answers until the "
+							"worker has rebuilt the rollup. -1 means no limit.",
+							&sc_partition_limit,
+							262144, -1, MAX_KILOBYTES,
+							PGC_USERSET,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.trigger_lock_timeout",
+							"Time that writers may be made to wait by an "
+							"attempt to create a rollup's triggers "
+							"concurrently.",
+							"After an attempt writers pass for nine times as "
+							"long. 0 waits for the lock as long as it takes.",
+							&sc_trigger_lock_timeout,
+							100, 0, 60000,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
 
 void
 sc_guc_init(void)
@@ -138,29 +167,7 @@ sc_guc_init(void)
 							NULL, NULL, NULL);
 
 	define_advisor_settings();
-	DefineCustomIntVariable("scalecache.partition_limit",
-							"Size up to which a partition or child table that "
-							"is attached, detached, dropped or truncated is "
-							"read at once to keep rollups filled.",
-							"For a bigger one the source answers until the "
-							"worker has rebuilt the rollup. -1 means no limit.",
-							&sc_partition_limit,
-							262144, -1, MAX_KILOBYTES,
-							PGC_USERSET,
-							GUC_UNIT_KB,
-							NULL, NULL, NULL);
-
-	DefineCustomIntVariable("scalecache.trigger_lock_timeout",
-							"Time that writers may be made to wait by an "
-							"attempt to create a rollup's triggers "
-							"concurrently.",
-							"After an attempt writers pass for nine times as "
-							"long. 0 waits for the lock as long as it takes.",
-							&sc_trigger_lock_timeout,
-							100, 0, 60000,
-							PGC_USERSET,
-							GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	define_table_settings();
 
 	MarkGUCPrefixReserved("scalecache");
 }
