@@ -42,5 +42,6 @@ _PG_init(void)
 	sc_workload_init();
 
 	sc_cache_preload_init();
+	sc_claims_init();
 	sc_launcher_register();
 }

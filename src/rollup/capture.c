@@ -187,6 +187,21 @@ same_columns(ScEval *eval, TupleTableSlot *a, TupleTableSlot *b)
 	return true;
 }
 
+/* The rollup a trigger names; most often the one it named before. */
+static int64
+rollup_id(const char *arg)
+{
+	static char last[24] = "";
+	static int64 id = 0;
+
+	if (strcmp(arg, last) != 0)
+	{
+		id = strtoll(arg, NULL, 10);
+		strlcpy(last, arg, sizeof(last));
+	}
+	return id;
+}
+
 Datum
 scalecache_rollup_capture(PG_FUNCTION_ARGS)
 {
@@ -202,7 +217,7 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" serves rollup triggers only", "rollup_capture"),
 				 errhint("Create rollups with scalecache.create_rollup.")));
 
-	spec = sc_spec_by_id(strtoll(data->tg_trigger->tgargs[0], NULL, 10));
+	spec = sc_spec_by_id(rollup_id(data->tg_trigger->tgargs[0]));
 	if (spec == NULL)
 		return PointerGetDatum(NULL);
 	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING))
@@ -334,6 +349,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	}
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
+		sc_claim_abort();
 		while (*link)
 		{
 			if ((*link)->written == mySubid)
@@ -359,6 +375,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			sc_claim_abort();
 			while (pending)
 				forget(&pending);
 			if (wrote && event == XACT_EVENT_COMMIT)

@@ -11,11 +11,12 @@
  * over.
  *
  * A mark also holds a block below which nothing is pending.  That takes care:
- * writers append to what was the last block when they looked.  They do it
- * under RowExclusiveLock on the delta table, which they release right after,
- * so once all holders have let go that were there when the table had n
- * blocks, no block before the last of these n gets another delta.
- * AccessShareLock is what they keep until the end of the transaction.
+ * writers append to a block they have claimed, or to what was the last block
+ * when they looked.  Claims can be taken back (see claim.c).  Without them,
+ * writers append under RowExclusiveLock on the delta table, and release it
+ * right after; so once all holders have let go that were there when the table
+ * had n blocks, no block before the last of these n gets another delta.
+ * AccessShareLock is what writers keep until the end of the transaction.
  *
  * Two delta tables take turns, so that space comes back.  With "turn" in the
  * catalog, counted modulo 4:
@@ -72,6 +73,9 @@
 /* Rows appended with one WAL record, and bytes of them. */
 #define SC_APPEND_ROWS		256
 #define SC_APPEND_BYTES		65536
+
+/* Rows without header that may need the TOAST table. */
+#define SC_WIDE_BYTES		1900
 
 #define WrittenDelta(turn)	((int) ((((turn) + 1) / 2) % 2))	/* written */
 #define IsRetiring(turn)	((turn) % 2 == 1)
@@ -255,7 +259,8 @@ open_written(int64 id)
 		if (spec == NULL)
 			return NULL;
 		turn = spec->turn;
-		rel = try_table_open(spec->delta[WrittenDelta(turn)], AccessShareLock);
+		LockRelationOid(spec->delta[WrittenDelta(turn)], AccessShareLock);
+		rel = RelationIdGetRelation(spec->delta[WrittenDelta(turn)]);
 		valid = spec->valid;
 		sc_spec_release(spec);
 		if (!valid && rel)
@@ -290,20 +295,71 @@ pack_change(ScGroups *groups, ScGroup *group, TransactionId top)
 	return PointerGetDatum(prefixed);
 }
 
-static void
-append_slots(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
+/*
+ * Append to the block this session has claimed or to the last one.  The free
+ * space map is not asked, and what else the session remembers does not count.
+ */
+static bool
+begin_append(Relation rel)
 {
-	/*
-	 * The last block, and no other with room: the free space map is not asked
-	 * and what this session remembers of the table is dropped.
-	 */
-	LockRelation(rel, RowExclusiveLock);
-	RelationSetTargetBlock(rel, InvalidBlockNumber);
-	if (n == 1)
-		table_tuple_insert(rel, slots[0], cid, HEAP_INSERT_SKIP_FSM, NULL);
+	bool		claims;
+
+	if (!sc_claim_begin(RelationGetRelid(rel), RelationGetTargetBlock(rel), &claims))
+		RelationSetTargetBlock(rel, InvalidBlockNumber);
+	if (!claims)
+		LockRelation(rel, RowExclusiveLock);
+	return claims;
+}
+
+static void
+end_append(Relation rel, bool claims)
+{
+	if (claims)
+		sc_claim_end(RelationGetTargetBlock(rel));
 	else
-		table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
-	UnlockRelation(rel, RowExclusiveLock);
+		UnlockRelation(rel, RowExclusiveLock);
+}
+
+/* One delta, by far the most common case. */
+static void
+append_one(Relation rel, ScSpec *spec, ScGroup *group, Datum change, CommandId cid)
+{
+	Datum		values[INDEX_MAX_KEYS + 1];
+	bool		nulls[INDEX_MAX_KEYS + 1];
+	HeapTuple	tuple;
+	bool		snapshot;
+	bool		claims;
+
+	memcpy(values, group->keys, sizeof(Datum) * spec->nkeys);
+	memcpy(nulls, group->nulls, sizeof(bool) * spec->nkeys);
+	values[spec->nkeys] = change;
+	nulls[spec->nkeys] = false;
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	/* The TOAST table is written under a snapshot. */
+	snapshot = tuple->t_len > SC_WIDE_BYTES && !ActiveSnapshotSet();
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	claims = begin_append(rel);
+	heap_insert(rel, tuple, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	end_append(rel, claims);
+	if (snapshot)
+		PopActiveSnapshot();
+}
+
+/* Append a batch; rows that need the TOAST table need a snapshot as well. */
+static void
+append_batch(Relation rel, TupleTableSlot **slots, int n, bool wide, CommandId cid)
+{
+	bool		snapshot = wide && !ActiveSnapshotSet();
+	bool		claims;
+
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	claims = begin_append(rel);
+	table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	end_append(rel, claims);
+	if (snapshot)
+		PopActiveSnapshot();
 }
 
 /*
@@ -313,65 +369,73 @@ append_slots(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
 int64
 sc_delta_append(ScGroups *groups, CommandId cid)
 {
+	static MemoryContext batch = NULL;
 	ScSpec	   *spec = groups->spec;
 	TransactionId xid = GetCurrentTransactionId();
 	TransactionId top = GetTopTransactionId();
 	Relation	rel = open_written(spec->id);
-	bool		snapshot = !ActiveSnapshotSet();
 	TupleTableSlot *slots[SC_APPEND_ROWS];
-	MemoryContext batch;
 	MemoryContext old;
 	ScGroup    *group = NULL;
 	uint32		bucket = 0;
 	int			nslots = 0;
 	int			used = 0;
 	Size		bytes = 0;
+	bool		wide = false;
 	int64		n = 0;
 
 	if (rel == NULL)
 		return -1;
-	/* A wide change goes to the TOAST table, which wants one. */
-	if (snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	batch = AllocSetContextCreate(CurrentMemoryContext, "scalecache deltas",
-								  ALLOCSET_DEFAULT_SIZES);
+	if (batch == NULL)
+		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
+									  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(batch);
 	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
 	{
 		TupleTableSlot *slot;
+		Size		size;
 		Datum		change;
 
 		if (sc_group_is_empty(groups, group))
 			continue;
+		old = MemoryContextSwitchTo(batch);
+		change = pack_change(groups, group, xid == top ? InvalidTransactionId : top);
+		if (groups->ngroups == 1)
+		{
+			append_one(rel, spec, group, change, cid);
+			MemoryContextSwitchTo(old);
+			n = 1;
+			break;
+		}
+		MemoryContextSwitchTo(old);
 		if (used == nslots)
 			slots[nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(rel),
 													   &TTSOpsVirtual);
 		slot = ExecClearTuple(slots[used++]);
-		old = MemoryContextSwitchTo(batch);
-		change = pack_change(groups, group, xid == top ? InvalidTransactionId : top);
-		MemoryContextSwitchTo(old);
 		memcpy(slot->tts_values, group->keys, sizeof(Datum) * spec->nkeys);
 		memcpy(slot->tts_isnull, group->nulls, sizeof(bool) * spec->nkeys);
 		slot->tts_values[spec->nkeys] = change;
 		slot->tts_isnull[spec->nkeys] = false;
 		ExecStoreVirtualTuple(slot);
-		bytes += VARSIZE(DatumGetPointer(change));
+		size = heap_compute_data_size(RelationGetDescr(rel), slot->tts_values,
+									  slot->tts_isnull);
+		wide |= size > SC_WIDE_BYTES;
+		bytes += size;
 		n++;
 		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
 		{
 			CHECK_FOR_INTERRUPTS();
-			append_slots(rel, slots, used, cid);
+			append_batch(rel, slots, used, wide, cid);
 			MemoryContextReset(batch);
 			used = 0;
 			bytes = 0;
+			wide = false;
 		}
 	}
 	if (used > 0)
-		append_slots(rel, slots, used, cid);
+		append_batch(rel, slots, used, wide, cid);
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
-	MemoryContextDelete(batch);
-	if (snapshot)
-		PopActiveSnapshot();
 	table_close(rel, NoLock);
 	return n;
 }
@@ -607,27 +671,40 @@ still_there(VirtualTransactionId *before, int nbefore, Relation rel)
 	return false;
 }
 
+/* As sc_claims_revoke, where appends hold a lock instead. */
+static BlockNumber
+appends_in_progress(Relation rel, VirtualTransactionId *before, int nbefore)
+{
+	return still_there(before, nbefore, rel) ? 0 : InvalidBlockNumber;
+}
+
 /* The block before which no delta is appended any more. */
 static BlockNumber
 closed_block(Relation rel)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber first;
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
+	bool		claims;
 	int			n;
 
 	if (nblocks < 2)
 		return 0;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(rel));
-	holders = GetLockConflicts(&tag, ShareLock, &n);
-	for (int tries = 0; tries < 10; tries++)
+	first = sc_claims_revoke(RelationGetRelid(rel), &claims);
+	holders = claims ? NULL : GetLockConflicts(&tag, ShareLock, &n);
+	for (int tries = 0;; tries++)
 	{
-		if (!still_there(holders, n, rel))
-			return nblocks - 1;
+		if (!claims)
+			first = appends_in_progress(rel, holders, n);
+		if (first == InvalidBlockNumber || tries == 10)
+			return Min(first, nblocks - 1);
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(1000L);
+		if (claims)
+			first = sc_claims_revoke(RelationGetRelid(rel), &claims);
 	}
-	return 0;
 }
 
 /* Nobody but us has a lock that a writer of this table would hold. */
@@ -732,7 +809,9 @@ empty_table(Relation rel)
 {
 	Oid			toast = rel->rd_rel->reltoastrelid;
 	ReindexParams params = {0};
+	bool		claims;
 
+	(void) sc_claims_revoke(RelationGetRelid(rel), &claims);
 	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
 	if (OidIsValid(toast))
 	{

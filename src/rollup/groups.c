@@ -32,7 +32,7 @@ sc_groups_create(ScSpec *spec, MemoryContext parent)
 
 	groups->spec = spec;
 	groups->cxt = cxt;
-	groups->nbuckets = 64;
+	groups->nbuckets = 8;
 	groups->buckets = MemoryContextAllocZero(cxt, sizeof(ScGroup *) * groups->nbuckets);
 	return groups;
 }

@@ -18,6 +18,7 @@
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
 #include "rollup/state.h"
+#include "storage/block.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
@@ -264,6 +265,13 @@ extern void sc_capture_init(void);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
 extern void sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot,
 							int sign);
+
+/* claim.c */
+extern void sc_claims_init(void);
+extern bool sc_claim_begin(Oid relid, BlockNumber block, bool *used);
+extern void sc_claim_end(BlockNumber block);
+extern void sc_claim_abort(void);
+extern BlockNumber sc_claims_revoke(Oid relid, bool *used);
 
 /* delta.c */
 extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
