@@ -182,7 +182,7 @@ CREATE TABLE u (k int, a int, b text, v tsvector);
 SELECT scalecache.create_rollup('unkept', 'SELECT k, count(DISTINCT (a, b)) AS ab, count(DISTINCT v) AS v, regr_count(DISTINCT a, k) AS r FROM u GROUP BY k');
 INSERT INTO u VALUES (1, 1, 'x', 'a b'), (1, 1, 'x', 'b a'), (1, 2, 'x', 'c'), (2, 1, 'x', NULL);
 SELECT * FROM answered('TABLE unkept');
-TABLE unkept;
+SELECT * FROM unkept ORDER BY k;
 
 -- damage is found, said, and repaired
 SELECT distincts::regclass AS distincts, base::regclass AS base FROM scalecache.rollup WHERE rollup = 'filled'::regclass \gset
