@@ -29,6 +29,9 @@
 /* More groups than this go to the base table even under an old snapshot. */
 #define SC_SPARE_GROUPS		1000
 
+/* And more than this: every fold would write it again. */
+#define SC_SPARE_BYTES		(4 * 1024 * 1024)
+
 /* Values of all groups, from the source where their states cannot tell. */
 static void
 compute_values(ScGroups *groups, Snapshot snapshot)
@@ -51,6 +54,7 @@ static bool
 may_spare_base(ScGroups *groups, Relation base, ScMark *mark)
 {
 	return groups->ngroups <= SC_SPARE_GROUPS &&
+		MemoryContextMemAllocated(groups->cxt, true) <= SC_SPARE_BYTES &&
 		TransactionIdIsValid(mark->basexid) &&
 		!TransactionIdPrecedes(mark->basexid,
 							   GetOldestNonRemovableTransactionId(base));

@@ -401,10 +401,14 @@ run_query(Query *query, Snapshot snapshot, DestReceiver *dest)
 	PopActiveSnapshot();
 }
 
-/* The keys and aggregates without HAVING; only the aggregates needed. */
+/*
+ * The keys and aggregates without HAVING; only the aggregates needed.  The
+ * quals of a single group that exists are all there is to know of its keys:
+ * without GROUP BY, an index may give its extremes.
+ */
 static void
 run_aggregates(ScSpec *spec, Snapshot snapshot, Tuplestorestate *store,
-			   const bool *needed, List *quals)
+			   const bool *needed, List *quals, ScGroup *only)
 {
 	Query	   *query = copyObject(spec->query);
 	List	   *tlist = NIL;
@@ -417,10 +421,20 @@ run_aggregates(ScSpec *spec, Snapshot snapshot, Tuplestorestate *store,
 		TargetEntry *tle = get_sortgroupclause_tle(lfirst(lc), query->targetList);
 
 		tle = flatCopyTargetEntry(tle);
+		if (only)
+		{
+			ScKey	   *key = &spec->keys[n];
+
+			tle->expr = (Expr *) makeConst(key->type, -1, key->collation, key->typlen,
+										   only->keys[n], only->nulls[n], key->typbyval);
+			tle->ressortgroupref = 0;
+		}
 		tle->resno = ++n;
 		tle->resjunk = false;
 		tlist = lappend(tlist, tle);
 	}
+	if (only)
+		query->groupClause = NIL;
 	query->hasAggs = false;
 	for (int i = 0; i < spec->naggs; i++)
 	{
@@ -453,7 +467,7 @@ void
 sc_source_run(ScSpec *spec, Snapshot snapshot, Tuplestorestate *store,
 			  TupleDesc desc)
 {
-	run_aggregates(spec, snapshot, store, NULL, NIL);
+	run_aggregates(spec, snapshot, store, NULL, NIL, NULL);
 }
 
 static bool
@@ -473,6 +487,7 @@ sc_source_values(ScGroups *groups, Snapshot snapshot)
 	bool	   *needed = palloc0(sizeof(bool) * (spec->naggs + 1));
 	uint32		bucket = 0;
 	ScGroup    *group = NULL;
+	ScGroup    *only = NULL;
 	int64		n = 0;
 	Tuplestorestate *store;
 	TupleDesc	desc;
@@ -492,6 +507,7 @@ sc_source_values(ScGroups *groups, Snapshot snapshot)
 				bms_is_member(s, group->lost))
 				needed[i] = true;
 		}
+		only = group;
 		n++;
 	}
 	if (n == 0)
@@ -503,7 +519,8 @@ sc_source_values(ScGroups *groups, Snapshot snapshot)
 	store = tuplestore_begin_heap(false, false, work_mem);
 	desc = sc_source_desc(spec);
 	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	run_aggregates(spec, snapshot, store, needed, group_quals(groups, is_unknown));
+	run_aggregates(spec, snapshot, store, needed, group_quals(groups, is_unknown),
+				   n == 1 && !groups->complete ? only : NULL);
 	MemoryContextSwitchTo(groups->cxt);
 	while (tuplestore_gettupleslot(store, true, false, slot))
 	{

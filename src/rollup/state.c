@@ -375,6 +375,12 @@ sc_final_prepare(Aggref *agg, ScFinalDef *fin, MemoryContext cxt)
 	}
 }
 
+bool
+sc_state_adds_up(const ScStateDef *def)
+{
+	return def->kind != SC_STATE_RECOMPUTE && def->kind != SC_STATE_DISTINCT;
+}
+
 /* ---- by kind ---- */
 
 void

@@ -72,6 +72,9 @@ typedef void ScState;
 extern void sc_state_classify(Aggref *agg, ScStateDef *def);
 extern bool sc_state_same(const ScStateDef *a, const ScStateDef *b);
 
+/* Do the states of several groups, merged, tell of all of them? */
+extern bool sc_state_adds_up(const ScStateDef *def);
+
 /* Look up what the definition needs; lookups are allocated in cxt. */
 extern void sc_state_prepare(ScStateDef *def, MemoryContext cxt);
 extern void sc_final_prepare(Aggref *agg, ScFinalDef *fin, MemoryContext cxt);

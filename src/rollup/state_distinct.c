@@ -90,6 +90,7 @@ typedef struct DistinctState
 	int64		n;				/* distinct values */
 	bool		isbase;			/* id, n and the inner state are right */
 	bool		pending;		/* some entry may have a change */
+	bool		mixed;			/* of several base rows: means nothing */
 	entries_hash *entries;
 } DistinctState;
 
@@ -264,8 +265,7 @@ distinct_merge(const ScStateDef *def, ScState *st, const char **data,
 
 	if (base)
 	{
-		if (s->isbase)
-			sc_state_corrupted();
+		s->mixed |= s->isbase;
 		s->isbase = true;
 		s->id = sc_get_uint(data, end);
 		s->n = sc_get_uint(data, end);
@@ -295,7 +295,7 @@ distinct_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 {
 	DistinctState *s = (DistinctState *) st;
 
-	if (s->pending)
+	if (s->pending || s->mixed)
 		return false;			/* not resolved */
 	return sc_state_final(def->inner, fin, INNER(s), value, isnull, overflow);
 }

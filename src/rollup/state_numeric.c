@@ -124,11 +124,6 @@ int_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	switch (fin->aggfnoid)
 	{
 		case F_SUM_MONEY:
-			/* This sum wraps around. */
-			*value = Int64GetDatum((int64) (uint64) (uint128) s->sum);
-			*isnull = false;
-			return true;
-
 		case F_SUM_INT2:
 		case F_SUM_INT4:
 			if (s->sum > PG_INT64_MAX || s->sum < PG_INT64_MIN)

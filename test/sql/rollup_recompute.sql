@@ -212,6 +212,13 @@ SELECT same('best');
 DELETE FROM m WHERE v = 9999;
 SELECT scalecache.fold_rollup('best') > 0;
 SELECT same('best');
+-- an index on the group and the value finds the extreme of one group
+SELECT scalecache.create_rollup('top', 'SELECT g, max(v) AS hi, count(*) AS n FROM m GROUP BY g');
+CREATE INDEX ON m (g, v);
+DELETE FROM m WHERE v IN (SELECT v FROM m WHERE g = 1 ORDER BY v DESC LIMIT 40);
+SELECT same('top');
+SELECT * FROM answered('TABLE top');
+SELECT by_scan, by_index < 5 AS few FROM rows_read('TABLE top', 'm');
 -- values that are equal and look different
 SELECT scalecache.create_rollup('ends', 'SELECT g, lower(min(nc)) AS lo, lower(max(nc)) AS hi FROM m GROUP BY g');
 DELETE FROM m WHERE nc = 'z' AND g <> 2;
