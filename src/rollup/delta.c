@@ -335,8 +335,11 @@ append_one(Relation rel, ScSpec *spec, ScGroup *group, Datum change, CommandId c
 	values[spec->nkeys] = change;
 	nulls[spec->nkeys] = false;
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	/* The TOAST table is written under a snapshot. */
-	snapshot = tuple->t_len > SC_WIDE_BYTES && !ActiveSnapshotSet();
+	snapshot = !ActiveSnapshotSet();
+#ifndef USE_ASSERT_CHECKING
+	/* Only the TOAST table needs one, whatever the assertion says. */
+	snapshot = snapshot && tuple->t_len > SC_WIDE_BYTES;
+#endif
 	if (snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	claims = begin_append(rel);
@@ -348,11 +351,12 @@ append_one(Relation rel, ScSpec *spec, ScGroup *group, Datum change, CommandId c
 
 /* Append a batch; rows that need the TOAST table need a snapshot as well. */
 static void
-append_batch(Relation rel, TupleTableSlot **slots, int n, bool wide, CommandId cid)
+append_batch(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
 {
-	bool		snapshot = wide && !ActiveSnapshotSet();
+	bool		snapshot = !ActiveSnapshotSet();
 	bool		claims;
 
+	/* A table with a TOAST table is written under a snapshot. */
 	if (snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	claims = begin_append(rel);
@@ -381,7 +385,6 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 	int			nslots = 0;
 	int			used = 0;
 	Size		bytes = 0;
-	bool		wide = false;
 	int64		n = 0;
 
 	if (rel == NULL)
@@ -419,21 +422,19 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 		ExecStoreVirtualTuple(slot);
 		size = heap_compute_data_size(RelationGetDescr(rel), slot->tts_values,
 									  slot->tts_isnull);
-		wide |= size > SC_WIDE_BYTES;
 		bytes += size;
 		n++;
 		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
 		{
 			CHECK_FOR_INTERRUPTS();
-			append_batch(rel, slots, used, wide, cid);
+			append_batch(rel, slots, used, cid);
 			MemoryContextReset(batch);
 			used = 0;
 			bytes = 0;
-			wide = false;
 		}
 	}
 	if (used > 0)
-		append_batch(rel, slots, used, wide, cid);
+		append_batch(rel, slots, used, cid);
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	table_close(rel, NoLock);
