@@ -277,7 +277,7 @@ start_drop_table(DropStmt *stmt)
 
 			if (spec == NULL)
 				continue;
-			if (spec->state == SC_LIVE)
+			if (spec->stored == SC_LIVE && !spec->detaching)
 				sc_members_subtract(spec,
 									sc_source_members(relid, true, &detaching));
 			sc_spec_release(spec);

@@ -480,8 +480,6 @@ install_row_triggers(ScSpec *spec, List *members)
 			whole = false;
 	if (whole)
 		return;
-	if (cloned)
-		members = spec->members;
 	foreach(lc, on)
 	{
 		Oid			relid = lfirst_oid(lc);
@@ -490,6 +488,7 @@ install_row_triggers(ScSpec *spec, List *members)
 			(need & ~find_triggers(spec, relid, 0, NULL)) == 0)
 			continue;
 		remove_triggers(spec, relid, ROWS | UPDATES);
+		members = cloned ? spec->members : list_make1_oid(relid);
 		create_trigger(spec, relid, trigger_name(spec, members, "row"),
 					   "AFTER INSERT OR DELETE",
 					   "FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture");

@@ -11,6 +11,7 @@
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -121,24 +122,76 @@ pin_zone(Node *node, void *zone)
 	return node;
 }
 
-static bool
-unstable_function(Oid funcid, void *context)
+/* What to write instead of a function that is not immutable. */
+static const char *
+hint_for(Oid funcid)
 {
-	char		volatility;
+	Oid		   *argtypes;
+	int			nargs;
+	bool		local = get_func_rettype(funcid) == TIMESTAMPTZOID;
+
+	(void) get_func_signature(funcid, &argtypes, &nargs);
+	for (int i = 0; i < nargs; i++)
+		local |= argtypes[i] == TIMESTAMPTZOID;
+	if (get_func_namespace(funcid) != PG_CATALOG_NAMESPACE)
+		return "If it depends on nothing but its arguments, declare it IMMUTABLE.";
+	if (nargs == 0 || func_volatile(funcid) == PROVOLATILE_VOLATILE)
+		return "Leave it out, and apply it when reading the rollup.";
+	if (local)
+		return "It depends on the session's time zone. Name one first, as in "
+			"(column AT TIME ZONE 'Europe/Berlin') + interval '1 day'.";
+	return "It depends on the session's settings. Use only immutable functions in a rollup.";
+}
+
+static bool
+unstable_function(Oid funcid, void *node)
+{
+	bool		stable = func_volatile(funcid) == PROVOLATILE_STABLE;
+	char	   *what = psprintf("function \"%s\"", get_func_name(funcid));
 
 	if (funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
 		funcid == F_TO_CHAR_TIMESTAMP_TEXT)
 		return false;			/* pinned; the format was looked at */
-	volatility = func_volatile(funcid);
-	if (volatility != PROVOLATILE_IMMUTABLE && get_func_prokind(funcid) != PROKIND_AGGREGATE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("rollup query calls %s function \"%s\"",
-						volatility == PROVOLATILE_STABLE ? "stable" : "volatile",
-						get_func_name(funcid)),
-				 errdetail("Its result could not be kept equal to the query's."),
-				 errhint("Use only immutable functions in a rollup.")));
+	if (func_volatile(funcid) == PROVOLATILE_IMMUTABLE ||
+		get_func_prokind(funcid) == PROKIND_AGGREGATE)
+		return false;
+	if (IsA((Node *) node, OpExpr))
+		what = psprintf("%s (operator %s)", what,
+						get_opname(((OpExpr *) node)->opno));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("rollup query calls %s %s", stable ? "stable" : "volatile", what),
+			 errdetail("Its result could not be kept equal to the query's."),
+			 errhint("%s", hint_for(funcid))));
 	return false;
+}
+
+static const char *
+value_function_name(SQLValueFunction *f)
+{
+	switch (f->op)
+	{
+		case SVFOP_CURRENT_DATE:
+			return "CURRENT_DATE";
+		case SVFOP_CURRENT_TIME:
+		case SVFOP_CURRENT_TIME_N:
+			return "CURRENT_TIME";
+		case SVFOP_CURRENT_TIMESTAMP:
+		case SVFOP_CURRENT_TIMESTAMP_N:
+			return "CURRENT_TIMESTAMP";
+		case SVFOP_LOCALTIME:
+		case SVFOP_LOCALTIME_N:
+			return "LOCALTIME";
+		case SVFOP_LOCALTIMESTAMP:
+		case SVFOP_LOCALTIMESTAMP_N:
+			return "LOCALTIMESTAMP";
+		case SVFOP_CURRENT_CATALOG:
+			return "CURRENT_CATALOG";
+		case SVFOP_CURRENT_SCHEMA:
+			return "CURRENT_SCHEMA";
+		default:
+			return "CURRENT_USER";
+	}
 }
 
 static bool
@@ -158,14 +211,16 @@ check_walker(Node *node, void *context)
 	if (IsA(node, SQLValueFunction))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("rollup query depends on the current time or user"),
+				 errmsg("rollup query calls stable function \"%s\"",
+						value_function_name((SQLValueFunction *) node)),
 				 errdetail("Its result could not be kept equal to the query's."),
-				 errhint("Use only immutable expressions in a rollup.")));
+				 errhint("Leave it out, and apply it when reading the rollup.")));
 	if (IsA(node, Var) && ((Var *) node)->varattno <= 0)
 		refuse(((Var *) node)->varattno == 0 ? "a whole-row reference" : "a system column",
 			   "Name the columns.");
-	check_functions_in_node(node, unstable_function, context);
-	return expression_tree_walker(node, check_walker, context);
+	/* Arguments first: now() is to be named, not what is done with it. */
+	(void) expression_tree_walker(node, check_walker, context);
+	return check_functions_in_node(node, unstable_function, node);
 }
 
 static void
@@ -244,6 +299,9 @@ sc_query_check(Query *query)
 		refuse("DISTINCT", "Use GROUP BY.");
 	if (query->rowMarks)
 		refuse("a locking clause", "Leave it out.");
+	if (query->constraintDeps)
+		refuse("a column that is neither grouped nor aggregated",
+			   "Add it to GROUP BY.");
 	if (!query->hasAggs && query->groupClause == NIL)
 		refuse("neither GROUP BY nor an aggregate", "Add one; a plain SELECT needs an index, not a rollup.");
 	rte = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
