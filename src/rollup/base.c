@@ -347,10 +347,10 @@ sc_groups_load_wide(ScGroups *groups, Relation base, Snapshot snapshot,
 			!wanted(arg, slot->tts_values, slot->tts_isnull))
 			continue;
 		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, true);
-		group->nrows = DatumGetInt64(slot->tts_values[ScBaseRows(spec) - 1]);
 		sc_group_alloc_values(groups, group);
+		merge_base_row(groups, group, slot);
 		group->overflow = DatumGetBool(slot->tts_values[ScBaseOverflow(spec) - 1]);
-		group->loaded = group->inbase = true;
+		group->loaded = true;
 		group->finished = group->known = true;
 		old = MemoryContextSwitchTo(groups->cxt);
 		for (int i = 0; i < spec->naggs; i++)

@@ -118,7 +118,7 @@ table_columns(ScSpec *spec, const char *kind)
 	StringInfoData sql;
 
 	if (strcmp(kind, "distinct") == 0)
-		return psprintf("%s)", sc_distincts_columns);
+		return psprintf("%s) WITH (fillfactor = 80)", sc_distincts_columns);
 	initStringInfo(&sql);
 	for (int i = 0; i < spec->nkeys; i++)
 	{

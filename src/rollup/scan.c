@@ -45,6 +45,9 @@
 #include "base/guc.h"
 #include "rollup/rollup.h"
 
+/* Scans with other parameters that look for the groups they need one by one. */
+#define SC_LAZY_SCANS	10
+
 static planner_hook_type prev_planner = NULL;
 static set_rel_pathlist_hook_type prev_pathlist = NULL;
 
@@ -356,6 +359,8 @@ typedef struct RollupScanState
 	bool		source;			/* the source answers */
 	bool		ready;
 	bool		newparams;		/* other groups may be asked for */
+	int			nmerges;		/* times that groups were looked for */
+	Bitmapset  *used;			/* columns of the base that the plan reads */
 	Tuplestorestate *store;		/* its answer */
 	TupleTableSlot *storeslot;
 	ExprState  *keyqual;		/* false: no row of this group is asked for */
@@ -428,6 +433,10 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	state->keyqual = ExecInitQual(cscan->custom_exprs, &node->ss.ps);
+	pull_varattnos((Node *) cscan->scan.plan.targetlist, cscan->scan.scanrelid,
+				   &state->used);
+	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
+				   &state->used);
 	state->spec = sc_spec_by_view(view);
 	if (state->spec == NULL)
 		ereport(ERROR,
@@ -468,6 +477,9 @@ merge_groups(RollupScanState *state)
 	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
+	/* Many scans with other parameters each: have them all, once. */
+	if (++state->nmerges > SC_LAZY_SCANS)
+		state->keyqual = NULL;
 	while ((group = sc_groups_next(state->groups, &bucket, group)) != NULL)
 		group->unwanted = !group->loaded &&
 			!is_wanted(state, group->keys, group->nulls);
@@ -525,14 +537,47 @@ prepare(RollupScanState *state)
 	MemoryContextSwitchTo(old);
 }
 
+/* An aggregate is out of range.  The query fails if it reads that one. */
 static void
-check_overflow(bool overflow)
+check_overflow(RollupScanState *state, ScGroup *group)
 {
-	if (overflow)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("value out of range"),
-				 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+	ScSpec	   *spec = state->spec;
+
+	for (int i = 0; i < spec->naggs; i++)
+	{
+		ScSlot	   *slot = &spec->slots[spec->aggs[i].slot];
+		Datum		value;
+		bool		isnull;
+		bool		overflow;
+
+		if (!bms_is_member(ScBaseAgg(spec, i) - FirstLowInvalidHeapAttributeNumber,
+						   state->used))
+			continue;
+		(void) sc_state_final(&slot->def, &spec->aggs[i].fin,
+							  group->states + slot->offset, &value, &isnull,
+							  &overflow);
+		if (overflow)
+			ereport(ERROR,
+					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					 errmsg("value out of range"),
+					 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+	}
+}
+
+/* The same for a base row. */
+static void
+check_row_overflow(RollupScanState *state, TupleTableSlot *row)
+{
+	ScSpec	   *spec = state->spec;
+	ScGroups   *groups = sc_groups_create(spec, CurrentMemoryContext);
+	ScGroup    *group;
+
+	slot_getallattrs(row);
+	group = sc_groups_get(groups, row->tts_values, row->tts_isnull, true);
+	sc_group_merge(groups, group,
+				   (bytea *) PG_DETOAST_DATUM_PACKED(row->tts_values[ScBaseState(spec) - 1]));
+	check_overflow(state, group);
+	MemoryContextDelete(groups->cxt);
 }
 
 static TupleTableSlot *
@@ -571,7 +616,8 @@ next_row(ScanState *ss)
 		}
 		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
 			continue;
-		check_overflow(group->overflow);
+		if (group->overflow)
+			check_overflow(state, group);
 		memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
 		memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
 		memcpy(slot->tts_values + spec->nkeys, group->values, spec->naggs * sizeof(Datum));
@@ -589,7 +635,8 @@ next_row(ScanState *ss)
 		if (state->groups && state->groups->ngroups > 0 &&
 			sc_groups_get(state->groups, row->tts_values, row->tts_isnull, false))
 			continue;
-		check_overflow(DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]));
+		if (DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]))
+			check_row_overflow(state, row);
 		memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
 		memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
 		return ExecStoreVirtualTuple(slot);
@@ -631,7 +678,7 @@ rescan(CustomScanState *node)
 	if (node->ss.ps.chgParam)
 	{
 		UpdateChangedParamSet(child, node->ss.ps.chgParam);
-		if (state->groups)
+		if (state->groups && state->keyqual)
 			state->newparams = true;
 	}
 	ExecReScan(child);

@@ -91,6 +91,7 @@ SELECT * FROM answered('SELECT * FROM by_k WHERE k = 4');
 SELECT * FROM answered('SELECT * FROM by_k WHERE k = 9');
 SELECT * FROM answered('SELECT * FROM by_k WHERE k BETWEEN 4 AND 50 AND n > 0');
 SELECT * FROM answered('SELECT * FROM generate_series(1, 4) g, LATERAL (SELECT * FROM by_k WHERE k = g OFFSET 0) r');
+SELECT * FROM answered('SELECT * FROM generate_series(1, 40) g, LATERAL (SELECT * FROM by_k WHERE k = g OFFSET 0) r');
 SELECT g, names IS NOT NULL AS found FROM generate_series(98, 101) g
 	LEFT JOIN LATERAL (SELECT * FROM by_k WHERE k = g OFFSET 0) r ON true;
 SELECT same('by_k');
