@@ -260,3 +260,25 @@ SELECT s.configured, s.connected, s.breaker, s.retry_at, s.server, s.version, s.
 	s.last_error_at, s.warning
 FROM scalecache.redis_status_get() s;
 GRANT SELECT ON scalecache.redis_status TO PUBLIC;
+
+-- The cache by hand, and cache-aside in one call.
+
+CREATE FUNCTION scalecache.cache_get(key text)
+RETURNS text LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cache_get';
+CREATE FUNCTION scalecache.cache_set(key text, value text, ttl interval DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cache_set';
+CREATE FUNCTION scalecache.cache_delete(VARIADIC keys text[])
+RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cache_delete';
+CREATE FUNCTION scalecache.cached_query(key text, query text, ttl interval DEFAULT '1 hour')
+RETURNS jsonb LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cached_query';
+
+CREATE FUNCTION scalecache.cache_stats_get(OUT tier text, OUT entries bigint, OUT size_bytes bigint,
+	OUT used_bytes bigint, OUT hits bigint, OUT misses bigint, OUT fills bigint,
+	OUT refused_fills bigint, OUT evictions bigint, OUT invalidations bigint,
+	OUT acknowledged_p50_ms float8, OUT acknowledged_p99_ms float8)
+RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_stats';
+CREATE VIEW scalecache.cache_stats AS
+SELECT s.tier, s.entries, s.size_bytes, s.used_bytes, s.hits, s.misses, s.fills, s.refused_fills,
+	s.evictions, s.invalidations, s.acknowledged_p50_ms, s.acknowledged_p99_ms
+FROM scalecache.cache_stats_get() s;
+GRANT SELECT ON scalecache.cache_stats TO PUBLIC;

@@ -21,13 +21,15 @@
 
 /* A key longer than this is invalidated by its rule's epoch. */
 #define SC_KEY_MAX			7000
+/* As much of a pattern's beginning tells readers which keys it is about. */
+#define SC_PREFIX_MAX		64
 /* What Redis takes as a key or a value. */
 #define SC_STRING_MAX		(512 * 1024 * 1024)
 
 /* Entries of an outbox tuple. */
 #define SC_ENTRY_KEY		'K' /* delete the key */
 #define SC_ENTRY_WRITE		'W' /* store the row's value under the key */
-#define SC_ENTRY_EPOCH		'E' /* delete every key of the rule */
+#define SC_ENTRY_EPOCH		'E' /* delete every key that matches a pattern */
 
 typedef struct ScEntry
 {
@@ -97,6 +99,7 @@ typedef struct ScRule
 	MemoryContext cxt;
 	TupleDesc	desc;			/* of the relation */
 	char	   *template;
+	char	   *pattern;		/* that its keys match */
 	int			npieces;
 	ScPiece    *pieces;
 	FmgrInfo   *outfuncs;		/* one a piece */
@@ -126,6 +129,8 @@ extern bool sc_rule_key_values(ScRule *rule, const Datum *values,
 							   const bool *nulls, StringInfo key,
 							   StringInfo parts);
 extern bool sc_rule_pattern(int64 id, char **pattern, char **prefix);
+extern uint32 sc_pattern_prefix(const char *pattern, uint32 length,
+								char *buf, uint32 size);
 extern char *sc_rule_value_query(ScRule *rule);
 extern void sc_rule_set_failing(ScRule *rule, const char *message);
 
@@ -133,8 +138,9 @@ extern void sc_rule_set_failing(ScRule *rule, const char *message);
 
 extern void sc_cache_capture_init(void);
 extern void sc_cache_touch_rule(ScRule *rule);
+extern void sc_cache_touch_pattern(int64 rule, const char *pattern);
 extern bool sc_cache_wrote_key(const char *key, uint32 keylen);
-extern bool sc_cache_wrote_any(void);
+extern void sc_cache_add_delete(const char *key, uint32 keylen);
 extern bool sc_error_is_harmless(void);
 extern void sc_cache_committed_prepared(void);
 
@@ -260,6 +266,13 @@ typedef struct ScRedisStatus
 	char		last_error[300];
 	TimestampTz last_error_at;
 	char		warning[300];
+	int64		db_keys;		/* what Redis and the library count */
+	int64		used_memory;
+	int64		hits;
+	int64		misses;
+	int64		fills;
+	int64		refused;
+	int64		evictions;
 	bool		library;		/* functions are loaded and armed */
 	int64		histogram[SC_HISTOGRAM];	/* commit to acknowledgement */
 } ScRedisStatus;

@@ -43,6 +43,12 @@ typedef struct Mark
 	uint32		length;
 } Mark;
 
+typedef struct Epoch
+{
+	int64		rule;
+	uint32		entry;			/* its number */
+} Epoch;
+
 /* Everything here lives in one context, reset when it has grown. */
 static MemoryContext keys_cxt = NULL;
 static StringInfoData entries;	/* as they go to the outbox */
@@ -55,14 +61,14 @@ static uint32 tableused = 0;	/* deleted ones included */
 static Mark *marks = NULL;
 static int	nmarks = 0;
 static int	maxmarks = 0;
-static int64 *epochs = NULL;	/* rules with an entry for all keys */
-static uint32 *epoch_entry = NULL;	/* and which entry that is */
+static Epoch *epochs = NULL;	/* rules with an entry for all keys */
 static int	nepochs = 0;
 static int	maxepochs = 0;
 static bool collapsed = false;	/* some rule reached the limit */
 
 static bool wrote = false;		/* the outbox has a tuple of ours */
 static bool fenced = false;
+static TransactionId my_xid;	/* where fences are up */
 static bool wait_after = false; /* for synchronous_invalidation */
 
 PG_FUNCTION_INFO_V1(scalecache_cache_capture);
@@ -80,7 +86,7 @@ forget_all(void)
 	if (MemoryContextMemAllocated(keys_cxt, true) > KEEP_BUFFER)
 	{
 		MemoryContextReset(keys_cxt);
-		offsets = table = epoch_entry = NULL;
+		offsets = table = NULL;
 		marks = NULL;
 		epochs = NULL;
 		maxentries = tablesize = maxmarks = maxepochs = 0;
@@ -236,7 +242,7 @@ truncate_to(const Mark *mark)
 	nentries = mark->nentries;
 	entries.len = mark->length;
 	entries.data[entries.len] = '\0';
-	while (nepochs > 0 && epoch_entry[nepochs - 1] >= nentries)
+	while (nepochs > 0 && epochs[nepochs - 1].entry >= nentries)
 		nepochs--;
 }
 
@@ -244,7 +250,7 @@ static bool
 has_epoch(int64 rule)
 {
 	for (int i = 0; i < nepochs; i++)
-		if (epochs[i] == rule)
+		if (epochs[i].rule == rule)
 			return true;
 	return false;
 }
@@ -289,18 +295,21 @@ add_entry(char kind, int64 rule, const char *key, uint32 keylen,
 }
 
 static void
-add_epoch(int64 rule)
+add_epoch(int64 rule, const char *pattern)
 {
-	int			max = maxepochs;
-
 	if (has_epoch(rule))
 		return;
-	add_entry(SC_ENTRY_EPOCH, rule, "", 0, NULL, 0);
-	epochs = grow(epochs, &max, nepochs, sizeof(int64));
-	epoch_entry = grow(epoch_entry, &maxepochs, nepochs, sizeof(uint32));
-	epochs[nepochs] = rule;
-	epoch_entry[nepochs] = nentries - 1;
-	nepochs++;
+	add_entry(SC_ENTRY_EPOCH, rule, pattern, strlen(pattern), NULL, 0);
+	epochs = grow(epochs, &maxepochs, nepochs, sizeof(Epoch));
+	epochs[nepochs].rule = rule;
+	epochs[nepochs++].entry = nentries - 1;
+}
+
+/* Delete a key when this transaction commits, whatever the rules say. */
+void
+sc_cache_add_delete(const char *key, uint32 keylen)
+{
+	add_entry(SC_ENTRY_KEY, 0, key, keylen, NULL, 0);
 }
 
 static void
@@ -310,7 +319,7 @@ add_key(ScRule *rule, StringInfo key, StringInfo parts)
 		nentries >= sc_max_keys_per_transaction || entries.len > MAX_BUFFER)
 	{
 		collapsed = true;
-		add_epoch(rule->id);
+		add_epoch(rule->id, rule->pattern);
 	}
 	else if (parts)
 		add_entry(SC_ENTRY_WRITE, rule->id, key->data, key->len,
@@ -323,13 +332,14 @@ add_key(ScRule *rule, StringInfo key, StringInfo parts)
 void
 sc_cache_touch_rule(ScRule *rule)
 {
-	add_epoch(rule->id);
+	add_epoch(rule->id, rule->pattern);
 }
 
-bool
-sc_cache_wrote_any(void)
+/* The same for a rule that goes: nobody will invalidate its keys any more. */
+void
+sc_cache_touch_pattern(int64 rule, const char *pattern)
 {
-	return nentries > 0;
+	add_epoch(rule, pattern);
 }
 
 /* Has this transaction, as far as it has got, changed this key? */
@@ -635,6 +645,7 @@ xact_callback(XactEvent event, void *arg)
 			}
 			if (nentries > 0)
 			{
+				my_xid = GetTopTransactionIdIfAny();
 				sc_memory_fence(entries.data, entries.len);
 				fenced = true;
 			}
@@ -647,7 +658,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			if (fenced)
 				sc_memory_lift(entries.data, entries.len,
-							   event == XACT_EVENT_COMMIT);
+							   event == XACT_EVENT_COMMIT, my_xid);
 			fenced = false;
 			forget_all();
 			if (event != XACT_EVENT_COMMIT)

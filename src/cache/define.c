@@ -62,6 +62,8 @@ PG_FUNCTION_INFO_V1(scalecache_drop_cache_rule);
 PG_FUNCTION_INFO_V1(scalecache_cache_dropped);
 PG_FUNCTION_INFO_V1(scalecache_cache_altered);
 
+#define TEMPLATE_MAX	3000	/* its pattern must fit an outbox entry */
+
 static bool own_commands = false;
 
 /* ---- small tools ---- */
@@ -433,10 +435,10 @@ check_template(const char *key, bool write)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("key of a cache rule must not be empty"),
 				 errhint("Write a template such as user:{id}.")));
-	if (strlen(key) > SC_KEY_MAX)
+	if (strlen(key) > TEMPLATE_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("key template is longer than %d bytes", SC_KEY_MAX)));
+				 errmsg("key template is longer than %d bytes", TEMPLATE_MAX)));
 	parts = sc_template_parse(key);
 	if (write && list_length(parts) == 1)
 		ereport(ERROR,
@@ -575,6 +577,20 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 
 /* ---- dropping ---- */
 
+/* Delete a rule's row; its keys go, as nobody else will see to them. */
+static void
+forget_rule(Relation catalog, HeapTuple tuple)
+{
+	TupleDesc	desc = RelationGetDescr(catalog);
+	bool		isnull;
+	Datum		id = heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull);
+	Datum		key = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
+
+	sc_cache_touch_pattern(DatumGetInt64(id),
+						   sc_template_pattern(sc_template_parse(TextDatumGetCString(key))));
+	CatalogTupleDelete(catalog, &tuple->t_self);
+}
+
 static void
 drop_triggers(int64 id, List *members)
 {
@@ -639,7 +655,7 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 	if (!pg_class_ownercheck(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
 					   get_rel_name(relid));
-	CatalogTupleDelete(catalog, &tuple->t_self);
+	forget_rule(catalog, tuple);
 	systable_endscan(scan);
 	table_close(catalog, NoLock);
 	LockRelationOid(relid, get_rel_relkind(relid) == RELKIND_VIEW ?
@@ -687,7 +703,7 @@ scalecache_cache_dropped(PG_FUNCTION_ARGS)
 
 		if (is_alive(id, relid))
 			continue;
-		CatalogTupleDelete(rel, &tuple->t_self);
+		forget_rule(rel, tuple);
 		if (get_rel_relkind(relid) != '\0')
 			CacheInvalidateRelcacheByRelid(relid);
 	}

@@ -43,13 +43,13 @@ static char *used_url = NULL;	/* that we are or were connected to */
 static int	failures = 0;		/* in a row */
 static TimestampTz last_contact = 0;
 
-/* The walk for epochs: the rules it is for and the tuples waiting for it. */
+/* The walk for epochs: what it is for and the tuples waiting for it. */
 typedef struct Walk
 {
 	MemoryContext cxt;
-	List	   *rules;			/* of int64 * */
+	List	   *patterns;		/* of char *, what to delete */
 	List	   *items;			/* of ScOutboxItem *, without entries */
-	int			rule;			/* index of the one being walked */
+	int			current;		/* index of the one being walked */
 	char		cursor[32];
 } Walk;
 
@@ -214,9 +214,9 @@ waits_for(const Walk *w, const ScOutboxItem *item)
 	return false;
 }
 
-/* Have the next walk include the rules of the tuple's epochs. */
+/* Have the next walk include the patterns of the tuple's epochs. */
 static void
-ask_for_walk(const ScOutboxItem *item, List *rules)
+ask_for_walk(const ScOutboxItem *item, List *patterns)
 {
 	MemoryContext old;
 	ScOutboxItem *copy;
@@ -236,19 +236,15 @@ ask_for_walk(const ScOutboxItem *item, List *rules)
 	*copy = *item;
 	copy->entries = NULL;
 	next_walk->items = lappend(next_walk->items, copy);
-	foreach(lc, rules)
+	foreach(lc, patterns)
 	{
 		bool		known = false;
-		int64	   *id;
 
-		foreach(lc2, next_walk->rules)
-			if (*(int64 *) lfirst(lc2) == *(int64 *) lfirst(lc))
+		foreach(lc2, next_walk->patterns)
+			if (strcmp(lfirst(lc2), lfirst(lc)) == 0)
 				known = true;
-		if (known)
-			continue;
-		id = palloc(sizeof(int64));
-		*id = *(int64 *) lfirst(lc);
-		next_walk->rules = lappend(next_walk->rules, id);
+		if (!known)
+			next_walk->patterns = lappend(next_walk->patterns, pstrdup(lfirst(lc)));
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -290,22 +286,18 @@ continue_walk(char *error, Size errlen)
 	}
 	for (int step = 0; step < WALK_STEPS; step++)
 	{
-		char	   *pattern = NULL;
-		char	   *prefix;
-
-		if (walk->rule >= list_length(walk->rules))
+		if (walk->current >= list_length(walk->patterns))
 			break;
-		if (sc_rule_pattern(*(int64 *) list_nth(walk->rules, walk->rule), &pattern, &prefix) &&
-			!sc_link_walk_step(pattern, walk->cursor, sizeof(walk->cursor), error, errlen))
+		if (!sc_link_walk_step(list_nth(walk->patterns, walk->current), walk->cursor,
+							   sizeof(walk->cursor), error, errlen))
 			return false;
-		if (pattern == NULL || strcmp(walk->cursor, "0") == 0)
+		if (strcmp(walk->cursor, "0") == 0)
 		{
-			walk->rule++;
-			strcpy(walk->cursor, "0");
+			walk->current++;
 			status.epochs++;
 		}
 	}
-	if (walk->rule >= list_length(walk->rules))
+	if (walk->current >= list_length(walk->patterns))
 	{
 		acknowledge(walk->items);
 		MemoryContextDelete(walk->cxt);
@@ -316,25 +308,13 @@ continue_walk(char *error, Size errlen)
 
 /* ---- batches ---- */
 
-/* From now on no reader may fill a key of the rule with an older value. */
-static void
-announce_epoch(int64 id, TransactionId xid)
-{
-	char	   *pattern;
-	char	   *prefix;
-
-	if (sc_rule_pattern(id, &pattern, &prefix))
-		sc_link_epoch(prefix, xid);
-}
-
-/* Put one tuple's entries into the pipeline. */
+/* Put one tuple's entries into the pipeline; the patterns of its epochs. */
 static List *
 send_item(const ScOutboxItem *item)
 {
 	const char *p = VARDATA(item->entries);
 	const char *end = p + VARSIZE(item->entries) - VARHDRSZ;
 	List	   *epochs = NIL;
-	ListCell   *lc;
 
 	while (p < end)
 	{
@@ -345,10 +325,11 @@ send_item(const ScOutboxItem *item)
 		p = sc_entry_read(p, end, &e);
 		if (e.kind == SC_ENTRY_EPOCH)
 		{
-			int64	   *id = palloc(sizeof(int64));
+			char		prefix[SC_PREFIX_MAX];
+			uint32		n = sc_pattern_prefix(e.key, e.keylen, prefix, sizeof(prefix));
 
-			*id = e.rule;
-			epochs = lappend(epochs, id);
+			epochs = lappend(epochs, pnstrdup(e.key, e.keylen));
+			sc_link_epoch(prefix, n, item->xid);
 			continue;
 		}
 		if (e.kind == SC_ENTRY_WRITE)
@@ -359,8 +340,6 @@ send_item(const ScOutboxItem *item)
 			sc_link_delete(e.key, e.keylen, item->xid);
 		status.keys++;
 	}
-	foreach(lc, epochs)
-		announce_epoch(*(int64 *) lfirst(lc), item->xid);
 	return epochs;
 }
 

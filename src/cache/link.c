@@ -241,7 +241,7 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 }
 
 void
-sc_link_epoch(const char *prefix, TransactionId xid)
+sc_link_epoch(const char *prefix, uint32 length, TransactionId xid)
 {
 }
 

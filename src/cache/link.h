@@ -18,7 +18,7 @@ extern void sc_link_begin(void);
 extern void sc_link_delete(const char *key, uint32 keylen, TransactionId xid);
 extern void sc_link_store(const char *key, uint32 keylen, const char *value,
 						  int64 ttl_ms, TransactionId xid);
-extern void sc_link_epoch(const char *prefix, TransactionId xid);
+extern void sc_link_epoch(const char *prefix, uint32 length, TransactionId xid);
 extern bool sc_link_finish(char *error, Size errlen);
 extern bool sc_link_walk_step(const char *pattern, char *cursor, Size size,
 							  char *error, Size errlen);

@@ -67,8 +67,6 @@ sc_entry_append(StringInfo buf, char kind, int64 rule, const char *key,
 {
 	appendStringInfoChar(buf, kind);
 	appendBinaryStringInfo(buf, (char *) &rule, sizeof(rule));
-	if (kind == SC_ENTRY_EPOCH)
-		return;
 	appendBinaryStringInfo(buf, (char *) &keylen, sizeof(keylen));
 	appendBinaryStringInfo(buf, key, keylen);
 	if (kind != SC_ENTRY_WRITE)
@@ -100,8 +98,6 @@ sc_entry_read(const char *p, const char *end, ScEntry *e)
 	e->kind = *p++;
 	memcpy(&e->rule, p, sizeof(e->rule));
 	p += sizeof(e->rule);
-	if (e->kind == SC_ENTRY_EPOCH)
-		return p;
 	p = read_string(p, end, &e->key, &e->keylen);
 	if (e->kind == SC_ENTRY_WRITE)
 		p = read_string(p, end, &e->parts, &e->partslen);
@@ -344,30 +340,84 @@ sc_outbox_rotate(void)
 
 /* ---- bounding ---- */
 
-static void
-add_rule(StringInfo rules, int64 rule)
+/* What is left of a table's entries. */
+typedef struct Rest
 {
-	for (int i = 0; i < rules->len; i += sizeof(int64))
-		if (memcmp(rules->data + i, &rule, sizeof(rule)) == 0)
-			return;
-	appendBinaryStringInfo(rules, (char *) &rule, sizeof(rule));
+	StringInfoData entries;
+	uint32	   *offsets;
+	uint32		n;
+	uint32		max;
+	int64	   *rules;			/* those whose pattern is in entries */
+	int			nrules;
+	int			maxrules;
+} Rest;
+
+static void
+rest_add(Rest *rest, const ScEntry *e)
+{
+	if (rest->n >= rest->max)
+	{
+		rest->max *= 2;
+		rest->offsets = repalloc(rest->offsets, rest->max * sizeof(uint32));
+	}
+	rest->offsets[rest->n++] = rest->entries.len;
+	sc_entry_append(&rest->entries, e->kind, e->rule, e->key, e->keylen,
+					e->parts, e->partslen);
 }
 
-/* The rules with live entries in a table. */
+/*
+ * Have the rule's pattern instead of the entry.  One that no rule stands
+ * behind, deleted by hand or its rule dropped, stays.
+ */
 static void
-collect_rules(Relation rel, StringInfo rules)
+rest_collapse(Rest *rest, const ScEntry *e)
+{
+	ScEntry		epoch = {SC_ENTRY_EPOCH, e->rule};
+	char	   *pattern;
+	char	   *prefix;
+
+	for (int i = 0; i < rest->nrules; i++)
+		if (rest->rules[i] == e->rule)
+			return;
+	if (e->kind == SC_ENTRY_EPOCH)
+		epoch = *e;
+	else if (e->rule != 0 && sc_rule_pattern(e->rule, &pattern, &prefix))
+	{
+		epoch.key = pattern;
+		epoch.keylen = strlen(pattern);
+	}
+	else
+	{
+		rest_add(rest, e);
+		return;
+	}
+	rest_add(rest, &epoch);
+	if (rest->nrules >= rest->maxrules)
+	{
+		rest->maxrules *= 2;
+		rest->rules = repalloc(rest->rules, rest->maxrules * sizeof(int64));
+	}
+	rest->rules[rest->nrules++] = e->rule;
+}
+
+static void
+collapse_entries(Relation rel, Rest *rest)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
 	HeapTuple	tuple;
 
+	memset(rest, 0, sizeof(*rest));
+	initStringInfo(&rest->entries);
+	rest->max = rest->maxrules = 16;
+	rest->offsets = palloc(rest->max * sizeof(uint32));
+	rest->rules = palloc(rest->maxrules * sizeof(int64));
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 		bytea	   *data = DatumGetByteaPP(heap_getattr(tuple, 2, RelationGetDescr(rel), &isnull));
 		const char *p = VARDATA_ANY(data);
 		const char *end = p + VARSIZE_ANY_EXHDR(data);
-		int64		last = 0;
 
 		CHECK_FOR_INTERRUPTS();
 		while (p < end)
@@ -375,9 +425,7 @@ collect_rules(Relation rel, StringInfo rules)
 			ScEntry		e;
 
 			p = sc_entry_read(p, end, &e);
-			if (e.rule != last)
-				add_rule(rules, e.rule);
-			last = e.rule;
+			rest_collapse(rest, &e);
 		}
 	}
 	table_endscan(scan);
@@ -392,10 +440,7 @@ collect_rules(Relation rel, StringInfo rules)
 static void
 collapse_table(int table)
 {
-	StringInfoData rules;
-	StringInfoData entries;
-	uint32	   *offsets;
-	uint32		n = 0;
+	Rest		rest;
 	Relation	rel;
 	LockRelId	lockid;
 
@@ -410,20 +455,10 @@ collapse_table(int table)
 	LockRelationIdForSession(&lockid, AccessExclusiveLock);
 	PG_TRY();
 	{
-		initStringInfo(&rules);
-		initStringInfo(&entries);
-		collect_rules(rel, &rules);
-		offsets = palloc(rules.len / sizeof(int64) * sizeof(uint32) + 1);
-		for (int i = 0; i < rules.len; i += sizeof(int64))
-		{
-			int64		rule;
-
-			memcpy(&rule, rules.data + i, sizeof(rule));
-			offsets[n++] = entries.len;
-			sc_entry_append(&entries, SC_ENTRY_EPOCH, rule, NULL, 0, NULL, 0);
-		}
-		if (n > 0)
-			sc_outbox_write(entries.data, offsets, n, entries.len, false);
+		collapse_entries(rel, &rest);
+		if (rest.n > 0)
+			sc_outbox_write(rest.entries.data, rest.offsets, rest.n,
+							rest.entries.len, false);
 		table_close(rel, NoLock);
 		ForceSyncCommit();
 		CommitTransactionCommand();

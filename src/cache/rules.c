@@ -232,11 +232,32 @@ depends_on_settings(Oid type)
 	return category != TYPCATEGORY_ENUM;
 }
 
+char *
+sc_template_pattern(List *parts)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < list_length(parts); i += 2)
+	{
+		for (const char *p = list_nth(parts, i); *p; p++)
+		{
+			if (strchr("*?[]\\^-", *p))
+				appendStringInfoChar(&buf, '\\');
+			appendStringInfoChar(&buf, *p);
+		}
+		if (i + 1 < list_length(parts))
+			appendStringInfoChar(&buf, '*');
+	}
+	return buf.data;
+}
+
 static void
 load_template(ScRule *rule, char **names)
 {
 	List	   *parts = sc_template_parse(rule->template);
 
+	rule->pattern = sc_template_pattern(parts);
 	rule->npieces = 0;
 	rule->pieces = palloc0(sizeof(ScPiece) * (list_length(parts) / 2 + 1));
 	rule->outfuncs = palloc0(sizeof(FmgrInfo) * (list_length(parts) / 2 + 1));
@@ -585,7 +606,6 @@ sc_rule_pattern(int64 id, char **pattern, char **prefix)
 	Relation	rel;
 	HeapTuple	tuple;
 	List	   *parts;
-	StringInfoData buf;
 
 	if (!OidIsValid(catalog))
 		return false;
@@ -597,20 +617,25 @@ sc_rule_pattern(int64 id, char **pattern, char **prefix)
 	if (parts == NIL)
 		return false;
 	*prefix = linitial(parts);
-	initStringInfo(&buf);
-	for (int i = 0; i < list_length(parts); i += 2)
-	{
-		for (const char *p = list_nth(parts, i); *p; p++)
-		{
-			if (strchr("*?[]\\^-", *p))
-				appendStringInfoChar(&buf, '\\');
-			appendStringInfoChar(&buf, *p);
-		}
-		if (i + 1 < list_length(parts))
-			appendStringInfoChar(&buf, '*');
-	}
-	*pattern = buf.data;
+	*pattern = sc_template_pattern(parts);
 	return true;
+}
+
+/* What every key that matches begins with; at most size bytes of it. */
+uint32
+sc_pattern_prefix(const char *pattern, uint32 length, char *buf, uint32 size)
+{
+	uint32		n = 0;
+
+	for (uint32 i = 0; i < length && n < size; i++)
+	{
+		if (pattern[i] == '*')
+			break;
+		if (pattern[i] == '\\' && i + 1 < length)
+			i++;
+		buf[n++] = pattern[i];
+	}
+	return n;
 }
 
 /* Note in the rule's row why its value could not be had; NULL: it could. */

@@ -30,6 +30,7 @@ enum
 
 extern HeapTuple sc_rule_fetch(Relation rel, int64 id);
 extern List *sc_template_parse(const char *template);
+extern char *sc_template_pattern(List *parts);
 extern char **sc_rule_names(TupleDesc desc, Datum recorded, bool isnull);
 extern AttrNumber sc_rule_attno(TupleDesc desc, char **names,
 								const char *name);

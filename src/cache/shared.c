@@ -396,9 +396,24 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	bool		prepared = IsA(pstmt->utilityStmt, TransactionStmt) &&
 		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
 
-	next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	if (prepared && IsTransactionState() && sc_outbox_exists())
-		sc_cache_committed_prepared();
+	if (!prepared || !IsTransactionState() || !sc_outbox_exists())
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+	sc_memory_fence_all();
+	PG_TRY();
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_CATCH();
+	{
+		sc_memory_lift_all(false);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	sc_memory_lift_all(true);
+	sc_cache_committed_prepared();
 }
 
 void
