@@ -113,6 +113,10 @@ CREATE EVENT TRIGGER scalecache_altered ON ddl_command_end
 	EXECUTE FUNCTION scalecache.rollup_altered();
 ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
 
+-- For each rollup, whether the query would be answered from it, or why not.
+CREATE FUNCTION scalecache.explain_rewrite(query text, OUT rollup regclass, OUT used boolean, OUT reason text)
+RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_explain_rewrite';
+
 CREATE VIEW scalecache.rollups AS
 SELECT r.rollup,
 	r.source::regclass AS source,

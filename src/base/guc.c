@@ -22,6 +22,7 @@ int			sc_fold_delay = 100;
 int			sc_naptime = 1000;
 bool		sc_worker = true;
 bool		sc_enable_rollup_scan = true;
+bool		sc_enable_rewrite = true;
 int			sc_rollup_buffer = 65536;
 int			sc_partition_limit = 262144;
 int			sc_trigger_lock_timeout = 100;
@@ -151,6 +152,16 @@ sc_guc_init(void)
 							 "When off, the query is answered from the "
 							 "source table.",
 							 &sc_enable_rollup_scan,
+							 true,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("scalecache.enable_rewrite",
+							 "Answers aggregate queries of a table from its "
+							 "rollups, where that is the same and cheaper.",
+							 "Off too when scalecache.enable_rollup_scan is.",
+							 &sc_enable_rewrite,
 							 true,
 							 PGC_USERSET,
 							 0,

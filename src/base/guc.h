@@ -15,6 +15,7 @@ extern int	sc_fold_delay;		/* ms a worker lets deltas gather */
 extern int	sc_naptime;			/* ms between two unasked looks */
 extern bool sc_worker;			/* do workers run? */
 extern bool sc_enable_rollup_scan;	/* do views read the rollup's storage? */
+extern bool sc_enable_rewrite;	/* are queries answered from rollups? */
 extern int	sc_rollup_buffer;	/* kB of pending changes kept in memory */
 extern bool sc_advisor_record;	/* are statements recorded? */
 extern int	sc_advisor_max_statements;

@@ -172,6 +172,8 @@ sc_catalog_insert(int64 id, Oid view, Oid source, char state,
 	values[Anum_rollup_time_zone - 1] = CStringGetTextDatum(zone);
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values,
 											nulls));
+	/* Sessions remember which tables have rollups. */
+	CacheInvalidateRelcache(rel);
 	table_close(rel, NoLock);
 	CacheInvalidateRelcacheByRelid(view);
 	CommandCounterIncrement();
@@ -186,7 +188,7 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	bool		nulls[Natts_rollup] = {0};
 	bool		snapshot = ActiveSnapshotSet();
 	bool		isnull;
-	Oid			invalid[2];
+	Oid			invalid[3];
 
 	if (tuple == NULL)
 		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
@@ -210,8 +212,11 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 												  &isnull));
 	invalid[1] = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_base,
 												  &isnull));
+	/* Queries on the source are planned anew, with the rollup or without. */
+	invalid[2] = repl[Anum_rollup_state - 1] ?
+		DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_source, &isnull)) : InvalidOid;
 	table_close(rel, NoLock);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(invalid[i])))
 			CacheInvalidateRelcacheByRelid(invalid[i]);
 	CommandCounterIncrement();

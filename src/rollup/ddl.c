@@ -34,6 +34,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -398,6 +399,7 @@ drop_relations(List *relids)
 			sc_mark_drop(DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id,
 													   &isnull)));
 			CatalogTupleDelete(rel, &tuple->t_self);
+			CacheInvalidateRelcache(rel);
 		}
 		else if (any_of(relids, sc_catalog_oids(tuple, Anum_rollup_members)) ||
 				 any_of(relids, storage_of(tuple)))

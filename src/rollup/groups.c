@@ -228,6 +228,14 @@ sc_group_pack(ScGroups *groups, ScGroup *group)
 void
 sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed)
 {
+	sc_group_merge_some(groups, group, packed, NULL, NULL);
+}
+
+/* The same for some slots only, and the others' states lost in trash. */
+void
+sc_group_merge_some(ScGroups *groups, ScGroup *group, bytea *packed,
+					Bitmapset *slots, MemoryContext trash)
+{
 	ScSpec	   *spec = groups->spec;
 	const char *p = VARDATA_ANY(packed);
 	const char *end = p + VARSIZE_ANY_EXHDR(packed);
@@ -250,9 +258,17 @@ sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed)
 	}
 	group->nrows += n;
 	for (int i = 0; i < spec->nslots; i++)
-		if (spec->slots[i].def.kind != SC_STATE_RECOMPUTE)
-			sc_state_merge(&spec->slots[i].def, group->states + spec->slots[i].offset,
-						   &p, end, groups->cxt);
+	{
+		ScStateDef *def = &spec->slots[i].def;
+
+		if (def->kind == SC_STATE_RECOMPUTE)
+			continue;
+		if (trash == NULL || bms_is_member(i, slots))
+			sc_state_merge(def, group->states + spec->slots[i].offset, &p, end,
+						   groups->cxt);
+		else
+			sc_state_merge(def, MemoryContextAllocZero(trash, def->size), &p, end, trash);
+	}
 }
 
 /* True when the change cancels out, and nothing has to be recomputed. */

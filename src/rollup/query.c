@@ -50,6 +50,18 @@ at_zone(Node *arg, text *zone)
 								 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
 }
 
+/* The same for what makes a timestamptz of a local time. */
+static Expr *
+from_zone(Node *arg, text *zone)
+{
+	return (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
+								 list_make2(makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+													  PointerGetDatum(zone), false, false),
+											arg),
+								 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+}
+
+/* Pin what depends on the session's time zone to zone, a text. */
 static Node *
 pin_zone(Node *node, void *zone)
 {
@@ -85,6 +97,13 @@ pin_zone(Node *node, void *zone)
 				break;
 			case F_TIMESTAMP_TIMESTAMPTZ:
 				return (Node *) at_zone(linitial(f->args), zone);
+			case F_TIMESTAMPTZ_TIMESTAMP:
+				return (Node *) from_zone(linitial(f->args), zone);
+			case F_TIMESTAMPTZ_DATE:
+				return (Node *)
+					from_zone((Node *) makeFuncExpr(F_TIMESTAMP_DATE, TIMESTAMPOID,
+													f->args, InvalidOid, InvalidOid,
+													COERCE_EXPLICIT_CALL), zone);
 			default:
 				return node;
 		}
@@ -120,6 +139,12 @@ pin_zone(Node *node, void *zone)
 		f->funcid = to;
 	}
 	return node;
+}
+
+Node *
+sc_pin_zone(Node *node, const char *zone)
+{
+	return pin_zone(node, cstring_to_text(zone));
 }
 
 /* What to write instead of a function that is not immutable. */

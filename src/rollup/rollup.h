@@ -89,6 +89,7 @@ typedef struct ScSpec
 	Query	   *query;			/* the view's query */
 	Index		srcvarno;		/* the source in query's range table */
 	Oid			owner;			/* the view's */
+	char	   *zone;			/* time zone its query is pinned to, or NULL */
 	List	   *members;		/* source and all that it includes, sorted */
 	List	   *recorded;		/* those whose rows the storage counts, sorted */
 	bool		inherits;		/* the source is read with its children */
@@ -240,6 +241,9 @@ extern ScGroup *sc_groups_get(ScGroups *groups, const Datum *keys,
 extern void sc_groups_add_row(ScGroups *groups, ScEval *eval,
 							  TupleTableSlot *slot, int sign);
 extern void sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed);
+extern void sc_group_merge_some(ScGroups *groups, ScGroup *group,
+								bytea *packed, Bitmapset *slots,
+								MemoryContext trash);
 extern bytea *sc_group_pack(ScGroups *groups, ScGroup *group);
 extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);
@@ -314,6 +318,7 @@ extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 /* query.c */
 extern Query *sc_query_analyze(const char *sql);
 extern void sc_query_check(Query *query);
+extern Node *sc_pin_zone(Node *node, const char *zone);
 
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */
@@ -336,6 +341,12 @@ extern void sc_check_rollup(Oid view);
 
 /* scan.c */
 extern void sc_scan_init(void);
+extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
+						 MemoryContext cxt, ScGroups **groups,
+						 int64 *ndeltas);
+
+/* rewrite.c */
+extern void sc_rewrite_init(void);
 
 /* init */
 extern void sc_rollup_init(void);

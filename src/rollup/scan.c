@@ -43,6 +43,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/guc.h"
+#include "rollup/rewrite.h"
 #include "rollup/rollup.h"
 
 /* Scans with other parameters that look for the groups they need one by one. */
@@ -212,7 +213,7 @@ static const CustomPathMethods path_methods = {
 	.PlanCustomPath = plan_scan,
 	.ReparameterizeCustomPathByChild = reparameterize,
 };
-static const CustomScanMethods scan_methods = {
+const CustomScanMethods sc_scan_methods = {
 	.CustomName = "ScaleCacheRollup",
 	.CreateCustomScanState = create_state,
 };
@@ -345,7 +346,7 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 	cscan->flags = best_path->flags;
 	cscan->custom_plans = list_make1(child);
 	cscan->custom_private = list_make1(list_make1_oid(view));
-	cscan->methods = &scan_methods;
+	cscan->methods = &sc_scan_methods;
 	sc_spec_release(spec);
 	return &cscan->scan.plan;
 }
@@ -390,9 +391,13 @@ static const CustomExecMethods exec_methods = {
 static Node *
 create_state(CustomScan *cscan)
 {
-	RollupScanState *state = (RollupScanState *)
-	newNode(sizeof(RollupScanState), T_CustomScanState);
+	RollupScanState *state;
 
+	/* The same name stands for both in EXPLAIN. */
+	if (cscan->custom_scan_tlist != NIL)
+		return sc_rewrite_create_state(cscan);
+	state = (RollupScanState *)
+		newNode(sizeof(RollupScanState), T_CustomScanState);
 	state->css.methods = &exec_methods;
 	return (Node *) state;
 }
@@ -497,6 +502,30 @@ merge_groups(RollupScanState *state)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Read the deltas that snapshot sees into *groups (NULL when there are none),
+ * owned by cxt; their base rows are not looked for yet.  False when the
+ * storage cannot answer for the snapshot, and the source has to.
+ */
+bool
+sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
+			 MemoryContext cxt, ScGroups **groups, int64 *ndeltas)
+{
+	*groups = NULL;
+	*ndeltas = 0;
+	if (spec->base != RelationGetRelid(base) ||
+		source_is_changing(spec) ||
+		!sc_catalog_row_matches(spec, snapshot) ||
+		!sc_capture_flush(spec, snapshot))
+		return false;
+	/* Without deltas too when groups with wide keys may have to be added. */
+	*groups = sc_groups_create(spec, cxt);
+	*ndeltas = sc_delta_load(*groups, snapshot);
+	if (*ndeltas < 0 || ((*groups)->ngroups == 0 && !spec->maywide))
+		*groups = NULL;
+	return *ndeltas >= 0;
+}
+
 /* Decide who answers, at the first row, and get it ready. */
 static void
 prepare(RollupScanState *state)
@@ -508,21 +537,10 @@ prepare(RollupScanState *state)
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
 
 	state->ready = true;
-	state->source = spec->base != RelationGetRelid(base) ||
-		source_is_changing(spec) ||
-		!sc_catalog_row_matches(spec, snapshot) ||
-		!sc_capture_flush(spec, snapshot);
-	if (!state->source)
-	{
-		state->groups = sc_groups_create(spec, estate->es_query_cxt);
-		state->ndeltas = sc_delta_load(state->groups, snapshot);
-		state->source = state->ndeltas < 0;
-		if (state->source ||
-			(state->groups->ngroups == 0 && !spec->maywide))
-			state->groups = NULL;
-		else
-			merge_groups(state);
-	}
+	state->source = !sc_scan_load(spec, base, snapshot, estate->es_query_cxt,
+								  &state->groups, &state->ndeltas);
+	if (state->groups)
+		merge_groups(state);
 	if (state->source)
 	{
 		TupleDesc	desc = sc_source_desc(spec);
@@ -709,7 +727,7 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 void
 sc_scan_init(void)
 {
-	RegisterCustomScanMethods(&scan_methods);
+	RegisterCustomScanMethods(&sc_scan_methods);
 	prev_planner = planner_hook;
 	planner_hook = planner_with_rollups;
 	prev_pathlist = set_rel_pathlist_hook;
@@ -722,4 +740,5 @@ sc_rollup_init(void)
 	sc_capture_init();
 	sc_base_init();
 	sc_scan_init();
+	sc_rewrite_init();
 }

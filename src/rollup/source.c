@@ -35,6 +35,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/guc.h"
+#include "base/guc.h"
 #include "rollup/rollup.h"
 
 /* With more values of a key than this, no qual is made. */
@@ -376,6 +377,26 @@ add_quals(Query *query, List *quals)
 										   quals));
 }
 
+/* Plan a query that must not be answered from a rollup. */
+static PlannedStmt *
+plan_on_source(Query *query)
+{
+	bool		save = sc_enable_rewrite;
+	PlannedStmt *volatile plan = NULL;
+
+	sc_enable_rewrite = false;
+	PG_TRY();
+	{
+		plan = pg_plan_query(query, "scalecache rollup", 0, NULL);
+	}
+	PG_FINALLY();
+	{
+		sc_enable_rewrite = save;
+	}
+	PG_END_TRY();
+	return plan;
+}
+
 /* The caller has checked permissions, or is the owner. */
 static void
 run_query(Query *query, Snapshot snapshot, DestReceiver *dest)
@@ -389,7 +410,7 @@ run_query(Query *query, Snapshot snapshot, DestReceiver *dest)
 	AcquireRewriteLocks(query, true, false);
 
 	PushActiveSnapshot(snapshot);
-	plan = pg_plan_query(query, "scalecache rollup", 0, NULL);
+	plan = plan_on_source(query);
 	qd = CreateQueryDesc(plan, "scalecache rollup", GetActiveSnapshot(),
 						 InvalidSnapshot, dest, NULL, NULL, 0);
 	ExecutorStart(qd, 0);

@@ -368,6 +368,7 @@ spec_build(HeapTuple tuple)
 	MemoryContext old;
 	ScSpec	   *spec;
 	Relation	view;
+	Datum		zone;
 	bool		isnull;
 
 	/*
@@ -398,6 +399,9 @@ spec_build(HeapTuple tuple)
 	spec->turn = DatumGetInt64(GET(Anum_rollup_turn));
 	spec->epoch = DatumGetInt64(GET(Anum_rollup_epoch));
 	spec->state = spec->stored = DatumGetChar(GET(Anum_rollup_state));
+	zone = GET(Anum_rollup_time_zone);
+	if (!isnull)
+		spec->zone = TextDatumGetCString(zone);
 #undef GET
 	spec->recorded = sc_catalog_oids(tuple, Anum_rollup_members);
 

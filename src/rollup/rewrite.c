@@ -1,0 +1,604 @@
+/*
+ * rewrite.c: a query answered from a rollup: the planner's side.
+ *
+ * For an aggregate query of one table that has rollups, a custom path is
+ * added to the grouping's paths, for the cheapest rollup that holds what the
+ * query asks for.  It has two children: a scan of the rollup's base table,
+ * and the plain query's own path, which answers when the storage cannot
+ * (see rewrite_exec.c).  The source stays in the query's range table, so
+ * permissions are checked and locks taken as without the rewrite.
+ *
+ * Queries of tables without rollups cost one lookup in a sorted array.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/plancat.h"
+#include "optimizer/planner.h"
+#include "optimizer/restrictinfo.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "pgtime.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+#include "base/guc.h"
+#include "rollup/rewrite.h"
+
+static create_upper_paths_hook_type prev_upper_paths = NULL;
+
+/* ---- which rollups are there ---- */
+
+typedef struct SourceEntry
+{
+	Oid			source;
+	Oid			view;
+} SourceEntry;
+
+static SourceEntry *entries = NULL; /* sorted by source */
+static int	nentries = 0;
+static Oid	entries_catalog = InvalidOid;
+static bool entries_valid = false;
+
+static void
+forget_entries(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == entries_catalog)
+		entries_valid = false;
+}
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	const SourceEntry *x = a;
+	const SourceEntry *y = b;
+
+	if (x->source != y->source)
+		return x->source < y->source ? -1 : 1;
+	return x->view < y->view ? -1 : x->view > y->view;
+}
+
+static void
+load_entries(Oid catalog)
+{
+	Relation	rel = table_open(catalog, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	int			allocated = 16;
+	SourceEntry *loaded = palloc(sizeof(SourceEntry) * allocated);
+	int			n = 0;
+	bool		isnull;
+
+	/* An invalidation while reading must not be lost. */
+	entries_catalog = catalog;
+	entries_valid = true;
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (n == allocated)
+			loaded = repalloc(loaded, sizeof(SourceEntry) * (allocated *= 2));
+		loaded[n].source =
+			DatumGetObjectId(heap_getattr(tuple, Anum_rollup_source,
+										  RelationGetDescr(rel), &isnull));
+		loaded[n++].view =
+			DatumGetObjectId(heap_getattr(tuple, Anum_rollup_rollup,
+										  RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	qsort(loaded, n, sizeof(SourceEntry), compare_entries);
+	if (entries)
+		pfree(entries);
+	nentries = 0;
+	entries = MemoryContextAlloc(CacheMemoryContext, sizeof(SourceEntry) * Max(n, 1));
+	memcpy(entries, loaded, sizeof(SourceEntry) * n);
+	nentries = n;
+	pfree(loaded);
+}
+
+/* Views of the rollups of a table, in CurrentMemoryContext. */
+List *
+sc_rollups_on(Oid source)
+{
+	Oid			catalog = sc_catalog_relid();
+	List	   *views = NIL;
+	int			lo = 0;
+	int			hi;
+
+	if (!OidIsValid(catalog))
+		return NIL;
+	if (!entries_valid || catalog != entries_catalog)
+		load_entries(catalog);
+	hi = nentries;
+	while (lo < hi)
+	{
+		int			mid = lo + (hi - lo) / 2;
+
+		if (entries[mid].source < source)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < nentries && entries[lo].source == source; lo++)
+		views = lappend_oid(views, entries[lo].view);
+	return views;
+}
+
+/* ---- the path ---- */
+
+typedef struct RewritePath
+{
+	CustomPath	cpath;			/* must be first */
+	ScMatch    *match;
+	List	   *having;
+} RewritePath;
+
+static Plan *plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path,
+						  List *tlist, List *clauses, List *custom_plans);
+static List *
+reparameterize(PlannerInfo *root, List *custom_private, RelOptInfo *child_rel)
+{
+	return custom_private;
+}
+
+static const CustomPathMethods path_methods = {
+	.CustomName = "ScaleCacheRollup",
+	.PlanCustomPath = plan_rewrite,
+	.ReparameterizeCustomPathByChild = reparameterize,
+};
+
+/* The planner takes small tables that were never vacuumed for larger ones. */
+static void
+know_size(RelOptInfo *rel, Oid relid)
+{
+	Relation	base = table_open(relid, NoLock);
+	BlockNumber pages = Max(RelationGetNumberOfBlocks(base), 1);
+
+	if (pages < rel->pages)
+	{
+		rel->tuples = clamp_row_est(rel->tuples * pages / rel->pages);
+		rel->pages = pages;
+	}
+	table_close(base, NoLock);
+}
+
+/* Put the base table into the query's range table, and plan its scan. */
+static Path *
+scan_base(ScMatch *m)
+{
+	PlannerInfo *root = m->root;
+	ScSpec	   *spec = m->spec;
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RelOptInfo *rel;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < ScBaseNatts(spec); i++)
+		names = lappend(names, makeString(get_attname(spec->base, i + 1, false)));
+	rte->rtekind = RTE_RELATION;
+	rte->relid = spec->base;
+	rte->relkind = RELKIND_RELATION;
+	rte->rellockmode = AccessShareLock;
+	rte->eref = makeAlias(get_rel_name(spec->view), names);
+	root->parse->rtable = lappend(root->parse->rtable, rte);
+	expand_planner_arrays(root, 1);
+	root->simple_rte_array[m->basevarno] = rte;
+
+	rel = build_simple_rel(root, m->basevarno, NULL);
+	rel->consider_parallel = false;
+	rel->reltarget->exprs = NIL;
+	for (int i = 0; i < ScBaseNatts(spec); i++)
+	{
+		Form_pg_attribute att;
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(spec->base),
+											Int16GetDatum(i + 1));
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "column %d of rollup's table %u is missing", i + 1, spec->base);
+		att = (Form_pg_attribute) GETSTRUCT(tuple);
+		rel->reltarget->exprs = lappend(rel->reltarget->exprs,
+										makeVar(m->basevarno, i + 1, att->atttypid,
+												att->atttypmod, att->attcollation, 0));
+		ReleaseSysCache(tuple);
+	}
+	foreach(lc, m->quals)
+		rel->baserestrictinfo = lappend(rel->baserestrictinfo,
+										make_simple_restrictinfo(root, lfirst(lc)));
+	know_size(rel, spec->base);
+	set_baserel_size_estimates(root, rel);
+	add_path(rel, create_seqscan_path(root, rel, NULL, 0));
+	create_index_paths(root, rel);
+	set_cheapest(rel);
+	return rel->cheapest_total_path;
+}
+
+/* A copy that add_path of a better path does not free; NULL: unknown kind. */
+static Path *
+copy_path(Path *path)
+{
+	Size		size;
+	Path	   *copy;
+
+	switch (nodeTag(path))
+	{
+		case T_AggPath:
+			size = sizeof(AggPath);
+			break;
+		case T_GroupPath:
+			size = sizeof(GroupPath);
+			break;
+		case T_GroupingSetsPath:
+			size = sizeof(GroupingSetsPath);
+			break;
+		case T_GatherPath:
+			size = sizeof(GatherPath);
+			break;
+		case T_GatherMergePath:
+			size = sizeof(GatherMergePath);
+			break;
+		case T_AppendPath:
+			size = sizeof(AppendPath);
+			break;
+		case T_MergeAppendPath:
+			size = sizeof(MergeAppendPath);
+			break;
+		case T_ProjectionPath:
+			size = sizeof(ProjectionPath);
+			break;
+		case T_UpperUniquePath:
+			size = sizeof(UpperUniquePath);
+			break;
+		default:
+			return NULL;
+	}
+	copy = palloc(size);
+	memcpy(copy, path, size);
+	return copy;
+}
+
+/* The plain query's path to fall back to. */
+static Path *
+raw_path(RelOptInfo *rel, PathTarget *target)
+{
+	Path	   *best = NULL;
+	ListCell   *lc;
+
+	foreach(lc, rel->pathlist)
+	{
+		Path	   *path = lfirst(lc);
+
+		if (path->param_info == NULL && equal(path->pathtarget->exprs, target->exprs) &&
+			(best == NULL || path->total_cost < best->total_cost) &&
+			copy_path(path) != NULL)
+			best = path;
+	}
+	return best ? copy_path(best) : NULL;
+}
+
+static void
+cost_rewrite(Path *path, ScMatch *m, Path *base, RelOptInfo *rel)
+{
+	double		merged = base->rows;
+	Cost		startup = 0;
+	Cost		perrow = cpu_tuple_cost;
+
+	for (int i = 0; i < 2; i++)
+	{
+		Relation	delta = try_table_open(m->spec->delta[i], AccessShareLock);
+
+		if (delta == NULL)
+			continue;
+		/* Some sixty deltas fit on a page; each is looked up in the base. */
+		startup += RelationGetNumberOfBlocks(delta) * (seq_page_cost + 60 * 4 * cpu_tuple_cost);
+		table_close(delta, AccessShareLock);
+	}
+	if (m->exact)
+	{
+		path->startup_cost = startup + base->startup_cost;
+		path->total_cost = startup + base->total_cost + merged * perrow;
+		return;
+	}
+	perrow += cpu_operator_cost * (list_length(m->qkeys) + 2 * m->spec->nslots);
+	path->startup_cost = startup + base->total_cost + merged * perrow;
+	path->total_cost = path->startup_cost + path->rows * cpu_tuple_cost;
+}
+
+/* A path that answers from this rollup, or NULL. */
+static RewritePath *
+try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+		   RelOptInfo *rel, Oid view, List *having, Path *raw)
+{
+	ScMatch    *m = palloc0(sizeof(ScMatch));
+	RewritePath *path = NULL;
+	RangeTblEntry *rte = root->simple_rte_array[input->relid];
+	bool		matches;
+	Path	   *base;
+
+	m->root = root;
+	m->input = input;
+	m->srcvarno = input->relid;
+	m->basevarno = root->simple_rel_array_size;
+	m->view = view;
+	m->spec = sc_spec_by_view(view);
+	if (m->spec == NULL)
+		return NULL;
+	if (m->spec->state != SC_LIVE)
+	{
+		sc_rewrite_note(view, m->spec->state == SC_UNFILLED ? "it has no data; see rebuild_rollup" :
+			 "it is being filled");
+		sc_spec_release(m->spec);
+		return NULL;
+	}
+	if (rte->inh ? !m->spec->inherits : list_length(m->spec->members) != 1)
+	{
+		sc_rewrite_note(view, "the query reads other rows than its source's (ONLY, or inheritance)");
+		sc_spec_release(m->spec);
+		return NULL;
+	}
+	matches = sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
+					   root->parse->groupClause,
+					   root->processed_tlist, raw->pathtarget->exprs, having);
+	if (matches && m->zoned &&
+		strcmp(pg_get_timezone_name(session_timezone), m->spec->zone) != 0)
+	{
+		m->reason = psprintf("its time zone is %s, the session's is %s", m->spec->zone,
+							 pg_get_timezone_name(session_timezone));
+		matches = false;
+	}
+	if (matches)
+	{
+		LockRelationOid(m->spec->base, AccessShareLock);
+		matches = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(m->spec->base));
+		m->reason = "its storage has gone";
+	}
+	if (!matches)
+	{
+		sc_rewrite_note(view, m->reason);
+		sc_spec_release(m->spec);
+		return NULL;
+	}
+
+	base = scan_base(m);
+	path = (RewritePath *) newNode(sizeof(RewritePath), T_CustomPath);
+	path->match = m;
+	path->having = having;
+	path->cpath.path.pathtype = T_CustomScan;
+	path->cpath.path.parent = rel;
+	path->cpath.path.pathtarget = raw->pathtarget;
+	path->cpath.path.rows = raw->rows;
+	path->cpath.custom_paths = list_make2(base, raw);
+	path->cpath.methods = &path_methods;
+	cost_rewrite(&path->cpath.path, m, base, rel);
+	sc_spec_release(m->spec);
+	return path;
+}
+
+/* Why no rollup can answer this kind of query, or NULL. */
+static const char *
+refuse_query(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input)
+{
+	Query	   *parse = root->parse;
+	RangeTblEntry *rte = root->simple_rte_array[input->relid];
+	ListCell   *lc;
+
+	if (rte->tablesample)
+		return "the query samples the table";
+	if (parse->rowMarks || root->rowMarks)
+		return "the query locks rows";
+	if (rte->securityQuals)
+		return "row-level security applies to the query";
+	if (check_enable_rls(rte->relid, rte->checkAsUser, true) == RLS_ENABLED)
+		return "row-level security applies to the query";
+	if (parse->groupingSets)
+		return "the query has grouping sets";
+	if (stage == UPPERREL_DISTINCT &&
+		(parse->hasDistinctOn || parse->hasAggs || parse->groupClause ||
+		 parse->hasWindowFuncs || parse->havingQual || parse->hasTargetSRFs))
+		return "the query has DISTINCT on top of something else";
+	foreach(lc, parse->rtable)
+		if (lfirst_node(RangeTblEntry, lc)->securityQuals)
+			return "row-level security applies to the query";
+	return NULL;
+}
+
+static void
+note_costs(List *paths, RewritePath *best, Path *raw)
+{
+	ListCell   *lc;
+
+	foreach(lc, paths)
+	{
+		RewritePath *path = lfirst(lc);
+		Cost		cost = path->cpath.path.total_cost;
+
+		sc_rewrite_note(path->match->view,
+						cost >= raw->total_cost ?
+						psprintf("it is not cheaper: its cost is %.2f, that of the table %.2f",
+								 cost, raw->total_cost) :
+						path != best ?
+						psprintf("another rollup is cheaper: \"%s\"", get_rel_name(best->match->view)) :
+						psprintf("its cost is %.2f, that of the table %.2f",
+								 cost, raw->total_cost));
+	}
+}
+
+static void
+add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
+				  RelOptInfo *input, RelOptInfo *rel, void *extra)
+{
+	RangeTblEntry *rte;
+	List	   *views;
+	List	   *having = NIL;
+	ListCell   *lc;
+	const char *refusal;
+	Path	   *raw;
+	RewritePath *best = NULL;
+	List	   *paths = NIL;
+
+	if (prev_upper_paths)
+		prev_upper_paths(root, stage, input, rel, extra);
+	if ((stage != UPPERREL_GROUP_AGG && stage != UPPERREL_DISTINCT) ||
+		!sc_enable_rewrite || !sc_enable_rollup_scan || rel->reloptkind != RELOPT_UPPER_REL ||
+		input->reloptkind != RELOPT_BASEREL || input->rtekind != RTE_RELATION ||
+		IS_DUMMY_REL(input))
+		return;
+	rte = root->simple_rte_array[input->relid];
+	views = sc_rollups_on(rte->relid);
+	if (views == NIL)
+		return;
+	refusal = refuse_query(root, stage, input);
+	if (refusal)
+	{
+		foreach(lc, views)
+			sc_rewrite_note(lfirst_oid(lc), refusal);
+		return;
+	}
+	raw = raw_path(rel, root->upper_targets[stage]);
+	if (raw == NULL)
+		return;
+	if (stage == UPPERREL_GROUP_AGG)
+		having = (List *) ((GroupPathExtraData *) extra)->havingQual;
+	foreach(lc, views)
+	{
+		RewritePath *path = try_rollup(root, stage, input, rel, lfirst_oid(lc),
+									   having, raw);
+
+		if (path == NULL)
+			continue;
+		paths = lappend(paths, path);
+		if (best == NULL || path->cpath.path.total_cost < best->cpath.path.total_cost)
+			best = path;
+	}
+	if (sc_rewrite_noting())
+		note_costs(paths, best, raw);
+	if (best)
+		add_path(rel, &best->cpath.path);
+}
+
+/* ---- the plan ---- */
+
+static TargetEntry *
+scan_column(List *tlist, Expr *expr)
+{
+	return makeTargetEntry((Expr *) copyObject(expr), list_length(tlist) + 1, NULL, false);
+}
+
+static String *
+zone_name(ScBucket *bucket)
+{
+	return makeString(bucket->zone ? TextDatumGetCString(bucket->zone->constvalue) :
+					  pstrdup(""));
+}
+
+/*
+ * What a row of the scan is: the rollup's keys, then the query's keys and
+ * aggregates.  custom_exprs is over that.
+ */
+static Plan *
+plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist,
+			 List *clauses, List *custom_plans)
+{
+	ScMatch    *m = ((RewritePath *) best_path)->match;
+	CustomScan *cscan = makeNode(CustomScan);
+	ScSpec	   *spec = sc_spec_by_view(m->view);
+	List	   *items = NIL;
+	List	   *zones = NIL;
+	List	   *ops = NIL;
+	List	   *bounds = NIL;
+	List	   *guards = NIL;
+	List	   *exprs = NIL;
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	if (spec == NULL)
+		elog(ERROR, "rollup has gone");
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		ScKey	   *key = &spec->keys[i];
+
+		columns = lappend(columns, scan_column(columns, (Expr *)
+											   makeVar(m->basevarno, ScBaseKey(i), key->type,
+													   key->typmod, key->collation, 0)));
+	}
+	foreach(lc, m->items)
+	{
+		ScItem	   *item = lfirst(lc);
+
+		columns = lappend(columns, scan_column(columns, item->expr));
+		items = lappend_int(lappend_int(items, item->kind), item->arg);
+	}
+	foreach(lc, m->qkeys)
+	{
+		ScQueryKey *key = lfirst(lc);
+
+		exprs = lappend(exprs, key->derived);
+		ops = lappend_oid(lappend_oid(ops, key->sgc->eqop),
+						  key->sgc->hashable ? 1 : 0);
+	}
+	exprs = list_concat(exprs, m->keystates);
+	foreach(lc, m->bounds)
+	{
+		ScBound    *bound = lfirst(lc);
+		ScBucket   *b = &m->buckets[bound->key];
+
+		exprs = lappend(lappend(exprs, bound->value), bound->start);
+		bounds = lappend_int(bounds, bound->lower);
+		bounds = lappend_int(bounds, sc_bucket_key_seconds(b, spec->keys[bound->key].type));
+		zones = lappend(zones, zone_name(b));
+	}
+	foreach(lc, m->guards)
+	{
+		ScBucket   *b = &m->buckets[lfirst_int(lc)];
+
+		guards = lappend_int(lappend_int(guards, lfirst_int(lc)),
+							 sc_bucket_guard_seconds(b->unit));
+		zones = lappend(zones, zone_name(b));
+	}
+	exprs = list_concat(exprs, list_copy(m->quals));
+
+	cscan->scan.plan.targetlist = tlist;
+	cscan->scan.plan.qual = ((RewritePath *) best_path)->having;
+	cscan->scan.scanrelid = m->basevarno;
+	cscan->flags = best_path->flags;
+	cscan->custom_plans = custom_plans;
+	cscan->custom_scan_tlist = columns;
+	cscan->custom_exprs = exprs;
+	cscan->custom_private = list_make3(list_make1_oid(spec->view),
+									   list_make4_int(m->exact, list_length(m->qkeys),
+													  list_length(m->keystates),
+													  list_length(m->bounds)),
+									   items);
+	cscan->custom_private = list_concat(cscan->custom_private,
+										list_make5(ops, bounds, guards, zones,
+												   m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL));
+	cscan->methods = &sc_scan_methods;
+	/* Planned anew when the view changes. */
+	root->glob->relationOids = lappend_oid(root->glob->relationOids, spec->view);
+	sc_spec_release(spec);
+	return &cscan->scan.plan;
+}
+
+void
+sc_rewrite_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_entries, (Datum) 0);
+	prev_upper_paths = create_upper_paths_hook;
+	create_upper_paths_hook = add_rewrite_paths;
+}

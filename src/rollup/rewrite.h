@@ -1,0 +1,156 @@
+/*
+ * rewrite.h: a query answered from a rollup, between the files rewrite*.c.
+ *
+ * rewrite_match.c	does a rollup hold what a query asks for, or why not
+ * rewrite_time.c	buckets of time: which are derivable from which
+ * rewrite.c		the planner's path and plan
+ * rewrite_exec.c	the execution
+ * rewrite_explain.c	what was decided, for people
+ */
+#ifndef SC_REWRITE_H
+#define SC_REWRITE_H
+
+#include "postgres.h"
+#include "nodes/extensible.h"
+#include "nodes/pathnodes.h"
+#include "nodes/plannodes.h"
+
+#include "rollup/rollup.h"
+
+/* How a column of the query's answer comes from the storage. */
+typedef enum ScItemKind
+{
+	SC_ITEM_KEY,				/* the query's group key number arg */
+	SC_ITEM_STORED,				/* the rollup's aggregate number arg */
+	SC_ITEM_SLOT,				/* another aggregate of state number arg */
+	SC_ITEM_ROWS,				/* count(*) */
+	SC_ITEM_KEYSTATE			/* min or max of expression number arg */
+} ScItemKind;
+
+typedef struct ScItem
+{
+	ScItemKind	kind;
+	int			arg;
+	Expr	   *expr;			/* in the query */
+} ScItem;
+
+/* A group key of the query. */
+typedef struct ScQueryKey
+{
+	Expr	   *expr;			/* in the query */
+	Expr	   *derived;		/* over the base table */
+	SortGroupClause *sgc;
+} ScQueryKey;
+
+/*
+ * A bound of a range of the raw timestamp: exact if it is the start of a
+ * bucket, which may turn out when the query starts.
+ */
+typedef struct ScBound
+{
+	Expr	   *value;			/* first instant that is in, or out */
+	Expr	   *start;			/* start of value's bucket */
+	bool		lower;
+	int			key;			/* of the rollup */
+} ScBound;
+
+/* What a query's filter or key asks of a bucket. */
+typedef enum ScUnit
+{
+	SC_UNIT_NONE,
+	SC_UNIT_MICROSECOND,
+	SC_UNIT_MILLISECOND,
+	SC_UNIT_SECOND,
+	SC_UNIT_MINUTE,
+	SC_UNIT_HOUR,
+	SC_UNIT_DAY,
+	SC_UNIT_WEEK,
+	SC_UNIT_MONTH,
+	SC_UNIT_QUARTER,
+	SC_UNIT_YEAR,
+	SC_UNIT_DECADE,
+	SC_UNIT_CENTURY,
+	SC_UNIT_MILLENNIUM
+} ScUnit;
+
+/* A rollup key that is a bucket of time; unit is SC_UNIT_NONE if not. */
+typedef struct ScBucket
+{
+	ScUnit		unit;
+	Expr	   *instant;		/* the timestamptz that is cut, or NULL */
+	Const	   *zone;			/* with instant: where */
+	Expr	   *local;			/* the timestamp that is cut */
+	Expr	   *instant_start;	/* over the key, with instant */
+	Expr	   *local_start;	/* over the key */
+} ScBucket;
+
+/* A rollup that answers a query, and how.  In the planner's context. */
+typedef struct ScMatch
+{
+	PlannerInfo *root;
+	RelOptInfo *input;
+	Oid			view;
+	ScSpec	   *spec;			/* pinned while matching */
+	Index		srcvarno;		/* in the query's range table */
+	Index		basevarno;		/* the same; appended if the match holds */
+	Expr	  **keys;			/* the rollup's, as the query would say */
+	ScBucket   *buckets;		/* of these */
+	bool	   *sharp;			/* equal values of the key are identical */
+	List	   *aggs;			/* the rollup's Aggrefs, likewise */
+	List	   *rollupquals;	/* the rollup's WHERE, likewise */
+	bool		zoned;			/* right only in the rollup's time zone */
+	List	   *quals;			/* the query's WHERE over the base table */
+	List	   *bounds;			/* of ScBound */
+	List	   *guards;			/* keys whose buckets must not be split */
+	List	   *qkeys;			/* of ScQueryKey */
+	List	   *items;			/* of ScItem */
+	List	   *keystates;		/* of Expr over the base table */
+	bool		exact;			/* a group of the query is one of the rollup */
+	const char *reason;			/* why not */
+} ScMatch;
+
+/* rewrite_match.c */
+extern bool sc_match(ScMatch *m, List *groupclause, List *tlist,
+					 List *outputs, List *having);
+extern Node *sc_match_normalize(ScMatch *m, Node *expr);
+
+/* rewrite_time.c */
+extern void sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var);
+extern Node *sc_bucket_derive(ScMatch *m, Node *node);
+extern bool sc_bucket_range(ScMatch *m, OpExpr *op);
+extern int	sc_bucket_guard_seconds(ScUnit unit);
+extern int	sc_bucket_key_seconds(ScBucket *bucket, Oid type);
+extern bool sc_bucket_is_whole(Oid type, Datum start, const char *zone,
+							   int seconds);
+extern bool sc_bucket_is_edge(Oid type, Datum value, const char *zone,
+							  int seconds);
+
+/* scan.c */
+extern const CustomScanMethods sc_scan_methods;
+
+/* rewrite.c */
+extern List *sc_rollups_on(Oid source);
+
+/* rewrite_explain.c */
+extern void sc_rewrite_note(Oid view, const char *reason);
+extern bool sc_rewrite_noting(void);
+extern List *sc_rewrite_used(PlannedStmt *stmt);
+
+/* rewrite_exec.c */
+extern Node *sc_rewrite_create_state(CustomScan *cscan);
+
+/* Members of CustomScan.custom_private. */
+typedef enum ScRewritePrivate
+{
+	SC_PRIVATE_VIEW,			/* list of one Oid */
+	SC_PRIVATE_FLAGS,			/* exact, number of query keys, of key
+								 * states, of bounds */
+	SC_PRIVATE_ITEMS,			/* kind, arg, kind, arg, ... */
+	SC_PRIVATE_GROUPOPS,		/* equality operator, hashable, ... */
+	SC_PRIVATE_BOUNDS,			/* lower, seconds of bucket or 0, ... */
+	SC_PRIVATE_GUARDS,			/* key, seconds, ... */
+	SC_PRIVATE_ZONES,			/* of the bounds, then of the guards */
+	SC_PRIVATE_SESSIONZONE		/* NIL, or the zone the session must have */
+} ScRewritePrivate;
+
+#endif							/* SC_REWRITE_H */

@@ -1,0 +1,794 @@
+/*
+ * rewrite_exec.c: a query answered from a rollup: the execution.
+ *
+ * The groups of the rollup that pass the query's filters come from two
+ * places: those that have deltas are merged in memory first, all others are
+ * rows of the base table.  When each is a group of the query, their stored
+ * values are returned as they come.  Otherwise the states are added up by
+ * the query's keys.
+ *
+ * The plain query's plan answers instead, started only then, when the
+ * storage cannot answer for the snapshot (see sc_scan_load), some state
+ * cannot tell its value, the session's time zone has changed since planning,
+ * or a bound of a range turns out to be no edge of a bucket.  That is decided
+ * before the first row is returned.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/extensible.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ruleutils.h"
+#include "utils/timestamp.h"
+
+#include "rollup/rewrite.h"
+
+typedef enum Source
+{
+	UNDECIDED,
+	ROLLUP,
+	TABLE
+} Source;
+
+typedef struct OutItem
+{
+	ScItemKind	kind;
+	int			arg;
+	ScFinalDef	fin;
+	ScStateDef	state;			/* SC_ITEM_KEYSTATE */
+	Size		offset;			/* likewise, into a target group's states */
+} OutItem;
+
+typedef struct RewriteState
+{
+	CustomScanState css;		/* must be first */
+	int			eflags;
+	Oid			view;
+	ScSpec	   *spec;			/* pinned */
+	bool		exact;
+	int			nqkeys;
+	int			nkeystates;
+	int			nbounds;
+	int			nitems;
+	OutItem	   *items;
+	ExprState **qkeys;
+	ExprState **keystates;
+	ExprState **bounds;			/* value, start; value, start; ... */
+	ExprState  *quals;
+	List	   *private;
+	Source		source;
+	ScGroups   *changed;		/* groups with deltas, merged */
+	int64		ndeltas;
+	uint32		bucket;
+	ScGroup    *group;
+	bool		changeddone;
+	ScSpec	   *tspec;			/* what target is grouped by */
+	MemoryContext cxt;			/* target's; reset by a rescan */
+	ScGroups   *target;
+	uint32		tbucket;
+	ScGroup    *tgroup;
+	MemoryContext rowcxt;		/* reset for each row */
+	ScGroups   *scratch;		/* states of one base row */
+	ScGroup    *scratchgroup;
+	Bitmapset  *slots;			/* of the rollup that are asked for */
+	int64		nread;			/* groups read, for EXPLAIN */
+	int64		nrecomputed;	/* groups computed from the source */
+} RewriteState;
+
+/* A group of the rollup: with deltas, or a row of the base table. */
+typedef struct FineRow
+{
+	ScGroup    *group;
+	TupleTableSlot *slot;
+} FineRow;
+
+#define BasePlan(state)		((PlanState *) linitial((state)->css.custom_ps))
+
+/* ---- start ---- */
+
+static int
+private_int(List *private, int member, int n)
+{
+	return list_nth_int(list_nth(private, member), n);
+}
+
+/* The state that an item is computed from, or -1. */
+static int
+slot_of(RewriteState *state, OutItem *item)
+{
+	return item->kind == SC_ITEM_STORED ? state->spec->aggs[item->arg].slot :
+		item->kind == SC_ITEM_SLOT ? item->arg : -1;
+}
+
+static void
+init_items(RewriteState *state, CustomScan *cscan)
+{
+	ScSpec	   *spec = state->spec;
+	List	   *items = list_nth(state->private, SC_PRIVATE_ITEMS);
+	MemoryContext cxt = CurrentMemoryContext;
+	Size		size = spec->statesize;
+
+	state->nitems = list_length(items) / 2;
+	state->items = palloc0(sizeof(OutItem) * (state->nitems + 1));
+	for (int i = 0; i < state->nitems; i++)
+	{
+		OutItem	   *item = &state->items[i];
+		TargetEntry *tle = list_nth(cscan->custom_scan_tlist, spec->nkeys + i);
+
+		item->kind = list_nth_int(items, 2 * i);
+		item->arg = list_nth_int(items, 2 * i + 1);
+		if (item->kind == SC_ITEM_KEY || item->kind == SC_ITEM_ROWS)
+			continue;
+		if (slot_of(state, item) >= 0)
+			state->slots = bms_add_member(state->slots, slot_of(state, item));
+		sc_final_prepare((Aggref *) tle->expr, &item->fin, cxt);
+		if (item->kind == SC_ITEM_KEYSTATE)
+		{
+			sc_state_classify((Aggref *) tle->expr, &item->state);
+			sc_state_prepare(&item->state, cxt);
+			item->offset = size;
+			size += MAXALIGN(item->state.size);
+		}
+	}
+
+	/* The target's groups hold the rollup's states, then the key states. */
+	state->tspec = palloc0(sizeof(ScSpec));
+	*state->tspec = *spec;
+	state->tspec->statesize = size;
+	state->tspec->nkeys = state->nqkeys;
+	state->tspec->keys = palloc0(sizeof(ScKey) * (state->nqkeys + 1));
+	for (int i = 0; i < state->nqkeys; i++)
+	{
+		ScKey	   *key = &state->tspec->keys[i];
+		Node	   *expr = list_nth(cscan->custom_exprs, i);
+		List	   *ops = list_nth(state->private, SC_PRIVATE_GROUPOPS);
+		Oid			hashfn;
+
+		key->type = exprType(expr);
+		key->collation = exprCollation(expr);
+		get_typlenbyval(key->type, &key->typlen, &key->typbyval);
+		fmgr_info_cxt(get_opcode(list_nth_oid(ops, 2 * i)), &key->eq, cxt);
+		if (list_nth_oid(ops, 2 * i + 1) != 0 &&
+			get_op_hash_functions(list_nth_oid(ops, 2 * i), &hashfn, NULL))
+			fmgr_info_cxt(hashfn, &key->hash, cxt);
+	}
+}
+
+static void
+begin_rewrite(CustomScanState *node, EState *estate, int eflags)
+{
+	RewriteState *state = (RewriteState *) node;
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
+	PlanState  *ps = &node->ss.ps;
+	List	   *exprs = cscan->custom_exprs;
+	int			n = 0;
+
+	state->private = cscan->custom_private;
+	state->eflags = eflags;
+	state->view = linitial_oid(list_nth(state->private, SC_PRIVATE_VIEW));
+	state->exact = private_int(state->private, SC_PRIVATE_FLAGS, 0);
+	state->nqkeys = private_int(state->private, SC_PRIVATE_FLAGS, 1);
+	state->nkeystates = private_int(state->private, SC_PRIVATE_FLAGS, 2);
+	state->nbounds = private_int(state->private, SC_PRIVATE_FLAGS, 3);
+	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
+	state->spec = sc_spec_by_view(state->view);
+	if (state->spec == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("rollup %u has been dropped", state->view)));
+
+	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
+	for (int i = 0; i < state->nqkeys; i++)
+		state->qkeys[i] = ExecInitExpr(list_nth(exprs, n++), ps);
+	state->keystates = palloc0(sizeof(ExprState *) * (state->nkeystates + 1));
+	for (int i = 0; i < state->nkeystates; i++)
+		state->keystates[i] = ExecInitExpr(list_nth(exprs, n++), ps);
+	state->bounds = palloc0(sizeof(ExprState *) * (2 * state->nbounds + 1));
+	for (int i = 0; i < 2 * state->nbounds; i++)
+		state->bounds[i] = ExecInitExpr(list_nth(exprs, n++), ps);
+	state->quals = ExecInitQual(list_copy_tail(exprs, n), ps);
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		init_items(state, cscan);
+	state->cxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite",
+									   ALLOCSET_DEFAULT_SIZES);
+	state->rowcxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite row",
+										  ALLOCSET_DEFAULT_SIZES);
+}
+
+/* ---- groups of the rollup ---- */
+
+/* Show a group's keys to expressions over the scan's row. */
+static ExprContext *
+show_keys(RewriteState *state, const Datum *keys, const bool *nulls)
+{
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+	int			n = state->spec->nkeys;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memcpy(slot->tts_values, keys, n * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, n * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = slot;
+	return econtext;
+}
+
+/* Does a group pass the query's filters? */
+static bool
+is_wanted(void *arg, const Datum *keys, const bool *nulls)
+{
+	RewriteState *state = arg;
+
+	return ExecQual(state->quals, show_keys(state, keys, nulls));
+}
+
+/* The next group that passes the filters; its keys are shown. */
+static bool
+next_fine(RewriteState *state, FineRow *row)
+{
+	ScSpec	   *spec = state->spec;
+
+	while (!state->changeddone)
+	{
+		ScGroup    *group = sc_groups_next(state->changed, &state->bucket, state->group);
+
+		state->group = group;
+		if (group == NULL)
+		{
+			state->changeddone = true;
+			break;
+		}
+		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
+			continue;
+		row->group = group;
+		row->slot = NULL;
+		show_keys(state, group->keys, group->nulls);
+		state->nread++;
+		return true;
+	}
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		row->group = NULL;
+		row->slot = ExecProcNode(BasePlan(state));
+		if (TupIsNull(row->slot))
+			return false;
+		slot_getallattrs(row->slot);
+		if (state->changed && state->changed->ngroups > 0 &&
+			sc_groups_get(state->changed, row->slot->tts_values, row->slot->tts_isnull, false))
+			continue;
+		show_keys(state, row->slot->tts_values, row->slot->tts_isnull);
+		state->nread++;
+		return true;
+	}
+}
+
+/* A base row's packed states, perhaps in the row's context. */
+static bytea *
+packed_states(RewriteState *state, FineRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
+	bytea	   *packed = (bytea *)
+	PG_DETOAST_DATUM_PACKED(row->slot->tts_values[ScBaseState(state->spec) - 1]);
+
+	MemoryContextSwitchTo(old);
+	return packed;
+}
+
+/* ---- who answers ---- */
+
+static bool
+session_zone_is(List *zone)
+{
+	return zone == NIL ||
+		strcmp(strVal(linitial(zone)), pg_get_timezone_name(session_timezone)) == 0;
+}
+
+/* Do all bounds fall on edges of buckets? */
+static bool
+bounds_are_edges(RewriteState *state)
+{
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+	bool		result = true;
+
+	for (int i = 0; i < state->nbounds && result; i++)
+	{
+		bool		isnull;
+		bool		startnull;
+		Datum		value = ExecEvalExprSwitchContext(state->bounds[2 * i], econtext, &isnull);
+		Datum		start = ExecEvalExprSwitchContext(state->bounds[2 * i + 1], econtext, &startnull);
+		char	   *zone = strVal(list_nth(list_nth(state->private, SC_PRIVATE_ZONES), i));
+
+		if (isnull)
+			continue;			/* no row passes */
+		result = !startnull && DatumGetInt64(value) == DatumGetInt64(start) &&
+			sc_bucket_is_edge(zone[0] ? TIMESTAMPTZOID : TIMESTAMPOID, value, zone,
+							  private_int(state->private, SC_PRIVATE_BOUNDS, 2 * i + 1));
+	}
+	ResetExprContext(econtext);
+	return result;
+}
+
+/* Is a bucket of this group cut in two by a change of the zone's offset? */
+static bool
+is_split(RewriteState *state, TupleTableSlot *keys)
+{
+	List	   *guards = list_nth(state->private, SC_PRIVATE_GUARDS);
+	List	   *zones = list_nth(state->private, SC_PRIVATE_ZONES);
+
+	for (int i = 0; i < list_length(guards) / 2; i++)
+	{
+		int			key = list_nth_int(guards, 2 * i);
+
+		if (!keys->tts_isnull[key] &&
+			!sc_bucket_is_whole(TIMESTAMPTZOID, keys->tts_values[key],
+								strVal(list_nth(zones, state->nbounds + i)),
+								list_nth_int(guards, 2 * i + 1)))
+			return true;
+	}
+	return false;
+}
+
+static bool
+final(RewriteState *state, OutItem *item, ScGroup *group, Datum *value, bool *isnull)
+{
+	ScSpec	   *spec = state->spec;
+	ScSlot	   *slot;
+	bool		overflow = false;
+	bool		known;
+
+	if (item->kind == SC_ITEM_ROWS)
+	{
+		*value = Int64GetDatum(group->nrows);
+		*isnull = false;
+		return true;
+	}
+	if (item->kind == SC_ITEM_KEYSTATE)
+		return sc_state_final(&item->state, &item->fin, group->states + item->offset,
+							  value, isnull, &overflow);
+	slot = &spec->slots[slot_of(state, item)];
+	known = sc_state_final(&slot->def, &item->fin, group->states + slot->offset, value,
+						   isnull, &overflow);
+	if (overflow)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("value out of range"),
+				 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+	return known;
+}
+
+/* Merge the groups with deltas that are asked for with their base rows. */
+static void
+merge_groups(RewriteState *state)
+{
+	EState	   *estate = state->css.ss.ps.state;
+	uint32		bucket = 0;
+	ScGroup    *group = NULL;
+	bool		unknown = false;
+
+	while ((group = sc_groups_next(state->changed, &bucket, group)) != NULL)
+	{
+		if (group->loaded)
+			continue;
+		group->unwanted = !is_wanted(state, group->keys, group->nulls);
+	}
+	sc_groups_load_base(state->changed, state->css.ss.ss_currentRelation,
+						estate->es_snapshot);
+	/* The child does not find these in its index. */
+	if (!IsA(linitial(((CustomScan *) state->css.ss.ps.plan)->custom_plans), SeqScan))
+		sc_groups_load_wide(state->changed, state->css.ss.ss_currentRelation,
+							estate->es_snapshot, is_wanted, state);
+	if (!state->exact)
+		return;
+	bucket = 0;
+	while ((group = sc_groups_next(state->changed, &bucket, group)) != NULL)
+	{
+		if (!group->loaded || group->finished)
+			continue;
+		sc_group_finish(state->changed, group);
+		for (int i = 0; i < state->nitems && !group->known; i++)
+		{
+			int			slot = slot_of(state, &state->items[i]);
+
+			unknown |= slot >= 0 &&
+				(state->spec->slots[slot].def.kind == SC_STATE_RECOMPUTE ||
+				 bms_is_member(slot, group->lost));
+		}
+	}
+	if (unknown)
+		state->nrecomputed += sc_source_values(state->changed, estate->es_snapshot);
+}
+
+/* Add the states of a group that are needed to those of another. */
+static void
+merge_states(RewriteState *state, FineRow *row, ScGroup *into)
+{
+	ScSpec	   *spec = state->spec;
+	int			i = -1;
+	MemoryContext old;
+
+	if (row->group == NULL)
+	{
+		sc_group_merge_some(state->target, into, packed_states(state, row),
+							state->slots, state->rowcxt);
+		return;
+	}
+	into->nrows += row->group->nrows;
+	while ((i = bms_next_member(state->slots, i)) >= 0)
+	{
+		StringInfoData buf;
+		const char *p;
+
+		old = MemoryContextSwitchTo(state->rowcxt);
+		initStringInfo(&buf);
+		sc_state_pack(&spec->slots[i].def, row->group->states + spec->slots[i].offset, &buf);
+		MemoryContextSwitchTo(old);
+		p = buf.data;
+		sc_state_merge(&spec->slots[i].def, into->states + spec->slots[i].offset, &p,
+					   buf.data + buf.len, state->target->cxt);
+	}
+}
+
+/* Add up the states by the query's keys.  False: some cannot be told. */
+static bool
+add_up(RewriteState *state)
+{
+	FineRow		row;
+	Datum	   *keys = MemoryContextAlloc(state->cxt, sizeof(Datum) * (state->nqkeys + 1));
+	bool	   *nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (state->nqkeys + 1));
+	ScGroup    *group = NULL;
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+
+	state->target = sc_groups_create(state->tspec, state->cxt);
+	while (next_fine(state, &row))
+	{
+		if (is_split(state, econtext->ecxt_scantuple))
+			return false;
+		for (int i = 0; i < state->nqkeys; i++)
+			keys[i] = ExecEvalExprSwitchContext(state->qkeys[i], econtext, &nulls[i]);
+		group = sc_groups_get(state->target, keys, nulls, true);
+		merge_states(state, &row, group);
+		for (int i = 0; i < state->nitems; i++)
+		{
+			OutItem	   *item = &state->items[i];
+			Datum		args[2] = {0};
+			bool		argnulls[2] = {0};
+
+			if (item->kind != SC_ITEM_KEYSTATE)
+				continue;
+			args[0] = ExecEvalExprSwitchContext(state->keystates[item->arg], econtext, &argnulls[0]);
+			sc_state_accum(&item->state, group->states + item->offset, args, argnulls, 1,
+						   state->target->cxt);
+		}
+		MemoryContextReset(state->rowcxt);
+	}
+	if (state->nqkeys == 0)
+		sc_groups_get(state->target, NULL, NULL, true);
+
+	/* Extremes may have been lost. */
+	state->tbucket = 0;
+	group = NULL;
+	while ((group = sc_groups_next(state->target, &state->tbucket, group)) != NULL)
+		for (int i = 0; i < state->nitems; i++)
+		{
+			OutItem	   *item = &state->items[i];
+			Datum		value;
+			bool		isnull;
+			int			slot = slot_of(state, item);
+
+			if (slot >= 0 && state->spec->slots[slot].def.kind == SC_STATE_EXTREME &&
+				!final(state, item, group, &value, &isnull))
+				return false;
+		}
+	state->tbucket = 0;
+	state->tgroup = NULL;
+	return true;
+}
+
+static void
+start_over(RewriteState *state)
+{
+	state->bucket = 0;
+	state->group = NULL;
+	state->changeddone = state->changed == NULL;
+	state->target = NULL;
+	state->tbucket = 0;
+	state->tgroup = NULL;
+	MemoryContextReset(state->cxt);
+}
+
+/* Decide who answers, and get it ready. */
+static void
+prepare(RewriteState *state)
+{
+	EState	   *estate = state->css.ss.ps.state;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	Relation	base = state->css.ss.ss_currentRelation;
+	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
+
+	state->source = TABLE;
+	if (session_zone_is(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
+		bounds_are_edges(state) &&
+		(state->changed != NULL ||
+		 sc_scan_load(state->spec, base, estate->es_snapshot, estate->es_query_cxt,
+					  &state->changed, &state->ndeltas)))
+	{
+		start_over(state);
+		if (state->changed)
+			merge_groups(state);
+		if (state->exact || add_up(state))
+			state->source = ROLLUP;
+		if (state->exact && state->scratch == NULL)
+		{
+			state->scratch = sc_groups_create(state->spec, estate->es_query_cxt);
+			state->scratchgroup = palloc0(sizeof(ScGroup));
+			state->scratchgroup->states = palloc0(state->spec->statesize);
+		}
+	}
+	if (state->source == TABLE && list_length(state->css.custom_ps) == 1)
+		state->css.custom_ps = lappend(state->css.custom_ps,
+									   ExecInitNode(lsecond(cscan->custom_plans), estate,
+													state->eflags));
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- rows ---- */
+
+/* The states of a base row, until the next one. */
+static ScGroup *
+unpack(RewriteState *state, FineRow *row)
+{
+	ScGroup    *group = state->scratchgroup;
+	MemoryContext keep = state->scratch->cxt;
+
+	memset(group->states, 0, state->spec->statesize);
+	group->nrows = 0;
+	state->scratch->cxt = state->rowcxt;
+	sc_group_merge_some(state->scratch, group, packed_states(state, row),
+						state->slots, state->rowcxt);
+	state->scratch->cxt = keep;
+	return group;
+}
+
+/* Is the stored value not to be trusted, as some in the group overflows? */
+static bool
+overflows(ScSpec *spec, OutItem *item, bool overflow)
+{
+	ScStateKind kind = spec->slots[spec->aggs[item->arg].slot].def.kind;
+
+	return overflow && kind != SC_STATE_RECOMPUTE && kind != SC_STATE_EXTREME &&
+		kind != SC_STATE_DISTINCT;
+}
+
+static TupleTableSlot *
+next_exact(RewriteState *state)
+{
+	ScSpec	   *spec = state->spec;
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+	FineRow		row;
+	ScGroup    *group;
+	bool		overflow;
+	MemoryContext old;
+
+	MemoryContextReset(state->rowcxt);
+	if (!next_fine(state, &row))
+		return NULL;
+	group = row.group;
+	overflow = group ? group->overflow :
+		DatumGetBool(row.slot->tts_values[ScBaseOverflow(spec) - 1]);
+	old = MemoryContextSwitchTo(state->rowcxt);
+	for (int i = 0; i < state->nitems; i++)
+	{
+		OutItem	   *item = &state->items[i];
+		Datum	   *value = &slot->tts_values[spec->nkeys + i];
+		bool	   *isnull = &slot->tts_isnull[spec->nkeys + i];
+
+		if (item->kind == SC_ITEM_KEY)
+			*value = ExecEvalExpr(state->qkeys[item->arg], econtext, isnull);
+		else if (row.slot && item->kind == SC_ITEM_ROWS)
+		{
+			*value = row.slot->tts_values[ScBaseRows(spec) - 1];
+			*isnull = false;
+		}
+		else if (item->kind == SC_ITEM_KEYSTATE)
+			*value = ExecEvalExpr(state->keystates[item->arg], econtext, isnull);
+		else if (item->kind == SC_ITEM_STORED && !overflows(spec, item, overflow))
+		{
+			if (row.group)
+			{
+				*value = row.group->values[item->arg];
+				*isnull = row.group->isnull[item->arg];
+			}
+			else
+			{
+				*value = row.slot->tts_values[ScBaseAgg(spec, item->arg) - 1];
+				*isnull = row.slot->tts_isnull[ScBaseAgg(spec, item->arg) - 1];
+			}
+		}
+		else
+		{
+			if (group == NULL)
+				group = unpack(state, &row);
+			if (!final(state, item, group, value, isnull))
+				elog(ERROR, "rollup cannot tell an aggregate");
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return slot;
+}
+
+static TupleTableSlot *
+next_added_up(RewriteState *state)
+{
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	int			n = state->spec->nkeys;
+	ScGroup    *group;
+	MemoryContext old;
+
+	group = sc_groups_next(state->target, &state->tbucket, state->tgroup);
+	state->tgroup = group;
+	if (group == NULL)
+		return NULL;
+	MemoryContextReset(state->rowcxt);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, n * sizeof(bool));
+	old = MemoryContextSwitchTo(state->rowcxt);
+	for (int i = 0; i < state->nitems; i++)
+	{
+		OutItem	   *item = &state->items[i];
+
+		if (item->kind == SC_ITEM_KEY)
+		{
+			slot->tts_values[n + i] = group->keys[item->arg];
+			slot->tts_isnull[n + i] = group->nulls[item->arg];
+		}
+		else if (!final(state, item, group, &slot->tts_values[n + i],
+						&slot->tts_isnull[n + i]))
+			elog(ERROR, "rollup cannot tell an aggregate");
+	}
+	MemoryContextSwitchTo(old);
+	return ExecStoreVirtualTuple(slot);
+}
+
+static TupleTableSlot *
+next_row(ScanState *ss)
+{
+	RewriteState *state = (RewriteState *) ss;
+
+	return state->exact ? next_exact(state) : next_added_up(state);
+}
+
+static bool
+recheck_row(ScanState *ss, TupleTableSlot *slot)
+{
+	return true;
+}
+
+/* The plain plan's row, in the slot that this node promised to return. */
+static TupleTableSlot *
+plain_row(RewriteState *state)
+{
+	TupleTableSlot *row = ExecProcNode(lsecond(state->css.custom_ps));
+	TupleTableSlot *slot = state->css.ss.ps.ps_ResultTupleSlot;
+	int			n = slot->tts_tupleDescriptor->natts;
+
+	ExecClearTuple(slot);
+	if (TupIsNull(row))
+		return slot;
+	slot_getallattrs(row);
+	memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
+	memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
+	return ExecStoreVirtualTuple(slot);
+}
+
+static TupleTableSlot *
+exec_rewrite(CustomScanState *node)
+{
+	RewriteState *state = (RewriteState *) node;
+
+	if (state->source == UNDECIDED)
+		prepare(state);
+	if (state->source == TABLE)
+		return plain_row(state);
+	return ExecScan(&node->ss, next_row, recheck_row);
+}
+
+static void
+end_rewrite(CustomScanState *node)
+{
+	RewriteState *state = (RewriteState *) node;
+	ListCell   *lc;
+
+	foreach(lc, node->custom_ps)
+		ExecEndNode(lfirst(lc));
+	if (state->spec)
+		sc_spec_release(state->spec);
+}
+
+static void
+rescan_rewrite(CustomScanState *node)
+{
+	RewriteState *state = (RewriteState *) node;
+	ListCell   *lc;
+
+	foreach(lc, node->custom_ps)
+	{
+		if (node->ss.ps.chgParam)
+			UpdateChangedParamSet(lfirst(lc), node->ss.ps.chgParam);
+		if (((PlanState *) lfirst(lc))->chgParam == NULL)
+			ExecReScan(lfirst(lc));
+	}
+	ExecScanReScan(&node->ss);
+	state->source = UNDECIDED;
+}
+
+/* ---- EXPLAIN ---- */
+
+static void
+explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	RewriteState *state = (RewriteState *) node;
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
+	List	   *keys = NIL;
+
+	if (es->verbose)
+	{
+		char	   *name = get_rel_name(state->view);
+
+		if (name)
+			ExplainPropertyText("Rollup",
+								quote_qualified_identifier(get_namespace_name(get_rel_namespace(state->view)),
+														   name), es);
+	}
+	if (!state->exact)
+	{
+		List	   *context = set_deparse_context_plan(es->deparse_cxt,
+													   node->ss.ps.plan, ancestors);
+
+		for (int i = 0; i < state->nqkeys; i++)
+			keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
+													context, es->verbose, false));
+		ExplainPropertyList("Added Up By", keys, es);
+	}
+	if (!es->analyze || state->source == UNDECIDED)
+		return;
+	ExplainPropertyText("Answered From", state->source == ROLLUP ? "rollup" : "source", es);
+	if (state->source == ROLLUP)
+	{
+		ExplainPropertyInteger("Groups Read", NULL, state->nread, es);
+		ExplainPropertyInteger("Deltas Merged", NULL, state->ndeltas, es);
+		if (state->nrecomputed > 0)
+			ExplainPropertyInteger("Groups Recomputed", NULL, state->nrecomputed, es);
+	}
+}
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "ScaleCacheRollup",
+	.BeginCustomScan = begin_rewrite,
+	.ExecCustomScan = exec_rewrite,
+	.EndCustomScan = end_rewrite,
+	.ReScanCustomScan = rescan_rewrite,
+	.ExplainCustomScan = explain_rewrite,
+};
+
+Node *
+sc_rewrite_create_state(CustomScan *cscan)
+{
+	RewriteState *state = (RewriteState *)
+	newNode(sizeof(RewriteState), T_CustomScanState);
+
+	state->css.methods = &exec_methods;
+	return (Node *) state;
+}

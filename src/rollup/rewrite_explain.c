@@ -1,0 +1,177 @@
+/*
+ * rewrite_explain.c: why a query is answered from a rollup, or is not.
+ *
+ * The query is planned as EXPLAIN would; the planner's hook leaves a note
+ * for each rollup it looks at, and the plan tells which one is used.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/plannodes.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/guc.h"
+#include "rollup/rewrite.h"
+
+PG_FUNCTION_INFO_V1(scalecache_explain_rewrite);
+
+static List *notes = NIL;		/* of list (view Oid), String */
+static bool noting = false;
+
+/* Remember what the planner found out about a rollup. */
+void
+sc_rewrite_note(Oid view, const char *reason)
+{
+	if (noting)
+		notes = lappend(notes, list_make2(list_make1_oid(view),
+										  makeString(pstrdup(reason))));
+}
+
+bool
+sc_rewrite_noting(void)
+{
+	return noting;
+}
+
+static void
+used_in_plan(Plan *plan, List **views)
+{
+	List	   *children = NIL;
+	ListCell   *lc;
+
+	if (plan == NULL)
+		return;
+	check_stack_depth();
+	switch (nodeTag(plan))
+	{
+		case T_Append:
+			children = ((Append *) plan)->appendplans;
+			break;
+		case T_MergeAppend:
+			children = ((MergeAppend *) plan)->mergeplans;
+			break;
+		case T_SubqueryScan:
+			used_in_plan(((SubqueryScan *) plan)->subplan, views);
+			break;
+		case T_CustomScan:
+			children = ((CustomScan *) plan)->custom_plans;
+			if (((CustomScan *) plan)->methods == &sc_scan_methods &&
+				((CustomScan *) plan)->custom_scan_tlist != NIL)
+				*views = list_append_unique_oid(*views,
+												linitial_oid(linitial(((CustomScan *) plan)->custom_private)));
+			break;
+		default:
+			break;
+	}
+	foreach(lc, children)
+		used_in_plan(lfirst(lc), views);
+	used_in_plan(plan->lefttree, views);
+	used_in_plan(plan->righttree, views);
+}
+
+/* Views of the rollups that a statement's plan uses. */
+List *
+sc_rewrite_used(PlannedStmt *stmt)
+{
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	used_in_plan(stmt->planTree, &views);
+	foreach(lc, stmt->subplans)
+		used_in_plan(lfirst(lc), &views);
+	return views;
+}
+
+/* Parse and plan one statement; its rules may make several of it. */
+static List *
+plan_query(const char *sql)
+{
+	List	   *raw = raw_parser(sql, RAW_PARSE_DEFAULT);
+	List	   *plans = NIL;
+	Oid		   *types = NULL;
+	int			ntypes = 0;
+	ListCell   *lc;
+
+	if (list_length(raw) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("query must be one statement"),
+				 errdetail("There are %d.", list_length(raw)),
+				 errhint("Explain one at a time.")));
+	foreach(lc, pg_analyze_and_rewrite_varparams(linitial_node(RawStmt, raw), sql,
+												 &types, &ntypes, NULL))
+	{
+		Query	   *query = lfirst_node(Query, lc);
+		PlannedStmt *stmt;
+
+		if (query->commandType == CMD_UTILITY)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("query is a utility statement"),
+					 errdetail("It has no plan."),
+					 errhint("Explain a SELECT, INSERT, UPDATE, DELETE or MERGE.")));
+		stmt = pg_plan_query(query, sql, CURSOR_OPT_PARALLEL_OK, NULL);
+		(void) ExecCheckRTPerms(stmt->rtable, true);
+		plans = lappend(plans, stmt);
+	}
+	return plans;
+}
+
+Datum
+scalecache_explain_rewrite(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	List	   *plans = NIL;
+	List	   *used = NIL;
+	List	   *found;
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	notes = NIL;
+	noting = true;
+	PG_TRY();
+	{
+		plans = plan_query(sql);
+	}
+	PG_FINALLY();
+	{
+		noting = false;
+		found = notes;
+		notes = NIL;
+	}
+	PG_END_TRY();
+	foreach(lc, plans)
+		used = list_union_oid(used, sc_rewrite_used(lfirst(lc)));
+
+	foreach(lc, sc_catalog_views())
+	{
+		Oid			view = lfirst_oid(lc);
+		const char *reason = sc_enable_rewrite ?
+			"the query has no aggregation of its source" : "scalecache.enable_rewrite is off";
+		Datum		values[3];
+		bool		nulls[3] = {false};
+		ListCell   *l2;
+
+		if (get_rel_name(view) == NULL)
+			continue;
+		foreach(l2, found)
+			if (linitial_oid(linitial(lfirst(l2))) == view)
+				reason = strVal(lsecond(lfirst(l2)));
+		values[0] = ObjectIdGetDatum(view);
+		values[1] = BoolGetDatum(list_member_oid(used, view));
+		values[2] = CStringGetTextDatum(reason);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,610 @@
+/*
+ * rewrite_match.c: does a rollup hold what a query asks for?
+ *
+ * Everything is compared after the same simplification by the planner, with
+ * what depends on the time zone pinned to the rollup's.  The rule: each
+ * group of the query is a union of groups of the rollup.  So the query's
+ * keys and filters have to be functions of the rollup's keys, its rows have
+ * to satisfy the rollup's WHERE, and its aggregates have to be in the
+ * states.  What is not provable is refused, with a reason that
+ * explain_rewrite shows.
+ */
+#include "postgres.h"
+
+#include "access/stratnum.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_amop.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_opfamily.h"
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+#include "access/nbtree.h"
+
+#include "rollup/rewrite.h"
+
+static bool
+fail(ScMatch *m, const char *reason)
+{
+	if (m->reason == NULL)
+		m->reason = reason;
+	return false;
+}
+
+/* An expression of the query as text, for reasons. */
+static const char *
+text_of(ScMatch *m, Node *expr)
+{
+	RangeTblEntry *rte = m->root->simple_rte_array[m->srcvarno];
+	Node	   *copy = copyObject(expr);
+
+	if (bms_membership(pull_varnos(m->root, copy)) == BMS_MULTIPLE ||
+		contain_subplans(copy))
+		return "...";
+	ChangeVarNodes(copy, m->srcvarno, 1, 0);
+	return deparse_expression(copy, deparse_context_for(get_rel_name(rte->relid), rte->relid),
+							  false, false);
+}
+
+/* ---- the same form for both sides ---- */
+
+static bool
+reset_aggref(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+		((Aggref *) node)->aggno = ((Aggref *) node)->aggtransno = -1;
+	return expression_tree_walker(node, reset_aggref, context);
+}
+
+/* An expression of the query, in the form the rollup's are in. */
+Node *
+sc_match_normalize(ScMatch *m, Node *expr)
+{
+	Node	   *copy = copyObject(expr);
+	Node	   *pinned;
+
+	reset_aggref(copy, NULL);
+	if (m->spec->zone == NULL)
+		return copy;
+	pinned = sc_pin_zone(copyObject(copy), m->spec->zone);
+	if (equal(pinned, copy))
+		return copy;
+	m->zoned = true;
+	return eval_const_expressions(m->root, pinned);
+}
+
+static Node *
+rollup_expr(ScMatch *m, void *expr, Index varno)
+{
+	Node	   *copy = copyObject(expr);
+
+	if (varno != m->srcvarno)
+		ChangeVarNodes(copy, varno, m->srcvarno, 0);
+	return eval_const_expressions(m->root, copy);
+}
+
+/* Are values of the key that are equal also identical? */
+static bool
+key_is_sharp(ScKey *key)
+{
+	Oid			opclass = GetDefaultOpClass(key->type, BTREE_AM_OID);
+	Oid			intype;
+	Oid			proc;
+
+	if (!OidIsValid(opclass))
+		return false;
+	intype = get_opclass_input_type(opclass);
+	proc = get_opfamily_proc(get_opclass_family(opclass), intype, intype,
+							 BTEQUALIMAGE_PROC);
+	return OidIsValid(proc) &&
+		DatumGetBool(OidFunctionCall1Coll(proc, key->collation, ObjectIdGetDatum(intype)));
+}
+
+static void
+read_rollup(ScMatch *m)
+{
+	ScSpec	   *spec = m->spec;
+	ListCell   *lc;
+
+	m->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
+	m->buckets = palloc0(sizeof(ScBucket) * (spec->nkeys + 1));
+	m->sharp = palloc0(sizeof(bool) * (spec->nkeys + 1));
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		ScKey	   *key = &spec->keys[i];
+
+		m->keys[i] = (Expr *) rollup_expr(m, key->expr, 1);
+		m->sharp[i] = key_is_sharp(key);
+		sc_bucket_of_key(&m->buckets[i], m->keys[i],
+						 (Expr *) makeVar(m->basevarno, ScBaseKey(i), key->type,
+										  key->typmod, key->collation, 0));
+	}
+	for (int i = 0; i < spec->naggs; i++)
+		m->aggs = lappend(m->aggs, rollup_expr(m, spec->aggs[i].aggref, spec->srcvarno));
+	foreach(lc, spec->quals)
+		m->rollupquals = lappend(m->rollupquals, rollup_expr(m, lfirst(lc), 1));
+	if (m->rollupquals)
+		m->rollupquals =
+			make_ands_implicit(canonicalize_qual(make_ands_explicit(m->rollupquals), false));
+}
+
+/* ---- functions of the keys ---- */
+
+typedef struct DeriveContext
+{
+	ScMatch    *m;
+	bool		failed;
+} DeriveContext;
+
+static Node *
+key_var(ScMatch *m, int i)
+{
+	ScKey	   *key = &m->spec->keys[i];
+
+	return (Node *) makeVar(m->basevarno, ScBaseKey(i), key->type, key->typmod,
+							key->collation, 0);
+}
+
+static int
+key_index(ScMatch *m, Node *node)
+{
+	for (int i = 0; i < m->spec->nkeys; i++)
+		if (equal(node, m->keys[i]))
+			return i;
+	return -1;
+}
+
+/* Does the operator sort, or compare, as the key's groups are made? */
+static bool
+sorts_as_key(ScMatch *m, int i, Oid opno, Oid inputcollid)
+{
+	Oid			opclass = GetDefaultOpClass(m->spec->keys[i].type, BTREE_AM_OID);
+
+	return OidIsValid(opclass) && inputcollid == m->spec->keys[i].collation &&
+		op_in_opfamily(opno, get_opclass_family(opclass));
+}
+
+static Node *derive_mutator(Node *node, void *context);
+
+/*
+ * A comparison or NULL test of a key whose equal values may differ: right
+ * for all of them if it is an operator of the key's own order.
+ */
+static Node *
+derive_comparison(Node *node, DeriveContext *cxt)
+{
+	ScMatch    *m = cxt->m;
+	List	   *args;
+	Oid			opno;
+	Oid			coll;
+	Node	   *copy;
+
+	if (IsA(node, NullTest))
+	{
+		int			i = key_index(m, (Node *) ((NullTest *) node)->arg);
+		NullTest   *test;
+
+		if (i < 0 || ((NullTest *) node)->argisrow)
+			return NULL;
+		test = makeNode(NullTest);
+		*test = *(NullTest *) node;
+		test->arg = (Expr *) key_var(m, i);
+		return (Node *) test;
+	}
+	if (IsA(node, OpExpr))
+	{
+		args = ((OpExpr *) node)->args;
+		opno = ((OpExpr *) node)->opno;
+		coll = ((OpExpr *) node)->inputcollid;
+	}
+	else if (IsA(node, ScalarArrayOpExpr))
+	{
+		args = ((ScalarArrayOpExpr *) node)->args;
+		opno = ((ScalarArrayOpExpr *) node)->opno;
+		coll = ((ScalarArrayOpExpr *) node)->inputcollid;
+	}
+	else
+		return NULL;
+	if (list_length(args) != 2)
+		return NULL;
+	for (int side = 0; side < 2; side++)
+	{
+		int			i = key_index(m, list_nth(args, side));
+		List	   *newargs;
+
+		if (i < 0 || m->sharp[i] || !sorts_as_key(m, i, opno, coll))
+			continue;
+		if (side == 1 && IsA(node, ScalarArrayOpExpr))
+			return NULL;
+		newargs = list_make2(side == 0 ? key_var(m, i) : derive_mutator(linitial(args), cxt),
+							 side == 1 ? key_var(m, i) : derive_mutator(lsecond(args), cxt));
+		copy = copyObject(node);
+		if (IsA(node, OpExpr))
+			((OpExpr *) copy)->args = newargs;
+		else
+			((ScalarArrayOpExpr *) copy)->args = newargs;
+		return copy;
+	}
+	return NULL;
+}
+
+static Node *
+derive_mutator(Node *node, void *context)
+{
+	DeriveContext *cxt = context;
+	ScMatch    *m = cxt->m;
+	Node	   *derived;
+	int			i;
+
+	if (node == NULL || cxt->failed)
+		return node;
+	i = key_index(m, node);
+	if (i >= 0)
+	{
+		if (!m->sharp[i])
+			cxt->failed = true;
+		return key_var(m, i);
+	}
+	if ((derived = derive_comparison(node, cxt)) != NULL ||
+		(derived = sc_bucket_derive(m, node)) != NULL)
+		return derived;
+	if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, Aggref) ||
+		IsA(node, GroupingFunc) || IsA(node, WindowFunc) || IsA(node, SubLink) ||
+		IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
+	{
+		cxt->failed = true;
+		return node;
+	}
+	return expression_tree_mutator(node, derive_mutator, context);
+}
+
+/* The expression over the base table, or NULL. */
+static Expr *
+derive(ScMatch *m, Node *expr)
+{
+	DeriveContext cxt = {m, false};
+	Node	   *result = derive_mutator(expr, &cxt);
+
+	return cxt.failed ? NULL : (Expr *) result;
+}
+
+/* ---- WHERE ---- */
+
+static bool
+match_where(ScMatch *m)
+{
+	List	   *quals = NIL;
+	ListCell   *lc;
+
+	foreach(lc, m->input->baserestrictinfo)
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
+
+		if (contain_volatile_functions((Node *) rinfo->clause))
+			return fail(m, "its WHERE calls a volatile function");
+		quals = lappend(quals, sc_match_normalize(m, (Node *) rinfo->clause));
+	}
+	if (m->rollupquals && !predicate_implied_by(m->rollupquals, quals, false))
+		return fail(m, psprintf("the query's rows need not satisfy the rollup's condition %s",
+								text_of(m, (Node *) make_ands_explicit(m->rollupquals))));
+	foreach(lc, quals)
+	{
+		Node	   *qual = lfirst(lc);
+		Expr	   *derived;
+
+		if (m->rollupquals && predicate_implied_by(list_make1(qual), m->rollupquals, false))
+			continue;
+		derived = derive(m, qual);
+		if (derived)
+			m->quals = lappend(m->quals, derived);
+		else if (!sc_bucket_range(m, (OpExpr *) qual))
+			return fail(m, psprintf("the condition %s is not on its group keys, or cuts through groups",
+									text_of(m, qual)));
+	}
+	return true;
+}
+
+/* ---- GROUP BY ---- */
+
+static bool
+match_keys(ScMatch *m, List *groupclause, List *tlist)
+{
+	ListCell   *lc;
+
+	foreach(lc, groupclause)
+	{
+		SortGroupClause *sgc = lfirst_node(SortGroupClause, lc);
+		Expr	   *expr = get_sortgroupclause_tle(sgc, tlist)->expr;
+		Node	   *normal = sc_match_normalize(m, (Node *) expr);
+		ScQueryKey *key = palloc0(sizeof(ScQueryKey));
+		int			i = key_index(m, normal);
+
+		key->expr = expr;
+		key->sgc = sgc;
+		if (contain_volatile_functions(normal) || contain_subplans(normal) ||
+			expression_returns_set(normal))
+			return fail(m, psprintf("the group key %s is volatile or a subquery",
+									text_of(m, normal)));
+		if (i >= 0)
+		{
+			key->derived = (Expr *) key_var(m, i);
+			if (get_opcode(sgc->eqop) != m->spec->keys[i].eq.fn_oid)
+				return fail(m, psprintf("%s is grouped by another equality operator",
+										text_of(m, normal)));
+		}
+		else
+			key->derived = derive(m, normal);
+		if (key->derived == NULL)
+			return fail(m, psprintf("the group key %s does not follow from its group keys",
+									text_of(m, normal)));
+		m->qkeys = lappend(m->qkeys, key);
+	}
+	return true;
+}
+
+/* Is the rollup's key one of the query's, or the same for all rows? */
+static bool
+key_is_fixed(ScMatch *m, int i)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->qkeys)
+	{
+		Var		   *var = (Var *) ((ScQueryKey *) lfirst(lc))->derived;
+
+		if (IsA(var, Var) && var->varattno == ScBaseKey(i))
+			return true;
+	}
+	foreach(lc, m->quals)
+	{
+		OpExpr	   *op = lfirst(lc);
+		Var		   *var;
+		Node	   *other;
+
+		if (!IsA(op, OpExpr) || list_length(op->args) != 2)
+			continue;
+		var = linitial(op->args);
+		other = lsecond(op->args);
+		if (!IsA(var, Var))
+		{
+			var = lsecond(op->args);
+			other = linitial(op->args);
+		}
+		if (IsA(var, Var) && var->varattno == ScBaseKey(i) &&
+			!contain_var_clause(other) &&
+			get_opcode(op->opno) == m->spec->keys[i].eq.fn_oid &&
+			op->inputcollid == m->spec->keys[i].collation)
+			return true;
+	}
+	return false;
+}
+
+/* ---- aggregates ---- */
+
+static bool
+never_null(ScMatch *m, Expr *expr)
+{
+	RangeTblEntry *rte = m->root->simple_rte_array[m->srcvarno];
+	Var		   *var = (Var *) expr;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	if (IsA(expr, Const))
+		return !((Const *) expr)->constisnull;
+	if (!IsA(var, Var) || var->varno != m->srcvarno || var->varattno <= 0)
+		return false;
+	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(rte->relid),
+							Int16GetDatum(var->varattno));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+static List *
+plain_args(Aggref *agg)
+{
+	List	   *args = NIL;
+	ListCell   *lc;
+
+	foreach(lc, agg->args)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk)
+			args = lappend(args, tle->expr);
+	}
+	return args;
+}
+
+/* A state that holds what the aggregate needs, or -1. */
+static int
+find_slot(ScMatch *m, Aggref *agg, ScStateDef *def)
+{
+	List	   *args = plain_args(agg);
+
+	for (int i = 0; i < m->spec->nslots; i++)
+	{
+		ScSlot	   *slot = &m->spec->slots[i];
+		List	   *slotargs = NIL;
+		ListCell   *lc;
+
+		ScStateDef	probe = *def;
+
+		/* Sums are kept beside sums of squares. */
+		probe.squares |= slot->def.squares;
+		if (!sc_state_same(&slot->def, &probe))
+			continue;
+		foreach(lc, slot->args)
+			slotargs = lappend(slotargs, rollup_expr(m, lfirst(lc), 1));
+		if (equal(slotargs, args) &&
+			equal(slot->filter ? rollup_expr(m, slot->filter, 1) : NULL, agg->aggfilter))
+			return i;
+	}
+	return -1;
+}
+
+static bool
+add_item(ScMatch *m, ScItemKind kind, int arg, Aggref *agg)
+{
+	ScItem	   *item = palloc0(sizeof(ScItem));
+
+	item->kind = kind;
+	item->arg = arg;
+	item->expr = (Expr *) agg;
+	m->items = lappend(m->items, item);
+	return true;
+}
+
+static bool
+match_aggref(ScMatch *m, Aggref *agg)
+{
+	Aggref	   *normal = (Aggref *) sc_match_normalize(m, (Node *) agg);
+	ScStateDef	def;
+	ListCell   *lc;
+	int			i = 0;
+
+	foreach(lc, m->items)
+		if (equal(((ScItem *) lfirst(lc))->expr, agg))
+			return true;
+	if (agg->agglevelsup > 0 || agg->aggsplit != AGGSPLIT_SIMPLE)
+		return fail(m, "an aggregate belongs to an outer query");
+	if (contain_volatile_functions((Node *) agg->args) || contain_subplans((Node *) agg->args) ||
+		contain_volatile_functions((Node *) agg->aggfilter) ||
+		contain_subplans((Node *) agg->aggfilter))
+		return fail(m, "an aggregate's argument is volatile or a subquery");
+	foreach(lc, m->aggs)
+	{
+		if (equal(lfirst(lc), normal))
+			return add_item(m, SC_ITEM_STORED, i, agg);
+		i++;
+	}
+	if (agg->aggorder != NIL || agg->aggkind != AGGKIND_NORMAL)
+		return fail(m, psprintf("it does not keep %s", text_of(m, (Node *) normal)));
+	sc_state_classify(normal, &def);
+	if (def.kind == SC_STATE_RECOMPUTE || def.kind == SC_STATE_DISTINCT)
+		return fail(m, psprintf("it does not keep %s", text_of(m, (Node *) normal)));
+	if (def.kind == SC_STATE_COUNT && agg->aggfilter == NULL &&
+		(agg->args == NIL ||
+		 never_null(m, ((TargetEntry *) linitial(normal->args))->expr)))
+		return add_item(m, SC_ITEM_ROWS, 0, agg);
+	i = find_slot(m, normal, &def);
+	if (i >= 0)
+		return add_item(m, SC_ITEM_SLOT, i, agg);
+	if (def.kind == SC_STATE_EXTREME && agg->aggfilter == NULL)
+	{
+		Node	   *arg = linitial(plain_args(normal));
+		Expr	   *derived = derive(m, arg);
+
+		if (derived)
+		{
+			m->keystates = lappend(m->keystates, derived);
+			return add_item(m, SC_ITEM_KEYSTATE, list_length(m->keystates) - 1, agg);
+		}
+	}
+	return fail(m, psprintf("it does not keep %s", text_of(m, (Node *) normal)));
+}
+
+/* ---- the query's columns ---- */
+
+/* Collect the keys and aggregates in node; true stops, at a failure. */
+static bool
+collect_items(Node *node, void *context)
+{
+	ScMatch    *m = context;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	foreach(lc, m->qkeys)
+		if (equal(node, ((ScQueryKey *) lfirst(lc))->expr))
+			return false;
+	if (IsA(node, Aggref))
+		return !match_aggref(m, (Aggref *) node);
+	if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, GroupingFunc))
+		return !fail(m, psprintf("%s is not a group key of the query",
+								 IsA(node, Var) ? text_of(m, node) : "an expression"));
+	return expression_tree_walker(node, collect_items, context);
+}
+
+static void
+decide_exactness(ScMatch *m)
+{
+	ListCell   *lc;
+
+	m->exact = m->guards == NIL;
+	/* Without keys there is a row even if no group is left. */
+	if (m->qkeys == NIL && (m->spec->nkeys > 0 || m->quals != NIL))
+		m->exact = false;
+	for (int i = 0; i < m->spec->nkeys && m->exact; i++)
+		m->exact = key_is_fixed(m, i);
+	foreach(lc, m->items)
+	{
+		ScItem	   *item = lfirst(lc);
+
+		if (item->kind == SC_ITEM_SLOT &&
+			m->spec->slots[item->arg].def.kind == SC_STATE_EXTREME)
+			m->exact = false;
+	}
+}
+
+static bool
+can_be_added(ScStateDef *def)
+{
+	return def->kind != SC_STATE_RECOMPUTE && def->kind != SC_STATE_DISTINCT;
+}
+
+/*
+ * Fill the match for a query that groups tlist by groupclause, and returns
+ * outputs of the groups that pass having.  False, with a reason, if not.
+ */
+bool
+sc_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
+		 List *having)
+{
+	ListCell   *lc;
+	List	   *keyitems = NIL;
+	int			i = 0;
+
+	read_rollup(m);
+	if (!match_where(m) || !match_keys(m, groupclause, tlist))
+		return false;
+	if (contain_volatile_functions((Node *) outputs) ||
+		contain_volatile_functions((Node *) having))
+		return fail(m, "the query calls a volatile function");
+	if (collect_items((Node *) outputs, m) || collect_items((Node *) having, m))
+		return false;
+	foreach(lc, m->qkeys)
+	{
+		ScItem	   *item = palloc0(sizeof(ScItem));
+
+		item->kind = SC_ITEM_KEY;
+		item->arg = i++;
+		item->expr = ((ScQueryKey *) lfirst(lc))->expr;
+		keyitems = lappend(keyitems, item);
+	}
+	m->items = list_concat(keyitems, m->items);
+	decide_exactness(m);
+	foreach(lc, m->items)
+	{
+		ScItem	   *item = lfirst(lc);
+
+		if (item->kind == SC_ITEM_STORED && !m->exact &&
+			!can_be_added(&m->spec->slots[m->spec->aggs[item->arg].slot].def))
+			return fail(m, psprintf("%s cannot be added up from its groups",
+									text_of(m, (Node *) item->expr)));
+	}
+	return true;
+}

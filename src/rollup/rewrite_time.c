@@ -1,0 +1,595 @@
+/*
+ * rewrite_time.c: buckets of time.
+ *
+ * A key that cuts a timestamp to a unit stands for all instants of that
+ * bucket.  What reads no finer field of the local time is the same for the
+ * bucket's start: years and quarters from months, months from days, also
+ * extract, to_char and casts to date.  A range of the raw timestamp is a
+ * range of buckets when its bounds are starts of buckets.
+ *
+ * Where clocks are set back, local time runs twice, and an instant may sort
+ * before the start of its bucket.  Bounds near such a place are no edges
+ * (sc_bucket_is_edge), and buckets shorter than a day that a change of the
+ * offset cuts in two derive nothing (sc_bucket_is_whole): the source answers.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "access/stratnum.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "parser/scansup.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "rollup/rewrite.h"
+
+/* ---- units ---- */
+
+/* The unit an argument of date_trunc, extract or date_part names. */
+static ScUnit
+unit_of(Node *arg, bool field)
+{
+	Const	   *c = (Const *) arg;
+	char	   *name;
+	int			type;
+	int			val;
+
+	if (!IsA(arg, Const) || c->constisnull || c->consttype != TEXTOID)
+		return SC_UNIT_NONE;
+	name = TextDatumGetCString(c->constvalue);
+	name = downcase_truncate_identifier(name, strlen(name), false);
+	type = DecodeUnits(0, name, &val);
+	if (type == UNKNOWN_FIELD && field)
+		type = DecodeSpecial(0, name, &val);
+	if (type != UNITS)
+		return SC_UNIT_NONE;
+	switch (val)
+	{
+		case DTK_SECOND:
+			/* The field has a fraction. */
+			return field ? SC_UNIT_MICROSECOND : SC_UNIT_SECOND;
+		case DTK_MINUTE:
+			return SC_UNIT_MINUTE;
+		case DTK_HOUR:
+			return SC_UNIT_HOUR;
+		case DTK_DAY:
+			return SC_UNIT_DAY;
+		case DTK_DOW:
+		case DTK_ISODOW:
+		case DTK_DOY:
+			return field ? SC_UNIT_DAY : SC_UNIT_NONE;
+		case DTK_WEEK:
+			return SC_UNIT_WEEK;
+		case DTK_ISOYEAR:
+			return field ? SC_UNIT_WEEK : SC_UNIT_NONE;
+		case DTK_MONTH:
+			return SC_UNIT_MONTH;
+		case DTK_QUARTER:
+			return SC_UNIT_QUARTER;
+		case DTK_YEAR:
+			return SC_UNIT_YEAR;
+		case DTK_DECADE:
+			return SC_UNIT_DECADE;
+		case DTK_CENTURY:
+			return SC_UNIT_CENTURY;
+		case DTK_MILLENNIUM:
+			return SC_UNIT_MILLENNIUM;
+		default:
+			return SC_UNIT_NONE;
+	}
+}
+
+/* The finest unit a to_char format reads. */
+static ScUnit
+unit_of_format(Node *arg)
+{
+	static const struct
+	{
+		const char *token;
+		ScUnit		unit;
+	}			tokens[] =
+	{
+		{"YYYY", SC_UNIT_YEAR}, {"IYYY", SC_UNIT_WEEK}, {"HH24", SC_UNIT_HOUR},
+		{"HH12", SC_UNIT_HOUR}, {"MONTH", SC_UNIT_MONTH}, {"MON", SC_UNIT_MONTH},
+		{"DAY", SC_UNIT_DAY}, {"DDD", SC_UNIT_DAY}, {"IDDD", SC_UNIT_DAY},
+		{"DD", SC_UNIT_DAY}, {"DY", SC_UNIT_DAY}, {"ID", SC_UNIT_DAY},
+		{"IW", SC_UNIT_WEEK}, {"WW", SC_UNIT_DAY}, {"MM", SC_UNIT_MONTH},
+		{"MI", SC_UNIT_MINUTE}, {"HH", SC_UNIT_HOUR}, {"SS", SC_UNIT_SECOND},
+		{"YY", SC_UNIT_YEAR}, {"CC", SC_UNIT_CENTURY}, {"Q", SC_UNIT_QUARTER},
+		{"D", SC_UNIT_DAY}, {"W", SC_UNIT_DAY}, {"J", SC_UNIT_DAY},
+		{NULL, SC_UNIT_NONE}
+	};
+	Const	   *c = (Const *) arg;
+	char	   *p;
+	ScUnit		finest = SC_UNIT_MILLENNIUM;
+
+	if (!IsA(arg, Const) || c->constisnull || c->consttype != TEXTOID)
+		return SC_UNIT_NONE;
+	for (p = TextDatumGetCString(c->constvalue); *p;)
+	{
+		int			i;
+
+		if (!isascii((unsigned char) *p) || *p == '"' || *p == '\\')
+			return SC_UNIT_NONE;
+		if (!isalpha((unsigned char) *p))
+		{
+			p++;
+			continue;
+		}
+		if (pg_strncasecmp(p, "FM", 2) == 0 || pg_strncasecmp(p, "TH", 2) == 0)
+		{
+			p += 2;
+			continue;
+		}
+		for (i = 0; tokens[i].token; i++)
+			if (pg_strncasecmp(p, tokens[i].token, strlen(tokens[i].token)) == 0)
+				break;
+		if (tokens[i].token == NULL)
+			return SC_UNIT_NONE;
+		/* Weeks are not parts of months, nor months of weeks. */
+		if ((tokens[i].unit == SC_UNIT_WEEK) != (finest == SC_UNIT_WEEK) &&
+			finest >= SC_UNIT_WEEK && tokens[i].unit >= SC_UNIT_WEEK &&
+			finest != SC_UNIT_MILLENNIUM)
+			finest = SC_UNIT_DAY;
+		else
+			finest = Min(finest, tokens[i].unit);
+		p += strlen(tokens[i].token);
+	}
+	return finest;
+}
+
+/* Does the start of a bucket tell what all of the bucket have in a unit? */
+static bool
+unit_serves(ScUnit bucket, ScUnit wanted)
+{
+	if (bucket == SC_UNIT_NONE || wanted == SC_UNIT_NONE)
+		return false;
+	if (bucket == SC_UNIT_WEEK || wanted == SC_UNIT_WEEK)
+		return bucket <= SC_UNIT_DAY || bucket == wanted;
+	return bucket <= wanted;
+}
+
+/* ---- keys ---- */
+
+static Expr *
+call(Oid funcid, Oid type, List *args, Oid inputcoll)
+{
+	return (Expr *) makeFuncExpr(funcid, type, args, InvalidOid, inputcoll,
+								 COERCE_EXPLICIT_CALL);
+}
+
+static void
+look_through_zone(ScBucket *bucket, Expr *local)
+{
+	FuncExpr   *f = (FuncExpr *) local;
+
+	bucket->local = local;
+	if (IsA(f, FuncExpr) && f->funcid == F_TIMEZONE_TEXT_TIMESTAMPTZ &&
+		IsA(linitial(f->args), Const))
+	{
+		bucket->zone = linitial(f->args);
+		bucket->instant = lsecond(f->args);
+	}
+}
+
+/* Fill bucket from a rollup's key; var is the key in the base table. */
+void
+sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
+{
+	FuncExpr   *f = (FuncExpr *) key;
+
+	memset(bucket, 0, sizeof(*bucket));
+	if (!IsA(f, FuncExpr))
+		return;
+	switch (f->funcid)
+	{
+		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT:
+			if (!IsA(lthird(f->args), Const) ||
+				((Const *) lthird(f->args))->constisnull)
+				return;
+			bucket->unit = unit_of(linitial(f->args), false);
+			bucket->instant = lsecond(f->args);
+			bucket->zone = lthird(f->args);
+			bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+								 list_make2(bucket->zone, bucket->instant),
+								 DEFAULT_COLLATION_OID);
+			bucket->instant_start = var;
+			bucket->local_start = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+									   list_make2(bucket->zone, var),
+									   DEFAULT_COLLATION_OID);
+			return;
+		case F_DATE_TRUNC_TEXT_TIMESTAMP:
+			bucket->unit = unit_of(linitial(f->args), false);
+			look_through_zone(bucket, lsecond(f->args));
+			bucket->local_start = var;
+			break;
+		case F_DATE_TIMESTAMP:
+			bucket->unit = SC_UNIT_DAY;
+			look_through_zone(bucket, linitial(f->args));
+			bucket->local_start = call(F_TIMESTAMP_DATE, TIMESTAMPOID,
+									   list_make1(var), InvalidOid);
+			break;
+		default:
+			return;
+	}
+	if (bucket->instant)
+		bucket->instant_start = call(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
+									 list_make2(bucket->zone, bucket->local_start),
+									 DEFAULT_COLLATION_OID);
+}
+
+/*
+ * Seconds that a bucket shorter than a day lasts, when the key is an
+ * instant; 0 for others.
+ */
+int
+sc_bucket_guard_seconds(ScUnit unit)
+{
+	switch (unit)
+	{
+		case SC_UNIT_HOUR:
+			return 3600;
+		case SC_UNIT_MINUTE:
+			return 60;
+		case SC_UNIT_SECOND:
+		case SC_UNIT_MILLISECOND:
+		case SC_UNIT_MICROSECOND:
+			return 1;
+		default:
+			return 0;
+	}
+}
+
+/* The same for a key of a type: 0 when the key is a local time. */
+int
+sc_bucket_key_seconds(ScBucket *bucket, Oid type)
+{
+	return bucket->instant && type == TIMESTAMPTZOID ?
+		sc_bucket_guard_seconds(bucket->unit) : 0;
+}
+
+/*
+ * The node with the time in it replaced by the start of its bucket, or NULL
+ * when it is no function of a bucket.
+ */
+Node *
+sc_bucket_derive(ScMatch *m, Node *node)
+{
+	FuncExpr   *f = (FuncExpr *) node;
+	FuncExpr   *copy;
+	ScUnit		unit;
+	Node	   *time;
+	int			pos;
+
+	if (!IsA(f, FuncExpr))
+		return NULL;
+	switch (f->funcid)
+	{
+		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT:
+		case F_DATE_TRUNC_TEXT_TIMESTAMP:
+			unit = unit_of(linitial(f->args), false);
+			pos = 1;
+			break;
+		case F_EXTRACT_TEXT_TIMESTAMP:
+		case F_DATE_PART_TEXT_TIMESTAMP:
+			unit = unit_of(linitial(f->args), true);
+			pos = 1;
+			break;
+		case F_TO_CHAR_TIMESTAMP_TEXT:
+			unit = unit_of_format(lsecond(f->args));
+			pos = 0;
+			break;
+		case F_DATE_TIMESTAMP:
+			unit = SC_UNIT_DAY;
+			pos = 0;
+			break;
+		default:
+			return NULL;
+	}
+	if (unit == SC_UNIT_NONE)
+		return NULL;
+	time = list_nth(f->args, pos);
+	for (int i = 0; i < m->spec->nkeys; i++)
+	{
+		ScBucket   *b = &m->buckets[i];
+		bool		instant = f->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT;
+
+		if (!unit_serves(b->unit, unit))
+			continue;
+		if (instant)
+		{
+			if (b->instant == NULL || !equal(b->instant, time) ||
+				!equal(b->zone, lthird(f->args)))
+				continue;
+		}
+		else if (!equal(b->local, time))
+			continue;
+		/* A local time that is cut does not meet the clock again. */
+		if (b->instant && b->unit < SC_UNIT_DAY &&
+			b->local_start != NULL && !IsA(b->local_start, Var))
+			m->guards = list_append_unique_int(m->guards, i);
+		else if (b->instant && b->unit < SC_UNIT_DAY && instant)
+			continue;
+		copy = copyObject(f);
+		list_nth_cell(copy->args, pos)->ptr_value =
+			copyObject(instant ? b->instant_start : b->local_start);
+		return (Node *) copy;
+	}
+	return NULL;
+}
+
+/* ---- ranges ---- */
+
+/* Orders date, timestamp and timestamptz among each other. */
+static Oid
+time_family(void)
+{
+	return get_opclass_family(GetDefaultOpClass(TIMESTAMPOID, BTREE_AM_OID));
+}
+
+/* A bound as a value of the type of the time it is compared with. */
+static Expr *
+bound_as(Expr *bound, Oid type)
+{
+	Oid			from = exprType((Node *) bound);
+
+	if (from == type)
+		return bound;
+	if (from == DATEOID && type == TIMESTAMPOID)
+		return call(F_TIMESTAMP_DATE, type, list_make1(bound), InvalidOid);
+	if (from == DATEOID && type == TIMESTAMPTZOID)
+		return call(F_TIMESTAMPTZ_DATE, type, list_make1(bound), InvalidOid);
+	if (from == TIMESTAMPOID && type == TIMESTAMPTZOID)
+		return call(F_TIMESTAMPTZ_TIMESTAMP, type, list_make1(bound), InvalidOid);
+	return NULL;
+}
+
+static Expr *
+next_microsecond(Expr *value, Oid type)
+{
+	Interval   *tick = palloc0(sizeof(Interval));
+
+	tick->time = 1;
+	return call(type == TIMESTAMPOID ? F_TIMESTAMP_PL_INTERVAL : F_TIMESTAMPTZ_PL_INTERVAL,
+				type,
+				list_make2(value,
+						   makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
+									 IntervalPGetDatum(tick), false, false)),
+				InvalidOid);
+}
+
+typedef struct SubstituteContext
+{
+	Node	   *from;
+	Node	   *to;
+} SubstituteContext;
+
+static Node *
+substitute(Node *node, void *context)
+{
+	SubstituteContext *cxt = context;
+
+	if (node == NULL)
+		return NULL;
+	if (equal(node, cxt->from))
+		return copyObject(cxt->to);
+	return expression_tree_mutator(node, substitute, context);
+}
+
+static bool
+bound_is_edge(ScMatch *m, ScBucket *b, ScBound *bound, Node *value, Node *start)
+{
+	Const	   *v = (Const *) value;
+	Const	   *s = (Const *) start;
+	bool		instant = exprType(value) == TIMESTAMPTZOID;
+
+	if (!IsA(v, Const) || !IsA(s, Const) || v->constisnull || s->constisnull)
+		return true;
+	return DatumGetInt64(v->constvalue) == DatumGetInt64(s->constvalue) &&
+		sc_bucket_is_edge(exprType(value), v->constvalue,
+						  instant ? TextDatumGetCString(b->zone->constvalue) : NULL,
+						  sc_bucket_key_seconds(b, m->spec->keys[bound->key].type));
+}
+
+/*
+ * Fold the bound as far as it goes.  False when it is no edge of a bucket,
+ * or when its estimate is none: most likely it will not be one then.
+ */
+static bool
+settle_bound(ScMatch *m, ScBucket *b, ScBound *bound)
+{
+	Node	   *value = estimate_expression_value(m->root, copyObject((Node *) bound->value));
+	Node	   *start = estimate_expression_value(m->root, copyObject((Node *) bound->start));
+
+	/* The key's functions are pinned, so they depend on the value alone. */
+	if (IsA(bound->value, Const))
+		bound->start = (Expr *) start;
+	return bound_is_edge(m, b, bound, value, start);
+}
+
+/*
+ * A comparison of the raw time of a bucket with something that is the same
+ * for all rows: add a bound and a qual on the key.  False if it is none.
+ */
+bool
+sc_bucket_range(ScMatch *m, OpExpr *op)
+{
+	Node	   *left;
+	Node	   *right;
+	Oid			opno = op->opno;
+	Oid			lefttype;
+	int			strategy;
+
+	if (!IsA(op, OpExpr) || list_length(op->args) != 2)
+		return false;
+	left = linitial(op->args);
+	right = lsecond(op->args);
+	if (!bms_is_member(m->srcvarno, pull_varnos(m->root, left)))
+	{
+		Node	   *swap = left;
+
+		left = right;
+		right = swap;
+		opno = get_commutator(opno);
+	}
+	if (!OidIsValid(opno) || contain_var_clause(right) ||
+		contain_volatile_functions(right) || contain_subplans(right))
+		return false;
+	lefttype = exprType(left);
+	if (lefttype != TIMESTAMPOID && lefttype != TIMESTAMPTZOID)
+		return false;
+	strategy = get_op_opfamily_strategy(opno, time_family());
+	if (strategy == 0 || strategy == BTEqualStrategyNumber)
+		return false;
+
+	for (int i = 0; i < m->spec->nkeys; i++)
+	{
+		ScBucket   *b = &m->buckets[i];
+		ScBound    *bound;
+		SubstituteContext sub;
+		bool		local = lefttype == TIMESTAMPOID;
+		Expr	   *start;
+		Expr	   *value;
+		Oid			cmp;
+
+		if (b->unit == SC_UNIT_NONE || !equal(left, local ? b->local : b->instant))
+			continue;
+		/* Local times of an instant do not sort as it does. */
+		if (local && b->instant)
+			continue;
+		value = bound_as((Expr *) copyObject(right), lefttype);
+		if (value == NULL)
+			return false;
+		bound = palloc0(sizeof(ScBound));
+		bound->key = i;
+		bound->lower = strategy == BTGreaterEqualStrategyNumber ||
+			strategy == BTGreaterStrategyNumber;
+		if (strategy == BTGreaterStrategyNumber ||
+			strategy == BTLessEqualStrategyNumber)
+			value = next_microsecond(value, lefttype);
+		value = (Expr *) eval_const_expressions(m->root, (Node *) value);
+		bound->value = value;
+
+		/* The start of the value's bucket, as the key would have it. */
+		sub.from = left;
+		sub.to = (Node *) value;
+		start = (Expr *) substitute((Node *) m->keys[i], &sub);
+		if (exprType((Node *) start) == DATEOID)
+			start = call(F_TIMESTAMP_DATE, TIMESTAMPOID, list_make1(start), InvalidOid);
+		if (!local && exprType((Node *) start) == TIMESTAMPOID)
+			start = call(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
+						 list_make2(copyObject(b->zone), start), DEFAULT_COLLATION_OID);
+		bound->start = (Expr *) eval_const_expressions(m->root, (Node *) start);
+		if (!settle_bound(m, b, bound))
+			return false;
+		m->bounds = lappend(m->bounds, bound);
+
+		/* Whole buckets from the value on, or before its own. */
+		cmp = get_opfamily_member(time_family(), lefttype, lefttype,
+								  bound->lower ? BTGreaterEqualStrategyNumber :
+								  BTLessStrategyNumber);
+		m->quals = lappend(m->quals,
+						   make_opclause(cmp, BOOLOID, false,
+										 copyObject(local ? b->local_start : b->instant_start),
+										 bound->lower ? bound->value : bound->start,
+										 InvalidOid, InvalidOid));
+		return true;
+	}
+	return false;
+}
+
+/* ---- clocks ---- */
+
+/*
+ * Does the zone's offset change at an instant after "from" and before "to",
+ * so that the local time "local" (seconds since 1970, unless NULL) runs
+ * twice, or at all?
+ */
+static bool
+clock_is_set(const char *zone, pg_time_t from, pg_time_t to,
+			 const pg_time_t *local)
+{
+	pg_tz	   *tz = pg_tzset(zone);
+	pg_time_t	t = from;
+
+	if (tz == NULL)
+		return true;
+	for (;;)
+	{
+		long		before,
+					after;
+		int			isdst;
+		pg_time_t	boundary;
+
+		if (pg_next_dst_boundary(&t, &before, &isdst, &boundary, &after, &isdst, tz) <= 0)
+			return false;
+		if (boundary >= to)
+			return false;
+		if (local == NULL ? before != after :
+			(before > after && boundary + after <= *local && *local < boundary + before))
+			return true;
+		t = boundary;
+	}
+}
+
+static pg_time_t
+seconds_of(int64 timestamp)
+{
+	int64		days = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;
+	int64		seconds = timestamp / USECS_PER_SEC;
+
+	if (timestamp % USECS_PER_SEC < 0)
+		seconds--;
+	return (pg_time_t) (seconds + days * SECS_PER_DAY);
+}
+
+/* Is a bucket of some seconds that starts here in one piece? */
+bool
+sc_bucket_is_whole(Oid type, Datum start, const char *zone, int seconds)
+{
+	TimestampTz t = DatumGetTimestampTz(start);
+	pg_time_t	from;
+
+	if (type != TIMESTAMPTZOID || TIMESTAMP_NOT_FINITE(t))
+		return true;
+	from = seconds_of(t);
+	return !clock_is_set(zone, from, from + seconds, NULL);
+}
+
+/*
+ * Is an instant that starts a bucket one where all instants before it are in
+ * earlier buckets, and all others not?
+ */
+bool
+sc_bucket_is_edge(Oid type, Datum value, const char *zone, int seconds)
+{
+	TimestampTz t = DatumGetTimestampTz(value);
+	Timestamp	local;
+	pg_time_t	from;
+	pg_time_t	wall;
+
+	if (TIMESTAMP_NOT_FINITE(t))
+		return false;
+	if (type != TIMESTAMPTZOID)
+		return true;
+	from = seconds_of(t);
+	if (seconds > 0)
+		return !clock_is_set(zone, from, from + seconds, NULL);
+	local = DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone,
+												  CStringGetTextDatum(zone), value));
+	wall = seconds_of(local);
+	return !clock_is_set(zone, from - 2 * SECS_PER_DAY, from + 2 * SECS_PER_DAY, &wall);
+}
