@@ -6,6 +6,7 @@ SELECT pg_reload_conf();
 SET TimeZone = 'Europe/Berlin';
 SET scalecache.enable_rewrite = on;
 SET max_parallel_workers_per_gather = 0;
+SET compute_query_id = off;
 CREATE TABLE orders (id bigint PRIMARY KEY, created_at timestamptz NOT NULL, local timestamp,
 	day date, country text, amount numeric(10,2), n int, price numeric, f float8);
 INSERT INTO orders
