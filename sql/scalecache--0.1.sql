@@ -60,22 +60,22 @@ CREATE TRIGGER restored BEFORE INSERT ON scalecache.rollup
 ALTER TABLE scalecache.rollup ENABLE ALWAYS TRIGGER restored;
 
 CREATE FUNCTION scalecache.create_rollup(name text, query text, with_data boolean DEFAULT true)
-RETURNS regclass LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_create_rollup';
+RETURNS regclass LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_create_rollup';
 
 CREATE PROCEDURE scalecache.create_rollup_concurrently(name text, query text)
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_create_rollup_concurrently';
 
 CREATE FUNCTION scalecache.drop_rollup(rollup regclass)
-RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_drop_rollup';
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_drop_rollup';
 
 CREATE FUNCTION scalecache.fold_rollup(rollup regclass)
-RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_fold_rollup';
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_fold_rollup';
 
 CREATE FUNCTION scalecache.rebuild_rollup(rollup regclass)
-RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rebuild_rollup';
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rebuild_rollup';
 
 CREATE FUNCTION scalecache.verify_rollup(rollup regclass)
-RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_verify_rollup';
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_verify_rollup';
 
 CREATE FUNCTION scalecache.rollup_stats(rollup regclass, OUT groups bigint, OUT pending_deltas bigint, OUT size_bytes bigint)
 RETURNS record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_stats';
@@ -104,6 +104,16 @@ CREATE EVENT TRIGGER scalecache_starting ON ddl_command_start
 	WHEN TAG IN ('ALTER TABLE', 'DROP TABLE')
 	EXECUTE FUNCTION scalecache.rollup_starting();
 ALTER EVENT TRIGGER scalecache_starting ENABLE ALWAYS;
+
+-- What a dump did not carry is put back before something is dropped.
+CREATE FUNCTION scalecache.rollup_adopt() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_adopt';
+REVOKE ALL ON FUNCTION scalecache.rollup_adopt() FROM PUBLIC;
+CREATE EVENT TRIGGER scalecache_adopt ON ddl_command_start
+	WHEN TAG IN ('DROP VIEW', 'DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'DROP TABLE', 'ALTER TABLE')
+	EXECUTE FUNCTION scalecache.rollup_adopt();
+ALTER EVENT TRIGGER scalecache_adopt ENABLE ALWAYS;
+
 CREATE EVENT TRIGGER scalecache_dropped ON sql_drop
 	EXECUTE FUNCTION scalecache.rollup_dropped();
 ALTER EVENT TRIGGER scalecache_dropped ENABLE ALWAYS;

@@ -325,10 +325,12 @@ sc_cache_settings_init(void)
 			   "Longest wait of a COMMIT for its invalidations.",
 			   &sc_synchronous_timeout, 5000, 1, 3600000, PGC_USERSET,
 			   GUC_UNIT_MS);
-	define_int("scalecache.cache_size",
-			   "Shared memory of the server's own cache.",
-			   &sc_cache_size, 65536, 0, MAX_KILOBYTES, PGC_POSTMASTER,
-			   GUC_UNIT_KB);
+	/* Without shared memory it has no meaning, and is not allowed. */
+	if (process_shared_preload_libraries_in_progress)
+		define_int("scalecache.cache_size",
+				   "Shared memory of the server's own cache.",
+				   &sc_cache_size, 65536, 0, MAX_KILOBYTES, PGC_POSTMASTER,
+				   GUC_UNIT_KB);
 	define_int("scalecache.lease_time",
 			   "Time that one reader has for loading a missing key.",
 			   &sc_lease_time, 2000, 1, 600000, PGC_SIGHUP, GUC_UNIT_MS);

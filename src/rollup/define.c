@@ -37,6 +37,19 @@ PG_FUNCTION_INFO_V1(scalecache_fold_rollup);
 PG_FUNCTION_INFO_V1(scalecache_rebuild_rollup);
 PG_FUNCTION_INFO_V1(scalecache_rollup_stats);
 
+void
+sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args)
+{
+	for (int i = 0; i < fcinfo->nargs; i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument %d of %s must not be null", i + 1,
+							get_func_name(fcinfo->flinfo->fn_oid)),
+					 errdetail("Its arguments are: %s.", args),
+					 errhint("Give a value for each.")));
+}
+
 /* Make the view, as the user, and a row of the catalog. */
 static Oid
 define(const char *name, const char *sql, char state)
@@ -49,10 +62,17 @@ define(const char *name, const char *sql, char state)
 	Oid			source = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
 								  query->rtable)->relid;
 
+	if (isAnyTempNamespace(nsp))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("a rollup cannot be temporary"),
+				 errdetail("Others write to its source, and their changes go into the rollup."),
+				 errhint("Name a schema that is not temporary.")));
 	if (OidIsValid(get_relname_relid(rv->relname, nsp)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("relation \"%s\" already exists", rv->relname),
+				 errdetail("A rollup is a view of that name."),
 				 errhint("Drop it, or choose another name for the rollup.")));
 	SPI_connect();
 	if (SPI_execute(psprintf("CREATE VIEW %s AS %s",
@@ -73,10 +93,12 @@ define(const char *name, const char *sql, char state)
 Datum
 scalecache_create_rollup(PG_FUNCTION_ARGS)
 {
-	Oid			view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-							  text_to_cstring(PG_GETARG_TEXT_PP(1)),
-							  SC_UNFILLED);
+	Oid			view;
 
+	sc_refuse_nulls(fcinfo, "name, query, with_data");
+	PreventCommandIfReadOnly("create_rollup");
+	view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+				  text_to_cstring(PG_GETARG_TEXT_PP(1)), SC_UNFILLED);
 	if (PG_GETARG_BOOL(2))
 		sc_ensure_storage(view);
 	PG_RETURN_OID(view);
@@ -92,11 +114,9 @@ scalecache_create_rollup_concurrently(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("create_rollup_concurrently cannot run inside a transaction block"),
+				 errdetail("It commits in between."),
 				 errhint("Call it alone, or use scalecache.create_rollup.")));
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name and query of a rollup must not be null")));
+	sc_refuse_nulls(fcinfo, "name, query");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* Stale: should this end in the middle, the worker goes on. */
 	view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
@@ -112,10 +132,16 @@ sc_check_rollup(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 
+	if (spec == NULL && get_rel_name(view) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", view),
+				 errhint("See the view scalecache.rollups.")));
 	if (spec == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a rollup", get_rel_name(view) ? get_rel_name(view) : "?"),
+				 errmsg("\"%s\" is not a rollup", get_rel_name(view)),
+				 errdetail("It was not made by scalecache.create_rollup."),
 				 errhint("See the view scalecache.rollups.")));
 	sc_spec_release(spec);
 	if (!pg_class_ownercheck(view, GetUserId()))
@@ -125,8 +151,10 @@ sc_check_rollup(Oid view)
 Datum
 scalecache_drop_rollup(PG_FUNCTION_ARGS)
 {
-	Oid			view = PG_GETARG_OID(0);
+	Oid			view;
 
+	sc_refuse_nulls(fcinfo, "rollup");
+	view = PG_GETARG_OID(0);
 	sc_check_rollup(view);
 	SPI_connect();
 	if (SPI_execute(psprintf("DROP VIEW %s", sc_qualified_name(view)), false, 0) < 0)
@@ -149,6 +177,9 @@ refuse_old_snapshot(const char *function)
 Datum
 scalecache_fold_rollup(PG_FUNCTION_ARGS)
 {
+	sc_refuse_nulls(fcinfo, "rollup");
+	PreventCommandIfReadOnly("fold_rollup");
+	PreventCommandDuringRecovery("fold_rollup");
 	sc_check_rollup(PG_GETARG_OID(0));
 	refuse_old_snapshot("fold_rollup");
 	PG_RETURN_INT64(sc_fold(PG_GETARG_OID(0), false));
@@ -157,10 +188,14 @@ scalecache_fold_rollup(PG_FUNCTION_ARGS)
 Datum
 scalecache_rebuild_rollup(PG_FUNCTION_ARGS)
 {
-	Oid			view = PG_GETARG_OID(0);
+	Oid			view;
 	ScSpec	   *spec;
 	bool		live;
 
+	sc_refuse_nulls(fcinfo, "rollup");
+	PreventCommandIfReadOnly("rebuild_rollup");
+	PreventCommandDuringRecovery("rebuild_rollup");
+	view = PG_GETARG_OID(0);
 	sc_check_rollup(view);
 	spec = sc_spec_by_view(view);
 	live = spec->state == SC_LIVE;

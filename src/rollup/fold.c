@@ -304,6 +304,7 @@ in_transaction(void (*work) (Oid view), Oid view)
 bool
 sc_rollup_work(void)
 {
+	static bool adopted = false;
 	List	   *views;
 	ListCell   *lc;
 	bool		more = false;
@@ -311,10 +312,13 @@ sc_rollup_work(void)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!adopted)
+		sc_adopt();
 	MemoryContextSwitchTo(keep);
 	views = sc_catalog_views();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	adopted = true;
 
 	foreach(lc, views)
 	{

@@ -9,11 +9,13 @@
 
 #include "access/table.h"
 #include "catalog/catalog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -265,6 +267,9 @@ check_source(RangeTblEntry *rte)
 		bad = "an unlogged table";
 	else if (IsCatalogRelation(rel))
 		bad = "a system catalog";
+	else if (RelationGetNamespace(rel) == get_namespace_oid("scalecache", true) ||
+			 RelationGetNamespace(rel) == get_namespace_oid("scalecache_data", true))
+		bad = "a table of the extension's own";
 	else if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && !rte->inh)
 		bad = "read with ONLY, and a partitioned table has no rows of its own";
 	else
@@ -283,7 +288,12 @@ check_source(RangeTblEntry *rte)
 				 errdetail("It is %s.", bad),
 				 errhint("Rollups are made from ordinary and partitioned tables.")));
 	if (!pg_class_ownercheck(rte->relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", RelationGetRelationName(rel)),
+				 errdetail("A rollup adds triggers to the table."),
+				 errhint("Let the table's owner create the rollup, and grant SELECT on it.")));
+	(void) ExecCheckRTPerms(list_make1(rte), true);
 	if (check_enable_rls(rte->relid, InvalidOid, true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -341,6 +351,7 @@ sc_query_check(Query *query)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_COLUMNS),
 				 errmsg("rollup query has more than %d group keys", INDEX_MAX_KEYS),
+				 errdetail("It has %d.", list_length(query->groupClause)),
 				 errhint("Group by fewer expressions.")));
 
 	foreach(lc, query->targetList)
@@ -353,6 +364,7 @@ sc_query_check(Query *query)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_COLUMN_DEFINITION),
 					 errmsg("column %d of the rollup query has no name", tle->resno),
+					 errdetail("The columns of the rollup are named as those of the query."),
 					 errhint("Name it with AS.")));
 		{
 			ListCell   *l2;
@@ -362,6 +374,7 @@ sc_query_check(Query *query)
 					ereport(ERROR,
 							(errcode(ERRCODE_DUPLICATE_COLUMN),
 							 errmsg("column \"%s\" of the rollup query comes twice", tle->resname),
+							 errdetail("The columns of the rollup are named as those of the query."),
 							 errhint("Rename one with AS.")));
 		}
 		names = lappend(names, tle->resname);
@@ -369,15 +382,31 @@ sc_query_check(Query *query)
 	query_tree_walker(query, check_walker, NULL, 0);
 }
 
-/* Parse, check and pin the query. */
-Query *
-sc_query_analyze(const char *sql)
+/* Positions in errors are in the rollup's query, not in the command. */
+static void
+point_into_query(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position <= 0)
+		return;
+	errposition(0);
+	internalerrposition(position);
+	internalerrquery((const char *) arg);
+}
+
+static Query *
+parse(const char *sql)
 {
 	List	   *raw = raw_parser(sql, RAW_PARSE_DEFAULT);
 	RawStmt    *stmt;
-	Query	   *query;
-	text	   *zone = cstring_to_text(pg_get_timezone_name(session_timezone));
 
+	if (raw == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("rollup query is empty"),
+				 errdetail("A rollup is one SELECT from one table, with GROUP BY and aggregates."),
+				 errhint("Write SELECT ... FROM table GROUP BY ...")));
 	if (list_length(raw) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
@@ -389,8 +418,23 @@ sc_query_analyze(const char *sql)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("rollup query must be a SELECT"),
+				 errdetail("A rollup is one SELECT from one table, with GROUP BY and aggregates."),
 				 errhint("Write SELECT ... FROM table GROUP BY ...")));
-	query = parse_analyze_fixedparams(stmt, sql, NULL, 0, NULL);
+	return parse_analyze_fixedparams(stmt, sql, NULL, 0, NULL);
+}
+
+/* Parse, check and pin the query. */
+Query *
+sc_query_analyze(const char *sql)
+{
+	text	   *zone = cstring_to_text(pg_get_timezone_name(session_timezone));
+	ErrorContextCallback context = {error_context_stack, point_into_query,
+	(void *) sql};
+	Query	   *query;
+
+	error_context_stack = &context;
+	query = parse(sql);
+	error_context_stack = context.previous;
 	query = (Query *) pin_zone((Node *) query, zone);
 	sc_query_check(query);
 	return query;

@@ -338,6 +338,10 @@ extern bool sc_build_step(Oid view);
 
 /* define.c */
 extern void sc_check_rollup(Oid view);
+extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
+
+/* adopt.c */
+extern void sc_adopt(void);
 
 /* scan.c */
 extern void sc_scan_init(void);

@@ -75,6 +75,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	ScGroup    *other;
 	ScValues   *distincts;
 
+	sc_refuse_nulls(fcinfo, "rollup");
 	sc_check_rollup(PG_GETARG_OID(0));
 	spec = sc_spec_by_view(PG_GETARG_OID(0));
 	if (!sc_catalog_row_matches(spec, snapshot) ||

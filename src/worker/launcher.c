@@ -1010,7 +1010,9 @@ database_wanted(Node *stmt, bool toplevel, int *resume_ms)
 		return InvalidOid;
 
 	dboid = get_database_oid(name, true);
-	if (!OidIsValid(dboid) || dboid == MyDatabaseId ||
+	/* One's own can be copied, and nothing else. */
+	if (!OidIsValid(dboid) ||
+		(dboid == MyDatabaseId && !IsA(stmt, CreatedbStmt)) ||
 		!pg_database_ownercheck(dboid, GetUserId()))
 		return InvalidOid;
 	return dboid;

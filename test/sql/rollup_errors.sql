@@ -1,43 +1,227 @@
--- Each refusal says why, and leaves nothing behind.
+-- Each refusal has its SQLSTATE, says why and what to do, and leaves nothing
+-- behind.
 CREATE EXTENSION scalecache;
-CREATE TABLE t (a int, v int, ts timestamptz);
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
+\pset format unaligned
+\pset tuples_only on
+CREATE TABLE t (a int, v int, ts timestamptz, tz timetz, j json, p point, note text, "A b" int);
+CREATE TABLE u (a int);
+CREATE VIEW v AS SELECT * FROM t;
+CREATE MATERIALIZED VIEW mv AS SELECT * FROM t;
+CREATE SEQUENCE seq;
 CREATE TEMP TABLE tmp (a int);
 CREATE UNLOGGED TABLE unl (a int);
-SELECT scalecache.create_rollup('r', 'SELECT 1 AS one');
-SELECT scalecache.create_rollup('r', 'SELECT count(*) AS c FROM t; SELECT 1');
-SELECT scalecache.create_rollup('r', 'DELETE FROM t');
-SELECT scalecache.create_rollup('r', 'SELECT a FROM');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t WHERE v = $1 GROUP BY a');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t GROUP BY a ORDER BY a');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t GROUP BY a LIMIT 1');
-SELECT scalecache.create_rollup('r', 'SELECT a, sum(count(*)) OVER () AS c FROM t GROUP BY a');
-SELECT scalecache.create_rollup('r', 'SELECT a, generate_series(1, 2) AS g, count(*) AS c FROM t GROUP BY a');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t GROUP BY ROLLUP (a)');
-SELECT scalecache.create_rollup('r', 'SELECT a, sum(random()) AS c FROM t GROUP BY a');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t WHERE ts < now() GROUP BY a');
-SELECT scalecache.create_rollup('r', 'SELECT relkind, count(*) AS c FROM pg_class GROUP BY 1');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM tmp GROUP BY 1');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM unl GROUP BY 1');
-SELECT scalecache.create_rollup('r', 'SELECT t.a, count(*) AS c FROM t, t u GROUP BY 1');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM (SELECT a FROM t) x GROUP BY 1');
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS a FROM t GROUP BY 1');
-SELECT scalecache.create_rollup('r', 'SELECT a, 1 + count(*) FROM t GROUP BY 1');
-SELECT scalecache.create_rollup('t', 'SELECT a, count(*) AS c FROM t GROUP BY 1');
-SELECT scalecache.create_rollup(NULL, 'SELECT a, count(*) AS c FROM t GROUP BY 1') IS NULL;
-SELECT scalecache.fold_rollup('t');
-SELECT scalecache.drop_rollup('t');
-CREATE ROLE sc_other;
-GRANT SELECT ON t TO sc_other;
-SET ROLE sc_other;
-SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t GROUP BY a');
-RESET ROLE;
+CREATE FOREIGN DATA WRAPPER sc_nothing;
+CREATE SERVER sc_nowhere FOREIGN DATA WRAPPER sc_nothing;
+CREATE FOREIGN TABLE far (a int) SERVER sc_nowhere;
+CREATE FUNCTION stable_one(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION "Volatile one"(int) RETURNS int VOLATILE LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION rows_of(int) RETURNS SETOF t STABLE LANGUAGE sql AS 'SELECT * FROM t';
+CREATE OPERATOR ### (FUNCTION = stable_one, RIGHTARG = int);
+CREATE FUNCTION refused(query text, name text DEFAULT 'r') RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN E'\n' || query || E'\n' || error_of(format('SELECT scalecache.create_rollup(%L, %L)', name, query));
+END $$;
+
+-- what a query is not
+SELECT refused('');
+SELECT refused(';');
+SELECT refused('-- nothing');
+SELECT refused('SELECT');
+SELECT refused('SELECT 1 AS one');
+SELECT refused('SELECT count(*) AS c');
+SELECT refused('VALUES (1)');
+SELECT refused('TABLE t');
+SELECT refused('SELECT * FROM t');
+SELECT refused('SELECT count(*) AS c FROM t; SELECT 1');
+SELECT refused('SELECT count(*) AS c FROM t; DROP TABLE t');
+SELECT refused('DELETE FROM t');
+SELECT refused('INSERT INTO t SELECT * FROM t RETURNING *');
+SELECT refused('DROP TABLE t');
+SELECT refused('EXPLAIN SELECT count(*) AS c FROM t');
+SELECT refused('SELECT count(*) AS c INTO x FROM t');
+SELECT refused('SELECT a FROM');
+SELECT refused('SELECT nothing, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT a, count(*) AS c FROM nothing GROUP BY a');
+SELECT refused('SELECT a, v, count(*) AS c FROM t GROUP BY a');
+-- The place of an error is in the rollup's query.
+SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM t GROUP BYE a');
+SELECT scalecache.create_rollup('r', 'SELECT a, count(*) AS c FROM nothing GROUP BY a');
+-- clauses
+SELECT refused('SELECT a, count(*) AS c FROM t WHERE v = $1 GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a ORDER BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a LIMIT 1');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a OFFSET 1');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a FETCH FIRST ROW ONLY');
+SELECT refused('SELECT a, sum(count(*)) OVER () AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, generate_series(1, 2) AS g, count(*) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY ROLLUP (a)');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY CUBE (a, v)');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY GROUPING SETS (a, ())');
+SELECT refused('SELECT a, grouping(a) AS g FROM t GROUP BY a');
+SELECT refused('SELECT DISTINCT a FROM t');
+SELECT refused('SELECT DISTINCT ON (a) a, count(*) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a FOR UPDATE');
+SELECT refused('SELECT a FROM t FOR UPDATE');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a UNION SELECT a, 1 FROM u');
+SELECT refused('WITH x AS (SELECT * FROM t) SELECT a, count(*) AS c FROM x GROUP BY a');
+SELECT refused('WITH x AS (DELETE FROM t RETURNING a) SELECT a, count(*) AS c FROM x GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t TABLESAMPLE system (10) GROUP BY a');
+-- joins and subqueries
+SELECT refused('SELECT t.a, count(*) AS c FROM t, u GROUP BY t.a');
+SELECT refused('SELECT t.a, count(*) AS c FROM t JOIN u USING (a) GROUP BY t.a');
+SELECT refused('SELECT t.a, count(*) AS c FROM t, LATERAL (SELECT t.a) x GROUP BY t.a');
+SELECT refused('SELECT a, count(*) AS c FROM (SELECT a FROM t) x GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t WHERE a IN (SELECT a FROM u) GROUP BY a');
+SELECT refused('SELECT a, (SELECT max(a) FROM u) AS m, count(*) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a HAVING count(*) > (SELECT max(a) FROM u)');
+-- what is not a table to roll up
+SELECT refused('SELECT a, count(*) AS c FROM generate_series(1, 3) a GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM rows_of(1) GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM (VALUES (1)) x (a) GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM v GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM mv GROUP BY a');
+SELECT refused('SELECT last_value, count(*) AS c FROM seq GROUP BY last_value');
+SELECT refused('SELECT a, count(*) AS c FROM tmp GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM unl GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM far GROUP BY a');
+SELECT refused('SELECT relkind, count(*) AS c FROM pg_class GROUP BY relkind');
+SELECT refused('SELECT datname, count(*) AS c FROM pg_database GROUP BY datname');
+SELECT refused('SELECT table_name, count(*) AS c FROM information_schema.tables GROUP BY 1');
+SELECT refused('SELECT state, count(*) AS c FROM scalecache.rollup GROUP BY state');
+-- functions and expressions
+SELECT refused('SELECT a, sum(random()) AS c FROM t GROUP BY a');
+SELECT refused('SELECT stable_one(a) AS a, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT "Volatile one"(a) AS a, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT ### a AS a, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT a, count(*) AS c FROM t WHERE ts < now() GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t WHERE ts < current_timestamp GROUP BY a');
+SELECT refused('SELECT a, count(*) FILTER (WHERE note = current_user) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a HAVING count(*) > random()');
+SELECT refused('SELECT a, count(*) + random() AS c FROM t GROUP BY a');
+SELECT refused('SELECT extract(timezone FROM ts) AS tz, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT to_char(ts, ''TZ'') AS tz, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT to_char(ts, note) AS tz, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT ts::text AS ts, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT tz::time AS tz, max(to_timestamp(note, ''YYYY'')) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT t, count(*) AS c FROM t GROUP BY t');
+SELECT refused('SELECT t.*::text AS x, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT ctid, count(*) AS c FROM t GROUP BY ctid');
+SELECT refused('SELECT a, max(xmin::text) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, tableoid, count(*) AS c FROM t GROUP BY 1, 2');
+SELECT refused('SELECT row(a, v) AS x, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT j, count(*) AS c FROM t GROUP BY j');
+SELECT refused('SELECT p, count(*) AS c FROM t GROUP BY p');
+SELECT refused('SELECT nothing(a) AS c FROM t GROUP BY a');
+SELECT refused('SELECT sum(note) AS c FROM t');
+SELECT refused('SELECT sum(count(*)) AS c FROM t');
+SELECT refused('SELECT count(*) AS c FROM t WHERE count(*) > 1');
+SELECT refused('SELECT ' || string_agg('a + ' || g, ', ') || ', count(*) AS c FROM t GROUP BY ' || string_agg('a + ' || g, ', '))
+	~ 'more than 32 group keys' AS ok FROM generate_series(1, 33) g;
+-- names of columns and of the rollup
+SELECT refused('SELECT a, count(*) AS a FROM t GROUP BY 1');
+SELECT refused('SELECT a, count(*), count(v) FROM t GROUP BY a');
+SELECT refused('SELECT a, 1 + count(*) FROM t GROUP BY a');
+SELECT refused('SELECT a, NULL, count(*) AS c FROM t GROUP BY a');
+SELECT refused('SELECT count(*) AS c FROM t', 't');
+SELECT refused('SELECT count(*) AS c FROM t', 'seq');
+SELECT refused('SELECT count(*) AS c FROM t', '');
+SELECT refused('SELECT count(*) AS c FROM t', 'a b');
+SELECT refused('SELECT count(*) AS c FROM t', 'a.b.c.d');
+SELECT refused('SELECT count(*) AS c FROM t', '"');
+SELECT refused('SELECT count(*) AS c FROM t', '""');
+SELECT refused('SELECT count(*) AS c FROM t', 'other_db.public.r');
+SELECT refused('SELECT count(*) AS c FROM t', 'nowhere.r');
+SELECT refused('SELECT count(*) AS c FROM t', 'pg_temp.r');
+SELECT refused('SELECT count(*) AS c FROM t', 'pg_toast.r');
+SELECT refused('SELECT count(*) AS c FROM t', 'information_schema.tables');
+-- NULL
+SELECT error_of('SELECT scalecache.create_rollup(NULL, ''SELECT count(*) AS c FROM t'')');
+SELECT error_of('SELECT scalecache.create_rollup(''r'', NULL)');
+SELECT error_of('SELECT scalecache.create_rollup(''r'', ''SELECT count(*) AS c FROM t'', NULL)');
+CALL scalecache.create_rollup_concurrently(NULL, 'SELECT count(*) AS c FROM t');
+CALL scalecache.create_rollup_concurrently('r', NULL);
+SELECT error_of('SELECT scalecache.drop_rollup(NULL)');
+SELECT error_of('SELECT scalecache.fold_rollup(NULL)');
+SELECT error_of('SELECT scalecache.rebuild_rollup(NULL)');
+SELECT error_of('SELECT scalecache.verify_rollup(NULL)');
+-- what is not a rollup
+SELECT error_of('SELECT scalecache.drop_rollup(''t'')');
+SELECT error_of('SELECT scalecache.fold_rollup(''v'')');
+SELECT error_of('SELECT scalecache.rebuild_rollup(''t'')');
+SELECT error_of('SELECT scalecache.verify_rollup(0)');
+SELECT error_of('SELECT scalecache.verify_rollup(4294967295)');
+SELECT error_of('SELECT scalecache.verify_rollup(''nothing'')');
+SELECT * FROM scalecache.rollup_stats(0::regclass);
+-- where it cannot run
+SELECT error_of('CALL scalecache.create_rollup_concurrently(''r'', ''SELECT count(*) AS c FROM t'')');
+BEGIN;
+CALL scalecache.create_rollup_concurrently('r', 'SELECT count(*) AS c FROM t');
+ROLLBACK;
+CALL scalecache.create_rollup_concurrently('t', 'SELECT count(*) AS c FROM t');
+CALL scalecache.create_rollup_concurrently('r', 'SELECT count(*) AS c FROM t ORDER BY 1');
+SELECT scalecache.create_rollup('r_ok', 'SELECT count(*) AS c FROM t');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT error_of('SELECT scalecache.fold_rollup(''r_ok'')');
+SELECT error_of('SELECT scalecache.rebuild_rollup(''r_ok'')');
+SELECT c FROM r_ok;
+COMMIT;
+BEGIN READ ONLY;
+SELECT error_of('SELECT scalecache.create_rollup(''r'', ''SELECT count(*) AS c FROM t'')');
+SELECT error_of('SELECT scalecache.drop_rollup(''r_ok'')');
+SELECT error_of('SELECT scalecache.fold_rollup(''r_ok'')');
+SELECT error_of('SELECT scalecache.rebuild_rollup(''r_ok'')');
+SELECT scalecache.verify_rollup('r_ok');
+SELECT c FROM r_ok;
+COMMIT;
+SELECT error_of('INSERT INTO r_ok VALUES (1)');
+SELECT error_of('SELECT * FROM r_ok FOR UPDATE');
+SELECT error_of('SELECT scalecache.create_rollup(''r'', ''SELECT c, count(*) AS n FROM r_ok GROUP BY c'')');
+SELECT error_of('SELECT scalecache.create_rollup(''r'', ''SELECT a1, count(*) AS n FROM scalecache_data.r_ok GROUP BY a1'')');
+DROP VIEW r_ok;
+-- a value that fails in the middle of filling, or of a write
+INSERT INTO t VALUES (1, 1), (0, 0);
+SELECT refused('SELECT 10 / a AS q, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT a, count(*) AS c FROM t WHERE 10 / v > 1 GROUP BY 1');
+DELETE FROM t WHERE a = 0;
+SELECT scalecache.create_rollup('r_div', 'SELECT 10 / a AS q, count(*) AS c FROM t GROUP BY 1');
+SELECT error_of('INSERT INTO t VALUES (0, 0)');
+SELECT count(*), (SELECT sum(c) FROM r_div) FROM t;
+DROP VIEW r_div;
+
+-- Nothing is left of any of that.
 SELECT count(*) FROM scalecache.rollups;
 SELECT count(*) FROM pg_class WHERE relnamespace = 'scalecache_data'::regnamespace;
+SELECT count(*) FROM pg_class WHERE relname = 'r';
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass;
--- names that need quotes
-SELECT scalecache.create_rollup('"Odd ""Name"""', 'SELECT a AS "A b", count(*) AS c FROM t GROUP BY a');
-INSERT INTO t VALUES (1);
-SELECT * FROM "Odd ""Name""";
+SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'x';
+
+-- Names that need quotes, or are as long as names can be, work.
+SELECT scalecache.create_rollup('"Odd ""Name"""', 'SELECT "A b" AS "C ""d""", count(*) AS "select" FROM t GROUP BY "A b"');
+SELECT length(scalecache.create_rollup(repeat('n', 63), format('SELECT a AS %I, count(*) AS %I FROM t GROUP BY a',
+	repeat('c', 63), repeat('d', 63)))::text);
+SELECT length(scalecache.create_rollup(repeat('n', 62) || 'm', 'SELECT a, count(*) AS c FROM t GROUP BY a')::text);
+SELECT scalecache.create_rollup('"日本 é"', 'SELECT a AS "á", count(*) AS "数" FROM t GROUP BY a');
+SELECT scalecache.create_rollup('"a.b"', 'SELECT count(*) AS c FROM t');
+SELECT scalecache.create_rollup('public."select"', 'SELECT count(*) AS c FROM t');
+INSERT INTO t (a, "A b") VALUES (1, 2);
+SELECT * FROM "Odd ""Name""" ORDER BY 1;
+SELECT bool_and(same(rollup) = 'same, verified'), bool_and(scalecache.fold_rollup(rollup) > 0), bool_and(same(rollup) = 'same, verified'), count(*)
+	FROM scalecache.rollups;
+-- A name that is too long is cut as for any table, and refused if that is there.
+SELECT refused('SELECT a, count(*) AS c FROM t GROUP BY a', repeat('n', 70));
+SELECT scalecache.drop_rollup('"Odd ""Name"""');
+DROP VIEW "日本 é";
+SELECT count(*) FROM scalecache.rollups;
 DROP EXTENSION scalecache;
-DROP TABLE t, unl;
-DROP ROLE sc_other;
+SELECT count(*) FROM pg_class WHERE relname ~ '^nnn';
+DROP TABLE t, u, unl CASCADE;
+DROP SEQUENCE seq;
+DROP FOREIGN DATA WRAPPER sc_nothing CASCADE;
+DROP OPERATOR ### (NONE, int);
+DROP FUNCTION refused, stable_one, "Volatile one";
+DROP FUNCTION same, answered_from, checked, error_of;

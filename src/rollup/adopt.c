@@ -1,0 +1,144 @@
+/*
+ * adopt.c: dependencies that a dump does not carry.
+ *
+ * A view depends (auto) on the extension, and a rollup's triggers (auto) on
+ * its view.  pg_dump and pg_upgrade lose both, and with them that DROP VIEW
+ * and DROP EXTENSION take everything.  So they are put back: by the worker
+ * when it starts, and before each command that drops something.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_trigger.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "rollup/rollup.h"
+
+PG_FUNCTION_INFO_V1(scalecache_rollup_adopt);
+
+static bool
+depends(const ObjectAddress *object, const ObjectAddress *on)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(object->classId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(object->objectId));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+
+		found = dep->refclassid == on->classId &&
+			dep->refobjid == on->objectId && dep->refobjsubid == 0;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Was the trigger made for the rollup with this id? */
+static bool
+belongs(HeapTuple tuple, TupleDesc desc, const char *id)
+{
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	bool		isnull;
+	Datum		args;
+
+	if (trigger->tgnargs != 1 || OidIsValid(trigger->tgparentid) ||
+		get_func_namespace(trigger->tgfoid) != get_namespace_oid("scalecache", true))
+		return false;
+	args = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
+	return !isnull && strcmp(VARDATA_ANY(DatumGetByteaPP(args)), id) == 0;
+}
+
+static void
+adopt_triggers(Oid relid, const char *id, const ObjectAddress *view)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		ObjectAddress self;
+
+		ObjectAddressSet(self, TriggerRelationId,
+						 ((Form_pg_trigger) GETSTRUCT(tuple))->oid);
+		if (belongs(tuple, RelationGetDescr(rel), id) && !depends(&self, view))
+			recordDependencyOn(&self, view, DEPENDENCY_AUTO);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Put back what is missing, for all rollups of this database. */
+void
+sc_adopt(void)
+{
+	ObjectAddress extension;
+	ListCell   *lc;
+
+	ObjectAddressSet(extension, ExtensionRelationId,
+					 get_extension_oid("scalecache", true));
+	if (!OidIsValid(extension.objectId))
+		return;
+	foreach(lc, sc_catalog_views())
+	{
+		Oid			relid = lfirst_oid(lc);
+		ObjectAddress view;
+		ScSpec	   *spec;
+		ListCell   *l2;
+
+		ObjectAddressSet(view, RelationRelationId, relid);
+		/* Somebody who has locked it out is changing or dropping it. */
+		if (depends(&view, &extension) ||
+			!ConditionalLockRelationOid(relid, AccessShareLock))
+			continue;
+		spec = sc_spec_by_view(relid);
+		if (spec == NULL)
+			continue;
+		foreach(l2, spec->members)
+			adopt_triggers(lfirst_oid(l2), psprintf(INT64_FORMAT, spec->id), &view);
+		recordDependencyOn(&view, &extension, DEPENDENCY_AUTO_EXTENSION);
+		sc_spec_release(spec);
+	}
+	CommandCounterIncrement();
+}
+
+/* ddl_command_start of what may drop a rollup or its extension */
+Datum
+scalecache_rollup_adopt(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves an event trigger only", "rollup_adopt")));
+	sc_adopt();
+	PG_RETURN_NULL();
+}
