@@ -177,6 +177,19 @@ DELETE FROM e WHERE n = 1e20;
 SELECT trim_scale(an) AS an, sf FROM eq;
 SELECT same('eq');
 
+-- values with one hash: the upper half of a bigint is mixed into the lower
+CREATE TABLE c (k int, b bigint);
+SELECT scalecache.create_rollup('collide', 'SELECT k, count(DISTINCT b) AS n, sum(DISTINCT b) AS s FROM c GROUP BY k');
+INSERT INTO c SELECT g % 2, (g % 190::bigint << 32) | (g % 190 # 5) FROM generate_series(1, 400) g;
+SELECT count(DISTINCT hashint8(b)) FROM c;
+SELECT same('collide');
+SELECT scalecache.fold_rollup('collide');
+INSERT INTO c VALUES (0, 5), (0, 6), (1, (191::bigint << 32) | (191 # 5)), (1, 5);
+DELETE FROM c WHERE b BETWEEN 20::bigint << 32 AND 60::bigint << 32;
+SELECT same('collide');
+SELECT scalecache.fold_rollup('collide'), stored('collide');
+SELECT same('collide');
+
 -- what cannot be found again by a hash is recomputed
 CREATE TABLE u (k int, a int, b text, v tsvector);
 SELECT scalecache.create_rollup('unkept', 'SELECT k, count(DISTINCT (a, b)) AS ab, count(DISTINCT v) AS v, regr_count(DISTINCT a, k) AS r FROM u GROUP BY k');
@@ -202,7 +215,7 @@ SELECT same('filled');
 
 DROP EXTENSION scalecache;
 SELECT count(*) FROM pg_class WHERE relname ~ 'distinct';
-DROP TABLE t, g, e, u;
+DROP TABLE t, g, e, u, c;
 DROP FUNCTION answered, same, stored;
 DROP TYPE mood, pair;
 DROP DOMAIN positive;
