@@ -15,7 +15,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
-#include "advisor/advisor.h"
+#include "advisor/choose.h"
 #include "advisor/workload.h"
 #include "base/guc.h"
 #include "cache/cache.h"
@@ -35,6 +35,7 @@ _PG_init(void)
 	sc_cache_init();
 	sc_rollup_init();
 	sc_whatif_init();
+	sc_candidates_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

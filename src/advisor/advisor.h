@@ -32,6 +32,13 @@ typedef struct ScExprStats
 	double		ndistinct;		/* as in pg_statistic; 0 is unknown */
 } ScExprStats;
 
+/* The part of a table's rows that satisfies a condition. */
+typedef struct ScPart
+{
+	List	   *pred;			/* implicitly ANDed, varno 1 */
+	double		fraction;
+} ScPart;
+
 /* Rows of a table, in physical order. */
 typedef struct ScSample
 {
@@ -43,6 +50,7 @@ typedef struct ScSample
 	int			nrows;
 	HeapTuple  *rows;
 	List	   *exprstats;		/* of ScExprStats */
+	List	   *parts;			/* of ScPart */
 } ScSample;
 
 /* A hypothetical index in one table that has storage. */
@@ -80,6 +88,7 @@ typedef struct ScHypo
 	int16	   *options;		/* INDOPTION_* */
 	int			fillfactor;		/* 0: the access method's default */
 	bool		dedup;			/* deduplicate_items, where it can */
+	int			tag;			/* the caller's */
 	List	   *leaves;			/* of ScHypoLeaf */
 	double		bytes;			/* of all leaves */
 	double		width;			/* average bytes of an entry */
@@ -91,7 +100,7 @@ typedef struct ScStudy
 	List	   *samples;		/* of ScSample */
 	List	   *hypos;			/* of ScHypo: those that exist now */
 	List	   *hidden;			/* of Oid: indexes that do not */
-	Oid			next_oid;
+	int			rows;			/* of a sample to measure entries by; 0: many */
 } ScStudy;
 
 /* A statement to be planned; its trees are copied for each planning. */
@@ -107,16 +116,21 @@ typedef struct ScQuery
 extern ScSample *sc_sample_get(ScStudy *study, Oid relid);
 extern ScExprStats *sc_sample_expr_stats(ScStudy *study, ScSample *sample,
 										 Node *expr, Oid collation);
+extern double sc_sample_fraction(ScStudy *study, ScSample *sample,
+								 List *pred);
 
 /* size.c */
 extern void sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);
+extern void sc_size_guess(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);
 extern bool sc_size_dedup_safe(const ScHypo *hypo);
 
 /* hypo.c */
 extern ScHypo *sc_hypo_from_ddl(ScStudy *study, const char *ddl);
-extern void sc_hypo_finish(ScStudy *study, ScHypo *hypo);
+extern void sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact);
+extern void sc_hypo_measure(ScStudy *study, ScHypo *hypo);
 extern Oid	sc_hypo_drop_target(const char *ddl);
 extern char *sc_hypo_ddl(const ScHypo *hypo, const char *name);
+extern char *sc_hypo_pred(const ScHypo *hypo);
 extern Node *sc_parse_one(const char *sql);
 extern void sc_text_error_callback(void *arg);
 

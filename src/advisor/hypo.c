@@ -386,7 +386,7 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 	}
 	relation_close(rel, NoLock);
 	hypo->name = stmt->idxname ? pstrdup(stmt->idxname) : default_name(hypo);
-	sc_hypo_finish(study, hypo);
+	sc_hypo_finish(study, hypo, true);
 	MemoryContextSwitchTo(oldcxt);
 	return hypo;
 }
@@ -449,7 +449,6 @@ make_leaf(ScStudy *study, ScHypo *hypo, Oid relid)
 		leaf->columns = lappend(leaf->columns, column);
 	}
 	table_close(rel, NoLock);
-	leaf->indexoid = study->next_oid--;
 	return leaf;
 }
 
@@ -473,12 +472,48 @@ leaf_stats(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 	}
 }
 
-/* The caller has locked the table, and filled in all columns' attributes. */
+static void
+add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
+{
+	double		tuples = 0;
+	ListCell   *lc;
+
+	hypo->bytes = 0;
+	hypo->width = 0;
+	foreach(lc, hypo->leaves)
+	{
+		ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(lc);
+
+		if (exact)
+			sc_size_estimate(study, hypo, leaf);
+		else
+			sc_size_guess(study, hypo, leaf);
+		hypo->bytes += (double) leaf->pages * BLCKSZ;
+		hypo->width += leaf->width * leaf->tuples;
+		tuples += leaf->tuples;
+	}
+	if (tuples > 0)
+		hypo->width /= tuples;
+}
+
+/* Sizes by samples, where so far they were by statistics. */
 void
-sc_hypo_finish(ScStudy *study, ScHypo *hypo)
+sc_hypo_measure(ScStudy *study, ScHypo *hypo)
 {
 	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
-	double		tuples = 0;
+
+	add_up_leaves(study, hypo, true);
+	MemoryContextSwitchTo(oldcxt);
+}
+
+/*
+ * The caller has locked the table, and filled in all columns' attributes.
+ * exact: take sizes from samples, and not from statistics, which is faster.
+ */
+void
+sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
 	List	   *relids;
 	ListCell   *lc;
 	int			i;
@@ -507,20 +542,40 @@ sc_hypo_finish(ScStudy *study, ScHypo *hypo)
 			continue;
 		leaf = make_leaf(study, hypo, relid);
 		leaf_stats(study, hypo, leaf);
-		sc_size_estimate(study, hypo, leaf);
 		hypo->leaves = lappend(hypo->leaves, leaf);
-		hypo->bytes += (double) leaf->pages * BLCKSZ;
-		hypo->width += leaf->width * leaf->tuples;
-		tuples += leaf->tuples;
 	}
-	if (tuples > 0)
-		hypo->width /= tuples;
+	add_up_leaves(study, hypo, exact);
 	MemoryContextSwitchTo(oldcxt);
 }
 
 /*
  * Back to CREATE INDEX.
  */
+
+/* Without parentheses around all of it. */
+static char *
+unwrapped(char *text)
+{
+	int			len = strlen(text);
+	int			depth = 0;
+	char		quote = '\0';
+	int			i;
+
+	if (text[0] != '(' || text[len - 1] != ')')
+		return text;
+	for (i = 0; i < len; i++)
+	{
+		if (quote != '\0')
+			quote = text[i] == quote ? '\0' : quote;
+		else if (text[i] == '\'' || text[i] == '"')
+			quote = text[i];
+		else if (text[i] == '(')
+			depth++;
+		else if (text[i] == ')' && --depth == 0 && i < len - 1)
+			return text;
+	}
+	return pnstrdup(text + 1, len - 2);
+}
 
 static void
 append_collation(StringInfo buf, ScHypo *hypo, int i, Node *column)
@@ -579,6 +634,30 @@ table_name(Oid relid)
 									  name);
 }
 
+/* The condition of a partial index. */
+char *
+sc_hypo_pred(const ScHypo *hypo)
+{
+	List	   *context = deparse_context_for(get_rel_name(hypo->relid),
+											  hypo->relid);
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	foreach(lc, hypo->pred)
+	{
+		char	   *text = deparse_expression((Node *) lfirst(lc), context,
+											  false, false);
+
+		if (lc != list_head(hypo->pred))
+			appendStringInfoString(&buf, " AND ");
+		appendStringInfoString(&buf, IsA(lfirst(lc), BoolExpr) &&
+							   list_length(hypo->pred) > 1 ? text :
+							   unwrapped(text));
+	}
+	return buf.data;
+}
+
 /* CREATE INDEX for a hypothetical index; name may be NULL. */
 char *
 sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
@@ -632,7 +711,7 @@ sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
 				((FuncExpr *) column)->funcformat == COERCE_EXPLICIT_CALL)
 				appendStringInfoString(&buf, text);
 			else
-				appendStringInfo(&buf, "(%s)", text);
+				appendStringInfo(&buf, "(%s)", unwrapped(text));
 		}
 		if (i >= hypo->nkeys)
 			continue;
@@ -642,8 +721,6 @@ sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
 	}
 	appendStringInfoChar(&buf, ')');
 	if (hypo->pred != NIL)
-		appendStringInfo(&buf, " WHERE %s",
-						 deparse_expression((Node *) make_ands_explicit(hypo->pred),
-											context, false, false));
+		appendStringInfo(&buf, " WHERE %s", sc_hypo_pred(hypo));
 	return buf.data;
 }

@@ -45,6 +45,8 @@
 
 #define SC_SAMPLE_BLOCKS	2000
 #define SC_SAMPLE_ROWS		16000
+/* Full text is slow to take apart. */
+#define SC_SAMPLE_TEXTS		2000
 #define SC_SAMPLE_BYTES		(24 * 1024 * 1024)
 
 /* Read a part of a block's rows. */
@@ -155,6 +157,54 @@ sc_sample_get(ScStudy *study, Oid relid)
 	return sample;
 }
 
+/* The part of the rows that satisfies all of some conditions. */
+double
+sc_sample_fraction(ScStudy *study, ScSample *sample, List *pred)
+{
+	MemoryContext oldcxt;
+	EState	   *estate;
+	ExprContext *econtext;
+	TupleTableSlot *slot;
+	ExprState  *qual;
+	ScPart	   *part;
+	ListCell   *lc;
+	int			n = 0;
+	int			i;
+
+	if (pred == NIL || sample->nrows == 0)
+		return 1;
+	foreach(lc, sample->parts)
+	{
+		part = (ScPart *) lfirst(lc);
+		if (equal(part->pred, pred))
+			return part->fraction;
+	}
+	estate = CreateExecutorState();
+	econtext = GetPerTupleExprContext(estate);
+	slot = MakeSingleTupleTableSlot(sample->desc, &TTSOpsHeapTuple);
+	qual = ExecPrepareQual(pred, estate);
+	econtext->ecxt_scantuple = slot;
+	for (i = 0; i < sample->nrows; i++)
+	{
+		ResetExprContext(econtext);
+		ExecStoreHeapTuple(sample->rows[i], slot, false);
+		if (ExecQual(qual, econtext))
+			n++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+
+	oldcxt = MemoryContextSwitchTo(study->cxt);
+	part = (ScPart *) palloc(sizeof(ScPart));
+	part->pred = (List *) copyObject(pred);
+	/* Nothing found in a sample is not nothing in the table. */
+	part->fraction = n == 0 && !sample->complete ? 0.5 / sample->nrows :
+		(double) n / sample->nrows;
+	sample->parts = lappend(sample->parts, part);
+	MemoryContextSwitchTo(oldcxt);
+	return part->fraction;
+}
+
 /*
  * Statistics of an expression.
  */
@@ -168,7 +218,7 @@ fetch_value(VacAttrStatsP stats, int rownum, bool *isNull)
 
 /* The values of an expression over a sample. */
 static void
-evaluate(ScSample *sample, Node *expr, Datum *values, bool *nulls)
+evaluate(ScSample *sample, Node *expr, int n, Datum *values, bool *nulls)
 {
 	EState	   *estate = CreateExecutorState();
 	ExprContext *econtext = GetPerTupleExprContext(estate);
@@ -181,12 +231,13 @@ evaluate(ScSample *sample, Node *expr, Datum *values, bool *nulls)
 
 	get_typlenbyval(exprType(expr), &typlen, &typbyval);
 	econtext->ecxt_scantuple = slot;
-	for (i = 0; i < sample->nrows; i++)
+	for (i = 0; i < n; i++)
 	{
 		Datum		value;
 
 		ResetExprContext(econtext);
-		ExecStoreHeapTuple(sample->rows[i], slot, false);
+		ExecStoreHeapTuple(sample->rows[(int) ((double) i * sample->nrows / n)],
+						   slot, false);
 		value = ExecEvalExprSwitchContext(state, econtext, &nulls[i]);
 		values[i] = nulls[i] ? (Datum) 0 :
 			datumCopy(value, typbyval, typlen);
@@ -197,7 +248,7 @@ evaluate(ScSample *sample, Node *expr, Datum *values, bool *nulls)
 
 /* Let the type's own function make statistics; false when it makes none. */
 static bool
-analyze_values(VacAttrStats *stats, ScSample *sample, Node *expr,
+analyze_values(VacAttrStats *stats, ScSample *sample, int n, Node *expr,
 			   Oid collation)
 {
 	HeapTuple	typtuple;
@@ -232,7 +283,7 @@ analyze_values(VacAttrStats *stats, ScSample *sample, Node *expr,
 		ok = std_typanalyze(stats);
 	if (!ok || stats->compute_stats == NULL || stats->minrows <= 0)
 		return false;
-	stats->compute_stats(stats, fetch_value, sample->nrows, sample->tuples);
+	stats->compute_stats(stats, fetch_value, n, sample->tuples);
 	return stats->stats_valid;
 }
 
@@ -306,6 +357,7 @@ sc_sample_expr_stats(ScStudy *study, ScSample *sample, Node *expr,
 	ScExprStats *result;
 	VacAttrStats *stats;
 	ListCell   *lc;
+	int			n = sample->nrows;
 
 	foreach(lc, sample->exprstats)
 	{
@@ -320,14 +372,16 @@ sc_sample_expr_stats(ScStudy *study, ScSample *sample, Node *expr,
 	stats = (VacAttrStats *) palloc0(sizeof(VacAttrStats));
 	stats->exprvals = (Datum *) palloc(Max(1, sample->nrows) * sizeof(Datum));
 	stats->exprnulls = (bool *) palloc(Max(1, sample->nrows) * sizeof(bool));
-	evaluate(sample, expr, stats->exprvals, stats->exprnulls);
+	if (exprType(expr) == TSVECTOROID)
+		n = Min(n, SC_SAMPLE_TEXTS);
+	evaluate(sample, expr, n, stats->exprvals, stats->exprnulls);
 
 	MemoryContextSwitchTo(study->cxt);
 	result = (ScExprStats *) palloc0(sizeof(ScExprStats));
 	result->expr = copyObject(expr);
 	result->collation = collation;
 	MemoryContextSwitchTo(tmpcxt);
-	if (sample->nrows > 0 && analyze_values(stats, sample, expr, collation))
+	if (n > 0 && analyze_values(stats, sample, n, expr, collation))
 	{
 		HeapTuple	tuple = form_statistics(stats);
 

@@ -59,6 +59,7 @@ typedef struct Entries
 	double		size;			/* sum of entry sizes */
 	double		keysize;		/* likewise, key columns alone */
 	uint64	   *hashes;			/* of the matching rows' entries */
+	double		distinct;		/* known number of keys, or 0 */
 } Entries;
 
 /*
@@ -100,7 +101,7 @@ entry_desc(ScHypo *hypo, ScHypoLeaf *leaf, int natts)
 
 static void
 collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
-				Entries *entries)
+				int rows, Entries *entries)
 {
 	EState	   *estate = CreateExecutorState();
 	ExprContext *econtext = GetPerTupleExprContext(estate);
@@ -110,7 +111,7 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 	List	   *columns = ExecPrepareExprList(leaf->columns, estate);
 	TupleDesc	desc = entry_desc(hypo, leaf, hypo->natts);
 	TupleDesc	keydesc = entry_desc(hypo, leaf, hypo->nkeys);
-	int			stride = Max(1, sample->nrows / SC_WIDTH_ROWS);
+	int			stride = Max(1, sample->nrows / rows);
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
 	int			i;
@@ -274,6 +275,39 @@ dedup_bytes(double n, double d, double keysize)
 							rest * sizeof(ItemPointerData)));
 }
 
+/*
+ * Distinct values, by statistics, of the column that has most of them, among
+ * the rows that are in the index; 0 is unknown.
+ */
+static double
+keys_distinct(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
+{
+	double		result = 0;
+	double		part = sample->tuples > 0 ?
+		leaf->tuples / sample->tuples : 1;
+	int			nth = 0;
+	int			i;
+
+	for (i = 0; i < hypo->nkeys; i++)
+	{
+		double		d;
+
+		if (leaf->attnums[i] != 0)
+			d = column_distinct(leaf, leaf->attnums[i], sample->tuples);
+		else
+		{
+			d = ((ScExprStats *) list_nth(leaf->stats, nth++))->ndistinct;
+			if (d < 0)
+				d = -d * sample->tuples;
+		}
+		/* Of g rows with a value, some are likely to be among the part. */
+		if (d > 0 && part < 1)
+			d *= 1 - pow(1 - part, sample->tuples / d);
+		result = Max(result, d);
+	}
+	return result;
+}
+
 static void
 size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 {
@@ -296,18 +330,17 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 	if (hypo->dedup && !hypo->unique && e->nmatch > 0)
 	{
 		int			n = e->nmatch;
-		double		d = 0;
+		double		d = e->distinct;
 
-		if (hypo->natts == 1 && !sample->complete)
+		/* Rows of a sample come from the same pages: statistics know better. */
+		if (d <= 0 && !sample->complete)
 		{
-			if (leaf->attnums[0] > 0 && leaf->pred == NIL)
-				d = column_distinct(leaf, leaf->attnums[0], leaf->tuples);
-			else if (leaf->attnums[0] == 0 && leaf->pred == NIL)
-			{
-				d = ((ScExprStats *) linitial(leaf->stats))->ndistinct;
-				if (d < 0)
-					d = -d * leaf->tuples;
-			}
+			double		known = keys_distinct(hypo, leaf, sample);
+
+			if (hypo->natts == 1)
+				d = known;
+			else
+				d = Max(known, estimate_distinct(e->hashes, n, leaf->tuples));
 		}
 		if (d <= 0)
 			d = estimate_distinct(e->hashes, n, leaf->tuples);
@@ -757,6 +790,83 @@ declared_width(ScHypoLeaf *leaf)
 	return MAXALIGN((Size) width);
 }
 
+/* Average bytes of a column, by statistics. */
+static double
+column_width(ScHypoLeaf *leaf, Node *column, ScExprStats *stats)
+{
+	double		width = 0;
+
+	if (IsA(column, Var))
+		width = get_attavgwidth(leaf->relid, ((Var *) column)->varattno);
+	else if (stats != NULL && stats->tuple != NULL)
+		width = ((Form_pg_statistic) GETSTRUCT(stats->tuple))->stawidth;
+	if (width <= 0)
+		width = get_typavgwidth(exprType(column), exprTypmod(column));
+	return width;
+}
+
+/*
+ * The same by statistics alone, without looking at rows: for comparing many
+ * candidates.
+ */
+void
+sc_size_guess(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
+{
+	ScSample   *sample = sc_sample_get(study, leaf->relid);
+	Entries		e;
+	double		width = sizeof(IndexTupleData);
+	double		keywidth = 0;
+	double		d = 1;
+	ListCell   *lc;
+	int			nth = 0;
+	int			i = 0;
+
+	if (hypo->am != BTREE_AM_OID && hypo->am != BRIN_AM_OID)
+	{
+		sc_size_estimate(study, hypo, leaf);
+		return;
+	}
+	leaf->tuples = rint(sample->tuples *
+						sc_sample_fraction(study, sample, leaf->pred));
+	foreach(lc, leaf->columns)
+	{
+		Node	   *column = (Node *) lfirst(lc);
+		ScExprStats *stats = NULL;
+		int16		typlen;
+		bool		typbyval;
+		char		typalign;
+		double		n;
+
+		if (leaf->attnums[i] == 0 && nth < list_length(leaf->stats))
+			stats = (ScExprStats *) list_nth(leaf->stats, nth++);
+		get_typlenbyvalalign(exprType(column), &typlen, &typbyval, &typalign);
+		if (typalign == TYPALIGN_DOUBLE)
+			width = MAXALIGN((Size) width);
+		width += column_width(leaf, column, stats);
+		n = stats != NULL ? stats->ndistinct :
+			column_distinct(leaf, leaf->attnums[i], sample->tuples);
+		if (n < 0)
+			n = -n * sample->tuples;
+		if (i < hypo->nkeys)
+		{
+			d *= n > 0 ? n : 200;
+			keywidth = width;
+		}
+		i++;
+	}
+	memset(&e, 0, sizeof(e));
+	leaf->width = ceil(width / MAXIMUM_ALIGNOF) * MAXIMUM_ALIGNOF;
+	/* As if one entry had been looked at. */
+	e.nmatch = e.nrows = 1;
+	e.size = leaf->width;
+	e.keysize = ceil(keywidth / MAXIMUM_ALIGNOF) * MAXIMUM_ALIGNOF;
+	e.distinct = Max(1, Min(d, leaf->tuples));
+	if (hypo->am == BTREE_AM_OID)
+		size_btree(hypo, leaf, &e, sample);
+	else
+		size_brin(hypo, leaf, &e, sample);
+}
+
 /* Fill in pages, tuples, width and height of a hypothetical index. */
 void
 sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
@@ -768,18 +878,11 @@ sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
 	Entries		e;
 
-	collect_entries(sample, hypo, leaf, &e);
+	collect_entries(sample, hypo, leaf,
+					study->rows > 0 ? study->rows : SC_WIDTH_ROWS, &e);
 	leaf->width = e.nmatch > 0 ? e.size / e.nmatch : declared_width(leaf);
-	leaf->tuples = sample->tuples;
-	if (leaf->pred != NIL && e.nrows > 0)
-	{
-		/* Nothing found in a sample is not nothing in the table. */
-		if (e.nmatch == 0 && !sample->complete)
-			leaf->tuples = sample->tuples * 0.5 / e.nrows;
-		else
-			leaf->tuples = sample->tuples * e.nmatch / e.nrows;
-	}
-	leaf->tuples = Max(0, rint(leaf->tuples));
+	leaf->tuples = rint(sample->tuples *
+						sc_sample_fraction(study, sample, leaf->pred));
 
 	switch (hypo->am)
 	{

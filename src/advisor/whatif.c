@@ -41,9 +41,11 @@
 #include "optimizer/planner.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
+#include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -294,6 +296,11 @@ sc_get_index_stats(PlannerInfo *root, Oid indexoid, AttrNumber attnum,
 
 		vardata->statsTuple = stats->tuple;
 		vardata->freefunc = free_nothing;
+		/* As for a real index: operators may see values the user may see. */
+		vardata->acl_ok = vardata->rel != NULL &&
+			planner_rt_fetch(vardata->rel->relid, root)->securityQuals == NIL &&
+			pg_class_aclcheck(leaf->relid, GetUserId(),
+							  ACL_SELECT) == ACLCHECK_OK;
 	}
 	return true;
 }
@@ -322,7 +329,6 @@ sc_study_begin(void)
 	study->cxt = AllocSetContextCreate(CurrentMemoryContext,
 									   "scalecache study",
 									   ALLOCSET_DEFAULT_SIZES);
-	study->next_oid = FirstNormalObjectId - 1;
 	return study;
 }
 
@@ -447,6 +453,28 @@ sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
 	return result;
 }
 
+/* Give numbers to the hypothetical indexes that exist now. */
+static void
+number_hypos(ScStudy *study)
+{
+	Oid			next = FirstNormalObjectId;
+	ListCell   *lc;
+
+	foreach(lc, study->hypos)
+	{
+		ListCell   *l;
+
+		foreach(l, ((ScHypo *) lfirst(lc))->leaves)
+		{
+			if (--next < FirstUnpinnedObjectId)
+				ereport(ERROR,
+						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						 errmsg("too many hypothetical indexes at once")));
+			((ScHypoLeaf *) lfirst(l))->indexoid = next;
+		}
+	}
+}
+
 /*
  * Plan a statement in a study (NULL: as things are) and return its cost.
  * If plans is not NULL, *plans becomes the list of PlannedStmts.
@@ -456,9 +484,19 @@ sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
 {
 	ScStudy    *saved = active_study;
 	double		cost = 0;
+	Oid			userid;
+	int			seccxt;
 
+	/* Planning may call functions: as the one whose statement it is. */
+	GetUserIdAndSecContext(&userid, &seccxt);
+	if (query->userid != userid)
+		SetUserIdAndSecContext(query->userid,
+							   seccxt | SECURITY_RESTRICTED_OPERATION |
+							   SECURITY_LOCAL_USERID_CHANGE);
 	if (plans)
 		*plans = NIL;
+	if (study != NULL)
+		number_hypos(study);
 	active_study = study;
 	PG_TRY();
 	{
@@ -481,6 +519,7 @@ sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
 	PG_FINALLY();
 	{
 		active_study = saved;
+		SetUserIdAndSecContext(userid, seccxt);
 	}
 	PG_END_TRY();
 	return cost;

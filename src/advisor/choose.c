@@ -1,0 +1,1582 @@
+/*-------------------------------------------------------------------------
+ *
+ * choose.c
+ *	  Which of the candidates make the best set.
+ *
+ * The measure of a set is the planner's cost of the whole weighted workload,
+ * plus what the indexes cost the writes, plus a small rent for space.  A set
+ * grows by the candidate that gains most (per byte, where space is short);
+ * afterwards members are removed and exchanged while that makes it better.
+ *
+ * What must always hold:
+ *
+ * - The same statements and tables give the same set: nothing depends on
+ *	 time, and ties are broken by the order of candidates.
+ *
+ * - An execution is planned again only when a candidate that could matter to
+ *	 it came or went, and not when its last plan did without what went.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "access/genam.h"
+#include "catalog/pg_index.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "utils/float.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "advisor/choose.h"
+
+/* Tables up to this size are read faster than any index. */
+#define SC_TINY_PAGES		10
+/* An index must gain this part of what no index can save ... */
+#define SC_MIN_GAIN			0.002
+/* ... or this part of the cost of one statement. */
+#define SC_MIN_ITEM_GAIN	0.10
+/* Rent of a database's worth of index, as a part of that cost. */
+#define SC_RENT				0.01
+/* Rent of an index on the keys of one that exists, with more included. */
+#define SC_COPY_RENT		0.02
+/* Rounds of looking for other indexes for the same statement. */
+#define SC_ROUNDS			6
+#define SC_FOREIGN_ROUNDS	4
+/* Rows of a table to measure candidates by. */
+#define SC_ROUGH_ROWS		2500
+/* Part of updates that find room on their page. */
+#define SC_HOT				0.9
+/* A lost HOT update costs more than its entries: dead entries, vacuum. */
+#define SC_HOT_LOSS			2.0
+/* Estimated sizes may be a little too small. */
+#define SC_SIZE_MARGIN		1.03
+#define SC_MAX_COLUMNS		10
+#define SC_MAX_MERGES		200
+/* Plannings, weighted by the number of tables, after which to settle. */
+#define SC_MAX_EFFORT		60000.0
+
+typedef struct Memo
+{
+	Bitmapset  *set;			/* must be first */
+	double		cost;
+	Bitmapset  *used;
+} Memo;
+
+/*
+ * The cost of the workload with a set of candidates.
+ */
+
+static ScCandidate *
+candidate(ScAdvice *advice, int id)
+{
+	return (ScCandidate *) list_nth(advice->candidates, id);
+}
+
+static double
+effort_of(ScVariant *variant)
+{
+	return 1 + 0.5 * variant->nrels * variant->nrels;
+}
+
+/* A plan that was found and does without what is missing from the set. */
+static Memo *
+find_memo(ScVariant *variant, Bitmapset *set)
+{
+	HASH_SEQ_STATUS seq;
+	Memo	   *memo = hash_search(variant->memo, &set, HASH_FIND, NULL);
+
+	if (memo != NULL)
+		return memo;
+	hash_seq_init(&seq, variant->memo);
+	while ((memo = hash_seq_search(&seq)) != NULL)
+	{
+		if (bms_is_subset(memo->used, set) && bms_is_subset(set, memo->set))
+		{
+			hash_seq_term(&seq);
+			return memo;
+		}
+	}
+	return NULL;
+}
+
+static void
+plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
+			 double *cost, Bitmapset **used)
+{
+	MemoryContext tmpcxt = AllocSetContextCreate(advice->study->cxt,
+												 "scalecache planning",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
+	List	   *plans;
+	List	   *ids = NIL;
+	ListCell   *lc;
+	int			x = -1;
+
+	CHECK_FOR_INTERRUPTS();
+	advice->effort += effort_of(variant);
+	advice->study->hypos = NIL;
+	while ((x = bms_next_member(set, x)) >= 0)
+		advice->study->hypos = lappend(advice->study->hypos,
+									   candidate(advice, x)->hypo);
+	*cost = sc_query_cost(advice->study, variant->query, &plans);
+	foreach(lc, plans)
+	{
+		ListCell   *l;
+
+		foreach(l, sc_plan_indexes(lfirst_node(PlannedStmt, lc)))
+		{
+			ScHypo	   *hypo = sc_study_find(advice->study, lfirst_oid(l));
+
+			if (hypo != NULL)
+				ids = lappend_int(ids, hypo->tag);
+		}
+	}
+	advice->study->hypos = NIL;
+	MemoryContextSwitchTo(advice->study->cxt);
+	*used = NULL;
+	foreach(lc, ids)
+		*used = bms_add_member(*used, lfirst_int(lc));
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(tmpcxt);
+}
+
+static Memo *
+variant_memo(ScAdvice *advice, ScItem *item, ScVariant *variant,
+			 Bitmapset *set)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
+	Bitmapset  *key = bms_intersect(set, item->cands);
+	Memo	   *memo;
+
+	if (variant->memo == NULL)
+	{
+		HASHCTL		ctl;
+
+		memset(&ctl, 0, sizeof(ctl));
+		ctl.keysize = sizeof(Bitmapset *);
+		ctl.entrysize = sizeof(Memo);
+		ctl.hash = bitmap_hash;
+		ctl.match = bitmap_match;
+		ctl.hcxt = advice->study->cxt;
+		variant->memo = hash_create("scalecache plans", 64, &ctl,
+									HASH_ELEM | HASH_FUNCTION | HASH_COMPARE |
+									HASH_CONTEXT);
+	}
+	memo = find_memo(variant, key);
+	if (memo == NULL)
+	{
+		double		cost;
+		Bitmapset  *used;
+
+		plan_variant(advice, variant, key, &cost, &used);
+		memo = hash_search(variant->memo, &key, HASH_ENTER, NULL);
+		memo->cost = cost;
+		memo->used = used;
+	}
+	MemoryContextSwitchTo(oldcxt);
+	return memo;
+}
+
+/* Of one execution, on average. */
+double
+sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, item->variants)
+	{
+		ScVariant  *variant = (ScVariant *) lfirst(lc);
+
+		cost += variant->weight *
+			variant_memo(advice, item, variant, set)->cost;
+	}
+	return cost;
+}
+
+double
+sc_workload_cost(ScAdvice *advice, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+
+		cost += item->weight * sc_item_cost(advice, item, set);
+	}
+	return cost;
+}
+
+/*
+ * The cost of writing.
+ */
+
+/* What inserting one row costs an index, in the planner's units. */
+static double
+entry_cost(ScCandidate *cand)
+{
+	ScHypo	   *hypo = cand->hypo;
+	ScHypoLeaf *leaf;
+	double		height;
+	double		cost;
+
+	if (hypo->leaves == NIL)
+		return 0;
+	leaf = (ScHypoLeaf *) linitial(hypo->leaves);
+	if (hypo->am == BRIN_AM_OID)
+		return cpu_operator_cost;
+	height = Max(1, leaf->height);
+	/* Going down, half a page to read, its share of a page to write. */
+	cost = (height + 1) * 50 * cpu_operator_cost + 0.5 * random_page_cost +
+		hypo->width / BLCKSZ * 4;
+	/* A row has many keys there, but they are gathered first. */
+	if (hypo->am == GIN_AM_OID)
+		cost *= 4;
+	else if (hypo->am != BTREE_AM_OID && hypo->am != HASH_AM_OID)
+		cost *= 2;
+	return cost;
+}
+
+/* The part of a table's rows that an index has. */
+static double
+index_part(ScAdvice *advice, ScCandidate *cand)
+{
+	double		all = 0;
+	double		tuples = 0;
+	ListCell   *lc;
+
+	if (cand->hypo->pred == NIL)
+		return 1;
+	foreach(lc, cand->hypo->leaves)
+	{
+		ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(lc);
+
+		tuples += leaf->tuples;
+		all += sc_sample_get(advice->study, leaf->relid)->tuples;
+	}
+	return all > 0 ? Min(1, tuples / all) : 1;
+}
+
+/* Columns of the indexes a table has, and how many there are. */
+static Bitmapset *
+existing_columns(ScAdvice *advice, Oid relid, int *nindexes)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	Bitmapset  *attrs = RelationGetIndexAttrBitmap(rel,
+												   INDEX_ATTR_BITMAP_ALL);
+	Bitmapset  *result = NULL;
+	int			x = -1;
+
+	*nindexes = list_length(RelationGetIndexList(rel));
+	while ((x = bms_next_member(attrs, x)) >= 0)
+		result = bms_add_member(result,
+								x + FirstLowInvalidHeapAttributeNumber > 0 ?
+								x + FirstLowInvalidHeapAttributeNumber : 0);
+	relation_close(rel, NoLock);
+	return result;
+}
+
+static double
+one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
+{
+	double		entries = 0;
+	double		touched = 0;
+	bool		hot = true;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScCandidate *cand = candidate(advice, x);
+
+		if (cand->hypo->relid != write->relid)
+			continue;
+		entries += entry_cost(cand) * index_part(advice, cand);
+		if (bms_overlap(cand->columns, write->columns))
+		{
+			hot = false;
+			touched += entry_cost(cand);
+		}
+	}
+	if (write->command == CMD_INSERT)
+		return write->rows * entries;
+	if (write->command == CMD_UPDATE)
+	{
+		int			nindexes;
+		Bitmapset  *existing = existing_columns(advice, write->relid,
+												&nindexes);
+		double		entry = 3 * 50 * cpu_operator_cost +
+			0.5 * random_page_cost;
+
+		if (bms_overlap(existing, write->columns))
+			return write->rows * (entries + touched);
+		if (hot)
+			return write->rows * (1 - SC_HOT) * entries;
+		return write->rows * SC_HOT_LOSS *
+			(entries + touched + SC_HOT * nindexes * entry +
+			 0.5 * random_page_cost);
+	}
+	return 0;
+}
+
+double
+sc_write_cost(ScAdvice *advice, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->writes)
+		cost += one_write_cost(advice, (ScWrite *) lfirst(lc), set);
+	return cost;
+}
+
+/*
+ * Sets
+ */
+
+static double
+set_bytes(ScAdvice *advice, Bitmapset *set)
+{
+	double		bytes = 0;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+		bytes += candidate(advice, x)->hypo->bytes;
+	return bytes;
+}
+
+static bool
+fits(ScAdvice *advice, Bitmapset *set)
+{
+	return advice->max_size < 0 ||
+		set_bytes(advice, set) * SC_SIZE_MARGIN <= advice->max_size;
+}
+
+/* Rent, and more for what is nearly there already. */
+static double
+set_rent(ScAdvice *advice, Bitmapset *set)
+{
+	double		rent = advice->rent * set_bytes(advice, set);
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (candidate(advice, x)->copy)
+			rent += SC_COPY_RENT * advice->best;
+	}
+	return rent;
+}
+
+static double
+set_cost(ScAdvice *advice, Bitmapset *set)
+{
+	return sc_workload_cost(advice, set) + sc_write_cost(advice, set) +
+		set_rent(advice, set);
+}
+
+static bool
+same_key(ScHypo *a, int i, Node *ea, ScHypo *b, int j, Node *eb)
+{
+	return a->opclass[i] == b->opclass[j] &&
+		a->collation[i] == b->collation[j] &&
+		a->options[i] == b->options[j] && equal(ea, eb);
+}
+
+/*
+ * Are the keys of a those that b starts with, over the same rows?  Then b
+ * serves what a does, but for a's INCLUDE columns.
+ */
+static bool
+is_prefix(ScCandidate *a, ScCandidate *b)
+{
+	ScHypo	   *x = a->hypo;
+	ScHypo	   *y = b->hypo;
+	int			i;
+
+	if (x->relid != y->relid || x->am != y->am || x->am == BRIN_AM_OID ||
+		x->nkeys > y->nkeys || !equal(x->pred, y->pred) ||
+		(x->am != BTREE_AM_OID && x->nkeys != y->nkeys))
+		return false;
+	for (i = 0; i < x->nkeys; i++)
+	{
+		if (!same_key(x, i, ((ScKeyCol *) list_nth(a->keys, i))->expr,
+					  y, i, ((ScKeyCol *) list_nth(b->keys, i))->expr))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Does an index that the table has start with the candidate's keys?  *copy
+ * tells whether one does but for columns that it lacks, or is unique on the
+ * first of the keys.
+ */
+static bool
+is_redundant(ScAdvice *advice, ScCandidate *cand, bool *copy)
+{
+	ScHypo	   *hypo = cand->hypo;
+	Relation	rel = relation_open(hypo->relid, NoLock);
+	bool		result = false;
+	ListCell   *lc;
+
+	*copy = false;
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		List	   *exprs = RelationGetIndexExpressions(index);
+		bool		same = form->indisvalid &&
+			index->rd_rel->relam == hypo->am &&
+			!list_member_oid(advice->study->hidden, lfirst_oid(lc)) &&
+			(form->indnkeyatts >= hypo->nkeys ||
+			 (form->indisunique && hypo->pred == NIL)) &&
+			(hypo->am == BTREE_AM_OID || form->indnkeyatts == hypo->nkeys) &&
+			equal(RelationGetIndexPredicate(index), hypo->pred);
+		int			nth = 0;
+		int			hypoth = 0;
+		int			i;
+
+		for (i = 0; same && i < Min(hypo->nkeys, form->indnkeyatts); i++)
+		{
+			AttrNumber	attnum = form->indkey.values[i];
+
+			same = attnum == hypo->attnums[i] &&
+				index->rd_opcintype[i] == hypo->opcintype[i] &&
+				index->rd_opfamily[i] == hypo->opfamily[i] &&
+				index->rd_indcollation[i] == hypo->collation[i] &&
+				index->rd_indoption[i] == hypo->options[i];
+			if (same && attnum == 0)
+				same = nth < list_length(exprs) &&
+					equal(list_nth(exprs, nth++),
+						  list_nth(hypo->exprs, hypoth++));
+		}
+		*copy = *copy || same;
+		/* With columns that the other lacks, it can answer alone. */
+		for (i = Min(hypo->nkeys, form->indnkeyatts); same && i < hypo->natts; i++)
+		{
+			int			k;
+
+			for (k = 0; k < form->indnatts; k++)
+			{
+				if (form->indkey.values[k] == hypo->attnums[i])
+					break;
+			}
+			same = k < form->indnatts;
+		}
+		index_close(index, AccessShareLock);
+		result = result || same;
+	}
+	relation_close(rel, NoLock);
+	return result;
+}
+
+/* Is there room for a candidate beside those chosen? */
+static bool
+admissible(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
+{
+	int			x = -1;
+
+	if (bms_is_member(cand->id, set))
+		return false;
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScCandidate *other = candidate(advice, x);
+
+		/* With the same keys it may take the other's place. */
+		if (is_prefix(cand, other) && !is_prefix(other, cand))
+			return false;
+	}
+	return true;
+}
+
+/* The set with a candidate, without those it makes redundant. */
+static Bitmapset *
+with_candidate(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
+{
+	Bitmapset  *result = bms_add_member(bms_copy(set), cand->id);
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (is_prefix(candidate(advice, x), cand))
+			result = bms_del_member(result, x);
+	}
+	return result;
+}
+
+/*
+ * Which candidates come into question.
+ */
+
+static bool
+tiny(ScAdvice *advice, ScCandidate *cand)
+{
+	double		pages = 0;
+	ListCell   *lc;
+
+	foreach(lc, cand->hypo->leaves)
+		pages += sc_sample_get(advice->study,
+							   ((ScHypoLeaf *) lfirst(lc))->relid)->pages;
+	return pages <= SC_TINY_PAGES;
+}
+
+typedef struct Finish
+{
+	ScStudy    *study;
+	ScHypo	   *hypo;
+	bool		exact;
+} Finish;
+
+static void
+finish_one(void *arg)
+{
+	Finish	   *f = (Finish *) arg;
+
+	if (f->exact)
+		sc_hypo_measure(f->study, f->hypo);
+	else
+		sc_hypo_finish(f->study, f->hypo, false);
+}
+
+/* Expressions may fail on some row; then there can be no such index. */
+static bool
+finish_candidate(ScAdvice *advice, ScCandidate *cand, bool exact)
+{
+	Finish		f = {advice->study, cand->hypo, exact};
+	MemoryContext oldcxt = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	if (cand->hypo->exprs == NIL && cand->hypo->pred == NIL)
+	{
+		finish_one(&f);
+		return true;
+	}
+	PG_TRY();
+	{
+		sc_study_run(finish_one, &f);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(oldcxt);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			PG_RE_THROW();
+		FlushErrorState();
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
+}
+
+/* Sizes by statistics, for all; false ones are left out for good. */
+static void
+prepare_candidates(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->candidates)
+	{
+		ScCandidate *cand = (ScCandidate *) lfirst(lc);
+
+		if (cand->prepared)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		cand->hypo->tag = cand->id;
+		cand->prepared = true;
+		cand->usable = finish_candidate(advice, cand, false) &&
+			cand->hypo->leaves != NIL && !tiny(advice, cand) &&
+			!is_redundant(advice, cand, &cand->copy);
+		elog(DEBUG3, "candidate %d: %s, %.0f bytes%s", cand->id,
+			 sc_hypo_ddl(cand->hypo, NULL), cand->hypo->bytes,
+			 cand->usable ? "" : ", unusable");
+	}
+}
+
+/*
+ * Let the planner pick from many, take away what it picked and let it pick
+ * again: what it never picks, it never needs.
+ */
+static Bitmapset *
+peel(ScAdvice *advice, ScVariant *variant, Bitmapset *from, int rounds)
+{
+	Bitmapset  *left = bms_copy(from);
+	Bitmapset  *result = NULL;
+	int			round;
+
+	for (round = 0; round < rounds && !bms_is_empty(left); round++)
+	{
+		double		cost;
+		Bitmapset  *used;
+
+		plan_variant(advice, variant, left, &cost, &used);
+		if (cost >= variant->base * 0.998 || bms_is_empty(used))
+			break;
+		if (cost < variant->best)
+		{
+			variant->best = cost;
+			variant->used = bms_copy(used);
+		}
+		result = bms_add_members(result, used);
+		left = bms_del_members(left, used);
+	}
+	return result;
+}
+
+static void
+survivors(ScAdvice *advice, ScItem *item)
+{
+	Bitmapset  *all = NULL;
+	ListCell   *lc;
+	int			x = -1;
+
+	foreach(lc, item->raw)
+	{
+		if (candidate(advice, lfirst_int(lc))->usable)
+			all = bms_add_member(all, lfirst_int(lc));
+	}
+	foreach(lc, item->variants)
+	{
+		ScVariant  *variant = (ScVariant *) lfirst(lc);
+
+		variant->best = variant->base;
+		item->survived = bms_add_members(item->survived,
+										 peel(advice, variant, all,
+											  SC_ROUNDS));
+	}
+	while ((x = bms_next_member(item->survived, x)) >= 0)
+		candidate(advice, x)->alive = true;
+}
+
+/* Executions that are planned alike need not be planned twice. */
+static void
+unite_variants(ScItem *item)
+{
+	List	   *kept = NIL;
+	ListCell   *lc;
+
+	foreach(lc, item->variants)
+	{
+		ScVariant  *variant = (ScVariant *) lfirst(lc);
+		bool		found = false;
+		ListCell   *l;
+
+		foreach(l, kept)
+		{
+			ScVariant  *other = (ScVariant *) lfirst(l);
+
+			if (fabs(variant->base - other->base) <= 0.02 * other->base &&
+				fabs(variant->best - other->best) <=
+				0.05 * other->best + 0.01 * other->base &&
+				bms_equal(variant->used, other->used))
+			{
+				other->weight += variant->weight;
+				found = true;
+				break;
+			}
+		}
+		if (!found)
+			kept = lappend(kept, variant);
+	}
+	item->variants = kept;
+}
+
+static void
+enliven(ScAdvice *advice, Oid relid, List *keys, List *include, List *pred)
+{
+	sc_candidate_add(advice, relid, keys, include, pred)->alive = true;
+}
+
+/* The plainer forms of what is alive, which may serve others as well. */
+static void
+add_plain_forms(ScAdvice *advice)
+{
+	int			n = list_length(advice->candidates);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		ScCandidate *cand = candidate(advice, i);
+		Oid			relid = cand->hypo->relid;
+
+		if (!cand->alive)
+			continue;
+		if (cand->include != NIL)
+			enliven(advice, relid, cand->keys, NIL, cand->hypo->pred);
+		if (cand->hypo->pred != NIL)
+			enliven(advice, relid, cand->keys, NIL, NIL);
+	}
+}
+
+static bool
+keys_start_with(List *keys, List *start)
+{
+	ListCell   *a;
+	ListCell   *b;
+
+	if (list_length(start) > list_length(keys))
+		return false;
+	forboth(a, keys, b, start)
+	{
+		ScKeyCol   *x = (ScKeyCol *) lfirst(a);
+		ScKeyCol   *y = (ScKeyCol *) lfirst(b);
+
+		if (x->opclass != y->opclass || x->option != y->option ||
+			x->collation != y->collation || !equal(x->expr, y->expr))
+			return false;
+	}
+	return true;
+}
+
+/* Included columns of both that are not keys. */
+static List *
+united_include(ScCandidate *a, ScCandidate *b, List *keys)
+{
+	List	   *both = list_union_int(a->include, b->include);
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, both)
+	{
+		ListCell   *l;
+		bool		key = false;
+
+		foreach(l, keys)
+		{
+			Node	   *expr = ((ScKeyCol *) lfirst(l))->expr;
+
+			key = key || (IsA(expr, Var) &&
+						  ((Var *) expr)->varattno == lfirst_int(lc));
+		}
+		if (!key)
+			result = lappend_int(result, lfirst_int(lc));
+	}
+	return result;
+}
+
+/* Keys of b, those that a has first; NIL when the order of b matters. */
+static List *
+reordered(List *a, List *b)
+{
+	List	   *result = list_copy(a);
+	int			matched = 0;
+	ListCell   *lc;
+
+	foreach(lc, a)
+	{
+		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
+
+		if (col->role != SC_ROLE_EQ && col->role != SC_ROLE_JOIN)
+			return NIL;
+	}
+	foreach(lc, b)
+	{
+		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
+		ListCell   *l;
+		bool		found = false;
+
+		foreach(l, a)
+			found = found || equal(((ScKeyCol *) lfirst(l))->expr, col->expr);
+		if (found)
+		{
+			if (col->role != SC_ROLE_EQ && col->role != SC_ROLE_JOIN)
+				return NIL;
+			matched++;
+		}
+		else
+			result = lappend(result, col);
+	}
+	return matched == list_length(a) ? result : NIL;
+}
+
+/* For each set of keys, one index with what all of them include. */
+static void
+add_unions(ScAdvice *advice)
+{
+	int			n = list_length(advice->candidates);
+	int			i;
+	int			j;
+
+	for (i = 0; i < n; i++)
+	{
+		ScCandidate *a = candidate(advice, i);
+		List	   *include = a->include;
+		int			merged = 0;
+
+		if (!a->alive || a->hypo->am != BTREE_AM_OID || a->include == NIL)
+			continue;
+		for (j = 0; j < n; j++)
+		{
+			ScCandidate *b = candidate(advice, j);
+
+			if (i == j || !b->alive || b->include == NIL ||
+				!is_prefix(a, b) || !is_prefix(b, a))
+				continue;
+			/* Those before it have done so already. */
+			if (j < i)
+				break;
+			include = list_union_int(include, b->include);
+			merged++;
+		}
+		if (j == n && merged > 1 &&
+			list_length(a->keys) + list_length(include) <= SC_MAX_COLUMNS)
+			enliven(advice, a->hypo->relid, a->keys, include, a->hypo->pred);
+	}
+}
+
+/* One index for what two were for. */
+static void
+add_merges(ScAdvice *advice)
+{
+	int			n = list_length(advice->candidates);
+	int			merges = 0;
+	int			i;
+	int			j;
+
+	for (i = 0; i < n; i++)
+	{
+		ScCandidate *a = candidate(advice, i);
+
+		if (!a->alive || a->hypo->am != BTREE_AM_OID)
+			continue;
+		for (j = 0; j < n && merges < SC_MAX_MERGES; j++)
+		{
+			ScCandidate *b = candidate(advice, j);
+			List	   *keys;
+
+			if (i == j || !b->alive || b->hypo->am != BTREE_AM_OID ||
+				a->hypo->relid != b->hypo->relid ||
+				!equal(a->hypo->pred, b->hypo->pred) ||
+				list_length(a->keys) > list_length(b->keys))
+				continue;
+			if (keys_start_with(b->keys, a->keys))
+				keys = b->keys;
+			else
+				keys = reordered(a->keys, b->keys);
+			if (keys == NIL)
+				continue;
+			if (list_length(keys) +
+				list_length(united_include(a, b, keys)) > SC_MAX_COLUMNS)
+				continue;
+			enliven(advice, a->hypo->relid, keys,
+					united_include(a, b, keys), a->hypo->pred);
+			merges++;
+		}
+	}
+}
+
+/* Could the candidate change how a statement is planned? */
+static bool
+matters(ScCandidate *cand, ScItem *item)
+{
+	ScKeyCol   *first = (ScKeyCol *) linitial(cand->keys);
+	ListCell   *lc;
+
+	if (!list_member_oid(item->relids, cand->hypo->relid))
+		return false;
+	if (list_member_int(item->raw, cand->id))
+		return true;
+	foreach(lc, item->uses)
+	{
+		ScRelUse   *use = (ScRelUse *) lfirst(lc);
+		bool		implied = true;
+		bool		found = false;
+		List	   *cols;
+		ListCell   *l;
+
+		if (use->relid != cand->hypo->relid)
+			continue;
+		foreach(l, cand->hypo->pred)
+			implied = implied && list_member(use->clauses, lfirst(l));
+		if (!implied)
+			continue;
+		cols = list_concat(list_concat(list_concat(list_copy(use->eq),
+												   use->range), use->join),
+						   use->special);
+		foreach(l, use->orders)
+			cols = lappend(cols, linitial((List *) lfirst(l)));
+		foreach(l, cols)
+			found = found || equal(((ScKeyCol *) lfirst(l))->expr,
+								   first->expr);
+		if (found)
+			return true;
+		/* Everything in it: then it is smaller than the table. */
+		if (use->coverable && use->clauses != NIL &&
+			bms_is_subset(use->target, cand->columns))
+			return true;
+	}
+	return false;
+}
+
+static void
+relate(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		ListCell   *l;
+
+		item->cands = NULL;
+		foreach(l, advice->candidates)
+		{
+			ScCandidate *cand = (ScCandidate *) lfirst(l);
+
+			if (cand->alive && matters(cand, item))
+				item->cands = bms_add_member(item->cands, cand->id);
+		}
+	}
+}
+
+/* What was kept, and what does nearly the same in less space. */
+static Bitmapset *
+with_smaller_forms(ScAdvice *advice, Bitmapset *from, Bitmapset *kept)
+{
+	Bitmapset  *result = bms_copy(kept);
+	int			x = -1;
+
+	while ((x = bms_next_member(from, x)) >= 0)
+	{
+		int			y = -1;
+
+		while ((y = bms_next_member(kept, y)) >= 0)
+		{
+			if (is_prefix(candidate(advice, x), candidate(advice, y)))
+			{
+				result = bms_add_member(result, x);
+				break;
+			}
+		}
+	}
+	return result;
+}
+
+/*
+ * Keep what the planner picked of a statement's own candidates, and what it
+ * picks of those made for others; find out how cheap the statement can get.
+ */
+static void
+narrow(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		Bitmapset  *foreign = bms_copy(item->cands);
+		Bitmapset  *kept = bms_intersect(item->cands, item->survived);
+		ListCell   *l;
+
+		foreach(l, item->raw)
+			foreign = bms_del_member(foreign, lfirst_int(l));
+		foreach(l, item->variants)
+			kept = bms_add_members(kept,
+								   peel(advice, (ScVariant *) lfirst(l),
+										foreign, SC_FOREIGN_ROUNDS));
+		item->cands = with_smaller_forms(advice, item->cands, kept);
+		item->best = sc_item_cost(advice, item, kept);
+		advice->best += item->weight * item->best;
+		elog(DEBUG2, "statement " INT64_FORMAT ": cost %.0f, at best %.0f with %d of %d candidates",
+			 item->id, sc_item_cost(advice, item, NULL), item->best,
+			 bms_num_members(kept), list_length(item->raw));
+	}
+}
+
+/* The most that a candidate could still save. */
+static double
+most_gain(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
+{
+	double		gain = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+
+		if (bms_is_member(cand->id, item->cands))
+			gain += item->weight * (sc_item_cost(advice, item, set) -
+									0.98 * item->best);
+	}
+	return gain;
+}
+
+static void
+gather(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	sc_candidates_make(advice);
+	prepare_candidates(advice);
+	foreach(lc, advice->items)
+	{
+		survivors(advice, (ScItem *) lfirst(lc));
+		unite_variants((ScItem *) lfirst(lc));
+	}
+	add_plain_forms(advice);
+	add_unions(advice);
+	add_merges(advice);
+	prepare_candidates(advice);
+	advice->study->rows = SC_ROUGH_ROWS;
+	foreach(lc, advice->candidates)
+	{
+		ScCandidate *cand = (ScCandidate *) lfirst(lc);
+
+		if (!cand->alive || !cand->usable)
+		{
+			cand->alive = false;
+			continue;
+		}
+		CHECK_FOR_INTERRUPTS();
+		if (!finish_candidate(advice, cand, true))
+			cand->alive = false;
+	}
+	advice->study->rows = 0;
+	relate(advice);
+	narrow(advice);
+}
+
+/*
+ * The search
+ */
+
+typedef struct Search
+{
+	ScAdvice   *advice;
+	double		exponent;		/* of the size in a candidate's score */
+	Bitmapset  *set;
+	double		cost;			/* of the set */
+	Bitmapset  *fresh;			/* candidates looked at in this round */
+	double		limit;			/* of the effort, when to settle */
+} Search;
+
+/* What a candidate would gain now; negative when it may not come. */
+static double
+gain_of(Search *s, ScCandidate *cand, Bitmapset **result)
+{
+	Bitmapset  *set;
+	double		cost;
+
+	if (!admissible(s->advice, s->set, cand))
+		return -1;
+	set = with_candidate(s->advice, s->set, cand);
+	if (!fits(s->advice, set))
+		return -1;
+	if (most_gain(s->advice, s->set, cand) <
+		0.1 * SC_MIN_GAIN * s->advice->best)
+		return -1;
+	cost = set_cost(s->advice, set);
+	*result = set;
+	return s->cost - cost;
+}
+
+static double
+score_of(Search *s, ScCandidate *cand, double gain)
+{
+	if (gain <= 0)
+		return gain;
+	return gain / pow(Max(1, cand->hypo->bytes / BLCKSZ), s->exponent);
+}
+
+/* Is a gain worth an index?  In all, or for a statement that needs it. */
+static bool
+worthwhile(Search *s, Bitmapset *set, double gain)
+{
+	ScAdvice   *advice = s->advice;
+	ListCell   *lc;
+
+	if (gain <= 0)
+		return false;
+	if (gain >= SC_MIN_GAIN * advice->best)
+		return true;
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		double		before = sc_item_cost(advice, item, s->set);
+		double		after = sc_item_cost(advice, item, set);
+
+		if (before - after > SC_MIN_ITEM_GAIN * before &&
+			item->weight * (before - after) > SC_MIN_GAIN * 0.1 * advice->best)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Add the best candidate.  Scores of the last round are upper bounds, nearly
+ * always, so only the front runners are looked at again.
+ */
+static bool
+add_best(Search *s, double *bounds, int n)
+{
+	for (;;)
+	{
+		ScCandidate *best = NULL;
+		Bitmapset  *set = NULL;
+		double		gain;
+		int			i;
+
+		for (i = 0; i < n; i++)
+		{
+			if (bounds[i] > 0 && (best == NULL || bounds[i] > bounds[best->id]))
+				best = candidate(s->advice, i);
+		}
+		if (best == NULL)
+			return false;
+		if (bms_is_member(best->id, s->fresh))
+		{
+			/* Looked at in this round, and still the first. */
+			gain = gain_of(s, best, &set);
+			if (worthwhile(s, set, gain))
+			{
+				s->set = set;
+				s->cost -= gain;
+				bounds[best->id] = 0;
+				return true;
+			}
+			bounds[best->id] = 0;
+			continue;
+		}
+		s->fresh = bms_add_member(s->fresh, best->id);
+		gain = gain_of(s, best, &set);
+		bounds[best->id] = score_of(s, best, gain);
+	}
+}
+
+/* Sets that help one statement only together. */
+static bool
+add_group(Search *s)
+{
+	ScAdvice   *advice = s->advice;
+	Bitmapset  *best = NULL;
+	double		best_score = 0;
+	double		best_cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		ListCell   *l;
+
+		foreach(l, item->variants)
+		{
+			ScVariant  *variant = (ScVariant *) lfirst(l);
+			Bitmapset  *set = s->set;
+			double		cost;
+			double		score;
+			int			x = -1;
+
+			if (bms_num_members(variant->used) < 2 ||
+				bms_is_subset(variant->used, s->set))
+				continue;
+			while ((x = bms_next_member(variant->used, x)) >= 0)
+			{
+				if (candidate(advice, x)->alive &&
+					admissible(advice, set, candidate(advice, x)))
+					set = with_candidate(advice, set, candidate(advice, x));
+			}
+			if (bms_equal(set, s->set) || !fits(advice, set))
+				continue;
+			cost = set_cost(advice, set);
+			score = (s->cost - cost) /
+				pow(Max(1, (set_bytes(advice, set) -
+							set_bytes(advice, s->set)) / BLCKSZ),
+					s->exponent);
+			if (score > best_score && worthwhile(s, set, s->cost - cost))
+			{
+				best = set;
+				best_score = score;
+				best_cost = cost;
+			}
+		}
+	}
+	if (best == NULL)
+		return false;
+	s->set = best;
+	s->cost = best_cost;
+	return true;
+}
+
+static bool
+tired(Search *s)
+{
+	return s->advice->effort > s->limit;
+}
+
+static void
+grow(Search *s)
+{
+	int			n = list_length(s->advice->candidates);
+	double	   *bounds = (double *) palloc(sizeof(double) * Max(1, n));
+	bool		again = true;
+
+	while (again && !tired(s))
+	{
+		int			i;
+
+		for (i = 0; i < n; i++)
+			bounds[i] = candidate(s->advice, i)->alive ? get_float8_infinity() : 0;
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			s->fresh = NULL;
+		} while (add_best(s, bounds, n) && !tired(s));
+		again = add_group(s);
+	}
+	pfree(bounds);
+}
+
+/* Leave out members that are not missed. */
+static bool
+shrink(Search *s)
+{
+	bool		changed = false;
+	int			x = -1;
+
+	while ((x = bms_next_member(s->set, x)) >= 0)
+	{
+		Bitmapset  *set = bms_del_member(bms_copy(s->set), x);
+		double		cost = set_cost(s->advice, set);
+		Search		back = *s;
+
+		back.set = set;
+		back.cost = cost;
+		if (cost <= s->cost || !worthwhile(&back, s->set, cost - s->cost))
+		{
+			s->set = set;
+			s->cost = cost;
+			changed = true;
+			x = -1;
+		}
+	}
+	return changed;
+}
+
+/* Exchange members for others of the same table. */
+static bool
+exchange(Search *s)
+{
+	ScAdvice   *advice = s->advice;
+	int			n = list_length(advice->candidates);
+	bool		changed = false;
+	int			x = -1;
+
+	while ((x = bms_next_member(s->set, x)) >= 0)
+	{
+		Bitmapset  *without = bms_del_member(bms_copy(s->set), x);
+		Bitmapset  *best = NULL;
+		double		best_cost = s->cost * (1 - 1e-9);
+		double		without_cost = set_cost(advice, without);
+		int			i;
+
+		if (tired(s))
+			break;
+		for (i = 0; i < n; i++)
+		{
+			ScCandidate *cand = candidate(advice, i);
+			Bitmapset  *set;
+			double		cost;
+
+			if (!cand->alive || i == x ||
+				cand->hypo->relid != candidate(advice, x)->hypo->relid ||
+				!admissible(advice, without, cand))
+				continue;
+			set = with_candidate(advice, without, cand);
+			if (!fits(advice, set) ||
+				without_cost - most_gain(advice, without, cand) >= best_cost)
+				continue;
+			cost = set_cost(advice, set);
+			if (cost < best_cost)
+			{
+				best = set;
+				best_cost = cost;
+			}
+		}
+		if (best != NULL)
+		{
+			s->set = best;
+			s->cost = best_cost;
+			changed = true;
+			x = -1;
+		}
+	}
+	return changed;
+}
+
+/* A smaller index that might do instead of another. */
+static bool
+smaller_form(ScCandidate *cand, ScCandidate *of)
+{
+	return cand->alive && cand->id != of->id &&
+		cand->hypo->relid == of->hypo->relid &&
+		cand->hypo->bytes < of->hypo->bytes &&
+		equal(((ScKeyCol *) linitial(cand->keys))->expr,
+			  ((ScKeyCol *) linitial(of->keys))->expr);
+}
+
+/*
+ * Take members away, or put smaller ones in their places, where that loses
+ * least for the space it frees, until the rest fits.
+ */
+static void
+shrink_to_fit(Search *s)
+{
+	ScAdvice   *advice = s->advice;
+	int			n = list_length(advice->candidates);
+
+	while (!fits(advice, s->set) && !bms_is_empty(s->set))
+	{
+		double		bytes = set_bytes(advice, s->set);
+		Bitmapset  *best = NULL;
+		double		best_cost = 0;
+		double		best_score = get_float8_infinity();
+		int			x = -1;
+
+		while ((x = bms_next_member(s->set, x)) >= 0)
+		{
+			Bitmapset  *without = bms_del_member(bms_copy(s->set), x);
+			int			i;
+
+			CHECK_FOR_INTERRUPTS();
+			for (i = -1; i < n; i++)
+			{
+				Bitmapset  *set = without;
+				double		cost;
+				double		score;
+
+				if (i >= 0)
+				{
+					ScCandidate *cand = candidate(advice, i);
+
+					if (!smaller_form(cand, candidate(advice, x)) ||
+						!admissible(advice, without, cand))
+						continue;
+					set = with_candidate(advice, without, cand);
+					if (tired(s))
+						continue;
+				}
+				cost = set_cost(advice, set);
+				score = (cost - s->cost) /
+					Max(1, bytes - set_bytes(advice, set));
+				if (score < best_score && set_bytes(advice, set) < bytes)
+				{
+					best = set;
+					best_cost = cost;
+					best_score = score;
+				}
+			}
+		}
+		if (best == NULL)
+			break;
+		s->set = best;
+		s->cost = best_cost;
+	}
+}
+
+/*
+ * Where space is short: bring a candidate in, and take those members out
+ * that are missed least for their size.
+ */
+static bool
+make_room(Search *s)
+{
+	ScAdvice   *advice = s->advice;
+	int			n = list_length(advice->candidates);
+	double	   *loss = (double *) palloc0(sizeof(double) * Max(1, n));
+	Bitmapset  *best = NULL;
+	double		best_cost = s->cost * (1 - 1e-6);
+	int			x = -1;
+	int			i;
+
+	while ((x = bms_next_member(s->set, x)) >= 0)
+		loss[x] = (set_cost(advice, bms_del_member(bms_copy(s->set), x)) -
+				   s->cost) / Max(1, candidate(advice, x)->hypo->bytes);
+	for (i = 0; i < n && !tired(s); i++)
+	{
+		ScCandidate *cand = candidate(advice, i);
+		Bitmapset  *set;
+		double		cost;
+
+		if (!cand->alive || !admissible(advice, s->set, cand) ||
+			most_gain(advice, s->set, cand) <
+			SC_MIN_GAIN * advice->best)
+			continue;
+		set = with_candidate(advice, s->set, cand);
+		while (!fits(advice, set))
+		{
+			int			least = -1;
+
+			x = -1;
+			while ((x = bms_next_member(set, x)) >= 0)
+			{
+				if (x != i && (least < 0 || loss[x] < loss[least]))
+					least = x;
+			}
+			if (least < 0)
+				break;
+			set = bms_del_member(set, least);
+		}
+		if (!fits(advice, set))
+			continue;
+		cost = set_cost(advice, set);
+		if (cost < best_cost)
+		{
+			best = set;
+			best_cost = cost;
+		}
+	}
+	pfree(loss);
+	if (best == NULL)
+		return false;
+	s->set = best;
+	s->cost = best_cost;
+	return true;
+}
+
+static void
+polish(Search *s)
+{
+	int			round;
+
+	for (round = 0; round < 4 && !tired(s); round++)
+	{
+		bool		changed = shrink(s);
+
+		changed = exchange(s) || changed;
+		if (s->advice->max_size >= 0)
+			changed = make_room(s) || changed;
+		if (!changed)
+			break;
+		grow(s);
+	}
+	(void) shrink(s);
+}
+
+static void
+search(Search *s)
+{
+	double		max_size = s->advice->max_size;
+
+	s->set = NULL;
+	s->cost = set_cost(s->advice, NULL);
+	if (s->exponent < 0)
+	{
+		/* From above: as if there were space, and then less and less. */
+		s->advice->max_size = -1;
+		s->exponent = 0;
+		grow(s);
+		s->advice->max_size = max_size;
+		shrink_to_fit(s);
+		s->exponent = 0.5;
+	}
+	grow(s);
+	polish(s);
+}
+
+/* Put the members of the set in the order of what they gain. */
+static void
+rank(ScAdvice *advice, Bitmapset *set)
+{
+	Bitmapset  *done = NULL;
+	double		cost = set_cost(advice, NULL);
+	int			n = bms_num_members(set);
+
+	while (n-- > 0)
+	{
+		ScCandidate *best = NULL;
+		double		best_cost = 0;
+		int			x = -1;
+
+		while ((x = bms_next_member(set, x)) >= 0)
+		{
+			double		c;
+
+			if (bms_is_member(x, done))
+				continue;
+			c = set_cost(advice, bms_add_member(bms_copy(done), x));
+			if (best == NULL || c < best_cost)
+			{
+				best = candidate(advice, x);
+				best_cost = c;
+			}
+		}
+		best->write = sc_write_cost(advice, done);
+		done = bms_add_member(done, best->id);
+		best->write = sc_write_cost(advice, done) - best->write;
+		best->gain = cost - best_cost;
+		cost = best_cost;
+		advice->chosen = lappend(advice->chosen, best);
+	}
+}
+
+static double
+total_pages(ScAdvice *advice)
+{
+	double		pages = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->study->samples)
+		pages += ((ScSample *) lfirst(lc))->pages;
+	return Max(1, pages);
+}
+
+/* Choose; items have been harvested.  Fills in advice->chosen. */
+void
+sc_choose(ScAdvice *advice)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
+	static const double exponents[] = {-1, 1, 0.5};
+	Bitmapset  *best = NULL;
+	double		best_cost = 0;
+	ListCell   *lc;
+	int			i;
+
+	gather(advice);
+	elog(DEBUG2, "effort %.0f when gathered", advice->effort);
+	advice->base = sc_workload_cost(advice, NULL);
+	advice->rent = SC_RENT * advice->best / total_pages(advice) / BLCKSZ;
+	for (i = 0; i < lengthof(exponents); i++)
+	{
+		Search		s = {advice, exponents[i], NULL, 0, NULL,
+		SC_MAX_EFFORT * (i + 2) / (lengthof(exponents) + 1)};
+
+		/* Where space is no matter, the first way is enough. */
+		if (i > 0 && advice->max_size < 0)
+			break;
+		search(&s);
+		elog(DEBUG2, "exponent %.1f: cost %.0f of %.0f, %d indexes, %.0f bytes, effort %.0f",
+			 s.exponent, s.cost, advice->base, bms_num_members(s.set),
+			 set_bytes(advice, s.set), advice->effort);
+		if (i == 0 || s.cost < best_cost)
+		{
+			best = s.set;
+			best_cost = s.cost;
+		}
+	}
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+
+		elog(DEBUG2, "statement " INT64_FORMAT ": cost %.0f, at best %.0f, chosen %.0f",
+			 item->id, sc_item_cost(advice, item, NULL), item->best,
+			 sc_item_cost(advice, item, best));
+	}
+	elog(DEBUG2, "effort %.0f when chosen", advice->effort);
+	rank(advice, best);
+	MemoryContextSwitchTo(oldcxt);
+}

@@ -1,0 +1,141 @@
+/*-------------------------------------------------------------------------
+ *
+ * choose.h
+ *	  From statements to a set of indexes: what candidates.c, choose.c and
+ *	  suggest.c share.  Everything is in the study's memory context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SC_CHOOSE_H
+#define SC_CHOOSE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/bitmapset.h"
+#include "utils/hsearch.h"
+
+#include "advisor/advisor.h"
+
+/* What a column of an index is for. */
+typedef enum ScRole
+{
+	SC_ROLE_EQ,
+	SC_ROLE_JOIN,
+	SC_ROLE_RANGE,
+	SC_ROLE_SORT,
+	SC_ROLE_GROUP,
+	SC_ROLE_PATTERN,			/* LIKE 'abc%' */
+	SC_ROLE_SEARCH				/* containment, full text, nearest ... */
+} ScRole;
+
+typedef struct ScKeyCol
+{
+	Node	   *expr;			/* varno 1 */
+	Oid			am;
+	Oid			opclass;
+	Oid			collation;
+	int16		option;			/* INDOPTION_* */
+	ScRole		role;
+	Node	   *clause;			/* could be a predicate instead, or NULL */
+} ScKeyCol;
+
+/* How one execution of a statement uses one of its tables. */
+typedef struct ScRelUse
+{
+	Oid			relid;
+	double		weight;
+	List	   *eq;				/* of ScKeyCol */
+	List	   *range;
+	List	   *join;
+	List	   *special;		/* for access methods other than btree */
+	List	   *orders;			/* of List of ScKeyCol */
+	List	   *preds;			/* clauses that could be predicates */
+	List	   *clauses;		/* all restrictions, varno 1 */
+	Bitmapset  *target;			/* columns needed above the scan */
+	bool		coverable;		/* could an index alone answer? */
+} ScRelUse;
+
+typedef struct ScVariant
+{
+	ScQuery    *query;
+	double		weight;			/* of the item's, all variants' sum is 1 */
+	double		base;			/* cost without any suggestion */
+	double		best;			/* with all its candidates */
+	Bitmapset  *used;			/* candidates in that plan */
+	HTAB	   *memo;			/* candidates -> cost */
+	int			nrels;
+} ScVariant;
+
+/* A change to a table by a statement. */
+typedef struct ScWrite
+{
+	Oid			relid;
+	CmdType		command;
+	double		rows;			/* all executions' */
+	Bitmapset  *columns;		/* an UPDATE's, attribute numbers */
+} ScWrite;
+
+typedef struct ScItem
+{
+	int64		id;				/* query id, or 1... of a given query */
+	double		weight;			/* calls, or the given weight */
+	double		mean_ms;		/* 0: not known */
+	TimestampTz since;			/* 0: not recorded */
+	char	   *text;
+	char	   *constraint;		/* of a foreign key's check, or NULL */
+	List	   *variants;		/* of ScVariant */
+	List	   *uses;			/* of ScRelUse, all variants' */
+	List	   *relids;			/* tables it touches */
+	List	   *raw;			/* of int: candidates made for it */
+	Bitmapset  *cands;			/* candidates that could matter to it */
+	Bitmapset  *survived;		/* those the planner picked from all */
+	double		best;			/* cost with all of them */
+} ScItem;
+
+typedef struct ScCandidate
+{
+	int			id;
+	ScHypo	   *hypo;
+	char	   *signature;
+	List	   *keys;			/* of ScKeyCol */
+	List	   *include;		/* of int: attribute numbers */
+	Bitmapset  *columns;		/* all columns it depends on */
+	bool		alive;			/* considered by the choice */
+	bool		prepared;		/* has the hypothetical index been made? */
+	bool		usable;			/* could it be built, and would it be new? */
+	bool		copy;			/* are its keys those of an existing index? */
+	double		gain;			/* at its turn */
+	double		write;			/* its part of the write cost */
+} ScCandidate;
+
+typedef struct ScAdvice
+{
+	ScStudy    *study;
+	List	   *items;			/* of ScItem */
+	List	   *writes;			/* of ScWrite */
+	List	   *candidates;		/* of ScCandidate, by id */
+	List	   *chosen;			/* of ScCandidate, best first */
+	double		max_size;		/* bytes; negative: any */
+	double		base;			/* the workload's cost as things are */
+	double		best;			/* and with all candidates */
+	double		rent;			/* of a byte */
+	double		effort;			/* plannings so far, weighted */
+	List	   *deleted;		/* of Oid: tables that rows are deleted from */
+} ScAdvice;
+
+/* candidates.c */
+extern void sc_candidates_init(void);
+extern double sc_harvest(ScAdvice *advice, ScItem *item, ScVariant *variant);
+extern void sc_candidates_make(ScAdvice *advice);
+extern ScCandidate *sc_candidate_add(ScAdvice *advice, Oid relid, List *keys,
+									 List *include, List *pred);
+extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
+
+/* choose.c */
+extern void sc_choose(ScAdvice *advice);
+extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);
+extern double sc_write_cost(ScAdvice *advice, Bitmapset *set);
+extern double sc_workload_cost(ScAdvice *advice, Bitmapset *set);
+
+#endif							/* SC_CHOOSE_H */

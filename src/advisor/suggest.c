@@ -1,0 +1,897 @@
+/*-------------------------------------------------------------------------
+ *
+ * suggest.c
+ *	  suggest_indexes(): from statements to advice, with its reasons.
+ *
+ * What must always hold:
+ *
+ * - A statement is planned as the user who ran it, and only if the caller may
+ *	 read all of its tables.
+ *
+ * - A statement that cannot be planned is left out and counted; it does not
+ *	 make the others fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "advisor/choose.h"
+#include "advisor/statements.h"
+
+PG_FUNCTION_INFO_V1(scalecache_suggest_indexes);
+
+/*
+ * Statements
+ */
+
+typedef struct Loader
+{
+	ScAdvice   *advice;
+	ScItem	   *item;
+	const char *text;
+	int			nparams;
+	Oid		   *types;
+	char	  **values;
+	const char *search_path;
+	Oid			userid;
+	double		weight;			/* of the variant */
+	double		rows;			/* written by one execution; -1: planned */
+} Loader;
+
+static ParamListInfo
+make_params(Loader *l)
+{
+	ParamListInfo params = makeParamList(l->nparams);
+	int			i;
+
+	for (i = 0; i < l->nparams; i++)
+	{
+		ParamExternData *param = &params->params[i];
+		Oid			input;
+		Oid			ioparam;
+
+		param->ptype = l->types[i];
+		param->pflags = PARAM_FLAG_CONST;
+		param->isnull = l->values[i] == NULL;
+		if (param->isnull)
+			continue;
+		getTypeInputInfo(l->types[i], &input, &ioparam);
+		param->value = OidInputFunctionCall(input, l->values[i], ioparam, -1);
+	}
+	return params;
+}
+
+static bool
+may_read_all(Query *query, Oid userid)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->relid >= FirstNormalObjectId &&
+			rte->requiredPerms != 0 &&
+			pg_class_aclcheck(rte->relid, userid, ACL_SELECT) != ACLCHECK_OK &&
+			pg_attribute_aclcheck_all(rte->relid, userid, ACL_SELECT,
+									  ACLMASK_ANY) != ACLCHECK_OK)
+			return false;
+		if (rte->rtekind == RTE_SUBQUERY && rte->subquery != NULL &&
+			!may_read_all(rte->subquery, userid))
+			return false;
+	}
+	return true;
+}
+
+static Bitmapset *
+assigned_columns(List *targets)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, targets)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk && tle->resno > 0)
+			result = bms_add_member(result, tle->resno);
+	}
+	return result;
+}
+
+static void
+add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
+		  Bitmapset *columns)
+{
+	ScWrite    *write;
+	ListCell   *lc;
+
+	if (rows <= 0)
+		return;
+	foreach(lc, advice->writes)
+	{
+		write = (ScWrite *) lfirst(lc);
+		if (write->relid == relid && write->command == command &&
+			bms_equal(write->columns, columns))
+		{
+			write->rows += rows;
+			return;
+		}
+	}
+	write = (ScWrite *) palloc0(sizeof(ScWrite));
+	write->relid = relid;
+	write->command = command;
+	write->rows = rows;
+	write->columns = bms_copy(columns);
+	advice->writes = lappend(advice->writes, write);
+}
+
+/* What a statement changes, all its executions together. */
+static void
+note_writes(Loader *l, ScQuery *query, List *plans)
+{
+	ListCell   *lc;
+	ListCell   *p = list_head(plans);
+
+	foreach(lc, query->queries)
+	{
+		Query	   *tree = lfirst_node(Query, lc);
+		PlannedStmt *plan = p ? lfirst_node(PlannedStmt, p) : NULL;
+		double		rows = l->rows;
+		Oid			relid;
+
+		if (tree->commandType == CMD_UTILITY)
+			continue;
+		if (p)
+			p = lnext(plans, p);
+		if (tree->resultRelation == 0 || plan == NULL ||
+			!IsA(plan->planTree, ModifyTable))
+			continue;
+		relid = rt_fetch(tree->resultRelation, tree->rtable)->relid;
+		if (rows < 0)
+			rows = outerPlan(plan->planTree)->plan_rows;
+		rows *= l->item->weight * l->weight;
+		if (tree->commandType == CMD_MERGE)
+			add_write(l->advice, relid, CMD_INSERT, rows, NULL);
+		else
+			add_write(l->advice, relid, tree->commandType, rows,
+					  tree->commandType == CMD_UPDATE ?
+					  assigned_columns(tree->targetList) : NULL);
+		if (tree->onConflict && tree->onConflict->action == ONCONFLICT_UPDATE)
+			add_write(l->advice, relid, CMD_UPDATE, rows,
+					  assigned_columns(tree->onConflict->onConflictSet));
+		if (tree->commandType == CMD_DELETE)
+			l->advice->deleted = list_append_unique_oid(l->advice->deleted,
+														relid);
+	}
+}
+
+static void
+load_one(Loader *l)
+{
+	ScVariant  *variant = (ScVariant *) palloc0(sizeof(ScVariant));
+	Oid			caller = GetUserId();
+	ScQuery    *query;
+	List	   *plans;
+	ListCell   *lc;
+
+	if (l->search_path != NULL)
+		(void) set_config_option("search_path", l->search_path, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+	SetUserIdAndSecContext(l->userid, SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	query = sc_query_parse(l->text, l->types, l->nparams, false);
+	query->userid = l->userid;
+	foreach(lc, query->queries)
+	{
+		if (!may_read_all(lfirst_node(Query, lc), caller))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for a table of the statement")));
+	}
+	if (l->values != NULL)
+		query->params = make_params(l);
+	variant->query = query;
+	variant->weight = l->weight;
+	variant->base = sc_harvest(l->advice, l->item, variant);
+	(void) sc_query_cost(NULL, query, &plans);
+	note_writes(l, query, plans);
+	l->item->variants = lappend(l->item->variants, variant);
+}
+
+/* Load an execution; an error leaves no trace, and says why in *why. */
+static bool
+load_safely(Loader *l, int *sqlerrcode, bool rethrow)
+{
+	MemoryContext oldcxt = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	Oid			userid;
+	int			seccxt;
+	volatile bool ok = true;
+	List	   *uses = list_copy(l->item->uses);
+	List	   *relids = list_copy(l->item->relids);
+
+	GetUserIdAndSecContext(&userid, &seccxt);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(l->advice->study->cxt);
+	PG_TRY();
+	{
+		load_one(l);
+		SetUserIdAndSecContext(userid, seccxt);
+		/* Locks go to the outer transaction: the trees need them. */
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcxt);
+		CurrentResourceOwner = oldowner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(oldcxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcxt);
+		CurrentResourceOwner = oldowner;
+		SetUserIdAndSecContext(userid, seccxt);
+		*sqlerrcode = edata->sqlerrcode;
+		if (rethrow || edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			ReThrowError(edata);
+		FreeErrorData(edata);
+		l->item->uses = uses;
+		l->item->relids = relids;
+		ok = false;
+	}
+	PG_END_TRY();
+	return ok;
+}
+
+static ScItem *
+new_item(ScAdvice *advice, int64 id, double weight, const char *text)
+{
+	ScItem	   *item = (ScItem *) palloc0(sizeof(ScItem));
+
+	item->id = id;
+	item->weight = weight;
+	item->text = pstrdup(text);
+	return item;
+}
+
+/* The statements given by the caller. */
+static void
+load_given(ScAdvice *advice, Datum *queries, int n, double *weights)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		char	   *sql = TextDatumGetCString(queries[i]);
+		Loader		l;
+		int			sqlerrcode;
+
+		CHECK_FOR_INTERRUPTS();
+		memset(&l, 0, sizeof(l));
+		l.advice = advice;
+		l.item = new_item(advice, i + 1, weights[i], sql);
+		l.text = sql;
+		l.userid = GetUserId();
+		l.weight = 1;
+		l.rows = -1;
+		if (weights[i] <= 0)
+			continue;
+		/* The caller is here to be told what is wrong with his query. */
+		(void) load_safely(&l, &sqlerrcode, true);
+		advice->items = lappend(advice->items, l.item);
+	}
+}
+
+static bool
+load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
+{
+	ScItem	   *item = new_item(advice, (int64) stmt->queryid, stmt->calls,
+								stmt->text);
+	double		all = 0;
+	Loader		l;
+	bool		ok = false;
+	int			i;
+
+	memset(&l, 0, sizeof(l));
+	l.advice = advice;
+	l.item = item;
+	l.search_path = stmt->search_path;
+	l.userid = stmt->userid;
+	l.rows = stmt->calls > 0 ? (double) stmt->rows / stmt->calls : 0;
+	item->mean_ms = stmt->calls > 0 ? stmt->total_ms / stmt->calls : 0;
+	item->since = stmt->first_seen;
+
+	for (i = 0; i < stmt->nexecutions; i++)
+		all += stmt->executions[i].count;
+	for (i = 0; i < stmt->nexecutions; i++)
+	{
+		ScExecution *execution = &stmt->executions[i];
+
+		l.text = execution->text ? execution->text : stmt->text;
+		l.nparams = execution->nparams;
+		l.types = execution->types;
+		l.values = execution->values;
+		l.weight = execution->count / all;
+		ok = load_safely(&l, sqlerrcode, false) || ok;
+	}
+	if (!ok)
+	{
+		/* Without values, or without those of any execution. */
+		l.text = stmt->text;
+		l.nparams = 0;
+		l.types = NULL;
+		l.values = NULL;
+		l.weight = 1;
+		ok = load_safely(&l, sqlerrcode, false);
+	}
+	if (ok)
+		advice->items = lappend(advice->items, item);
+	return ok;
+}
+
+/* The recorded statements; those that cannot be planned are counted. */
+static void
+load_recorded(ScAdvice *advice)
+{
+	List	   *statements = sc_statements_list(false);
+	int			broken = 0;
+	int			denied = 0;
+	ListCell   *lc;
+
+	foreach(lc, statements)
+	{
+		ScStatement *stmt = (ScStatement *) lfirst(lc);
+		int			sqlerrcode = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		if (stmt->calls == 0 ||
+			!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(stmt->userid)))
+			continue;
+		if (load_statement(advice, stmt, &sqlerrcode))
+			continue;
+		if (sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+			denied++;
+		else if (!stmt->seeded)
+			broken++;
+	}
+	if (broken + denied > 0)
+		ereport(NOTICE,
+				(errmsg("%d of %d recorded statements were left out",
+						broken + denied, list_length(statements)),
+				 errdetail("%d could not be planned any more, %d are of tables you may not read.",
+						   broken, denied)));
+}
+
+/*
+ * Foreign keys: deleting a row looks for rows that refer to it.
+ */
+
+static char *
+fk_check(Form_pg_constraint con, HeapTuple tuple, Relation rel, Oid **types)
+{
+	bool		isnull;
+	Datum		keys = heap_getattr(tuple, Anum_pg_constraint_conkey,
+									RelationGetDescr(rel), &isnull);
+	ArrayType  *array = DatumGetArrayTypeP(keys);
+	int16	   *attnums = (int16 *) ARR_DATA_PTR(array);
+	int			n = ARR_DIMS(array)[0];
+	StringInfoData buf;
+	int			i;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT 1 FROM %s x WHERE",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(con->conrelid)),
+												get_rel_name(con->conrelid)));
+	*types = (Oid *) palloc(sizeof(Oid) * n);
+	for (i = 0; i < n; i++)
+	{
+		appendStringInfo(&buf, "%s %s OPERATOR(pg_catalog.=) $%d",
+						 i > 0 ? " AND" : "",
+						 quote_identifier(get_attname(con->conrelid, attnums[i], false)),
+						 i + 1);
+		(*types)[i] = get_atttype(con->conrelid, attnums[i]);
+	}
+	appendStringInfoString(&buf, " FOR KEY SHARE OF x");
+	return buf.data;
+}
+
+static double
+deleted_rows(ScAdvice *advice, Oid relid)
+{
+	double		rows = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+
+		if (write->relid == relid && write->command == CMD_DELETE)
+			rows += write->rows;
+	}
+	return rows;
+}
+
+static void
+load_foreign_keys(ScAdvice *advice)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (advice->deleted == NIL)
+		return;
+	rel = table_open(ConstraintRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_constraint con = (Form_pg_constraint) GETSTRUCT(tuple);
+		Loader		l;
+		int			sqlerrcode;
+		Oid		   *types;
+
+		if (con->contype != CONSTRAINT_FOREIGN ||
+			OidIsValid(con->conparentid) ||
+			!list_member_oid(advice->deleted, con->confrelid))
+			continue;
+		memset(&l, 0, sizeof(l));
+		l.text = fk_check(con, tuple, rel, &types);
+		l.nparams = ARR_DIMS(DatumGetArrayTypeP(heap_getattr(tuple,
+															 Anum_pg_constraint_conkey,
+															 RelationGetDescr(rel),
+															 &(bool){false})))[0];
+		l.types = types;
+		l.advice = advice;
+		l.item = new_item(advice, 0, deleted_rows(advice, con->confrelid),
+						  l.text);
+		l.item->constraint = pstrdup(NameStr(con->conname));
+		l.userid = GetUserId();
+		l.weight = 1;
+		if (load_safely(&l, &sqlerrcode, false))
+			advice->items = lappend(advice->items, l.item);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/*
+ * Reasons
+ */
+
+static const char *
+role_phrase(ScRole role, bool first)
+{
+	switch (role)
+	{
+		case SC_ROLE_EQ:
+			return "equality on";
+		case SC_ROLE_JOIN:
+			return "the join on";
+		case SC_ROLE_RANGE:
+			return "the range of";
+		case SC_ROLE_SORT:
+			return first ? "the order by" : "for the order";
+		case SC_ROLE_GROUP:
+			return "grouping by";
+		case SC_ROLE_PATTERN:
+			return "the prefix of";
+		case SC_ROLE_SEARCH:
+			return "the search in";
+	}
+	return "";
+}
+
+/* What a column is for in the statement that gains most. */
+static ScRole
+role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col)
+{
+	ListCell   *lc;
+
+	foreach(lc, item->uses)
+	{
+		ScRelUse   *use = (ScRelUse *) lfirst(lc);
+		List	   *cols;
+		ListCell   *l;
+
+		if (use->relid != cand->hypo->relid)
+			continue;
+		cols = list_concat(list_concat(list_concat(list_copy(use->eq),
+												   use->join), use->range),
+						   use->special);
+		foreach(l, use->orders)
+			cols = list_concat(cols, (List *) lfirst(l));
+		foreach(l, cols)
+		{
+			ScKeyCol   *other = (ScKeyCol *) lfirst(l);
+
+			if (equal(other->expr, col->expr))
+				return other->role;
+		}
+	}
+	return col->role;
+}
+
+static void
+append_columns(StringInfo buf, ScItem *item, ScCandidate *cand)
+{
+	List	   *context = deparse_context_for(get_rel_name(cand->hypo->relid),
+											  cand->hypo->relid);
+	int			last = -1;
+	bool		first = true;
+	ListCell   *lc;
+
+	foreach(lc, cand->keys)
+	{
+		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
+		ScRole		role = role_in(item, cand, col);
+		char	   *name = deparse_expression(col->expr, context, false,
+											  false);
+
+		if ((int) role == last)
+			appendStringInfo(buf, " and %s", name);
+		else
+			appendStringInfo(buf, "%s%s %s", first ? "" : ", then ",
+							 role_phrase(role, true), name);
+		last = role;
+		first = false;
+	}
+	if (cand->hypo->pred != NIL)
+		appendStringInfo(buf, ", only rows where %s",
+						 sc_hypo_pred(cand->hypo));
+	if (cand->include != NIL)
+		appendStringInfoString(buf, ", answered from the index alone");
+}
+
+static char *
+grouped(double n)
+{
+	char		digits[64];
+	StringInfoData buf;
+	int			len;
+	int			i;
+
+	snprintf(digits, sizeof(digits), "%.0f", n);
+	len = strlen(digits);
+	initStringInfo(&buf);
+	for (i = 0; i < len; i++)
+	{
+		appendStringInfoChar(&buf, digits[i]);
+		if ((len - i - 1) % 3 == 0 && i < len - 1)
+			appendStringInfoChar(&buf, ',');
+	}
+	return buf.data;
+}
+
+static char *
+short_ms(double ms)
+{
+	if (ms >= 100)
+		return psprintf("%.0f ms", ms);
+	if (ms >= 10)
+		return psprintf("%.1f ms", ms);
+	return psprintf("%.2f ms", Max(ms, 0.01));
+}
+
+/* Statements that a chosen index serves, and the one that gains most. */
+static List *
+served_by(ScAdvice *advice, ScCandidate *cand, Bitmapset *all,
+		  ScItem **most, double *before, double *after)
+{
+	Bitmapset  *without = bms_del_member(bms_copy(all), cand->id);
+	List	   *result = NIL;
+	double		best = -1;
+	ListCell   *lc;
+
+	*most = NULL;
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		double		a;
+		double		b;
+
+		if (!list_member_oid(item->relids, cand->hypo->relid))
+			continue;
+		b = sc_item_cost(advice, item, without);
+		a = sc_item_cost(advice, item, all);
+		if (b - a <= 0.005 * b)
+			continue;
+		result = lappend(result, item);
+		if (item->weight * (b - a) > best)
+		{
+			best = item->weight * (b - a);
+			*most = item;
+			*before = b;
+			*after = a;
+		}
+	}
+	return result;
+}
+
+static char *
+reason_for(ScCandidate *cand, List *served, ScItem *most, double before,
+		   double after)
+{
+	StringInfoData buf;
+	int			n = list_length(served);
+	double		calls = 0;
+	TimestampTz since = 0;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	if (most == NULL)
+	{
+		appendStringInfoString(&buf, "helps together with the others");
+		return buf.data;
+	}
+	if (most->constraint != NULL && n == 1)
+		appendStringInfo(&buf, "finds the rows that refer to a deleted one (foreign key %s): ",
+						 quote_identifier(most->constraint));
+	else
+		appendStringInfo(&buf, "serves %d %s: ", n,
+						 n == 1 ? "query" : "queries");
+	append_columns(&buf, most, cand);
+	foreach(lc, served)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+
+		if (item->since == 0)
+			continue;
+		calls += item->weight;
+		if (since == 0 || item->since < since)
+			since = item->since;
+	}
+	if (since != 0)
+	{
+		double		hours = (GetCurrentTimestamp() - since) /
+			(double) USECS_PER_HOUR;
+
+		if (hours >= 1)
+			appendStringInfo(&buf, "; %s calls/h", grouped(calls / hours));
+		else
+			appendStringInfo(&buf, "; %s calls", grouped(calls));
+	}
+	if (most->mean_ms > 0)
+		appendStringInfo(&buf, ", %s -> %s", short_ms(most->mean_ms),
+						 short_ms(most->mean_ms * after / before));
+	else
+		appendStringInfo(&buf, "; cost %s -> %s", grouped(before),
+						 grouped(after));
+	return buf.data;
+}
+
+/*
+ * suggest_indexes()
+ */
+
+static void
+warn_never_analyzed(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->study->samples)
+	{
+		ScSample   *sample = (ScSample *) lfirst(lc);
+		Relation	rel = table_open(sample->relid, NoLock);
+
+		if (rel->rd_rel->reltuples < 0 && sample->nrows > 0)
+			ereport(WARNING,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("table \"%s\" has never been analyzed",
+							RelationGetRelationName(rel)),
+					 errdetail("The planner guesses, and so does this advice."),
+					 errhint("Run ANALYZE on it first.")));
+		table_close(rel, NoLock);
+	}
+}
+
+typedef struct Suggest
+{
+	ScAdvice   *advice;
+	Datum	   *queries;		/* NULL: the recorded workload */
+	int			nqueries;
+	double	   *weights;
+	ReturnSetInfo *rsinfo;
+} Suggest;
+
+static void
+put_row(Suggest *s, ScCandidate *cand, int rank, Bitmapset *all,
+		double before, double after)
+{
+	ScAdvice   *advice = s->advice;
+	Datum		values[9];
+	bool		nulls[9] = {0};
+	ScItem	   *most;
+	double		b = 0;
+	double		a = 0;
+	List	   *served = served_by(advice, cand, all, &most, &b, &a);
+	Datum	   *ids = (Datum *) palloc(sizeof(Datum) *
+									   Max(1, list_length(served)));
+	int			nids = 0;
+	ListCell   *lc;
+
+	foreach(lc, served)
+	{
+		if (((ScItem *) lfirst(lc))->id != 0)
+			ids[nids++] = Int64GetDatum(((ScItem *) lfirst(lc))->id);
+	}
+	values[0] = Int32GetDatum(rank);
+	values[1] = CStringGetTextDatum(sc_hypo_ddl(cand->hypo, NULL));
+	values[2] = ObjectIdGetDatum(cand->hypo->relid);
+	values[3] = Int64GetDatum((int64) cand->hypo->bytes);
+	values[4] = Float8GetDatum(before);
+	values[5] = Float8GetDatum(after);
+	values[6] = Float8GetDatum(cand->write);
+	values[7] = PointerGetDatum(construct_array(ids, nids, INT8OID, 8,
+												FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	values[8] = CStringGetTextDatum(reason_for(cand, served, most, b, a));
+	tuplestore_putvalues(s->rsinfo->setResult, s->rsinfo->setDesc, values,
+						 nulls);
+}
+
+static void
+suggest_run(void *arg)
+{
+	Suggest    *s = (Suggest *) arg;
+	ScAdvice   *advice = s->advice;
+	Bitmapset  *all = NULL;
+	Bitmapset  *done = NULL;
+	double		before;
+	ListCell   *lc;
+	int			rank = 0;
+
+	if (s->queries != NULL)
+	{
+		load_given(advice, s->queries, s->nqueries, s->weights);
+		load_foreign_keys(advice);
+	}
+	else
+		load_recorded(advice);
+	sc_choose(advice);
+	warn_never_analyzed(advice);
+	foreach(lc, advice->chosen)
+		all = bms_add_member(all, ((ScCandidate *) lfirst(lc))->id);
+	before = sc_workload_cost(advice, NULL);
+	foreach(lc, advice->chosen)
+	{
+		ScCandidate *cand = (ScCandidate *) lfirst(lc);
+		double		after;
+
+		done = bms_add_member(done, cand->id);
+		after = sc_workload_cost(advice, done);
+		put_row(s, cand, ++rank, all, before, after);
+		before = after;
+	}
+	elog(DEBUG1, "%d statements, %d candidates, effort %.0f",
+		 list_length(advice->items), list_length(advice->candidates),
+		 advice->effort);
+}
+
+static double *
+read_weights(FunctionCallInfo fcinfo, int nqueries)
+{
+	double	   *weights = (double *) palloc(sizeof(double) *
+											Max(1, nqueries));
+	Datum	   *values;
+	bool	   *nulls;
+	int			n = 0;
+	int			i;
+
+	if (!PG_ARGISNULL(2))
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), FLOAT8OID, 8,
+						  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls,
+						  &n);
+	if (!PG_ARGISNULL(2) && n != nqueries)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("there are %d queries and %d weights", nqueries, n),
+				 errhint("Give one weight for each query, or none at all.")));
+	for (i = 0; i < nqueries; i++)
+	{
+		weights[i] = 1;
+		if (n == 0)
+			continue;
+		if (nulls[i] || isnan(DatumGetFloat8(values[i])) ||
+			isinf(DatumGetFloat8(values[i])) || DatumGetFloat8(values[i]) < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("weight %d is not a number of zero or more",
+							i + 1)));
+		weights[i] = DatumGetFloat8(values[i]);
+	}
+	return weights;
+}
+
+/* suggest_indexes(max_size bigint, queries text[], weights float8[]) */
+Datum
+scalecache_suggest_indexes(PG_FUNCTION_ARGS)
+{
+	Suggest		s;
+	bool	   *nulls;
+	bool		saved = sc_workload_paused;
+	int			i;
+
+	memset(&s, 0, sizeof(s));
+	s.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0) && PG_GETARG_INT64(0) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_size must not be negative")));
+	if (!PG_ARGISNULL(1))
+	{
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false,
+						  TYPALIGN_INT, &s.queries, &nulls, &s.nqueries);
+		for (i = 0; i < s.nqueries; i++)
+		{
+			if (nulls[i])
+				ereport(ERROR,
+						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("query %d is null", i + 1)));
+		}
+		if (s.queries == NULL)
+			s.queries = (Datum *) palloc(1);
+		s.weights = read_weights(fcinfo, s.nqueries);
+	}
+	else if (!PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("weights without queries"),
+				 errhint("Recorded statements are weighted by their calls.")));
+	else if (!sc_workload_available())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nothing is recorded"),
+				 errdetail("scalecache is not in shared_preload_libraries."),
+				 errhint("Add it there and restart the server, or pass queries.")));
+
+	s.advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
+	s.advice->study = sc_study_begin();
+	s.advice->max_size = PG_ARGISNULL(0) ? -1 : (double) PG_GETARG_INT64(0);
+	sc_workload_paused = true;
+	PG_TRY();
+	{
+		sc_study_run(suggest_run, &s);
+	}
+	PG_FINALLY();
+	{
+		sc_workload_paused = saved;
+	}
+	PG_END_TRY();
+	MemoryContextDelete(s.advice->study->cxt);
+	return (Datum) 0;
+}

@@ -1,0 +1,184 @@
+-- Which indexes are suggested, and which are not.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+CREATE EXTENSION pg_trgm;
+CREATE SCHEMA shop;
+SET search_path = shop, public;
+SET max_parallel_workers_per_gather = 0;
+
+CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL, name text, last_seen timestamptz, active boolean);
+CREATE TABLE orders (
+	id int PRIMARY KEY, user_id int NOT NULL REFERENCES users, status text NOT NULL,
+	total numeric(10,2), created_at timestamptz NOT NULL, deleted_at timestamptz,
+	shop_id int, note text, tags text[], doc jsonb, words tsvector);
+CREATE TABLE tiny (id int, name text);
+INSERT INTO users SELECT i, 'User' || i || '@example.com', 'name ' || md5(i::text),
+	'2026-01-01 00:00+00'::timestamptz + i * interval '1 minute', i % 20 > 0 FROM generate_series(1, 5000) i;
+INSERT INTO orders SELECT i, 1 + i * 7919 % 5000, CASE WHEN i % 100 = 0 THEN 'new' WHEN i % 10 = 0 THEN 'paid' ELSE 'done' END,
+	i % 1000, '2026-01-01 00:00+00'::timestamptz + i * interval '1 minute', CASE WHEN i % 50 = 0 THEN '2026-02-01 00:00+00'::timestamptz END,
+	i % 300, md5(i::text), ARRAY['t' || i % 50, 'u' || i % 333], jsonb_build_object('k', i % 500, 'name', 'n' || i % 1000),
+	to_tsvector('simple', md5((i % 900)::text))
+FROM generate_series(1, 20000) i;
+INSERT INTO tiny SELECT i, 'name ' || i FROM generate_series(1, 50) i;
+VACUUM ANALYZE users;
+VACUUM ANALYZE orders;
+VACUUM ANALYZE tiny;
+
+CREATE FUNCTION advise(VARIADIC queries text[]) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT ddl FROM scalecache.suggest_indexes(queries => queries) ORDER BY rank
+$$;
+
+-- Equality; then a range; then an order; together
+SELECT advise('SELECT * FROM orders WHERE user_id = 5');
+SELECT advise('SELECT * FROM orders WHERE shop_id = 5 AND created_at > ''2026-01-14 00:00+00''');
+SELECT advise('SELECT * FROM orders ORDER BY created_at DESC LIMIT 10');
+SELECT advise('SELECT * FROM orders WHERE shop_id = 7 ORDER BY total DESC, created_at LIMIT 5');
+SELECT advise('SELECT * FROM orders WHERE shop_id = 7 ORDER BY created_at DESC LIMIT 5',
+	'SELECT * FROM orders WHERE shop_id = $1');
+-- From the middle of a set of values, and either side of OR
+SELECT advise('SELECT * FROM orders WHERE user_id IN (5, 6, 7)');
+SELECT advise('SELECT * FROM orders WHERE user_id = 5 OR shop_id = 299');
+-- Answered by the index alone
+SELECT advise('SELECT sum(total) FROM orders WHERE shop_id = 7');
+SELECT advise('SELECT max(total) FROM orders');
+-- Partial: rare rows that are always asked for
+SELECT advise('SELECT * FROM orders WHERE status = ''new'' AND deleted_at IS NULL ORDER BY created_at LIMIT 10');
+SELECT advise('SELECT id FROM orders WHERE deleted_at IS NOT NULL');
+SELECT advise('SELECT * FROM users WHERE NOT active');
+SELECT advise('SELECT * FROM orders WHERE deleted_at IS NULL AND user_id = 5');
+-- Expressions
+SELECT advise('SELECT * FROM users WHERE lower(email) = ''user5@example.com''');
+SELECT advise('SELECT * FROM orders WHERE doc->>''name'' = ''n77''');
+SELECT advise('SELECT * FROM orders WHERE (doc->>''k'')::int BETWEEN 3 AND 4');
+-- Patterns
+SELECT advise('SELECT * FROM orders WHERE note LIKE ''abc%''');
+SELECT advise('SELECT * FROM users WHERE name ILIKE ''%ab12%''');
+-- Containment and search, by the operator class that serves the operator
+SELECT advise('SELECT * FROM orders WHERE tags @> ARRAY[''t7'', ''u5'']');
+SELECT advise('SELECT * FROM orders WHERE doc @> ''{"k": 7}''');
+SELECT advise('SELECT * FROM orders WHERE doc ? ''zz''');
+SELECT advise('SELECT * FROM orders WHERE words @@ ''abc''::tsquery');
+-- Joins, subqueries, views; UPDATE and DELETE; foreign keys
+SELECT advise('SELECT u.name, o.total FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = 5');
+SELECT advise('SELECT * FROM users u WHERE u.id < 20 AND EXISTS (SELECT FROM orders o WHERE o.user_id = u.id AND o.total > 900)');
+CREATE VIEW open_orders AS SELECT * FROM orders WHERE status <> 'done';
+SELECT advise('SELECT * FROM open_orders WHERE shop_id = 7');
+SELECT advise('UPDATE orders SET total = 0 WHERE user_id = 5');
+SELECT advise('DELETE FROM orders WHERE user_id = 5');
+SELECT ddl, reason FROM scalecache.suggest_indexes(queries => ARRAY['DELETE FROM users WHERE id = 5']);
+-- Shared: one index for several statements
+SELECT ddl, query_ids FROM scalecache.suggest_indexes(queries => ARRAY[
+	'SELECT * FROM orders WHERE user_id = 5',
+	'SELECT * FROM orders WHERE user_id = 6 AND status = ''paid''',
+	'SELECT * FROM orders WHERE status = ''paid'' AND user_id = 5 AND shop_id = 7']);
+
+-- Not suggested: what is there, tiny tables, what nothing can help
+SELECT advise('SELECT * FROM orders WHERE id = 5');
+SELECT advise('SELECT * FROM tiny WHERE id = 5');
+SELECT advise('SELECT * FROM orders WHERE total + id > 5');
+SELECT advise('SELECT * FROM orders WHERE random() < 0.5');
+SELECT advise('SELECT * FROM orders WHERE status = ''done''');
+CREATE INDEX orders_user ON orders (user_id, created_at);
+SELECT advise('SELECT * FROM orders WHERE user_id = 5');
+DROP INDEX orders_user;
+-- nor what costs the writes more than it gives
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY[
+	'SELECT * FROM users WHERE last_seen > ''2026-01-04 11:00+00''',
+	'UPDATE users SET last_seen = now() WHERE id = 5'], weights => ARRAY[1, 1000]);
+SELECT ddl, write_cost > 0 AS costs FROM scalecache.suggest_indexes(queries => ARRAY[
+	'SELECT * FROM users WHERE last_seen > ''2026-01-04 11:00+00''',
+	'UPDATE users SET last_seen = now() WHERE id = 5'], weights => ARRAY[1000, 1]);
+
+-- Functions of strangers are not built into indexes
+CREATE ROLE shop_stranger;
+CREATE FUNCTION strange(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)';
+CREATE FUNCTION stranger(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN upper($1); END';
+SELECT advise('SELECT * FROM users WHERE stranger(email) = ''USER5@EXAMPLE.COM''');
+ALTER FUNCTION stranger(text) OWNER TO shop_stranger;
+SELECT advise('SELECT * FROM users WHERE stranger(email) = ''USER5@EXAMPLE.COM''');
+
+-- The same again, and within a budget
+SELECT bool_and(a = b) AS same FROM
+	(SELECT array_agg(s::text) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7']) s) x(a),
+	(SELECT array_agg(s::text) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7']) s) y(b);
+SELECT ddl, size_bytes <= 300000 AS fits FROM scalecache.suggest_indexes(300000, ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7'], ARRAY[1, 5]);
+SELECT * FROM scalecache.suggest_indexes(0, ARRAY['SELECT * FROM orders WHERE user_id = 5']);
+SELECT rank, cost_before > cost_after AS better, write_cost, query_ids, relation, reason
+FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5 ORDER BY created_at DESC LIMIT 3', 'SELECT * FROM users WHERE lower(email) = $1']);
+
+-- The advice holds: what is built is used, and costs what was said
+CREATE FUNCTION holds(VARIADIC queries text[]) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+	plan json;
+	said float8;
+	found float8 := 0;
+BEGIN
+	FOR r IN SELECT ddl, cost_after FROM scalecache.suggest_indexes(queries => queries) LOOP
+		EXECUTE r.ddl;
+		said := r.cost_after;
+	END LOOP;
+	ANALYZE users, orders;
+	FOR i IN 1 .. cardinality(queries) LOOP
+		EXECUTE 'EXPLAIN (FORMAT JSON) ' || queries[i] INTO plan;
+		found := found + (plan->0->'Plan'->>'Total Cost')::float8;
+	END LOOP;
+	RAISE EXCEPTION USING errcode = 'ZZ001', message = (abs(found / said - 1) < 0.02)::text;
+EXCEPTION WHEN SQLSTATE 'ZZ001' THEN
+	RETURN sqlerrm;
+END $$;
+SELECT holds('SELECT * FROM orders WHERE user_id = 5 ORDER BY created_at DESC LIMIT 3',
+	'SELECT * FROM users WHERE lower(email) = ''user5@example.com''',
+	'SELECT sum(total) FROM orders WHERE shop_id = 7',
+	'SELECT * FROM orders WHERE tags @> ARRAY[''t7'', ''u5'']',
+	'SELECT * FROM orders WHERE status = ''new'' AND deleted_at IS NULL ORDER BY created_at LIMIT 10');
+
+-- Partitioned tables: DDL that works
+CREATE TABLE log (id int, at date NOT NULL, who int) PARTITION BY RANGE (at);
+CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+INSERT INTO log SELECT i, '2026-01-01'::date + i % 59, i % 5000 FROM generate_series(1, 40000) i;
+VACUUM ANALYZE log;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM log WHERE who = 7']) \gexec
+EXPLAIN (COSTS off) SELECT * FROM log WHERE who = 7;
+
+-- Bad input
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM nowhere']);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['VACUUM orders']);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT 1', NULL]);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT 1', 'SELECT 2'], weights => ARRAY[1]);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT 1'], weights => ARRAY[-1]);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT 1'], weights => ARRAY['NaN'::float8]);
+SELECT * FROM scalecache.suggest_indexes(weights => ARRAY[1]);
+SELECT * FROM scalecache.suggest_indexes(-1);
+SELECT * FROM scalecache.suggest_indexes(queries => '{}');
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT 1']);
+CREATE TEMP TABLE mine AS SELECT i AS a, repeat('x', 100) AS b FROM generate_series(1, 5000) i;
+ANALYZE mine;
+SELECT advise('SELECT * FROM mine WHERE a = 5');
+RESET client_min_messages;
+CREATE TABLE fresh AS SELECT i AS a, repeat('x', 100) AS b FROM generate_series(1, 5000) i;
+SELECT advise('SELECT * FROM fresh WHERE a = 5');
+SET client_min_messages = warning;
+SET ROLE shop_stranger;
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM shop.orders WHERE user_id = 5']);
+RESET ROLE;
+SET statement_timeout = '1ms';
+SELECT count(*) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5']);
+RESET statement_timeout;
+
+-- The recorded workload; statements that cannot be planned any more
+SELECT scalecache.reset_workload();
+SET search_path = shop;
+DO $$ BEGIN FOR i IN 1 .. 20 LOOP PERFORM FROM orders WHERE user_id = i; END LOOP; END $$;
+SELECT count(*) FROM fresh WHERE a = 5;
+DROP TABLE fresh;
+SET search_path = public;
+SET client_min_messages = notice;
+SELECT ddl, regexp_replace(reason, '[0-9.]+ ms', 'N ms', 'g') AS reason FROM scalecache.suggest_indexes();
+SET client_min_messages = warning;
+
+DROP SCHEMA shop CASCADE;
+DROP ROLE shop_stranger;
+DROP EXTENSION pg_trgm;
+DROP EXTENSION scalecache;
