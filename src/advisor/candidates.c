@@ -55,6 +55,8 @@
 #define SC_PRED_WEIGHT		0.8
 /* A partial index must leave out at least the rest of the rows. */
 #define SC_PRED_PART		0.75
+/* Columns with so few values are no good as the first. */
+#define SC_COARSE			10
 #define SC_MAX_EQ			4
 #define SC_MAX_INCLUDE		8
 /* Widest covering index, as a part of the row's width. */
@@ -1083,9 +1085,11 @@ make_from(Maker *m, List *base, bool cover)
 		List	   *keys = extended(base, list_make1(lfirst(lc)));
 
 		make_one(m, keys, cover);
+		/* After a range only its own order goes on. */
 		foreach(l, use->orders)
 		{
-			if (cover)
+			if (cover && same_column((ScKeyCol *) lfirst(lc),
+									 (ScKeyCol *) linitial((List *) lfirst(l))))
 				make_one(m, extended(keys, (List *) lfirst(l)), false);
 		}
 	}
@@ -1150,6 +1154,7 @@ typedef struct Ranked
 	ScKeyCol   *col;
 	double		popularity;
 	double		ndistinct;
+	bool		coarse;			/* has few values */
 	int			position;
 } Ranked;
 
@@ -1159,6 +1164,9 @@ compare_ranked(const void *a, const void *b)
 	const Ranked *x = (const Ranked *) a;
 	const Ranked *y = (const Ranked *) b;
 
+	/* What hardly selects comes last: others want the rest without it. */
+	if (x->coarse != y->coarse)
+		return x->coarse ? 1 : -1;
 	if (x->popularity != y->popularity)
 		return x->popularity > y->popularity ? -1 : 1;
 	if (x->ndistinct != y->ndistinct)
@@ -1182,6 +1190,8 @@ ranked_columns(ScAdvice *advice, Oid relid, List *cols, bool by_popularity)
 		ranked[i].popularity = by_popularity ?
 			popularity(advice, relid, ranked[i].col) : 0;
 		ranked[i].ndistinct = ndistinct_of(relid, ranked[i].col->expr, 1e6);
+		ranked[i].coarse = ranked[i].ndistinct > 0 &&
+			ranked[i].ndistinct <= SC_COARSE;
 		ranked[i].position = i;
 		i++;
 	}

@@ -50,7 +50,7 @@
 /* Rent of a database's worth of index, as a part of that cost. */
 #define SC_RENT				0.01
 /* Rent of an index on the keys of one that exists, with more included. */
-#define SC_COPY_RENT		0.02
+#define SC_COPY_RENT		0.10
 /* Rounds of looking for other indexes for the same statement. */
 #define SC_ROUNDS			6
 #define SC_FOREIGN_ROUNDS	4
@@ -59,7 +59,7 @@
 /* Part of updates that find room on their page. */
 #define SC_HOT				0.9
 /* A lost HOT update costs more than its entries: dead entries, vacuum. */
-#define SC_HOT_LOSS			2.0
+#define SC_HOT_LOSS			4.0
 /* Estimated sizes may be a little too small. */
 #define SC_SIZE_MARGIN		1.03
 #define SC_MAX_COLUMNS		10

@@ -43,7 +43,7 @@
 
 #include "advisor/advisor.h"
 
-#define SC_SAMPLE_BLOCKS	2000
+#define SC_SAMPLE_BLOCKS	6000
 #define SC_SAMPLE_ROWS		16000
 /* Full text is slow to take apart. */
 #define SC_SAMPLE_TEXTS		2000

@@ -68,9 +68,9 @@ SELECT advise('DELETE FROM orders WHERE user_id = 5');
 SELECT ddl, reason FROM scalecache.suggest_indexes(queries => ARRAY['DELETE FROM users WHERE id = 5']);
 -- Shared: one index for several statements
 SELECT ddl, query_ids FROM scalecache.suggest_indexes(queries => ARRAY[
-	'SELECT * FROM orders WHERE user_id = 5',
-	'SELECT * FROM orders WHERE user_id = 6 AND status = ''paid''',
-	'SELECT * FROM orders WHERE status = ''paid'' AND user_id = 5 AND shop_id = 7']);
+	'SELECT * FROM orders WHERE shop_id = 5',
+	'SELECT * FROM orders WHERE shop_id = 6 AND total = 9',
+	'SELECT * FROM orders WHERE total = 8 AND shop_id = 5 AND note > ''b''']);
 
 -- Not suggested: what is there, tiny tables, what nothing can help
 SELECT advise('SELECT * FROM orders WHERE id = 5');
