@@ -127,17 +127,24 @@ ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
 CREATE FUNCTION scalecache.explain_rewrite(query text, OUT rollup regclass, OUT used boolean, OUT reason text)
 RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_explain_rewrite';
 
+CREATE FUNCTION scalecache.rollup_query(rollup regclass, time_zone text)
+RETURNS text LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_query';
+CREATE FUNCTION scalecache.rollup_counters(id bigint, OUT last_fold timestamptz, OUT rewrites bigint)
+RETURNS record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_counters';
+
 CREATE VIEW scalecache.rollups AS
 SELECT r.rollup,
 	r.source::regclass AS source,
-	pg_catalog.pg_get_viewdef(r.rollup) AS query,
+	scalecache.rollup_query(r.rollup, r.time_zone) AS query,
 	CASE r.state WHEN 'l' THEN 'live' WHEN 'f' THEN 'filling'
 		WHEN 's' THEN 'stale' ELSE 'unfilled' END AS state,
 	r.time_zone,
-	s.groups, s.pending_deltas, s.size_bytes
+	s.groups, s.pending_deltas, s.size_bytes,
+	n.last_fold, n.rewrites
 FROM scalecache.rollup r
 	JOIN pg_catalog.pg_class c ON c.oid = r.rollup,
-	LATERAL scalecache.rollup_stats(r.rollup) s;
+	LATERAL scalecache.rollup_stats(r.rollup) s,
+	LATERAL scalecache.rollup_counters(r.id) n;
 GRANT SELECT ON scalecache.rollups TO PUBLIC;
 
 -- Indexes

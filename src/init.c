@@ -41,6 +41,7 @@ _PG_init(void)
 		return;
 
 	sc_workload_init();
+	sc_rollup_stats_init();
 
 	sc_cache_preload_init();
 	sc_claims_init();

@@ -182,15 +182,35 @@ make_tables(Oid view)
 	return possible;
 }
 
+/* Lock all members against writers, the source first, or give up in time. */
+static bool
+lock_members(ScSpec *spec)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   sc_trigger_lock_timeout);
+	List	   *members = lcons_oid(spec->source,
+									list_delete_oid(list_copy(spec->members),
+													spec->source));
+	ListCell   *lc;
+
+	foreach(lc, members)
+	{
+		if (sc_trigger_lock_timeout == 0)
+			LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+		else if (!lock_until(lfirst_oid(lc), ShareRowExclusiveLock, deadline))
+			return false;
+	}
+	return true;
+}
+
 /* Step 2.  False: writers were in the way. */
 static bool
 make_triggers(Oid view, bool *gone)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   sc_trigger_lock_timeout);
 	List	   *members;
-	ListCell   *lc;
+	bool		locked;
+	bool		done;
 
 	*gone = spec == NULL || spec->unfit || spec->detaching;
 	if (*gone)
@@ -200,36 +220,32 @@ make_triggers(Oid view, bool *gone)
 		return true;
 	}
 	members = list_copy(spec->members);
-	if (!all_intact(spec))
+	locked = !all_intact(spec);
+	if (locked && !lock_members(spec))
 	{
-		/* The source first, as everybody does. */
-		members = lcons_oid(spec->source,
-							list_delete_oid(members, spec->source));
-		foreach(lc, members)
-		{
-			if (sc_trigger_lock_timeout == 0)
-				LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-			else if (!lock_until(lfirst_oid(lc), ShareRowExclusiveLock,
-								 deadline))
-			{
-				sc_spec_release(spec);
-				return false;
-			}
-		}
+		sc_spec_release(spec);
+		return false;
 	}
 	sc_spec_release(spec);
-	/* Members that came before the locks did are new again. */
 	spec = sc_rollup_lock(view);
 	*gone = spec == NULL || spec->unfit || spec->detaching;
-	if (!*gone)
+	if (*gone)
 	{
-		sc_install_triggers(spec, spec->members);
+		if (spec)
+			sc_spec_release(spec);
+		return true;
+	}
+	/* No lock on a member may be taken after that on the base table. */
+	done = locked ? equal(members, spec->members) : all_intact(spec);
+	if (done)
+	{
+		if (locked)
+			sc_install_triggers(spec, spec->members);
 		sc_catalog_set(spec->id, SC_FILLING, true, InvalidOid, NULL,
 					   spec->members);
 	}
-	if (spec)
-		sc_spec_release(spec);
-	return true;
+	sc_spec_release(spec);
+	return done;
 }
 
 /* Step 3: whose locks were taken before the triggers could be seen. */
@@ -402,7 +418,7 @@ commit(void)
 }
 
 /* As far as possible without waiting.  Begins and ends outside of any. */
-static bool
+static void
 build_steps(Oid view)
 {
 	ScSpec	   *spec;
@@ -419,14 +435,18 @@ build_steps(Oid view)
 	done = !make_tables(view);
 	commit();
 	if (done)
-		return true;
+		return;
 	if (state != SC_FILLING)
 	{
 		begin();
 		done = make_triggers(view, &gone);
 		commit();
+		if (!done)
+			waiting_for(view)->not_before =
+				TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											sc_trigger_lock_timeout * PASS_FACTOR);
 		if (!done || gone)
-			return gone;
+			return;
 	}
 	begin();
 	done = writers_have_gone(view, false);
@@ -436,40 +456,33 @@ build_steps(Oid view)
 		forget_waiting(view);
 	}
 	commit();
-	return done;
 }
 
 /*
  * One attempt at a rollup that is not live, by the worker.  Errors are
- * reported here, so that other rollups have their turn.  True when there is
- * nothing left to do.
+ * reported here, so that other rollups have their turn.
  */
-bool
+void
 sc_build_step(Oid view)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	volatile bool done = false;
-	Waiting    *w = waiting_for(view);
+	bool		mine;
 
-	if (w->not_before > GetCurrentTimestamp())
-		return true;
+	if (waiting_for(view)->not_before > GetCurrentTimestamp())
+		return;
 	begin();
-	done = !lock_build(view);
+	mine = lock_build(view);
 	commit();
 	MemoryContextSwitchTo(cxt);
-	if (done)
-		return true;
+	if (!mine)
+		return;
 	PG_TRY();
 	{
-		done = build_steps(view);
+		build_steps(view);
 		MemoryContextSwitchTo(cxt);
 		begin();
 		unlock_build(view);
 		commit();
-		if (!done)
-			w->not_before =
-				TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-											sc_trigger_lock_timeout * PASS_FACTOR);
 	}
 	PG_CATCH();
 	{
@@ -481,9 +494,7 @@ sc_build_step(Oid view)
 		RESUME_INTERRUPTS();
 		waiting_for(view)->not_before =
 			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ERROR_PAUSE_MS);
-		done = true;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
-	return done;
 }

@@ -395,9 +395,12 @@ drop_relations(List *relids)
 
 		if (list_member_oid(relids, view))
 		{
+			int64		id = DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id,
+														   &isnull));
+
 			tables = list_concat(tables, storage_of(tuple));
-			sc_mark_drop(DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id,
-													   &isnull)));
+			sc_mark_drop(id);
+			sc_rollup_stats_forget(id);
 			CatalogTupleDelete(rel, &tuple->t_self);
 			CacheInvalidateRelcache(rel);
 		}

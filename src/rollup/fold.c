@@ -153,6 +153,8 @@ sc_fold(Oid view, bool nowait)
 		if (n > 0 || changed)
 			sc_mark_put(spec->id, mark);
 	}
+	if (n > 0)
+		sc_rollup_stats_fold(spec->id);
 	MemoryContextDelete(groups->cxt);
 	PopActiveSnapshot();
 	SetUserIdAndSecContext(saveuser, savesec);
@@ -307,7 +309,6 @@ sc_rollup_work(void)
 	static bool adopted = false;
 	List	   *views;
 	ListCell   *lc;
-	bool		more = false;
 	MemoryContext keep = CurrentMemoryContext;
 
 	StartTransactionCommand();
@@ -324,10 +325,10 @@ sc_rollup_work(void)
 	{
 		MemoryContextSwitchTo(keep);
 		if (is_unfinished(lfirst_oid(lc)))
-			more |= !sc_build_step(lfirst_oid(lc));
+			sc_build_step(lfirst_oid(lc));
 		else
 			in_transaction(fold_one, lfirst_oid(lc));
 		in_transaction(reclaim, lfirst_oid(lc));
 	}
-	return more;
+	return false;
 }

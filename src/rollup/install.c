@@ -515,7 +515,8 @@ sc_install_triggers(ScSpec *spec, List *members)
 		Oid			relid = lfirst_oid(lc);
 		int			lacks = (TRUNCATE | TRUNCATED) & ~find_triggers(spec, relid, 0, NULL);
 
-		LockRelationOid(relid, ShareRowExclusiveLock);
+		if (lacks)
+			LockRelationOid(relid, ShareRowExclusiveLock);
 		remove_triggers(spec, relid, lacks);
 		if (lacks & TRUNCATE)
 			create_trigger(spec, relid,

@@ -23,13 +23,18 @@
 #include "parser/parser.h"
 #include "parser/parsetree.h"
 #include "pgtime.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
+#include "utils/ruleutils.h"
 
 #include "rollup/rollup.h"
+
+PG_FUNCTION_INFO_V1(scalecache_rollup_query);
 
 static void
 refuse(const char *what, const char *hint)
@@ -61,6 +66,125 @@ from_zone(Node *arg, text *zone)
 													  PointerGetDatum(zone), false, false),
 											arg),
 								 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+}
+
+/* What at_zone or from_zone was given, if with this zone; else NULL. */
+static Node *
+zone_arg(Node *node, Oid funcid, text *zone)
+{
+	FuncExpr   *f = (FuncExpr *) node;
+	Const	   *name;
+
+	if (!IsA(node, FuncExpr) || f->funcid != funcid ||
+		f->funcformat != COERCE_EXPLICIT_CALL)
+		return NULL;
+	name = linitial(f->args);
+	if (!IsA(name, Const) || name->constisnull ||
+		!DatumGetBool(DirectFunctionCall2Coll(texteq, DEFAULT_COLLATION_OID,
+											  name->constvalue,
+											  PointerGetDatum(zone))))
+		return NULL;
+	return lsecond(f->args);
+}
+
+static Node *
+zoned(Node *node, text *zone)
+{
+	return zone_arg(node, F_TIMEZONE_TEXT_TIMESTAMPTZ, zone);
+}
+
+/* The reverse of pin_zone, to show. */
+static Node *
+unpin_zone(Node *node, void *zone)
+{
+	FuncExpr   *f;
+	Node	   *arg;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Query))
+		return (Node *) query_tree_mutator((Query *) node, unpin_zone, zone, 0);
+	if ((arg = zoned(node, zone)) != NULL)
+		return (Node *) makeFuncExpr(F_TIMESTAMP_TIMESTAMPTZ, TIMESTAMPOID,
+									 list_make1(unpin_zone(arg, zone)),
+									 InvalidOid, InvalidOid,
+									 COERCE_EXPLICIT_CAST);
+	if ((arg = zone_arg(node, F_TIMEZONE_TEXT_TIMESTAMP, zone)) != NULL)
+		return (Node *) makeFuncExpr(F_TIMESTAMPTZ_TIMESTAMP, TIMESTAMPTZOID,
+									 list_make1(unpin_zone(arg, zone)),
+									 InvalidOid, InvalidOid,
+									 COERCE_EXPLICIT_CAST);
+	if (IsA(node, FuncExpr))
+	{
+		int			n = list_length(((FuncExpr *) node)->args);
+
+		f = (FuncExpr *) copyObject(node);
+		if (f->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT &&
+			IsA(lthird(f->args), Const) &&
+			DatumGetBool(DirectFunctionCall2Coll(texteq, DEFAULT_COLLATION_OID,
+												 ((Const *) lthird(f->args))->constvalue,
+												 PointerGetDatum((text *) zone))))
+		{
+			f->funcid = F_DATE_TRUNC_TEXT_TIMESTAMPTZ;
+			f->args = list_truncate(f->args, 2);
+		}
+		else if (f->funcid == F_TO_CHAR_TIMESTAMP_TEXT &&
+				 (arg = zoned(linitial(f->args), zone)) != NULL)
+		{
+			f->funcid = F_TO_CHAR_TIMESTAMPTZ_TEXT;
+			linitial(f->args) = arg;
+		}
+		else if (f->funcid == F_DATE_TIMESTAMP &&
+				 (arg = zoned(linitial(f->args), zone)) != NULL)
+		{
+			f->funcid = F_DATE_TIMESTAMPTZ;
+			linitial(f->args) = arg;
+		}
+		else if ((f->funcid == F_EXTRACT_TEXT_TIMESTAMP ||
+				  f->funcid == F_DATE_PART_TEXT_TIMESTAMP) && n == 2 &&
+				 (arg = zoned(lsecond(f->args), zone)) != NULL)
+		{
+			f->funcid = f->funcid == F_EXTRACT_TEXT_TIMESTAMP ?
+				F_EXTRACT_TEXT_TIMESTAMPTZ : F_DATE_PART_TEXT_TIMESTAMPTZ;
+			lsecond(f->args) = arg;
+		}
+		node = (Node *) f;
+	}
+	return expression_tree_mutator(node, unpin_zone, zone);
+}
+
+/*
+ * rollup_query(rollup, zone): its query as the user would write it now, in
+ * that zone, with all columns by their present names.
+ */
+Datum
+scalecache_rollup_query(PG_FUNCTION_ARGS)
+{
+	ScSpec	   *spec = sc_spec_by_view(PG_GETARG_OID(0));
+	Query	   *query;
+	char	   *written;
+	ListCell   *lc;
+
+	if (spec == NULL || !OidIsValid(spec->source))
+	{
+		if (spec)
+			sc_spec_release(spec);
+		PG_RETURN_NULL();
+	}
+	query = copyObject(spec->query);
+	query->rtable = list_make1(rt_fetch(spec->srcvarno, query->rtable));
+	ChangeVarNodes((Node *) query, spec->srcvarno, 1, 0);
+	sc_spec_release(spec);
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk)
+			tle->resname = get_attname(PG_GETARG_OID(0), tle->resno, false);
+	}
+	query = (Query *) unpin_zone((Node *) query, PG_GETARG_TEXT_PP(1));
+	written = pg_get_querydef(query, true);
+	PG_RETURN_TEXT_P(cstring_to_text(written + strspn(written, " ")));
 }
 
 /* Pin what depends on the session's time zone to zone, a text. */

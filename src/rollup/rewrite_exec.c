@@ -528,7 +528,10 @@ prepare(RewriteState *state)
 		if (state->changed)
 			merge_groups(state);
 		if (state->exact || add_up(state))
+		{
 			state->source = ROLLUP;
+			sc_rollup_stats_rewrite(state->spec->id);
+		}
 		if (state->exact && state->scratch == NULL)
 		{
 			state->scratch = sc_groups_create(state->spec, estate->es_query_cxt);

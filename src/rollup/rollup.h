@@ -334,7 +334,7 @@ extern void sc_storage_clear(ScSpec *spec);
 /* build.c */
 extern void sc_ensure_storage(Oid view);
 extern void sc_build(Oid view);
-extern bool sc_build_step(Oid view);
+extern void sc_build_step(Oid view);
 
 /* define.c */
 extern void sc_check_rollup(Oid view);
@@ -342,6 +342,12 @@ extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
 
 /* adopt.c */
 extern void sc_adopt(void);
+
+/* stats.c */
+extern void sc_rollup_stats_init(void);
+extern void sc_rollup_stats_fold(int64 id);
+extern void sc_rollup_stats_rewrite(int64 id);
+extern void sc_rollup_stats_forget(int64 id);
 
 /* scan.c */
 extern void sc_scan_init(void);

@@ -572,11 +572,17 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 	old = MemoryContextSwitchTo(spec->cxt);
 	if (RelationGetRelid(rel) != spec->source)
 	{
-		Relation	source = table_open(spec->source, AccessShareLock);
+		/*
+		 * Not locked: who detaches rel has the source locked, and waits for
+		 * us who have rel.  The columns in question cannot change without it.
+		 */
+		Relation	source = RelationIdGetRelation(spec->source);
 
+		if (source == NULL)
+			elog(ERROR, "source %u of a rollup has gone", spec->source);
 		map = build_attrmap_by_name_if_req(RelationGetDescr(rel),
 										   RelationGetDescr(source));
-		table_close(source, NoLock);
+		RelationClose(source);
 	}
 #define COMPILE(e) \
 	(pull_varattnos((Node *) MAPPED(e), 1, &eval->used), \

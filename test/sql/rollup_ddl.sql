@@ -163,6 +163,20 @@ INSERT INTO t (id, k, amount) VALUES (31, 1, 1);
 SELECT * FROM checked('r');
 SELECT count(*) FROM pg_class WHERE relnamespace = 'scalecache_data'::regnamespace AND relkind = 'r';
 
+-- what the list of rollups shows: the query as it would be written now
+SET TimeZone = 'Europe/Berlin';
+SELECT scalecache.create_rollup('zoned', $$
+	SELECT date_trunc('month', d) AS month, extract(hour FROM d) AS h, to_char(d, 'YYYY') AS y, d::date AS day,
+		d::timestamp AS local, d AT TIME ZONE 'Europe/Berlin' AS named, sum(amount) AS s
+	FROM t WHERE k > 0 GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(amount) > 0$$);
+ALTER VIEW zoned RENAME COLUMN s TO total;
+SELECT query, time_zone, last_fold IS NULL AS never_folded, rewrites FROM scalecache.rollups WHERE rollup = 'zoned'::regclass;
+INSERT INTO t (id, k, amount, d) VALUES (40, 1, 1, '2026-02-01');
+SELECT * FROM checked('zoned');
+SELECT now() - last_fold < interval '1 minute' AS folded FROM scalecache.rollups WHERE rollup = 'zoned'::regclass;
+DROP VIEW zoned;
+RESET TimeZone;
+
 -- what depends on the time, the zone, or more than the table
 SELECT error_of(format('SELECT scalecache.create_rollup(''bad'', %L)', q)) FROM unnest(ARRAY[
 	$$SELECT d + interval '1 day' AS x, count(*) AS n FROM t GROUP BY 1$$,
