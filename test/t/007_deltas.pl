@@ -1,0 +1,121 @@
+# Delta tables: they take turns and are emptied, an old snapshot neither stops
+# that from being right nor makes readers slower, and no delta is lost or
+# counted twice meanwhile.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use ScaleCache;
+use Test::More;
+
+my $node = new_server('deltas');
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION scalecache;
+	CREATE TABLE t (id bigserial PRIMARY KEY, k int, v numeric);
+	SELECT scalecache.create_rollup('few',
+		'SELECT k % 24 AS k, sum(v) AS s, count(*) AS n FROM t GROUP BY 1');
+	SELECT scalecache.create_rollup('many',
+		'SELECT k, sum(v) AS s, count(*) AS n FROM t GROUP BY k');
+});
+
+# Blocks a reader touches, in all its plan
+sub blocks_read
+{
+	my ($rollup) = @_;
+	my $plan = $node->safe_psql('postgres',
+		"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF) TABLE $rollup");
+
+	like($plan, qr/Answered From: rollup/, "$rollup is answered from its storage");
+	$plan =~ /Buffers: (?:shared|local) hit=(\d+)(?: read=(\d+))?/
+	  or die "no buffers in $plan";
+	return $1 + ($2 // 0);
+}
+
+sub turn
+{
+	my ($rollup) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT turn FROM scalecache.rollup WHERE rollup = '$rollup'::regclass");
+}
+
+# Turns: many groups fill the tables while small writers go on.
+my $small = script($node, 'small', q{
+\set k random(1, 1000)
+INSERT INTO t (k, v) VALUES (:k, :k);
+});
+my $subxact = script($node, 'subxact', q{
+\set k random(1, 1000)
+BEGIN;
+INSERT INTO t (k, v) VALUES (:k, 1);
+SAVEPOINT a;
+UPDATE t SET v = v + 1 WHERE id = (SELECT max(id) FROM t WHERE k = :k);
+ROLLBACK TO a;
+SAVEPOINT b;
+INSERT INTO t (k, v) VALUES (:k, 2);
+RELEASE b;
+COMMIT;
+});
+my $load = start_pgbench($node, '-c', 4, '-T', 600, '-f', $small, '-f', $subxact);
+for my $round (1 .. 3)
+{
+	my $before = turn('many');
+
+	$node->safe_psql('postgres',
+		'INSERT INTO t (k, v) SELECT g, g FROM generate_series(1, 150000) g');
+	ok( $node->poll_query_until('postgres', "SELECT turn >= $before + 2
+			FROM scalecache.rollup WHERE rollup = 'many'::regclass"),
+		"round $round: the other table is written, and the first one emptied");
+	exact($node, 'postgres', "round $round");
+}
+ok( $node->safe_psql('postgres', q{
+	SELECT pg_table_size(delta1) + pg_table_size(delta2) < 40000000
+	FROM scalecache.rollup WHERE rollup = 'many'::regclass}) eq 't',
+	'the space of folded deltas comes back');
+
+# A session that wrote to a table keeps it from being retired for good.
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; INSERT INTO t (k, v) VALUES (7, 1000000); TABLE many');
+for my $round (1 .. 2)
+{
+	$node->safe_psql('postgres',
+		'INSERT INTO t (k, v) SELECT g, g FROM generate_series(1, 150000) g');
+}
+exact($node, 'postgres', 'while a writer is open');
+$holder->query_safe('INSERT INTO t (k, v) VALUES (7, 2000000); COMMIT');
+$holder->quit;
+exact($node, 'postgres', 'after it has committed');
+
+# An old snapshot: what readers have to look at does not grow.
+my $old = $node->background_psql('postgres');
+my $then = $old->query_safe(
+	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT sum(s) FROM few');
+$node->safe_psql('postgres', q{SELECT scalecache.fold_rollup('few')});
+my $before = blocks_read('few');
+my $folds = $node->safe_psql('postgres',
+	"SELECT seq FROM scalecache.fold f JOIN scalecache.rollup r USING (id)
+	 WHERE rollup = 'few'::regclass");
+ok( $node->poll_query_until('postgres',
+		"SELECT seq > $folds + 300 FROM scalecache.fold f
+		 JOIN scalecache.rollup r USING (id) WHERE rollup = 'few'::regclass"),
+	'folds go on under an old snapshot');
+my $after = blocks_read('few');
+cmp_ok($after, '<=', 2 * $before + 16,
+	"a reader looks at $after blocks after 300 folds, $before before");
+exact($node, 'postgres', 'under an old snapshot');
+is($old->query_safe('SELECT sum(s) FROM few'), $then,
+	'the old snapshot still sees what it saw');
+is( $old->query_safe(q{
+	SELECT count(*) FROM (TABLE few EXCEPT ALL
+		SELECT k % 24, sum(v), count(*) FROM t GROUP BY 1) x}),
+	'0', 'which is what the table was');
+$old->query_safe('COMMIT');
+$old->quit;
+
+$load->{h}->kill_kill;
+folded($node, 'postgres', 'at the end');
+verified($node, 'postgres', 'at the end');
+exact($node, 'postgres', 'at the end');
+no_deadlock($node);
+$node->stop;
+done_testing();
