@@ -183,7 +183,6 @@ load_base_by_index(ScGroups *groups, Relation base, Relation index,
 	TupleTableSlot *slot = table_slot_create(base, NULL);
 	RegProcedure equal[INDEX_MAX_KEYS];
 	ScanKeyData keys[INDEX_MAX_KEYS];
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
 	for (int i = 0; i < spec->nkeys; i++)
@@ -191,7 +190,7 @@ load_base_by_index(ScGroups *groups, Relation base, Relation index,
 												  index->rd_opcintype[i],
 												  index->rd_opcintype[i],
 												  BTEqualStrategyNumber));
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (group->loaded || group->unwanted)
@@ -219,10 +218,9 @@ load_base_by_hash(ScGroups *groups, Relation base, Relation index,
 	ScSpec	   *spec = groups->spec;
 	IndexScanDesc scan = index_beginscan(base, index, snapshot, 1, 0);
 	TupleTableSlot *slot = table_slot_create(base, NULL);
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		ScanKeyData key;
 
@@ -281,11 +279,10 @@ sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
 {
 	Relation	index;
 	Relation	wide;
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	int64		want = 0;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 		if (!group->loaded && !group->unwanted)
 			want++;
 	if (want == 0)
@@ -305,8 +302,7 @@ sc_groups_load_base(ScGroups *groups, Relation base, Snapshot snapshot)
 	}
 	else
 		load_base_by_scan(groups, base, snapshot, want);
-	bucket = 0;
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 		if (!group->unwanted)
 			group->loaded = true;
 	if (groups->spec->distinct)
@@ -381,7 +377,6 @@ sc_groups_write_base(ScGroups *groups, Relation base)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(base), &TTSOpsHeapTuple);
 	Datum	   *values = palloc0(sizeof(Datum) * ScBaseNatts(spec));
 	bool	   *nulls = palloc0(sizeof(bool) * ScBaseNatts(spec));
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	MemoryContext row = AllocSetContextCreate(CurrentMemoryContext, "scalecache base row",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -390,7 +385,7 @@ sc_groups_write_base(ScGroups *groups, Relation base)
 
 	InitResultRelInfo(rri, base, 0, NULL, 0);
 	ExecOpenIndices(rri, false);
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		HeapTuple	tuple;
 		bool		update_indexes = true;

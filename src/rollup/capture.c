@@ -35,11 +35,16 @@ typedef struct Pending
 	CommandId	mincid;
 	CommandId	maxcid;
 	ScGroups   *groups;
+	int64		nchanges;
 	struct Pending *next;
 } Pending;
 
+/* Where changes are not gathered anyway, what fits the processor's cache. */
+#define SC_SMALL_BUFFER		(4 * 1024 * 1024)
+
 static Pending *pending = NULL; /* innermost level first */
 static MemoryContext pending_cxt = NULL;
+static bool scattered = false;	/* most groups got one change */
 static bool wrote = false;		/* this transaction left deltas */
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_capture);
@@ -148,9 +153,14 @@ scalecache_row_differs(PG_FUNCTION_ARGS)
 static void
 bound(Pending *p)
 {
-	if (MemoryContextMemAllocated(p->groups->cxt, true) <=
-		(Size) sc_rollup_buffer * 1024)
+	Size		limit = (Size) sc_rollup_buffer * 1024;
+
+	p->nchanges++;
+	if (scattered)
+		limit = Min(limit, SC_SMALL_BUFFER);
+	if (MemoryContextMemAllocated(p->groups->cxt, true) <= limit)
 		return;
+	scattered = p->nchanges < 2 * p->groups->ngroups;
 	write_out(p, GetCurrentCommandId(true));
 	for (Pending **link = &pending; *link; link = &(*link)->next)
 		if (*link == p)
@@ -381,6 +391,7 @@ xact_callback(XactEvent event, void *arg)
 			if (wrote && event == XACT_EVENT_COMMIT)
 				sc_worker_notify();
 			wrote = false;
+			scattered = false;
 			break;
 		default:
 			break;

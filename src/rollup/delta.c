@@ -381,7 +381,6 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 	TupleTableSlot *slots[SC_APPEND_ROWS];
 	MemoryContext old;
 	ScGroup    *group = NULL;
-	uint32		bucket = 0;
 	int			nslots = 0;
 	int			used = 0;
 	Size		bytes = 0;
@@ -393,7 +392,7 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
 									  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(batch);
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		TupleTableSlot *slot;
 		Size		size;

@@ -36,10 +36,9 @@
 static void
 compute_values(ScGroups *groups, Snapshot snapshot)
 {
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 		sc_group_finish(groups, group);
 	sc_source_states(groups, snapshot);
 	sc_source_values(groups, snapshot);

@@ -100,6 +100,36 @@ grow(ScGroups *groups)
 	groups->nbuckets = n;
 }
 
+/*
+ * Space for a group, zeroed, at the end of the list.  It comes from chunks
+ * that hold as many groups as there are already, so that one costs little and
+ * a million are close together, in the order they came.
+ */
+static ScGroup *
+new_group(ScGroups *groups)
+{
+	ScSpec	   *spec = groups->spec;
+	Size		size = MAXALIGN(MAXALIGN(sizeof(ScGroup)) + spec->statesize +
+								(sizeof(Datum) + sizeof(bool)) * spec->nkeys);
+	ScGroup    *g;
+
+	if (groups->room < size)
+	{
+		groups->room = size * Min(Max(groups->ngroups, 1), 65536 / size + 1);
+		groups->chunk = MemoryContextAllocZero(groups->cxt, groups->room);
+	}
+	g = (ScGroup *) groups->chunk;
+	groups->chunk += size;
+	groups->room -= size;
+	if (groups->newest)
+		groups->newest->younger = g;
+	else
+		groups->oldest = g;
+	groups->newest = g;
+	groups->ngroups++;
+	return g;
+}
+
 ScGroup *
 sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 			  bool create)
@@ -117,9 +147,8 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 
 	if (groups->ngroups >= groups->nbuckets)
 		grow(groups);
+	g = new_group(groups);
 	old = MemoryContextSwitchTo(groups->cxt);
-	g = palloc0(MAXALIGN(sizeof(ScGroup)) + spec->statesize +
-				(sizeof(Datum) + sizeof(bool)) * spec->nkeys);
 	g->states = (char *) g + MAXALIGN(sizeof(ScGroup));
 	g->keys = (Datum *) (g->states + spec->statesize);
 	g->nulls = (bool *) (g->keys + spec->nkeys);
@@ -137,7 +166,6 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 	}
 	g->next = groups->buckets[hash & (groups->nbuckets - 1)];
 	groups->buckets[hash & (groups->nbuckets - 1)] = g;
-	groups->ngroups++;
 	MemoryContextSwitchTo(old);
 	return g;
 }
@@ -341,24 +369,16 @@ sc_group_finish(ScGroups *groups, ScGroup *group)
 void
 sc_groups_resolve(ScGroups *groups, ScValues *values)
 {
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 		if (!group->unwanted)
 			sc_group_resolve(groups, group, values);
 }
 
-/* Iterate: start with *bucket 0 and last NULL. */
+/* All groups in the order they came; start with NULL. */
 ScGroup *
-sc_groups_next(ScGroups *groups, uint32 *bucket, ScGroup *last)
+sc_groups_next(ScGroups *groups, ScGroup *last)
 {
-	if (last && last->next)
-		return last->next;
-	if (last)
-		(*bucket)++;
-	for (; *bucket < groups->nbuckets; (*bucket)++)
-		if (groups->buckets[*bucket])
-			return groups->buckets[*bucket];
-	return NULL;
+	return last ? last->younger : groups->oldest;
 }

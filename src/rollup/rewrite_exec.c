@@ -68,13 +68,11 @@ typedef struct RewriteState
 	Source		source;
 	ScGroups   *changed;		/* groups with deltas, merged */
 	int64		ndeltas;
-	uint32		bucket;
 	ScGroup    *group;
 	bool		changeddone;
 	ScSpec	   *tspec;			/* what target is grouped by */
 	MemoryContext cxt;			/* target's; reset by a rescan */
 	ScGroups   *target;
-	uint32		tbucket;
 	ScGroup    *tgroup;
 	MemoryContext rowcxt;		/* reset for each row */
 	ScGroups   *scratch;		/* states of one base row */
@@ -241,7 +239,7 @@ next_fine(RewriteState *state, FineRow *row)
 
 	while (!state->changeddone)
 	{
-		ScGroup    *group = sc_groups_next(state->changed, &state->bucket, state->group);
+		ScGroup    *group = sc_groups_next(state->changed, state->group);
 
 		state->group = group;
 		if (group == NULL)
@@ -373,11 +371,10 @@ static void
 merge_groups(RewriteState *state)
 {
 	EState	   *estate = state->css.ss.ps.state;
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	bool		unknown = false;
 
-	while ((group = sc_groups_next(state->changed, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(state->changed, group)) != NULL)
 	{
 		if (group->loaded)
 			continue;
@@ -391,8 +388,7 @@ merge_groups(RewriteState *state)
 							estate->es_snapshot, is_wanted, state);
 	if (!state->exact)
 		return;
-	bucket = 0;
-	while ((group = sc_groups_next(state->changed, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(state->changed, group)) != NULL)
 	{
 		if (!group->loaded || group->finished)
 			continue;
@@ -477,9 +473,8 @@ add_up(RewriteState *state)
 		sc_groups_get(state->target, NULL, NULL, true);
 
 	/* Extremes may have been lost. */
-	state->tbucket = 0;
 	group = NULL;
-	while ((group = sc_groups_next(state->target, &state->tbucket, group)) != NULL)
+	while ((group = sc_groups_next(state->target, group)) != NULL)
 		for (int i = 0; i < state->nitems; i++)
 		{
 			OutItem	   *item = &state->items[i];
@@ -491,7 +486,6 @@ add_up(RewriteState *state)
 				!final(state, item, group, &value, &isnull))
 				return false;
 		}
-	state->tbucket = 0;
 	state->tgroup = NULL;
 	return true;
 }
@@ -499,11 +493,9 @@ add_up(RewriteState *state)
 static void
 start_over(RewriteState *state)
 {
-	state->bucket = 0;
 	state->group = NULL;
 	state->changeddone = state->changed == NULL;
 	state->target = NULL;
-	state->tbucket = 0;
 	state->tgroup = NULL;
 	MemoryContextReset(state->cxt);
 }
@@ -640,7 +632,7 @@ next_added_up(RewriteState *state)
 	ScGroup    *group;
 	MemoryContext old;
 
-	group = sc_groups_next(state->target, &state->tbucket, state->tgroup);
+	group = sc_groups_next(state->target, state->tgroup);
 	state->tgroup = group;
 	if (group == NULL)
 		return NULL;

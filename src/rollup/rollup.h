@@ -180,7 +180,8 @@ typedef struct ScGroup
 	bool		loaded;			/* its base row was looked for */
 	bool		inbase;
 	ItemPointerData tid;		/* of the base row */
-	struct ScGroup *next;
+	struct ScGroup *next;		/* in the bucket */
+	struct ScGroup *younger;	/* in order of creation */
 } ScGroup;
 
 typedef struct ScGroups
@@ -190,6 +191,10 @@ typedef struct ScGroups
 	uint32		nbuckets;
 	ScGroup   **buckets;
 	int64		ngroups;
+	ScGroup    *oldest;
+	ScGroup    *newest;
+	char	   *chunk;			/* for the next groups */
+	Size		room;			/* bytes left there */
 	struct ScValues *values;	/* where a fill may put distinct values */
 	bool		complete;		/* every group of the source is here */
 	bool		closed;			/* rows of other groups are passed over */
@@ -249,8 +254,7 @@ extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);
 extern void sc_group_alloc_values(ScGroups *groups, ScGroup *group);
 extern void sc_groups_resolve(ScGroups *groups, ScValues *values);
-extern ScGroup *sc_groups_next(ScGroups *groups, uint32 *bucket,
-							   ScGroup *last);
+extern ScGroup *sc_groups_next(ScGroups *groups, ScGroup *last);
 
 /* base.c */
 typedef bool (*ScKeysWanted) (void *arg, const Datum *keys, const bool *nulls);

@@ -368,7 +368,6 @@ typedef struct RollupScanState
 	ScGroups   *groups;			/* groups with deltas */
 	int64		ndeltas;
 	int64		nrecomputed;	/* groups computed from the source */
-	uint32		bucket;
 	ScGroup    *group;
 	bool		groupsdone;
 } RollupScanState;
@@ -479,19 +478,17 @@ merge_groups(RollupScanState *state)
 {
 	EState	   *estate = state->css.ss.ps.state;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
 	/* Many scans with other parameters each: have them all, once. */
 	if (++state->nmerges > SC_LAZY_SCANS)
 		state->keyqual = NULL;
-	while ((group = sc_groups_next(state->groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(state->groups, group)) != NULL)
 		group->unwanted = !group->loaded &&
 			!is_wanted(state, group->keys, group->nulls);
 	sc_groups_load_base(state->groups, state->css.ss.ss_currentRelation,
 						estate->es_snapshot);
-	bucket = 0;
-	while ((group = sc_groups_next(state->groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(state->groups, group)) != NULL)
 		if (group->loaded && !group->finished)
 			sc_group_finish(state->groups, group);
 	state->nrecomputed += sc_source_values(state->groups, estate->es_snapshot);
@@ -549,7 +546,6 @@ prepare(RollupScanState *state)
 		state->storeslot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 		sc_source_run(spec, snapshot, state->store, desc);
 	}
-	state->bucket = 0;
 	state->group = NULL;
 	state->groupsdone = state->groups == NULL;
 	MemoryContextSwitchTo(old);
@@ -624,7 +620,7 @@ next_row(ScanState *ss)
 	}
 	while (!state->groupsdone)
 	{
-		ScGroup    *group = sc_groups_next(state->groups, &state->bucket, state->group);
+		ScGroup    *group = sc_groups_next(state->groups, state->group);
 
 		state->group = group;
 		if (group == NULL)
@@ -703,7 +699,6 @@ rescan(CustomScanState *node)
 	ExecScanReScan(&node->ss);
 	if (state->store)
 		tuplestore_rescan(state->store);
-	state->bucket = 0;
 	state->group = NULL;
 	state->groupsdone = state->groups == NULL;
 }

@@ -106,7 +106,6 @@ static KeyValues *
 key_values(ScGroups *groups, int i, bool (*wanted) (ScGroup *group))
 {
 	KeyValues  *kv = palloc0(sizeof(KeyValues));
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
 	kv->key = &groups->spec->keys[i];
@@ -117,7 +116,7 @@ key_values(ScGroups *groups, int i, bool (*wanted) (ScGroup *group))
 	memset(kv->slots, -1, sizeof(int) * (kv->mask + 1));
 	kv->values = palloc(sizeof(Datum) * (kv->mask + 1));
 	kv->hashes = palloc(sizeof(uint32) * (kv->mask + 1));
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		if (!wanted(group))
 			continue;
@@ -506,7 +505,6 @@ sc_source_values(ScGroups *groups, Snapshot snapshot)
 {
 	ScSpec	   *spec = groups->spec;
 	bool	   *needed = palloc0(sizeof(bool) * (spec->naggs + 1));
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	ScGroup    *only = NULL;
 	int64		n = 0;
@@ -516,7 +514,7 @@ sc_source_values(ScGroups *groups, Snapshot snapshot)
 	MemoryContext work;
 	MemoryContext old;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		if (!is_unknown(group))
 			continue;
@@ -634,14 +632,13 @@ sc_source_states(ScGroups *groups, Snapshot snapshot)
 {
 	ScSpec	   *spec = groups->spec;
 	ScGroups   *fresh = sc_groups_create(spec, groups->cxt);
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	RowReceiver receiver = {{receive_row, receiver_startup, receiver_nothing,
 	receiver_nothing, DestNone}};
 	Relation	source;
 	Query	   *query;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		if (group->lost == NULL)
 			continue;
@@ -664,9 +661,8 @@ sc_source_states(ScGroups *groups, Snapshot snapshot)
 	run_query(query, snapshot, &receiver.pub);
 	table_close(source, NoLock);
 
-	bucket = 0;
 	group = NULL;
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		ScGroup    *from;
 		int			i = -1;

@@ -840,10 +840,9 @@ void
 sc_groups_spill(ScGroups *groups, ScValues *values)
 {
 	ScSpec	   *spec = groups->spec;
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 
-	while ((group = sc_groups_next(groups, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		for (int i = 0; i < spec->nslots; i++)
 		{

@@ -70,7 +70,6 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	TableScanDesc scan;
 	Snapshot	snapshot = GetActiveSnapshot();
 	int64		differ = 0;
-	uint32		bucket = 0;
 	ScGroup    *group = NULL;
 	ScGroup    *other;
 	ScValues   *distincts;
@@ -131,9 +130,8 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(0);
 	}
 	sc_groups_load_base(changed, base, snapshot);
-	bucket = 0;
 	group = NULL;
-	while ((group = sc_groups_next(changed, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(changed, group)) != NULL)
 	{
 		sc_group_finish(changed, group);
 		if (group->nrows == 0 && spec->nkeys > 0)
@@ -181,9 +179,8 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 
-	bucket = 0;
 	group = NULL;
-	while ((group = sc_groups_next(truth, &bucket, group)) != NULL)
+	while ((group = sc_groups_next(truth, group)) != NULL)
 		if (!group->inbase)
 			differ++;
 	sc_values_close(distincts);
