@@ -1,0 +1,168 @@
+# Random queries that rollups may answer, under concurrent writers of every
+# kind and folds: with the rewrite and without it, in one snapshot.
+#
+# SCALECACHE_TEST_SECONDS is the time of the load, 15 by default.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use ScaleCache;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seconds = $ENV{SCALECACHE_TEST_SECONDS} || 15;
+my $node = new_server('rewrite', conf => q{
+TimeZone = 'Europe/Berlin'
+jit = off
+extra_float_digits = 0
+});
+
+$node->safe_psql('postgres', q{
+CREATE EXTENSION scalecache;
+CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz NOT NULL, local timestamp, k int, c text, v numeric(12,2), n int);
+INSERT INTO t (at, local, k, c, v, n)
+SELECT timestamptz '2023-10-01' + i * interval '31 minutes', timestamp '2024-01-01' + i * interval '13 minutes',
+	i % 11, (array['a', 'b', 'c', NULL])[1 + i % 4], i % 1000 / 4.0, i % 20
+FROM generate_series(1, 40000) i;
+ANALYZE t;
+SELECT scalecache.create_rollup('r_month', $$SELECT date_trunc('month', at) AS m, sum(v) AS s FROM t GROUP BY 1$$);
+SELECT scalecache.create_rollup('r_day', $$SELECT date_trunc('day', at) AS d, c, sum(v) AS s, count(*) AS r, min(n) AS lo,
+	max(at) AS last, variance(n) AS x, count(DISTINCT k) AS u FROM t GROUP BY 1, 2$$);
+SELECT scalecache.create_rollup('r_hour', $$SELECT date_trunc('hour', at) AS h, sum(v) AS s, count(n) AS r, max(n) AS hi
+	FROM t WHERE k > 3 GROUP BY 1$$);
+SELECT scalecache.create_rollup('r_key', $$SELECT k, c, sum(v) AS s, avg(n) AS a, count(*) AS r, max(v) AS hi, min(at) AS first,
+	bool_and(n < 19) AS b FROM t GROUP BY 1, 2$$);
+SELECT scalecache.create_rollup('r_local', $$SELECT local::date AS d, k % 3 AS k3, sum(n) AS s, max(c) AS m FROM t GROUP BY 1, 2$$);
+VACUUM ANALYZE;
+
+CREATE TABLE checks (query text, used bool, same bool);
+CREATE FUNCTION pick(VARIADIC a text[]) RETURNS text LANGUAGE sql VOLATILE AS
+	'SELECT a[1 + floor(random() * cardinality(a))::int]';
+CREATE FUNCTION sample(n int, VARIADIC a text[]) RETURNS text[] LANGUAGE sql VOLATILE AS
+	'SELECT array_agg(x) FROM (SELECT x FROM unnest(a) x ORDER BY random() LIMIT n) y';
+
+CREATE FUNCTION random_query() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	keys text[];
+	aggs text[];
+	quals text[] := '{}';
+	all_columns text[];
+	edge text;
+	query text;
+	family int := floor(random() * 5);
+BEGIN
+	edge := pick('''2024-01-01''', '''2024-03-31''', '''2024-04-01''', '''2024-10-27''', '''2024-10-28 00:00''',
+		'''2025-03-30 01:00''', '''2024-06-15 13:00''', '''2024-02-29 23:59:59.999999''', 'date ''2024-07-01''',
+		'now() - interval ''600 days''', 'date_trunc(''month'', timestamptz ''2025-01-17'')');
+	IF family < 3 THEN
+		keys := sample(floor(random() * 3)::int, 'date_trunc(''month'', at)', 'date_trunc(''year'', at)', 'date_trunc(''week'', at)',
+			'date_trunc(''quarter'', at)', 'extract(year FROM at)', 'at::date', 'to_char(at, ''YYYY-MM'')',
+			'extract(dow FROM at)', 'extract(hour FROM at)', 'date_trunc(''day'', at)', 'c', 'upper(c)', 'date_trunc(''month'', at AT TIME ZONE ''Europe/Berlin'')');
+		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'count(*)', 'avg(v)', 'min(n)', 'max(at)', 'avg(n)', 'stddev(n)', 'sum(n)',
+			'count(1)', 'min(c)', 'max(date_trunc(''day'', at))', 'sum(v) / nullif(count(*), 0)', 'count(DISTINCT k)');
+		IF random() < 0.6 THEN
+			quals := quals || format('at %s %s', pick('>=', '<', '>', '<='), edge);
+		END IF;
+		IF random() < 0.3 THEN
+			quals := quals || pick('c = ''a''', 'c IN (''a'', ''b'')', 'c IS NULL', 'c > ''a''', 'extract(year FROM at) = 2024',
+				'date_trunc(''month'', at) = ''2024-05-01''');
+		END IF;
+		IF family = 2 THEN
+			quals := quals || pick('k > 3', 'k > 3 AND at > ''2024-01-01''', 'k > 4');
+			aggs := sample(2, 'sum(v)', 'count(n)', 'max(n)', 'avg(v)', 'max(date_trunc(''hour'', at))');
+			keys := array_remove(array_remove(keys, 'c'), 'upper(c)');
+		END IF;
+	ELSIF family = 3 THEN
+		keys := sample(floor(random() * 3)::int, 'k', 'c', 'k % 2', 'c || k', 'CASE WHEN k > 5 THEN c END');
+		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'avg(n)', 'count(*)', 'max(v)', 'min(at)', 'bool_and(n < 19)', 'sum(n)',
+			'max(k)', 'min(c)', 'avg(v)');
+		quals := sample(floor(random() * 3)::int, 'k > 3', 'k IN (1, 2, 9)', 'c = ''b''', 'c IS NOT NULL', 'k = 5', 'k % 2 = 0 OR c = ''a''');
+	ELSE
+		keys := sample(floor(random() * 3)::int, 'local::date', 'date_trunc(''month'', local)', 'k % 3', 'extract(month FROM local)', 'to_char(local, ''IYYY-IW'')');
+		aggs := sample(1 + floor(random() * 3)::int, 'sum(n)', 'max(c)', 'avg(n)', 'count(*)', 'max(local::date)');
+		quals := sample(floor(random() * 2)::int, 'k % 3 = 1', 'local::date > ''2024-05-05''', 'local >= ''2024-06-01''', 'local < ''2024-06-01 12:00''');
+	END IF;
+	all_columns := coalesce(keys, '{}') || aggs;
+	query := 'SELECT ' || (SELECT string_agg(x || ' AS x' || i, ', ') FROM unnest(all_columns) WITH ORDINALITY u (x, i)) || ' FROM t';
+	IF cardinality(quals) > 0 THEN
+		query := query || ' WHERE ' || array_to_string(quals, ' AND ');
+	END IF;
+	IF cardinality(keys) > 0 THEN
+		query := query || ' GROUP BY ' || array_to_string(keys, ', ');
+	END IF;
+	IF random() < 0.2 THEN
+		query := query || pick(' HAVING count(*) > 5', ' HAVING sum(v) > 100', ' HAVING max(c) IS NOT NULL');
+	END IF;
+	RETURN (query);
+END $$;
+
+CREATE FUNCTION check_one() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	query text := random_query();
+	rows text := format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', query);
+	a text[];
+	b text[];
+	line text;
+	used bool := false;
+BEGIN
+	EXECUTE rows INTO a;
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF) ' || query LOOP
+		used := used OR line ~ 'Answered From: rollup';
+	END LOOP;
+	PERFORM set_config('scalecache.enable_rewrite', 'off', true);
+	EXECUTE rows INTO b;
+	INSERT INTO checks VALUES (query, used, a IS NOT DISTINCT FROM b);
+END $$;
+});
+
+my $writer = script($node, 'writer', q{
+\set i random(1, 42000)
+\set k random(0, 10)
+\set n random(0, 19)
+\set d random(0, 700)
+INSERT INTO t (at, local, k, c, v, n) VALUES (timestamptz '2023-10-01' + :d * interval '1 day', timestamp '2024-01-01' + :d * interval '11 hours',
+	:k, chr(97 + :k % 4), :n / 4.0, :n);
+UPDATE t SET v = v + :n, n = :n, at = at + interval '7 hours' WHERE id = :i;
+DELETE FROM t WHERE id = :i + 1;
+BEGIN;
+UPDATE t SET c = nullif(chr(97 + :n % 4), 'd'), k = :k WHERE id BETWEEN :i AND :i + 5;
+SAVEPOINT a;
+DELETE FROM t WHERE id = :i + 3;
+ROLLBACK TO a;
+COMMIT;
+});
+my $own = script($node, 'own', q{
+\set i random(1, 42000)
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+INSERT INTO t (at, k, c, v, n) VALUES (timestamptz '2024-05-05' + :i * interval '1 minute', :i % 11, 'b', :i, :i % 30);
+SELECT check_one();
+DELETE FROM t WHERE id = :i;
+SELECT check_one();
+COMMIT;
+});
+my $reader = script($node, 'reader', q{
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT check_one();
+COMMIT;
+});
+
+my %run = (
+	writers => start_pgbench($node, '-T', $seconds, '-c', 3, '-f', $writer),
+	readers => start_pgbench($node, '-T', $seconds, '-c', 2, '-f', $reader),
+	own => start_pgbench($node, '-T', $seconds, '-c', 1, '--max-tries=1', '-f', $own));
+for my $name (sort keys %run)
+{
+	$run{$name}{h}->finish;
+	is($run{$name}{h}->result(0), 0, $name) or diag($run{$name}{err});
+}
+
+my $count = sub { $node->safe_psql('postgres', "SELECT count(*) FROM checks WHERE $_[0]") };
+my ($all, $used) = ($count->('true'), $count->('used'));
+note("$all comparisons, $used answered from a rollup");
+cmp_ok($used, '>', $all / 4, 'many were answered from a rollup');
+is($node->safe_psql('postgres', 'SELECT DISTINCT query FROM checks WHERE NOT same ORDER BY 1 LIMIT 10'),
+	'', 'no differences');
+verified($node, 'postgres', 'in the end');
+no_deadlock($node);
+$node->stop;
+done_testing();
