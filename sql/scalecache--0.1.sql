@@ -21,7 +21,8 @@ CREATE TABLE scalecache.rollup (
 	state "char" NOT NULL,
 	members oid[],
 	time_zone text,
-	distincts oid NOT NULL	-- values of DISTINCT aggregates, or 0
+	distincts oid NOT NULL,	-- values of DISTINCT aggregates, or 0
+	rewrite boolean NOT NULL DEFAULT true	-- may it answer queries of the source
 );
 CREATE INDEX rollup_source_idx ON scalecache.rollup (source);
 CREATE INDEX rollup_base_idx ON scalecache.rollup (base);
@@ -122,6 +123,10 @@ CREATE EVENT TRIGGER scalecache_altered ON ddl_command_end
 		'CREATE TRIGGER', 'CREATE VIEW', 'CREATE RULE', 'CREATE SCHEMA')
 	EXECUTE FUNCTION scalecache.rollup_altered();
 ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
+
+-- Whether queries of the source may be answered from the rollup.
+CREATE FUNCTION scalecache.set_rollup_rewrite(rollup regclass, enabled boolean)
+RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_set_rollup_rewrite';
 
 -- For each rollup, whether the query would be answered from it, or why not.
 CREATE FUNCTION scalecache.explain_rewrite(query text, OUT rollup regclass, OUT used boolean, OUT reason text)

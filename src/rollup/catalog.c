@@ -192,6 +192,7 @@ sc_catalog_insert(int64 id, Oid view, Oid source, char state,
 	values[Anum_rollup_delta1 - 1] = ObjectIdGetDatum(InvalidOid);
 	values[Anum_rollup_delta2 - 1] = ObjectIdGetDatum(InvalidOid);
 	values[Anum_rollup_distincts - 1] = ObjectIdGetDatum(InvalidOid);
+	values[Anum_rollup_rewrite - 1] = BoolGetDatum(true);
 	values[Anum_rollup_turn - 1] = Int64GetDatum(0);
 	values[Anum_rollup_epoch - 1] = Int64GetDatum(1);
 	values[Anum_rollup_state - 1] = CharGetDatum(state);
@@ -240,7 +241,7 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	invalid[1] = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_base,
 												  &isnull));
 	/* Queries on the source are planned anew, with the rollup or without. */
-	invalid[2] = repl[Anum_rollup_state - 1] ?
+	invalid[2] = repl[Anum_rollup_state - 1] || repl[Anum_rollup_rewrite - 1] ?
 		DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_source, &isnull)) : InvalidOid;
 	table_close(rel, NoLock);
 	for (int i = 0; i < 3; i++)
@@ -326,6 +327,13 @@ void
 sc_catalog_set_distincts(int64 id, Oid relid)
 {
 	set_column(id, Anum_rollup_distincts, ObjectIdGetDatum(relid));
+}
+
+/* May it answer queries of the source? */
+void
+sc_catalog_set_rewrite(int64 id, bool enabled)
+{
+	set_column(id, Anum_rollup_rewrite, BoolGetDatum(enabled));
 }
 
 static List *

@@ -339,6 +339,12 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	m->spec = sc_spec_by_view(view);
 	if (m->spec == NULL)
 		return NULL;
+	if (!m->spec->rewrite)
+	{
+		sc_rewrite_note(view, "it is switched off; see set_rollup_rewrite");
+		sc_spec_release(m->spec);
+		return NULL;
+	}
 	if (m->spec->state != SC_LIVE)
 	{
 		sc_rewrite_note(view, m->spec->state == SC_UNFILLED ? "it has no data; see rebuild_rollup" :

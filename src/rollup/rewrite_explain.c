@@ -24,6 +24,7 @@
 #include "rollup/rewrite.h"
 
 PG_FUNCTION_INFO_V1(scalecache_explain_rewrite);
+PG_FUNCTION_INFO_V1(scalecache_set_rollup_rewrite);
 
 static List *notes = NIL;		/* of list (view Oid), String */
 static bool noting = false;
@@ -174,4 +175,19 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+Datum
+scalecache_set_rollup_rewrite(PG_FUNCTION_ARGS)
+{
+	Oid			view = PG_GETARG_OID(0);
+	ScSpec	   *spec;
+	int64		id;
+
+	sc_check_rollup(view);
+	spec = sc_spec_by_view(view);
+	id = spec->id;
+	sc_spec_release(spec);
+	sc_catalog_set_rewrite(id, PG_GETARG_BOOL(1));
+	PG_RETURN_VOID();
 }

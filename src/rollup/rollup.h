@@ -89,6 +89,7 @@ typedef struct ScSpec
 	Query	   *query;			/* the view's query */
 	Index		srcvarno;		/* the source in query's range table */
 	Oid			owner;			/* the view's */
+	bool		rewrite;		/* may answer queries of the source */
 	char	   *zone;			/* time zone its query is pinned to, or NULL */
 	List	   *members;		/* source and all that it includes, sorted */
 	List	   *recorded;		/* those whose rows the storage counts, sorted */
@@ -123,7 +124,8 @@ typedef struct ScSpec
 #define Anum_rollup_members		10
 #define Anum_rollup_time_zone	11
 #define Anum_rollup_distincts	12
-#define Natts_rollup			12
+#define Anum_rollup_rewrite		13
+#define Natts_rollup			13
 
 /* Attribute numbers of a base table. */
 #define ScBaseKey(i)			((i) + 1)
@@ -227,6 +229,7 @@ extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
 extern void sc_catalog_set_distincts(int64 id, Oid relid);
+extern void sc_catalog_set_rewrite(int64 id, bool enabled);
 extern List *sc_catalog_views(void);
 extern List *sc_catalog_views_on(Oid source);
 

@@ -399,6 +399,7 @@ spec_build(HeapTuple tuple)
 	spec->turn = DatumGetInt64(GET(Anum_rollup_turn));
 	spec->epoch = DatumGetInt64(GET(Anum_rollup_epoch));
 	spec->state = spec->stored = DatumGetChar(GET(Anum_rollup_state));
+	spec->rewrite = DatumGetBool(GET(Anum_rollup_rewrite));
 	zone = GET(Anum_rollup_time_zone);
 	if (!isnull)
 		spec->zone = TextDatumGetCString(zone);

@@ -216,12 +216,25 @@ SELECT * FROM scalecache.explain_rewrite('SELECT 1; SELECT 2');
 SELECT * FROM scalecache.explain_rewrite('VACUUM');
 SELECT * FROM scalecache.explain_rewrite('SELECT nonsense');
 
+-- the switch of a rollup, and how many queries it has answered
+PREPARE p AS SELECT date_trunc('week', created_at), sum(amount) FROM orders GROUP BY 1;
+EXPLAIN (COSTS OFF) EXECUTE p;
+SELECT scalecache.set_rollup_rewrite('daily', false);
+EXPLAIN (COSTS OFF) EXECUTE p;
+SELECT why_not($$SELECT date_trunc('week', created_at), sum(amount) FROM orders GROUP BY 1$$);
+SELECT scalecache.set_rollup_rewrite('daily', true);
+EXPLAIN (COSTS OFF) EXECUTE p;
+DEALLOCATE p;
+SELECT scalecache.set_rollup_rewrite('orders', true);
+SELECT rewrites > 10 FROM scalecache.rollups WHERE rollup = 'daily'::regclass;
+
 -- permissions stay, row-level security too
 CREATE ROLE sc_reader;
 CREATE ROLE sc_stranger;
 GRANT SELECT ON orders TO sc_reader;
 GRANT SELECT ON daily TO sc_stranger;
 SET ROLE sc_stranger;
+SELECT scalecache.set_rollup_rewrite('daily', false);
 SELECT sum(amount) FROM orders;
 SELECT * FROM scalecache.explain_rewrite('SELECT sum(amount) FROM orders');
 SET ROLE sc_reader;
