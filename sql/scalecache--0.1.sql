@@ -314,3 +314,7 @@ CREATE FUNCTION scalecache.suggest_indexes(max_size bigint DEFAULT NULL,
 	OUT cost_before float8, OUT cost_after float8, OUT write_cost float8,
 	OUT query_ids bigint[], OUT reason text)
 RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_suggest_indexes';
+
+CREATE FUNCTION scalecache.suggest_index_drops(OUT ddl text, OUT index regclass,
+	OUT relation regclass, OUT size_bytes bigint, OUT scans bigint, OUT reason text)
+RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_suggest_index_drops';

@@ -132,6 +132,9 @@ extern ScCandidate *sc_candidate_add(ScAdvice *advice, Oid relid, List *keys,
 									 List *include, List *pred);
 extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
 
+/* suggest.c */
+extern void sc_advice_load_recorded(ScAdvice *advice, bool report);
+
 /* choose.c */
 extern void sc_choose(ScAdvice *advice);
 extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);

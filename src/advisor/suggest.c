@@ -365,8 +365,8 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 }
 
 /* The recorded statements; those that cannot be planned are counted. */
-static void
-load_recorded(ScAdvice *advice)
+void
+sc_advice_load_recorded(ScAdvice *advice, bool report)
 {
 	List	   *statements = sc_statements_list(false);
 	int			broken = 0;
@@ -389,7 +389,7 @@ load_recorded(ScAdvice *advice)
 		else if (!stmt->seeded)
 			broken++;
 	}
-	if (broken + denied > 0)
+	if (report && broken + denied > 0)
 		ereport(NOTICE,
 				(errmsg("%d of %d recorded statements were left out",
 						broken + denied, list_length(statements)),
@@ -780,7 +780,7 @@ suggest_run(void *arg)
 		load_foreign_keys(advice);
 	}
 	else
-		load_recorded(advice);
+		sc_advice_load_recorded(advice, true);
 	sc_choose(advice);
 	warn_never_analyzed(advice);
 	foreach(lc, advice->chosen)

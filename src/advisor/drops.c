@@ -1,0 +1,567 @@
+/*-------------------------------------------------------------------------
+ *
+ * drops.c
+ *	  suggest_index_drops(): indexes that cost more than they give.
+ *
+ * What must always hold:
+ *
+ * - An index that guards something is never suggested: those of constraints,
+ *	 unique ones, what foreign keys refer to, replica identities.
+ *
+ * - Of two that could do each other's work only one is suggested: each is
+ *	 judged as if those suggested before it were gone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/index.h"
+#include "catalog/catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_index.h"
+#include "commands/extension.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "pgstat.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "advisor/choose.h"
+#include "advisor/statements.h"
+
+PG_FUNCTION_INFO_V1(scalecache_suggest_index_drops);
+
+/* An index must lose reads less than this part of their cost. */
+#define SC_DROP_LOSS		0.001
+
+/* What is known of an index that could go. */
+typedef struct Existing
+{
+	Oid			oid;
+	Oid			relid;
+	Oid			am;
+	bool		valid;
+	bool		guards;			/* must stay */
+	int			nkeys;
+	int			natts;
+	AttrNumber *attnums;
+	Oid		   *opfamily;
+	Oid		   *collation;
+	int16	   *options;
+	List	   *exprs;
+	List	   *pred;
+	int64		scans;
+	int64		bytes;
+} Existing;
+
+typedef struct Drops
+{
+	ScAdvice   *advice;			/* the recorded workload, or without items */
+	List	   *indexes;		/* of Existing */
+	List	   *guarding;		/* of Oid: constraints' indexes */
+	List	   *dropped;		/* of Oid */
+	char	   *since;			/* since when scans are counted */
+	bool		standbys;		/* are there any? */
+	ReturnSetInfo *rsinfo;
+} Drops;
+
+/*
+ * Reading the catalogs
+ */
+
+/* Indexes that constraints need, foreign keys' targets among them. */
+static List *
+guarding_indexes(void)
+{
+	Relation	rel = table_open(ConstraintRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0,
+										  NULL);
+	List	   *result = NIL;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			index = ((Form_pg_constraint) GETSTRUCT(tuple))->conindid;
+
+		if (OidIsValid(index))
+			result = lappend_oid(result, index);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/* Bytes of an index, or of all of a partitioned one's. */
+static int64
+index_bytes(Oid indexoid)
+{
+	int64		bytes = 0;
+	List	   *all = list_make1_oid(indexoid);
+	ListCell   *lc;
+
+	if (get_rel_relkind(indexoid) == RELKIND_PARTITIONED_INDEX)
+		all = find_all_inheritors(indexoid, AccessShareLock, NULL);
+	foreach(lc, all)
+	{
+		Relation	rel;
+
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_INDEX)
+			continue;
+		rel = index_open(lfirst_oid(lc), AccessShareLock);
+		bytes += (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
+		index_close(rel, AccessShareLock);
+	}
+	return bytes;
+}
+
+static int64
+index_scans(Oid indexoid)
+{
+	int64		scans = 0;
+	List	   *all = list_make1_oid(indexoid);
+	ListCell   *lc;
+
+	if (get_rel_relkind(indexoid) == RELKIND_PARTITIONED_INDEX)
+		all = find_all_inheritors(indexoid, AccessShareLock, NULL);
+	foreach(lc, all)
+		scans += DatumGetInt64(DirectFunctionCall1(pg_stat_get_numscans,
+												   ObjectIdGetDatum(lfirst_oid(lc))));
+	return scans;
+}
+
+static Existing *
+read_index(Drops *d, Oid indexoid)
+{
+	Existing   *e = (Existing *) palloc0(sizeof(Existing));
+	Relation	index = index_open(indexoid, AccessShareLock);
+	Form_pg_index form = index->rd_index;
+	int			i;
+
+	e->oid = indexoid;
+	e->relid = form->indrelid;
+	e->am = index->rd_rel->relam;
+	e->valid = form->indisvalid;
+	e->guards = form->indisunique || form->indisexclusion ||
+		form->indisreplident || list_member_oid(d->guarding, indexoid);
+	e->nkeys = form->indnkeyatts;
+	e->natts = form->indnatts;
+	e->attnums = (AttrNumber *) palloc(sizeof(AttrNumber) * e->natts);
+	e->opfamily = (Oid *) palloc(sizeof(Oid) * e->nkeys);
+	e->collation = (Oid *) palloc(sizeof(Oid) * e->nkeys);
+	e->options = (int16 *) palloc(sizeof(int16) * e->nkeys);
+	for (i = 0; i < e->natts; i++)
+		e->attnums[i] = form->indkey.values[i];
+	for (i = 0; i < e->nkeys; i++)
+	{
+		e->opfamily[i] = index->rd_opfamily[i];
+		e->collation[i] = index->rd_indcollation[i];
+		e->options[i] = index->rd_indoption[i];
+	}
+	e->exprs = RelationGetIndexExpressions(index);
+	e->pred = RelationGetIndexPredicate(index);
+	index_close(index, AccessShareLock);
+	e->scans = index_scans(indexoid);
+	e->bytes = index_bytes(indexoid);
+	return e;
+}
+
+/* May the caller be told of a table, and is it one of his? */
+static bool
+of_interest(Form_pg_class form)
+{
+	if ((form->relkind != RELKIND_INDEX &&
+		 form->relkind != RELKIND_PARTITIONED_INDEX) ||
+		form->relispartition || form->oid < FirstNormalObjectId ||
+		form->relpersistence == RELPERSISTENCE_TEMP ||
+		IsToastNamespace(form->relnamespace))
+		return false;
+	return true;
+}
+
+static int
+compare_indexes(const ListCell *a, const ListCell *b)
+{
+	const Existing *x = (const Existing *) lfirst(a);
+	const Existing *y = (const Existing *) lfirst(b);
+
+	if (x->bytes != y->bytes)
+		return x->bytes > y->bytes ? -1 : 1;
+	return x->oid < y->oid ? -1 : 1;
+}
+
+/* Indexes of extensions are not the user's to drop. */
+static bool
+of_extension(Oid relid)
+{
+	return OidIsValid(getExtensionOfObject(RelationRelationId, relid));
+}
+
+static void
+read_indexes(Drops *d)
+{
+	Relation	rel = table_open(RelationRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0,
+										  NULL);
+	List	   *oids = NIL;
+	HeapTuple	tuple;
+	ListCell   *lc;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (of_interest(form))
+			oids = lappend_oid(oids, form->oid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	foreach(lc, oids)
+	{
+		Oid			relid = IndexGetRelation(lfirst_oid(lc), true);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!OidIsValid(relid) || of_extension(relid) ||
+			pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+			!ConditionalLockRelationOid(relid, AccessShareLock))
+			continue;
+		if (SearchSysCacheExists1(INDEXRELID,
+								  ObjectIdGetDatum(lfirst_oid(lc))))
+			d->indexes = lappend(d->indexes, read_index(d, lfirst_oid(lc)));
+	}
+	list_sort(d->indexes, compare_indexes);
+}
+
+/*
+ * Comparing
+ */
+
+/* Does b start with the keys of a, over the same rows, and have its columns? */
+static bool
+serves_for(Existing *a, Existing *b)
+{
+	int			nth = 0;
+	int			i;
+
+	if (a->relid != b->relid || a->am != b->am || !b->valid ||
+		a->nkeys > b->nkeys || !equal(a->pred, b->pred) ||
+		(a->am != BTREE_AM_OID && (a->nkeys != b->nkeys ||
+								   a->natts != b->natts)))
+		return false;
+	for (i = 0; i < a->nkeys; i++)
+	{
+		if (a->attnums[i] != b->attnums[i] ||
+			a->opfamily[i] != b->opfamily[i] ||
+			a->collation[i] != b->collation[i] ||
+			a->options[i] != b->options[i])
+			return false;
+		if (a->attnums[i] == 0)
+		{
+			if (!equal(list_nth(a->exprs, nth), list_nth(b->exprs, nth)))
+				return false;
+			nth++;
+		}
+	}
+	for (i = a->nkeys; i < a->natts; i++)
+	{
+		int			k;
+
+		for (k = 0; k < b->natts && b->attnums[k] != a->attnums[i]; k++)
+			;
+		if (k == b->natts)
+			return false;
+	}
+	return true;
+}
+
+/* What an index costs the recorded writes. */
+static double
+writes_saved(Drops *d, Existing *e)
+{
+	double		entry = 3 * 50 * cpu_operator_cost + 0.5 * random_page_cost;
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, d->advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+		int			i;
+
+		if (write->relid != e->relid || write->command == CMD_DELETE)
+			continue;
+		if (write->command == CMD_INSERT)
+			cost += write->rows * entry;
+		for (i = 0; write->command == CMD_UPDATE && i < e->natts; i++)
+		{
+			if (bms_is_member(e->attnums[i], write->columns))
+			{
+				cost += write->rows * 2 * entry;
+				break;
+			}
+		}
+	}
+	return cost;
+}
+
+static bool
+plans_use(List *plans, List *indexes)
+{
+	ListCell   *lc;
+
+	foreach(lc, plans)
+	{
+		ListCell   *l;
+
+		foreach(l, sc_plan_indexes(lfirst_node(PlannedStmt, lc)))
+		{
+			if (list_member_oid(indexes, lfirst_oid(l)))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * What the recorded statements would lose without an index.  *used tells
+ * whether any of them is planned with it.
+ */
+static double
+reads_lost(Drops *d, Existing *e, bool *used)
+{
+	ScStudy    *study = d->advice->study;
+	List	   *all = find_all_inheritors(e->oid, AccessShareLock, NULL);
+	List	   *plans;
+	double		lost = 0;
+	ListCell   *lc;
+
+	*used = false;
+	study->hypos = NIL;
+	foreach(lc, d->advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		ListCell   *l;
+
+		if (!list_member_oid(item->relids, e->relid))
+			continue;
+		foreach(l, item->variants)
+		{
+			ScVariant  *variant = (ScVariant *) lfirst(l);
+			double		before;
+			double		after;
+
+			CHECK_FOR_INTERRUPTS();
+			study->hidden = list_copy(d->dropped);
+			before = sc_query_cost(study, variant->query, &plans);
+			study->hidden = NIL;
+			if (!plans_use(plans, all))
+				continue;
+			study->hidden = list_concat_unique_oid(list_copy(d->dropped),
+												   all);
+			after = sc_query_cost(study, variant->query, NULL);
+			study->hidden = NIL;
+			if (after > before * (1 + SC_DROP_LOSS))
+				*used = true;
+			lost += item->weight * variant->weight * Max(0, after - before);
+		}
+	}
+	return lost;
+}
+
+/*
+ * The verdict.  Result is a reason to drop the index, or NULL.
+ */
+
+static char *
+redundant_reason(Drops *d, Existing *e)
+{
+	ListCell   *lc;
+
+	foreach(lc, d->indexes)
+	{
+		Existing   *other = (Existing *) lfirst(lc);
+		bool		same;
+		bool		used;
+		char	   *name;
+
+		if (other == e || list_member_oid(d->dropped, other->oid) ||
+			!serves_for(e, other))
+			continue;
+		same = serves_for(other, e);
+		/* Of twins the one that guards, or is used more, stays. */
+		if (same && !other->guards &&
+			(other->scans < e->scans ||
+			 (other->scans == e->scans && other->oid > e->oid)))
+			continue;
+		if (!same && d->advice->items != NIL &&
+			reads_lost(d, e, &used) > writes_saved(d, e) && used &&
+			other->bytes > 3 * e->bytes)
+			continue;
+		name = pstrdup(quote_identifier(get_rel_name(other->oid)));
+		if (same)
+			return psprintf("is the same as %s", name);
+		return psprintf("%s starts with its columns", name);
+	}
+	return NULL;
+}
+
+static char *
+unused_reason(Drops *d, Existing *e)
+{
+	bool		used;
+	double		lost;
+
+	lost = reads_lost(d, e, &used);
+	if (e->scans == 0 && !used)
+		return psprintf("has not been used since %s%s", d->since,
+						d->standbys ? " on this server; look at the standbys too" : "");
+	if (used && d->advice->items != NIL && lost < writes_saved(d, e))
+		return psprintf("costs the recorded writes more than it saves the reads (%.0f against %.0f)",
+						writes_saved(d, e), lost);
+	return NULL;
+}
+
+static void
+put_drop(Drops *d, Existing *e, char *reason)
+{
+	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(e->oid)),
+												  get_rel_name(e->oid));
+	Datum		values[6];
+	bool		nulls[6] = {0};
+
+	/* CONCURRENTLY is not for indexes of partitioned tables. */
+	values[0] = CStringGetTextDatum(psprintf("DROP INDEX %s%s",
+											 get_rel_relkind(e->oid) == RELKIND_INDEX ?
+											 "CONCURRENTLY " : "", name));
+	values[1] = ObjectIdGetDatum(e->oid);
+	values[2] = ObjectIdGetDatum(e->relid);
+	values[3] = Int64GetDatum(e->bytes);
+	values[4] = Int64GetDatum(e->scans);
+	values[5] = CStringGetTextDatum(reason);
+	tuplestore_putvalues(d->rsinfo->setResult, d->rsinfo->setDesc, values,
+						 nulls);
+	d->dropped = list_concat_unique_oid(d->dropped,
+										find_all_inheritors(e->oid,
+															AccessShareLock,
+															NULL));
+}
+
+static void
+set_since(Drops *d)
+{
+	FunctionCallInfoBaseData fcinfo;
+	FunctionCallInfo call = &fcinfo;
+	Datum		when;
+
+	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = ObjectIdGetDatum(MyDatabaseId);
+	call->args[0].isnull = false;
+	when = pg_stat_get_db_stat_reset_time(call);
+	if (call->isnull)
+		d->since = "counting began";
+	else
+		d->since = psprintf("%s",
+							pnstrdup(timestamptz_to_str(DatumGetTimestampTz(when)),
+									 16));
+}
+
+static bool
+have_standbys(void)
+{
+	int			i;
+
+	for (i = 0; WalSndCtl != NULL && i < max_wal_senders; i++)
+	{
+		if (WalSndCtl->walsnds[i].pid != 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+drops_run(void *arg)
+{
+	Drops	   *d = (Drops *) arg;
+	int			pass;
+
+	MemoryContextSwitchTo(d->advice->study->cxt);
+	if (sc_workload_available())
+		sc_advice_load_recorded(d->advice, false);
+	d->guarding = guarding_indexes();
+	read_indexes(d);
+	set_since(d);
+	d->standbys = have_standbys();
+
+	/* What is surely useless first, so that it counts as gone afterwards. */
+	for (pass = 0; pass < 3; pass++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, d->indexes)
+		{
+			Existing   *e = (Existing *) lfirst(lc);
+			char	   *reason = NULL;
+
+			CHECK_FOR_INTERRUPTS();
+			if (e->guards || list_member_oid(d->dropped, e->oid))
+				continue;
+			if (pass == 0 && !e->valid &&
+				/* Whoever builds it holds this lock. */
+				ConditionalLockRelationOid(e->relid, ShareUpdateExclusiveLock))
+				reason = "is invalid: what built it failed, and no query can use it";
+			else if (pass == 1 && e->valid)
+				reason = redundant_reason(d, e);
+			else if (pass == 2 && e->valid)
+				reason = unused_reason(d, e);
+			if (reason != NULL)
+				put_drop(d, e, reason);
+		}
+	}
+}
+
+/* suggest_index_drops() */
+Datum
+scalecache_suggest_index_drops(PG_FUNCTION_ARGS)
+{
+	bool		saved = sc_workload_paused;
+	Drops		d;
+
+	memset(&d, 0, sizeof(d));
+	d.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	InitMaterializedSRF(fcinfo, 0);
+	d.advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
+	d.advice->study = sc_study_begin();
+	sc_workload_paused = true;
+	PG_TRY();
+	{
+		sc_study_run(drops_run, &d);
+	}
+	PG_FINALLY();
+	{
+		sc_workload_paused = saved;
+	}
+	PG_END_TRY();
+	MemoryContextDelete(d.advice->study->cxt);
+	return (Datum) 0;
+}

@@ -1,0 +1,48 @@
+-- Which indexes are suggested to be dropped, and which never.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+CREATE SCHEMA much;
+SET search_path = much, public;
+CREATE TABLE t (id int PRIMARY KEY, a int, b int, c text, d int UNIQUE, e int NOT NULL);
+INSERT INTO t SELECT i, i % 500, i % 77, 'c' || i, i, i FROM generate_series(1, 20000) i;
+CREATE INDEX t_id ON t (id);				-- twin of the primary key
+CREATE INDEX t_a ON t (a);				-- t_ab starts with it
+CREATE INDEX t_ab ON t (a, b);				-- used
+CREATE INDEX t_ab_2 ON t (a, b);			-- twin
+CREATE INDEX t_b ON t (b);				-- unused
+CREATE INDEX t_c_part ON t (c) WHERE a = 1;		-- unused
+CREATE UNIQUE INDEX t_e ON t (e);			-- guards
+ALTER TABLE t REPLICA IDENTITY USING INDEX t_e;
+CREATE INDEX t_ab_inc ON t (a) INCLUDE (c);		-- not a prefix: t_ab lacks c
+CREATE TABLE p (id int, k int) PARTITION BY RANGE (id);
+CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10000);
+INSERT INTO p SELECT i, i FROM generate_series(0, 9999) i;
+CREATE INDEX p_k ON p (k);
+VACUUM ANALYZE t;
+VACUUM ANALYZE p;
+SELECT scalecache.reset_workload();
+SELECT count(*) FROM t WHERE a = 5 AND b = 5;
+SELECT max(c) FROM t WHERE a = 6;
+SELECT pg_stat_force_next_flush();
+SELECT ddl, index, relation, size_bytes > 0 AS sized, regexp_replace(reason, '\d\d\d\d.*', 'then') AS reason
+FROM scalecache.suggest_index_drops() WHERE relation::text IN ('t', 'p') ORDER BY 2;
+
+-- An index that writes pay for more than reads gain
+CREATE TABLE w (id int PRIMARY KEY, seen int, pad text);
+INSERT INTO w SELECT i, i, repeat('x', 50) FROM generate_series(1, 2000) i;
+CREATE INDEX w_seen ON w (seen);
+VACUUM ANALYZE w;
+SELECT scalecache.reset_workload();
+SELECT id FROM w WHERE seen = 5;
+DO $$ BEGIN FOR i IN 1 .. 300 LOOP UPDATE w SET seen = seen + 1 WHERE id = i; END LOOP; END $$;
+SELECT ddl, regexp_replace(reason, '\d+', 'N', 'g') AS reason FROM scalecache.suggest_index_drops() WHERE relation = 'w'::regclass;
+
+-- Only of tables the caller may read
+CREATE ROLE much_nobody;
+GRANT USAGE ON SCHEMA much TO much_nobody;
+SET ROLE much_nobody;
+SELECT * FROM scalecache.suggest_index_drops();
+RESET ROLE;
+DROP SCHEMA much CASCADE;
+DROP ROLE much_nobody;
+DROP EXTENSION scalecache;
