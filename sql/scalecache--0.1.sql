@@ -308,6 +308,13 @@ SELECT s.tier, s.entries, s.size_bytes, s.used_bytes, s.hits, s.misses, s.fills,
 	s.evictions, s.invalidations, s.acknowledged_p50_ms, s.acknowledged_p99_ms
 FROM scalecache.cache_stats_get() s;
 GRANT SELECT ON scalecache.cache_stats TO PUBLIC;
+-- Rollups that the recorded workload, or the queries, would gain from.
+CREATE FUNCTION scalecache.suggest_rollups(queries text[] DEFAULT NULL, weights float8[] DEFAULT NULL,
+	OUT rank int, OUT ddl text, OUT source regclass, OUT size_bytes bigint,
+	OUT cost_before float8, OUT cost_after float8, OUT write_cost float8,
+	OUT query_ids bigint[], OUT reason text)
+RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_suggest_rollups';
+
 CREATE FUNCTION scalecache.suggest_indexes(max_size bigint DEFAULT NULL,
 	queries text[] DEFAULT NULL, weights float8[] DEFAULT NULL,
 	OUT rank int, OUT ddl text, OUT relation regclass, OUT size_bytes bigint,

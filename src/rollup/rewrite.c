@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/genam.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
@@ -388,12 +390,69 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	path->cpath.path.pathtype = T_CustomScan;
 	path->cpath.path.parent = rel;
 	path->cpath.path.pathtarget = raw->pathtarget;
-	path->cpath.path.rows = raw->rows;
+	/* The rollup knows better how many groups there are. */
+	path->cpath.path.rows = m->qkeys ? Min(raw->rows, base->rows) : raw->rows;
 	path->cpath.custom_paths = list_make2(base, raw);
 	path->cpath.methods = &path_methods;
 	cost_rewrite(&path->cpath.path, m, base, rel);
 	sc_spec_release(m->spec);
 	return path;
+}
+
+/* ---- rollups that are not there ---- */
+
+static List *supposed = NIL;	/* of ScSupposed */
+
+/* Plan the following queries as if these rollups existed, and note savings. */
+void
+sc_rewrite_suppose(List *rollups)
+{
+	supposed = rollups;
+}
+
+/* Bytes of a base table with so many groups. */
+double
+sc_supposed_size(ScSpec *spec, double groups)
+{
+	double		width = 64 + 24 * spec->nslots;
+
+	for (int i = 0; i < spec->nkeys; i++)
+		width += get_typavgwidth(spec->keys[i].type, spec->keys[i].typmod);
+	for (int i = 0; i < spec->naggs; i++)
+		width += get_typavgwidth(spec->aggs[i].fin.resulttype, -1);
+	return BLCKSZ * ceil(groups * width / 0.6 / BLCKSZ);
+}
+
+static void
+try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+			 List *having, Path *raw, Cost known)
+{
+	ListCell   *lc;
+
+	foreach(lc, supposed)
+	{
+		ScSupposed *s = lfirst(lc);
+		ScMatch    *m = palloc0(sizeof(ScMatch));
+		Cost		cost;
+
+		if (s->spec->source != root->simple_rte_array[input->relid]->relid)
+			continue;
+		m->root = root;
+		m->input = input;
+		m->srcvarno = input->relid;
+		m->basevarno = root->simple_rel_array_size;
+		m->spec = s->spec;
+		if (!sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
+					  root->parse->groupClause,
+					  root->processed_tlist, raw->pathtarget->exprs, having))
+			continue;
+		cost = sc_supposed_size(s->spec, s->groups) / BLCKSZ * seq_page_cost +
+			s->groups * (cpu_tuple_cost + cpu_operator_cost *
+						 (list_length(m->qkeys) + 2 * s->spec->nslots));
+		/* A guess that is not much lower than what is known is none. */
+		if (cost < known / 2)
+			s->saved += known - cost;
+	}
 }
 
 /* Why no rollup can answer this kind of query, or NULL. */
@@ -467,7 +526,7 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 		return;
 	rte = root->simple_rte_array[input->relid];
 	views = sc_rollups_on(rte->relid);
-	if (views == NIL)
+	if (views == NIL && supposed == NIL)
 		return;
 	refusal = refuse_query(root, stage, input);
 	if (refusal)
@@ -494,6 +553,9 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 	}
 	if (sc_rewrite_noting())
 		note_costs(paths, best, raw);
+	if (supposed)
+		try_supposed(root, stage, input, having, raw,
+					 best ? Min(best->cpath.path.total_cost, raw->total_cost) : raw->total_cost);
 	if (best)
 		add_path(rel, &best->cpath.path);
 }

@@ -115,6 +115,8 @@ extern bool sc_match(ScMatch *m, List *groupclause, List *tlist,
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
 
 /* rewrite_time.c */
+extern ScUnit sc_time_unit(Node *name, bool field);
+extern ScUnit sc_format_unit(Node *format);
 extern void sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var);
 extern Node *sc_bucket_derive(ScMatch *m, Node *node);
 extern bool sc_bucket_range(ScMatch *m, OpExpr *op);
@@ -128,8 +130,18 @@ extern bool sc_bucket_is_edge(Oid type, Datum value, const char *zone,
 /* scan.c */
 extern const CustomScanMethods sc_scan_methods;
 
+/* A rollup that is supposed to be there, and what it would save. */
+typedef struct ScSupposed
+{
+	ScSpec	   *spec;
+	double		groups;
+	Cost		saved;			/* out */
+} ScSupposed;
+
 /* rewrite.c */
 extern List *sc_rollups_on(Oid source);
+extern void sc_rewrite_suppose(List *rollups);
+extern double sc_supposed_size(ScSpec *spec, double groups);
 
 /* rewrite_explain.c */
 extern void sc_rewrite_note(Oid view, const char *reason);

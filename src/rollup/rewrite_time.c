@@ -39,8 +39,8 @@
 /* ---- units ---- */
 
 /* The unit an argument of date_trunc, extract or date_part names. */
-static ScUnit
-unit_of(Node *arg, bool field)
+ScUnit
+sc_time_unit(Node *arg, bool field)
 {
 	Const	   *c = (Const *) arg;
 	char	   *name;
@@ -93,8 +93,8 @@ unit_of(Node *arg, bool field)
 }
 
 /* The finest unit a to_char format reads. */
-static ScUnit
-unit_of_format(Node *arg)
+ScUnit
+sc_format_unit(Node *arg)
 {
 	static const struct
 	{
@@ -200,7 +200,7 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 			if (!IsA(lthird(f->args), Const) ||
 				((Const *) lthird(f->args))->constisnull)
 				return;
-			bucket->unit = unit_of(linitial(f->args), false);
+			bucket->unit = sc_time_unit(linitial(f->args), false);
 			bucket->instant = lsecond(f->args);
 			bucket->zone = lthird(f->args);
 			bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
@@ -212,7 +212,7 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 									   DEFAULT_COLLATION_OID);
 			return;
 		case F_DATE_TRUNC_TEXT_TIMESTAMP:
-			bucket->unit = unit_of(linitial(f->args), false);
+			bucket->unit = sc_time_unit(linitial(f->args), false);
 			look_through_zone(bucket, lsecond(f->args));
 			bucket->local_start = var;
 			break;
@@ -280,16 +280,16 @@ sc_bucket_derive(ScMatch *m, Node *node)
 	{
 		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT:
 		case F_DATE_TRUNC_TEXT_TIMESTAMP:
-			unit = unit_of(linitial(f->args), false);
+			unit = sc_time_unit(linitial(f->args), false);
 			pos = 1;
 			break;
 		case F_EXTRACT_TEXT_TIMESTAMP:
 		case F_DATE_PART_TEXT_TIMESTAMP:
-			unit = unit_of(linitial(f->args), true);
+			unit = sc_time_unit(linitial(f->args), true);
 			pos = 1;
 			break;
 		case F_TO_CHAR_TIMESTAMP_TEXT:
-			unit = unit_of_format(lsecond(f->args));
+			unit = sc_format_unit(lsecond(f->args));
 			pos = 0;
 			break;
 		case F_DATE_TIMESTAMP:
