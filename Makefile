@@ -14,8 +14,15 @@ srcdir = .
 PKG_CONFIG ?= pkg-config
 PG_CPPFLAGS = -I$(srcdir)/src $(shell $(PKG_CONFIG) --cflags hiredis)
 SHLIB_LINK = $(shell $(PKG_CONFIG) --libs hiredis)
-EXTRA_CLEAN = tmp_check results output_iso regression.diffs regression.out log
+EXTRA_CLEAN = src/cache/library_text.h tmp_check results output_iso regression.diffs regression.out log
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# The library for Redis as a C string
+src/cache/library_text.h: $(srcdir)/src/cache/library.lua
+	mkdir -p $(@D)
+	sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< >$@
+src/cache/lua.o src/cache/lua.bc: src/cache/library_text.h
+src/cache/lua.o src/cache/lua.bc: PG_CPPFLAGS += -Isrc/cache

@@ -325,3 +325,8 @@ RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_suggest_indexe
 CREATE FUNCTION scalecache.suggest_index_drops(OUT ddl text, OUT index regclass,
 	OUT relation regclass, OUT size_bytes bigint, OUT scans bigint, OUT reason text)
 RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_suggest_index_drops';
+
+
+-- What the calling query sees, for FCALL scalecache_fill.
+CREATE FUNCTION scalecache.cache_token()
+RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'scalecache_cache_token';

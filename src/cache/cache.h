@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 #include "access/attmap.h"
+#include "access/xlogdefs.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -281,6 +282,10 @@ extern void sc_cache_shared_init(void);
 extern bool sc_cache_shared_exists(void);
 extern int	sc_cache_active_table(void);
 extern void sc_cache_set_active_table(int table);
+extern const char *sc_cache_boot_id(void);
+extern void sc_cache_async_begin(void);
+extern void sc_cache_async_end(XLogRecPtr lsn);
+extern void sc_cache_flush_commits(void);
 extern uint64 sc_cache_turn_begin(void);
 extern void sc_cache_turn_end(uint64 turn, bool drained);
 extern bool sc_cache_wait(int timeout_ms, bool in_commit);

@@ -69,6 +69,7 @@ static bool collapsed = false;	/* some rule reached the limit */
 static bool wrote = false;		/* the outbox has a tuple of ours */
 static bool fenced = false;
 static TransactionId my_xid;	/* where fences are up */
+static bool async = false;		/* this commit may be lost in a crash */
 static bool wait_after = false; /* for synchronous_invalidation */
 
 PG_FUNCTION_INFO_V1(scalecache_cache_capture);
@@ -643,6 +644,11 @@ xact_callback(XactEvent event, void *arg)
 				arrange_wait();
 				wait_after = true;
 			}
+			if (nentries > 0 && synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+			{
+				sc_cache_async_begin();
+				async = true;
+			}
 			if (nentries > 0)
 			{
 				my_xid = GetTopTransactionIdIfAny();
@@ -660,6 +666,9 @@ xact_callback(XactEvent event, void *arg)
 				sc_memory_lift(entries.data, entries.len,
 							   event == XACT_EVENT_COMMIT, my_xid);
 			fenced = false;
+			if (async)
+				sc_cache_async_end(event == XACT_EVENT_COMMIT ? XactLastCommitEnd : 0);
+			async = false;
 			forget_all();
 			if (event != XACT_EVENT_COMMIT)
 				wait_after = false;

@@ -49,6 +49,7 @@ typedef struct Walk
 	MemoryContext cxt;
 	List	   *patterns;		/* of char *, what to delete */
 	List	   *items;			/* of ScOutboxItem *, without entries */
+	bool		arms;			/* when it ends Redis holds nothing old */
 	int			current;		/* index of the one being walked */
 	char		cursor[32];
 } Walk;
@@ -214,7 +215,7 @@ waits_for(const Walk *w, const ScOutboxItem *item)
 	return false;
 }
 
-/* Have the next walk include the patterns of the tuple's epochs. */
+/* Have the next walk include the patterns of the tuple's epochs, or arm. */
 static void
 ask_for_walk(const ScOutboxItem *item, List *patterns)
 {
@@ -232,10 +233,15 @@ ask_for_walk(const ScOutboxItem *item, List *patterns)
 		next_walk->cxt = cxt;
 	}
 	old = MemoryContextSwitchTo(next_walk->cxt);
-	copy = palloc(sizeof(ScOutboxItem));
-	*copy = *item;
-	copy->entries = NULL;
-	next_walk->items = lappend(next_walk->items, copy);
+	if (item)
+	{
+		copy = palloc(sizeof(ScOutboxItem));
+		*copy = *item;
+		copy->entries = NULL;
+		next_walk->items = lappend(next_walk->items, copy);
+	}
+	else
+		next_walk->arms = true;
 	foreach(lc, patterns)
 	{
 		bool		known = false;
@@ -299,6 +305,10 @@ continue_walk(char *error, Size errlen)
 	}
 	if (walk->current >= list_length(walk->patterns))
 	{
+		bool		more;
+
+		if (walk->arms && !sc_link_arm(true, &more, error, errlen))
+			return false;
 		acknowledge(walk->items);
 		MemoryContextDelete(walk->cxt);
 		walk = NULL;
@@ -395,6 +405,32 @@ end_transaction(void)
 	CommitTransactionCommand();
 }
 
+/* Say who we are; if Redis may hold older values, have them deleted. */
+static bool
+introduce(char *error, Size errlen)
+{
+	List	   *patterns = NIL;
+	ListCell   *lc;
+	bool		older;
+
+	if (sc_link_armed() || (walk && walk->arms) || (next_walk && next_walk->arms))
+		return true;
+	if (!sc_link_arm(false, &older, error, errlen))
+		return false;
+	if (!older)
+		return true;
+	foreach(lc, sc_rules_all())
+	{
+		char	   *pattern;
+		char	   *prefix;
+
+		if (sc_rule_pattern(*(int64 *) lfirst(lc), &pattern, &prefix))
+			patterns = lappend(patterns, pattern);
+	}
+	ask_for_walk(NULL, patterns);
+	return true;
+}
+
 /* Deliver all that was committed when the turn began. */
 static bool
 deliver(MemoryContext turn_cxt, int *ntransactions)
@@ -415,10 +451,14 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 		items = sc_outbox_read(&pos, GetActiveSnapshot(), BATCH_BYTES);
 		more = items != NIL;
 		sc_link_set_snapshot(GetActiveSnapshot());
-		if (more)
+		ok = introduce(error, sizeof(error));
+		if (!ok)
+			;
+		else if (more)
 			ok = send_batch(items, ntransactions, error, sizeof(error));
 		else if (walk || next_walk)
 			ok = continue_walk(error, sizeof(error));
+		ok = ok && sc_link_rotate(error, sizeof(error));
 		end_transaction();
 		MemoryContextSwitchTo(turn_cxt);
 		MemoryContextReset(cxt);
@@ -437,6 +477,8 @@ ping(void)
 {
 	char		error[256] = "";
 
+	if (walk || next_walk)
+		return true;
 	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
 		return true;
 	if (!sc_link_ping(&status, error, sizeof(error)))
@@ -480,6 +522,7 @@ after_delivery(int ntransactions)
 	if (seconds > 0)
 		rate += weight * (ntransactions / seconds - rate);
 	last_turn = now;
+	status.library = sc_link_armed();
 	if (walk || next_walk)
 		return turn_of(0, false);
 	if (rate > GATHER_RATE)

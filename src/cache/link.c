@@ -7,22 +7,40 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "cache/cache.h"
 #include "cache/link.h"
+#include "cache/token.h"
 
 #define KEYS_PER_COMMAND	64
+#define MANY_TOMBSTONES		200000
+#define FULL_MS				10000	/* no values are sent to a full Redis */
 
 static ScRedis *redis = NULL;
+static bool functions = false;	/* Redis has them */
+static bool is_armed = false;
+static bool plain = false;		/* a walk's deletions leave no tombstones */
+static TimestampTz full_at = 0; /* Redis said that it is out of memory */
+static TimestampTz last_rotation = 0;
+static int64 sent_since_rotation = 0;
+static StringInfoData snapshot_text;
 
 /* The command being put together. */
-static const char *argv[KEYS_PER_COMMAND + 8];
-static size_t lens[KEYS_PER_COMMAND + 8];
+static const char *argv[KEYS_PER_COMMAND * 2 + 8];
+static size_t lens[KEYS_PER_COMMAND * 2 + 8];
 static int	argc = 0;
+
+/* Keys to be deleted by the next command. */
+static const char *keys[KEYS_PER_COMMAND];
+static size_t keylens[KEYS_PER_COMMAND];
+static char xids[KEYS_PER_COMMAND][24];
+static int	nkeys = 0;
 
 /* What the replies said. */
 typedef struct Replies
@@ -78,7 +96,19 @@ sc_link_close(void)
 {
 	sc_redis_close(redis);
 	redis = NULL;
-	argc = 0;
+	argc = nkeys = 0;
+	is_armed = plain = false;
+}
+
+/* Whom the tombstones are from: this database of this cluster. */
+static const char *
+source_id(void)
+{
+	static char id[40] = "";
+
+	if (id[0] == '\0')
+		snprintf(id, sizeof(id), UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+	return id;
 }
 
 /* ---- opening ---- */
@@ -113,6 +143,9 @@ typedef struct Info
 	char		run_id[48];
 	char		role[16];
 	char		policy[32];
+	char		limit[24];
+	char		used[24];
+	char		evicted[24];
 } Info;
 
 static void
@@ -130,6 +163,9 @@ read_info(int n, const ScReply *reply, void *arg)
 		info_field(reply->str, "run_id", info->run_id, sizeof(info->run_id));
 		info_field(reply->str, "role", info->role, sizeof(info->role));
 		info_field(reply->str, "maxmemory_policy", info->policy, sizeof(info->policy));
+		info_field(reply->str, "maxmemory", info->limit, sizeof(info->limit));
+		info_field(reply->str, "used_memory", info->used, sizeof(info->used));
+		info_field(reply->str, "evicted_keys", info->evicted, sizeof(info->evicted));
 	}
 }
 
@@ -152,12 +188,185 @@ get_info(ScRedisStatus *status, char *error, Size errlen)
 	}
 	strlcpy(status->version, info.version, sizeof(status->version));
 	strlcpy(status->run_id, info.run_id, sizeof(status->run_id));
-	status->warning[0] = '\0';
+	status->used_memory = strtoll(info.used, NULL, 10);
+	status->evictions = strtoll(info.evicted, NULL, 10);
+	if (functions)
+		status->warning[0] = '\0';
+	if (strtoll(info.limit, NULL, 10) > 0 && strcmp(info.policy, "noeviction") == 0)
+		strlcpy(status->warning,
+				"maxmemory-policy is noeviction: a full Redis refuses to be filled",
+				sizeof(status->warning));
 	if (info.role[0] && strcmp(info.role, "master") != 0)
 	{
 		snprintf(error, errlen, "the server is a %s, and cannot be written to", info.role);
 		return false;
 	}
+	return true;
+}
+
+/* ---- the library ---- */
+
+/* What scalecache_hello says. */
+typedef struct Hello
+{
+	char		error[256];
+	char		version[32];
+	bool		armed;
+	int64		tombstones;
+	int64		counters[5];
+} Hello;
+
+static void
+read_hello(int n, const ScReply *reply, void *arg)
+{
+	Hello	   *hello = arg;
+	ScReply		e;
+
+	if (reply->type == SC_REPLY_ERROR)
+	{
+		strlcpy(hello->error, reply->str, sizeof(hello->error));
+		return;
+	}
+	sc_reply_element(reply, 0, &e);
+	strlcpy(hello->version, e.str, sizeof(hello->version));
+	sc_reply_element(reply, 1, &e);
+	hello->armed = e.integer == 1;
+	sc_reply_element(reply, 2, &e);
+	hello->tombstones = e.integer;
+	for (int i = 0; i < 5; i++)
+	{
+		sc_reply_element(reply, 3 + i, &e);
+		hello->counters[i] = e.integer;
+	}
+}
+
+static void
+begin_function(const char *name, const char *nkeys)
+{
+	argc = 0;
+	add_word("FCALL");
+	add_word(name);
+	add_word(nkeys);
+}
+
+static bool
+say_hello(Hello *hello, char *error, Size errlen)
+{
+	memset(hello, 0, sizeof(*hello));
+	begin_function("scalecache_hello", "0");
+	add_word(source_id());
+	send_command();
+	return exchange(read_hello, hello, error, errlen);
+}
+
+/* Run one command; false with its error reply. */
+static bool
+run_command(char *error, Size errlen)
+{
+	replies.error[0] = '\0';
+	send_command();
+	if (!exchange(check_reply, &replies, error, errlen))
+		return false;
+	if (replies.error[0] != '\0')
+		strlcpy(error, replies.error, errlen);
+	return replies.error[0] == '\0';
+}
+
+/* Have our library there, if that server has functions at all. */
+static bool
+ensure_library(ScRedisStatus *status, char *error, Size errlen)
+{
+	Hello		hello;
+	char	   *code;
+	bool		ok;
+
+	if (!say_hello(&hello, error, errlen))
+		return false;
+	functions = strstr(hello.error, "unknown command") == NULL;
+	if (!functions)
+	{
+		strlcpy(status->warning,
+				"Redis 7 or later is needed for scalecache_get and scalecache_fill",
+				sizeof(status->warning));
+		return true;
+	}
+	if (hello.error[0] == '\0' && strcmp(hello.version, sc_library_version()) == 0)
+		return true;
+	code = sc_library_code();
+	argc = 0;
+	add_word("FUNCTION");
+	add_word("LOAD");
+	add_word("REPLACE");
+	add_word(code);
+	ok = run_command(error, errlen);
+	pfree(code);
+	return ok;
+}
+
+typedef struct Armed
+{
+	char		error[256];
+	bool		walk;
+} Armed;
+
+static void
+read_armed(int n, const ScReply *reply, void *arg)
+{
+	Armed	   *a = arg;
+
+	if (reply->type == SC_REPLY_ERROR)
+		strlcpy(a->error, reply->str, sizeof(a->error));
+	else if (reply->type != SC_REPLY_STRING)
+		strlcpy(a->error, "unexpected reply to scalecache_arm", sizeof(a->error));
+	else
+		a->walk = strcmp(reply->str, "ok") != 0;
+}
+
+bool
+sc_link_armed(void)
+{
+	return is_armed;
+}
+
+bool
+sc_link_arm(bool done, bool *walk, char *error, Size errlen)
+{
+	Armed		armed = {"", false};
+	char		cluster[24];
+	char		timeline[16];
+	char		lease[16];
+
+	*walk = false;
+	if (!functions)
+	{
+		/* Nothing there can be older than what we have deleted, or will. */
+		*walk = !done;
+		is_armed = done;
+		return true;
+	}
+	snprintf(cluster, sizeof(cluster), UINT64_FORMAT, GetSystemIdentifier());
+	snprintf(timeline, sizeof(timeline), "%u", sc_timeline());
+	snprintf(lease, sizeof(lease), "%d", sc_lease_time);
+	begin_function("scalecache_arm", "0");
+	add_word(source_id());
+	add_word(cluster);
+	add_word(timeline);
+	add_word(sc_cache_boot_id());
+	add_word(snapshot_text.data);
+	add_word(lease);
+	add_word(done ? "done" : "begin");
+	send_command();
+	if (!exchange(read_armed, &armed, error, errlen))
+		return false;
+	if (armed.error[0] != '\0')
+	{
+		strlcpy(error, armed.error, errlen);
+		return false;
+	}
+	*walk = armed.walk;
+	is_armed = !armed.walk;
+	last_rotation = GetCurrentTimestamp();
+	sent_since_rotation = 0;
 	return true;
 }
 
@@ -168,7 +377,8 @@ sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size err
 	redis = sc_redis_open(url, sc_redis_timeout, error, errlen);
 	if (redis == NULL)
 		return false;
-	if (!get_info(status, error, errlen))
+	if (!get_info(status, error, errlen) ||
+		!ensure_library(status, error, errlen))
 	{
 		sc_link_close();
 		return false;
@@ -176,18 +386,51 @@ sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size err
 	return true;
 }
 
+/* Is it there, and does it still know us?  Once in a while, how it does. */
 bool
 sc_link_ping(ScRedisStatus *status, char *error, Size errlen)
 {
-	replies.error[0] = '\0';
-	argc = 0;
-	add_word("PING");
-	send_command();
-	if (!exchange(check_reply, &replies, error, errlen))
+	Hello		hello;
+
+	if (!functions)
+	{
+		argc = 0;
+		add_word("PING");
+		return run_command(error, errlen);
+	}
+	if (!say_hello(&hello, error, errlen))
 		return false;
-	if (replies.error[0] != '\0')
-		strlcpy(error, replies.error, errlen);
-	return replies.error[0] == '\0';
+	if (hello.error[0] != '\0' ||
+		strcmp(hello.version, sc_library_version()) != 0 || !hello.armed)
+	{
+		snprintf(error, errlen, "Redis has lost the function library: %s", hello.error);
+		return false;
+	}
+	status->hits = hello.counters[0];
+	status->misses = hello.counters[1];
+	status->fills = hello.counters[2];
+	status->refused = hello.counters[3];
+	return get_info(status, error, errlen);
+}
+
+/* Let Redis forget old tombstones when it is time, or when they are many. */
+bool
+sc_link_rotate(char *error, Size errlen)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!functions || !is_armed ||
+		(sent_since_rotation < MANY_TOMBSTONES &&
+		 !TimestampDifferenceExceeds(last_rotation, now, sc_tombstone_time)))
+		return true;
+	begin_function("scalecache_rotate", "0");
+	add_word(source_id());
+	add_word(snapshot_text.data);
+	if (!run_command(error, errlen))
+		return false;
+	last_rotation = now;
+	sent_since_rotation = 0;
+	return true;
 }
 
 /* ---- a pipeline ---- */
@@ -195,29 +438,68 @@ sc_link_ping(ScRedisStatus *status, char *error, Size errlen)
 void
 sc_link_set_snapshot(Snapshot snapshot)
 {
+	if (snapshot_text.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&snapshot_text);
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(&snapshot_text);
+	sc_snapshot_text(snapshot, &snapshot_text);
 }
 
 void
 sc_link_begin(void)
 {
-	argc = 0;
+	argc = nkeys = 0;
 	replies.error[0] = '\0';
+}
+
+/* FCALL scalecache_invalidate n key... id snapshot xid... */
+static void
+send_invalidate(void)
+{
+	char		n[16];
+
+	snprintf(n, sizeof(n), "%d", nkeys);
+	begin_function("scalecache_invalidate", n);
+	for (int i = 0; i < nkeys; i++)
+		add_arg(keys[i], keylens[i]);
+	add_word(source_id());
+	add_word(snapshot_text.data);
+	for (int i = 0; i < nkeys; i++)
+		add_word(xids[i]);
+	send_command();
 }
 
 static void
 flush_deletes(void)
 {
-	if (argc > 0)
+	if (nkeys == 0)
+		return;
+	if (functions && !plain)
+		send_invalidate();
+	else
+	{
+		argc = 0;
+		add_word("UNLINK");
+		for (int i = 0; i < nkeys; i++)
+			add_arg(keys[i], keylens[i]);
 		send_command();
+	}
+	nkeys = 0;
 }
 
 void
 sc_link_delete(const char *key, uint32 keylen, TransactionId xid)
 {
-	if (argc == 0)
-		add_word("UNLINK");
-	add_arg(key, keylen);
-	if (argc > KEYS_PER_COMMAND)
+	keys[nkeys] = key;
+	keylens[nkeys] = keylen;
+	snprintf(xids[nkeys], sizeof(xids[0]), UINT64_FORMAT,
+			 TransactionIdIsValid(xid) ? sc_full_xid(xid) : 0);
+	sent_since_rotation++;
+	if (++nkeys == KEYS_PER_COMMAND)
 		flush_deletes();
 }
 
@@ -226,23 +508,59 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 			  TransactionId xid)
 {
 	char		ttl[32];
+	char		x[24];
 
-	flush_deletes();
-	add_word("SET");
-	add_arg(key, keylen);
-	add_word(value);
-	if (ttl_ms > 0)
+	/* A full Redis takes no values. */
+	if (!TimestampDifferenceExceeds(full_at, GetCurrentTimestamp(), FULL_MS))
 	{
-		snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
-		add_word("PX");
+		sc_link_delete(key, keylen, xid);
+		return;
+	}
+	flush_deletes();
+	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
+	snprintf(x, sizeof(x), UINT64_FORMAT, sc_full_xid(xid));
+	if (functions)
+	{
+		begin_function("scalecache_store", "1");
+		add_arg(key, keylen);
+		add_word(source_id());
+		add_word(snapshot_text.data);
+		add_word(x);
+		add_word(value);
 		add_word(ttl);
+		sent_since_rotation++;
+	}
+	else
+	{
+		argc = 0;
+		add_word("SET");
+		add_arg(key, keylen);
+		add_word(value);
+		if (ttl_ms > 0)
+		{
+			add_word("PX");
+			add_word(ttl);
+		}
 	}
 	send_command();
 }
 
+/* From now on no reader may fill a key that begins so with an older value. */
 void
 sc_link_epoch(const char *prefix, uint32 length, TransactionId xid)
 {
+	char		x[24];
+
+	if (!functions)
+		return;
+	flush_deletes();
+	snprintf(x, sizeof(x), UINT64_FORMAT, sc_full_xid(xid));
+	begin_function("scalecache_epoch", "0");
+	add_word(source_id());
+	add_word(snapshot_text.data);
+	add_word(x);
+	add_arg(prefix, length);
+	send_command();
 }
 
 bool
@@ -253,6 +571,8 @@ sc_link_finish(char *error, Size errlen)
 		return false;
 	if (replies.error[0] == '\0')
 		return true;
+	if (strncmp(replies.error, "OOM", 3) == 0)
+		full_at = GetCurrentTimestamp();
 	strlcpy(error, replies.error, errlen);
 	return false;
 }
@@ -281,6 +601,7 @@ read_scan(int n, const ScReply *reply, void *arg)
 	}
 	if (n > 0)
 		return;
+	argc = 0;
 	sc_reply_element(reply, 0, &cursor);
 	sc_reply_element(reply, 1, &keys);
 	if (cursor.type != SC_REPLY_STRING || keys.type != SC_REPLY_ARRAY)
@@ -304,8 +625,11 @@ bool
 sc_link_walk_step(const char *pattern, char *cursor, Size size, char *error, Size errlen)
 {
 	Found		found = {"", cursor, size};
+	bool		ok;
 
 	sc_link_begin();
+	/* The epoch's own tombstone covers them. */
+	plain = true;
 	add_word("SCAN");
 	add_word(cursor);
 	add_word("MATCH");
@@ -313,7 +637,9 @@ sc_link_walk_step(const char *pattern, char *cursor, Size size, char *error, Siz
 	add_word("COUNT");
 	add_word("1000");
 	send_command();
-	if (!exchange(read_scan, &found, error, errlen))
+	ok = exchange(read_scan, &found, error, errlen);
+	plain = false;
+	if (!ok)
 		return false;
 	strlcpy(error, found.error, errlen);
 	return found.error[0] == '\0';

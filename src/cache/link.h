@@ -23,5 +23,14 @@ extern bool sc_link_finish(char *error, Size errlen);
 extern bool sc_link_walk_step(const char *pattern, char *cursor, Size size,
 							  char *error, Size errlen);
 extern bool sc_link_ping(ScRedisStatus *status, char *error, Size errlen);
+/* Does Redis hold nothing older than what was acknowledged to us? */
+extern bool sc_link_armed(void);
+/* Say who we are.  *walk: older values may be about; delete them, say done. */
+extern bool sc_link_arm(bool done, bool *walk, char *error, Size errlen);
+extern bool sc_link_rotate(char *error, Size errlen);
+
+/* lua.c */
+extern const char *sc_library_version(void);
+extern char *sc_library_code(void);
 
 #endif							/* SC_CACHE_LINK_H */

@@ -49,6 +49,9 @@ typedef struct CacheDb
 typedef struct Shared
 {
 	LWLock	   *lock;
+	char		boot[20];		/* of this start of the server */
+	pg_atomic_uint32 async;		/* commits under way that may be lost */
+	pg_atomic_uint64 async_lsn; /* where the last of them ends */
 	CacheDb		db[MAX_DATABASES];
 } Shared;
 
@@ -78,6 +81,7 @@ static void
 startup(void)
 {
 	bool		found;
+	uint64		boot;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -86,6 +90,11 @@ startup(void)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(Shared));
+		if (!pg_strong_random(&boot, sizeof(boot)))
+			boot = (uint64) GetCurrentTimestamp();
+		snprintf(shared->boot, sizeof(shared->boot), UINT64_FORMAT, boot);
+		pg_atomic_init_u32(&shared->async, 0);
+		pg_atomic_init_u64(&shared->async_lsn, 0);
 		shared->lock = &(GetNamedLWLockTranche("scalecache delivery"))->lock;
 		for (int i = 0; i < MAX_DATABASES; i++)
 		{
@@ -143,6 +152,46 @@ sc_cache_set_active_table(int table)
 
 	if (part)
 		pg_atomic_write_u32(&part->active, (uint32) table);
+}
+
+/* ---- commits that a crash may take back ---- */
+
+const char *
+sc_cache_boot_id(void)
+{
+	return shared ? shared->boot : "0";
+}
+
+/* Between these, a commit with synchronous_commit off becomes visible. */
+void
+sc_cache_async_begin(void)
+{
+	if (shared)
+		pg_atomic_fetch_add_u32(&shared->async, 1);
+}
+
+void
+sc_cache_async_end(XLogRecPtr lsn)
+{
+	uint64		last;
+
+	if (shared == NULL)
+		return;
+	last = pg_atomic_read_u64(&shared->async_lsn);
+	while (last < lsn &&
+		   !pg_atomic_compare_exchange_u64(&shared->async_lsn, &last, lsn))
+		;
+	pg_atomic_fetch_sub_u32(&shared->async, 1);
+}
+
+/* Have on disk whatever commit of rows with rules a snapshot may see. */
+void
+sc_cache_flush_commits(void)
+{
+	if (shared == NULL || pg_atomic_read_u32(&shared->async) > 0)
+		XLogFlush(GetXLogInsertRecPtr());
+	else
+		XLogFlush((XLogRecPtr) pg_atomic_read_u64(&shared->async_lsn));
 }
 
 /* ---- turns ---- */

@@ -143,7 +143,7 @@ ok(delivered(), 'delivered');
 $redis->command('SET', 'user:5', 'x');
 $redis->signal('STOP');
 my $t = time;
-sql("UPDATE users SET name = 'frozen' WHERE id = 5") for 1 .. 20;
+sql("UPDATE users SET name = 'frozen' WHERE id = 5;" x 20);
 cmp_ok(time - $t, '<', 10, 'writers do not wait for a frozen Redis');
 is(sql("SELECT scalecache.wait_for_cache('1 s')"), 'f', 'wait_for_cache times out');
 ok($node->poll_query_until($p, "SELECT breaker <> 'closed' FROM scalecache.redis_status"), 'the breaker opens');
@@ -170,14 +170,73 @@ ok(delivered(), 'delivered after the thaw');
 is($redis->command('GET', 'user:5'), undef, 'the key has gone');
 is(sql("SELECT breaker FROM scalecache.redis_status"), 'closed', 'the breaker is closed');
 
+$redis->command('SET', 'user:8', 'old');
+$redis->command('SAVE');
 $redis->kill9;
 sql("UPDATE users SET name = 'away' WHERE id = 8");
 is(sql("SELECT scalecache.wait_for_cache('500 ms')"), 'f', 'Redis is away');
 like(sql("SELECT last_error FROM scalecache.redis_status"), qr/could not|connection|closed/i, 'which shows');
 $redis->start;
-$redis->command('SET', 'user:8', 'old');
 ok(delivered(), 'delivered to the new one');
 is($redis->command('GET', 'user:8'), undef, 'the key has gone');
+
+# ---- the functions ----
+sub fcall { my @a = @_; my $r = eval { $redis->command('FCALL', @a) }; chomp(my $e = $@); return $e || ($r // 'nil'); }
+sub token { return sql($_[0] // 'SELECT scalecache.cache_token()'); }
+ok($node->poll_query_until($p, "SELECT functions_loaded FROM scalecache.redis_status"), 'the library is loaded');
+sql("UPDATE users SET name = 'f1' WHERE id = 20");
+ok(delivered(), 'delivered');
+my $early = token();
+is(fcall('scalecache_get', 1, 'user:20'), 'nil', 'a miss is a lease');
+like(fcall('scalecache_get', 1, 'user:20'), qr/^LOADING/, 'for one');
+is(fcall('scalecache_fill', 1, 'user:20', 'f1', token(), 60000), '1', 'stored');
+is(fcall('scalecache_get', 1, 'user:20'), 'f1', 'a hit');
+is($redis->command('GET', 'user:20'), 'f1', 'for GET as well');
+cmp_ok($redis->command('PTTL', 'user:20'), '>', 50000, 'with its ttl');
+sql("UPDATE users SET name = 'f2' WHERE id = 20");
+ok(delivered(), 'delivered');
+is(fcall('scalecache_get', 1, 'user:20'), 'nil', 'invalidated');
+is(fcall('scalecache_fill', 1, 'user:20', 'f1', $early, 60000), '0', 'a token from before is refused');
+is(fcall('scalecache_fill', 1, 'user:20', 'f2', token("BEGIN; UPDATE users SET name = 'x' WHERE id = 1;
+	SELECT scalecache.cache_token(); ROLLBACK"), 60000), '0', 'that of a transaction that writes as well');
+is(fcall('scalecache_fill', 1, 'user:20', 'f2', token(), 0), '1', 'a new one is not');
+is($redis->command('PTTL', 'user:20'), '-1', 'no ttl');
+like(fcall('scalecache_fill', 1, 'user:20', 'v', 'rubbish', 0), qr/^ERR token/, 'rubbish for a token');
+like(fcall('scalecache_fill', 1, 'user:20', 'v', token(), -1), qr/^ERR ttl/, 'a negative ttl');
+like(fcall('scalecache_fill', 1, 'user:20'), qr/^ERR usage/, 'no arguments');
+like(fcall('scalecache_get', 0), qr/^ERR/, 'no key');
+$early = token();
+sql("TRUNCATE users; INSERT INTO users SELECT g FROM generate_series(1, 100) g");
+ok(delivered(), 'delivered');
+is(fcall('scalecache_fill', 1, 'user:55', 'v', $early, 0), '0', 'refused after an epoch');
+$redis->command('FUNCTION', 'FLUSH');
+ok($node->poll_query_until($p, "SELECT functions_loaded FROM scalecache.redis_status"), 'loaded again when lost');
+ok(delivered(), 'delivered');
+is(fcall('scalecache_fill', 1, 'user:56', 'v', $early, 0), '0', 'which forgets no refusal');
+
+# ---- values ----
+sql(q{SELECT scalecache.create_cache_rule('j', 'users', 'json:{id}', 'write', ttl => '1 min');
+	SELECT scalecache.create_cache_rule('w', 'users', 'name:{id}', 'write', value => 'upper(name)');
+	SELECT scalecache.create_cache_rule('z', 'users', 'inv:{id}', 'write', value => '(100 / (id - 31))::text')});
+sql("UPDATE users SET name = 'abc' WHERE id IN (30, 31)");
+ok(delivered(), 'delivered');
+like($redis->command('GET', 'json:30'), qr/^\{"id":30,"name":"abc",/, 'the row as JSON');
+cmp_ok($redis->command('PTTL', 'json:30'), '>', 1000, 'with a ttl');
+is($redis->command('GET', 'name:30'), 'ABC', 'an expression');
+is($redis->command('GET', 'inv:30'), '-100', 'another');
+is($redis->command('GET', 'inv:31'), undef, 'one that fails');
+like(sql("SELECT failing FROM scalecache.cache_rules WHERE name = 'z'"), qr/division by zero/, 'which shows');
+sql("UPDATE users SET name = 'x' WHERE id = 32");
+ok(delivered(), 'delivered');
+is(sql("SELECT failing IS NULL FROM scalecache.cache_rules WHERE name = 'z'"), 't', 'and is over');
+is(left("DELETE FROM users WHERE id = 30", 'name:30', 'json:30'), '', 'a row that has gone');
+sql("UPDATE users SET name = 'a' WHERE id = 33; UPDATE users SET name = 'b' WHERE id = 33");
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'name:33'), 'B', 'the last one stays');
+is(left("UPDATE users SET id = 3300 WHERE id = 33", 'name:33'), '', 'the old key goes');
+is($redis->command('GET', 'name:3300'), 'B', 'the new one comes');
+sql("SELECT scalecache.drop_cache_rule(n) FROM unnest('{j,w,z}'::text[]) n");
+ok(delivered(), 'delivered');
 
 # ---- PostgreSQL crashes ----
 $redis->signal('STOP');
