@@ -1,7 +1,7 @@
 /*
  * hooks.h: how rollups and cache rules meet without including each other.
  *
- * The rollups' side calls the first and fills in the others; either side may
+ * The rollups' side calls the first two and fills in the others; either side may
  * be absent, and then its pointers are NULL.
  */
 #ifndef SC_BASE_HOOKS_H
@@ -17,10 +17,12 @@ typedef void (*sc_group_changed_hook_type) (Oid view, int nkeys,
 											const AttrNumber *attnos,
 											const Datum *keys,
 											const bool *nulls);
+typedef bool (*sc_view_has_rules_hook_type) (Oid view);
 typedef bool (*sc_is_rollup_hook_type) (Oid view);
 typedef bool (*sc_is_rollup_key_hook_type) (Oid view, AttrNumber attno);
 
 extern sc_group_changed_hook_type sc_group_changed_hook;
+extern sc_view_has_rules_hook_type sc_view_has_rules_hook;
 extern sc_is_rollup_hook_type sc_is_rollup_hook;
 extern sc_is_rollup_key_hook_type sc_is_rollup_key_hook;
 

@@ -122,6 +122,7 @@ extern ScRule *sc_rule_by_id(int64 id);
 extern void sc_rule_release(ScRule *rule);
 extern List *sc_rules_of_relation(Oid relid);	/* ids, as palloc'd int64 */
 extern List *sc_rules_all(void);
+extern bool sc_relation_has_rules(Oid relid);
 extern Oid	sc_cache_catalog_relid(void);
 extern ScRuleEval *sc_rule_eval(ScRule *rule, Relation rel);
 extern bool sc_rule_key(ScRule *rule, TupleTableSlot *slot, StringInfo key,

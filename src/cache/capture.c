@@ -720,6 +720,7 @@ void
 sc_cache_capture_init(void)
 {
 	sc_group_changed_hook = group_changed;
+	sc_view_has_rules_hook = sc_relation_has_rules;
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }

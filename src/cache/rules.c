@@ -43,6 +43,10 @@
 static List *cache = NIL;
 static MemoryContext cache_cxt = NULL;
 
+/* The last answer of sc_relation_has_rules. */
+static Oid	asked_about = InvalidOid;
+static bool had_rules;
+
 static void
 rule_free(ScRule *rule)
 {
@@ -54,6 +58,8 @@ static void
 invalidate(Datum arg, Oid relid)
 {
 	ListCell   *lc;
+
+	asked_about = InvalidOid;
 
 	foreach(lc, cache)
 	{
@@ -478,6 +484,19 @@ sc_rules_of_relation(Oid relid)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return ids;
+}
+
+/* Asked for each transaction that changes a rollup, so it remembers. */
+bool
+sc_relation_has_rules(Oid relid)
+{
+	if (asked_about != relid)
+	{
+		/* First, as reading may bring news that forget it. */
+		asked_about = relid;
+		had_rules = sc_rules_of_relation(relid) != NIL;
+	}
+	return had_rules;
 }
 
 List *

@@ -67,6 +67,7 @@ write_out(Pending *p, CommandId cid)
 {
 	if (sc_delta_append(p->groups, cid) > 0)
 		wrote = true;
+	sc_notify_groups(p->groups);
 }
 
 static Pending *
@@ -232,12 +233,14 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING))
 	{
+		sc_notify_all_groups(spec->view);
 		sc_spec_release(spec);
 		return PointerGetDatum(NULL);
 	}
 	eval = sc_spec_eval(spec, data->tg_relation);
 	if (!eval->counted)
 	{
+		sc_notify_all_groups(spec->view);
 		sc_spec_release(spec);
 		return PointerGetDatum(NULL);
 	}

@@ -172,6 +172,7 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 	wanted = spec->stored == SC_LIVE &&
 		(TRIGGER_FIRED_BEFORE(data->tg_event) || spec->state != SC_LIVE);
 	sc_spec_release(spec);
+	sc_notify_all_groups(view);
 	if (!wanted)
 		return PointerGetDatum(NULL);
 	if (TRIGGER_FIRED_BEFORE(data->tg_event))

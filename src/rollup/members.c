@@ -177,6 +177,7 @@ count_rows(ScSpec *spec, Oid relid, int sign, bool *some)
 static void
 make_stale(ScSpec *spec)
 {
+	sc_notify_all_groups(spec->view);
 	sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
 }
 
@@ -199,6 +200,7 @@ sc_members_subtract(ScSpec *spec, List *relids)
 		}
 		rest = list_delete_oid(rest, lfirst_oid(lc));
 	}
+	sc_notify_all_groups(spec->view);
 	sc_catalog_set_members(spec->id, rest, some);
 }
 
@@ -302,6 +304,9 @@ sc_members_reconcile(Oid view, bool rewritten)
 			 !all_intact(spec))
 		make_stale(spec);
 	else if (gone || new)
+	{
+		sc_notify_all_groups(spec->view);
 		sc_catalog_set_members(spec->id, spec->members, some);
+	}
 	sc_spec_release(spec);
 }

@@ -271,6 +271,11 @@ extern void sc_groups_load_wide(ScGroups *groups, Relation base,
 extern void sc_groups_write_base(ScGroups *groups, Relation base);
 extern void sc_base_init(void);
 
+/* notify.c */
+extern void sc_notify_init(void);
+extern void sc_notify_groups(ScGroups *groups);
+extern void sc_notify_all_groups(Oid view);
+
 /* capture.c */
 extern void sc_capture_init(void);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);

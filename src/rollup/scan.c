@@ -736,4 +736,5 @@ sc_rollup_init(void)
 	sc_base_init();
 	sc_scan_init();
 	sc_rewrite_init();
+	sc_notify_init();
 }

@@ -238,6 +238,31 @@ is($redis->command('GET', 'name:3300'), 'B', 'the new one comes');
 sql("SELECT scalecache.drop_cache_rule(n) FROM unnest('{j,w,z}'::text[]) n");
 ok(delivered(), 'delivered');
 
+# ---- rules on rollups ----
+sql(q{CREATE TABLE sales (at timestamptz, amount int) PARTITION BY RANGE (at);
+	CREATE TABLE sales1 PARTITION OF sales FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
+	CREATE TABLE sales2 PARTITION OF sales FOR VALUES FROM ('2026-07-01') TO ('2027-01-01');
+	SET TimeZone = 'Europe/Berlin';
+	SELECT scalecache.create_rollup('monthly', $$SELECT extract(month FROM at)::int AS month, sum(amount) AS total
+		FROM sales GROUP BY 1$$);
+	SELECT scalecache.create_cache_rule('m', 'monthly', 'sales:{month}');
+	SELECT scalecache.create_cache_rule('mw', 'monthly', 'total:{month}', 'write', value => 'total::text')});
+ok(delivered(), 'delivered');
+my @m = ('sales:1', 'sales:2', 'sales:8');
+is(left("INSERT INTO sales VALUES ('2026-01-15', 5)", @m), 'sales:2 sales:8', 'a group changes');
+is($redis->command('GET', 'total:1'), '5', 'its new value');
+is(left("UPDATE sales SET at = '2026-08-15'", @m), 'sales:2', 'from one group to another');
+is($redis->command('GET', 'total:1'), undef, 'a group that has gone');
+is($redis->command('GET', 'total:8'), '5', 'and one that came');
+is(left("BEGIN; INSERT INTO sales VALUES ('2026-01-15', 5); SELECT * FROM monthly; SAVEPOINT a;
+	INSERT INTO sales VALUES ('2026-02-15', 5); SELECT * FROM monthly; ROLLBACK TO a; COMMIT", @m), 'sales:2 sales:8', 'read and rolled back');
+is(left("TRUNCATE sales2", @m), '', 'TRUNCATE of a partition');
+is(left("ALTER TABLE sales DETACH PARTITION sales1", @m), '', 'DETACH');
+like(($node->psql($p, "SELECT scalecache.create_cache_rule('bad', 'monthly', 'x:{total}')"))[2], qr/is not a group key/, 'a key that is none');
+sql("DROP VIEW monthly");
+is(sql("SELECT count(*) FROM scalecache.cache_rules WHERE name IN ('m', 'mw')"), '0', 'rules go with their rollup');
+ok(delivered(), 'delivered');
+
 # ---- PostgreSQL crashes ----
 $redis->signal('STOP');
 sql("UPDATE users SET name = 'crash' WHERE id IN (9, 10)");

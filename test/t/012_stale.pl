@@ -87,7 +87,7 @@ sub chaos
 	note("chaos: $what");
 	$done{$what}++;
 	$chaos{$what}->();
-	sleep 1 + rand;
+	sleep 1 + 2 * rand;
 }
 
 my $wanted = $ENV{SCALECACHE_WRITES} // 100000;

@@ -100,6 +100,9 @@ ROLLBACK;
 \set id random(1, :keys)
 UPDATE kv SET ver = nextval('s') WHERE id IN (SELECT id FROM kv WHERE id BETWEEN :id AND :id + 9 ORDER BY id FOR UPDATE);
 },
+	bulk => q{
+UPDATE kv SET ver = nextval('s') WHERE id IN (SELECT id FROM kv ORDER BY id FOR UPDATE);
+},
 	delete => q{
 \set id random(1, :keys)
 DELETE FROM kv WHERE id = :id;
@@ -136,7 +139,7 @@ SET LOCAL synchronous_commit = off;
 UPDATE kv SET ver = nextval('s') WHERE id = :id;
 COMMIT;
 });
-my %weight = (one => 30, savepoints => 12, rollback => 5, multi => 35, delete => 8,
+my %weight = (one => 30, savepoints => 12, rollback => 5, multi => 35, bulk => 12, delete => 8,
 	move => 4, prepared => 3, truncate => 1, async => 5);
 
 sub write_scripts
@@ -178,7 +181,7 @@ sub pgbench_writer
 			# What was prepared when the server crashed blocks its keys.
 			my $left = qx{psql -XAtq -d '${\$node->connstr('postgres')}' -c "SELECT gid FROM pg_prepared_xacts"};
 			system('psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "ROLLBACK PREPARED '$_'") for split /\n/, $left;
-			system('pgbench', '-n', '-c', $clients, '-j', '1', '-T', '2', @scripts,
+			system('pgbench', '-n', '-c', $clients, '-j', '1', '-T', '2', '--max-tries=100', @scripts,
 				'-h', $node->host, '-p', $node->port, 'postgres');
 			sleep 0.1;
 		}

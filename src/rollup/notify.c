@@ -1,0 +1,82 @@
+/*
+ * notify.c: telling cache rules which groups a transaction changes.
+ *
+ * A group's keys are told when its delta is written, which is in the
+ * subtransaction that makes it visible.  What no delta tells, as no changes
+ * are captured or all of the source is emptied, concerns every group.
+ */
+#include "postgres.h"
+
+#include "optimizer/optimizer.h"
+
+#include "base/hooks.h"
+#include "rollup/rollup.h"
+
+/* The view's column of a group key; 0 when it shows none. */
+static AttrNumber
+column_of_key(ScSpec *spec, int key)
+{
+	TargetEntry *tle;
+
+	tle = get_sortgroupclause_tle(list_nth(spec->query->groupClause, key),
+								  spec->query->targetList);
+	return tle->resjunk ? InvalidAttrNumber : tle->resno;
+}
+
+void
+sc_notify_groups(ScGroups *groups)
+{
+	ScSpec	   *spec = groups->spec;
+	AttrNumber *attnos;
+	ScGroup    *group = NULL;
+
+	if (sc_group_changed_hook == NULL || !sc_view_has_rules_hook(spec->view))
+		return;
+	attnos = palloc(sizeof(AttrNumber) * (spec->nkeys + 1));
+	for (int i = 0; i < spec->nkeys; i++)
+		attnos[i] = column_of_key(spec, i);
+	while ((group = sc_groups_next(groups, group)) != NULL)
+		if (!sc_group_is_empty(groups, group))
+			sc_group_changed_hook(spec->view, spec->nkeys, attnos,
+								  group->keys, group->nulls);
+	pfree(attnos);
+}
+
+void
+sc_notify_all_groups(Oid view)
+{
+	if (sc_group_changed_hook && sc_view_has_rules_hook(view))
+		sc_group_changed_hook(view, 0, NULL, NULL, NULL);
+}
+
+static bool
+is_rollup(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+
+	if (spec)
+		sc_spec_release(spec);
+	return spec != NULL;
+}
+
+static bool
+is_key(Oid view, AttrNumber attno)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		found = false;
+
+	if (spec == NULL)
+		return false;
+	for (int i = 0; i < spec->nkeys; i++)
+		if (column_of_key(spec, i) == attno)
+			found = true;
+	sc_spec_release(spec);
+	return found;
+}
+
+void
+sc_notify_init(void)
+{
+	sc_is_rollup_hook = is_rollup;
+	sc_is_rollup_key_hook = is_key;
+}
