@@ -330,3 +330,38 @@ RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_suggest
 -- What the calling query sees, for FCALL scalecache_fill.
 CREATE FUNCTION scalecache.cache_token()
 RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'scalecache_cache_token';
+
+CREATE TABLE scalecache.index_action (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	ddl text NOT NULL,
+	advice text NOT NULL,		-- as it was given
+	relid oid NOT NULL,
+	index_name name NOT NULL,
+	expressions boolean NOT NULL,
+	requested_by oid NOT NULL,
+	requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	started_at timestamptz,
+	finished_at timestamptz,
+	state text NOT NULL DEFAULT 'queued',
+	attempts int NOT NULL DEFAULT 0,
+	statements int,
+	before_ms float8,
+	after_ms float8,
+	worst_ratio float8,
+	verdict text
+);
+REVOKE ALL ON scalecache.index_action FROM PUBLIC;
+
+CREATE FUNCTION scalecache.apply_index(ddl text) RETURNS bigint
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_apply_index';
+
+-- Everybody sees what was asked for by a role of his.
+CREATE VIEW scalecache.index_actions AS
+SELECT a.id, a.ddl, c.oid::regclass AS relation, a.index_name AS index, a.state,
+	a.requested_by::regrole AS requested_by, a.requested_at, a.started_at, a.finished_at,
+	a.attempts, a.statements, a.before_ms, a.after_ms, a.worst_ratio, a.verdict,
+	(SELECT p.phase FROM pg_catalog.pg_stat_progress_create_index p
+		WHERE p.relid = a.relid AND a.state = 'building' LIMIT 1) AS phase
+FROM scalecache.index_action a LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid
+WHERE pg_catalog.pg_has_role(a.requested_by, 'MEMBER');
+GRANT SELECT ON scalecache.index_actions TO PUBLIC;

@@ -30,6 +30,12 @@ bool		sc_advisor_record = true;
 int			sc_advisor_max_statements = 2000;
 int			sc_advisor_memory = 16384;
 double		sc_advisor_sample_rate = 0.01;
+int			sc_advisor_verify_timeout = 10000;
+int			sc_advisor_lock_timeout = 30000;
+double		sc_advisor_max_slowdown = 1.5;
+bool		sc_auto_index = false;
+int			sc_auto_index_interval = 3600;
+int			sc_auto_index_max_size = 1024;
 
 static void
 define_advisor_memory(void)
@@ -56,8 +62,74 @@ define_advisor_memory(void)
 }
 
 static void
+define_apply_settings(void)
+{
+	DefineCustomIntVariable("scalecache.advisor_verify_timeout",
+							"Longest time a recorded statement is run to see "
+							"whether an index helps.",
+							NULL,
+							&sc_advisor_verify_timeout,
+							10000, 10, 3600000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.advisor_lock_timeout",
+							"Time apply_index waits for a lock before it "
+							"tries again.",
+							NULL,
+							&sc_advisor_lock_timeout,
+							30000, 1, 3600000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomRealVariable("scalecache.advisor_max_slowdown",
+							 "Factor by which an applied index may slow down "
+							 "a statement and be kept.",
+							 NULL,
+							 &sc_advisor_max_slowdown,
+							 1.5, 1.0, 1000.0,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("scalecache.auto_index",
+							 "Applies the index advisor's suggestions, one "
+							 "after the other.",
+							 NULL,
+							 &sc_auto_index,
+							 false,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.auto_index_interval",
+							"Time between two looks for an index to apply "
+							"automatically.",
+							NULL,
+							&sc_auto_index_interval,
+							3600, 1, 604800,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.auto_index_max_size",
+							"Size of all indexes suggested for automatic "
+							"building at a time.",
+							NULL,
+							&sc_auto_index_max_size,
+							1024, 1, 1048576,
+							PGC_SIGHUP,
+							GUC_UNIT_MB,
+							NULL, NULL, NULL);
+}
+
+static void
 define_advisor_settings(void)
 {
+	define_apply_settings();
+
 	/* Without shared memory these have no meaning, and are not allowed. */
 	if (process_shared_preload_libraries_in_progress)
 		define_advisor_memory();

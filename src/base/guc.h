@@ -21,6 +21,12 @@ extern bool sc_advisor_record;	/* are statements recorded? */
 extern int	sc_advisor_max_statements;
 extern int	sc_advisor_memory;	/* kB of their texts and parameters */
 extern double sc_advisor_sample_rate;	/* fraction of executions */
+extern int	sc_advisor_verify_timeout;	/* ms a replayed statement may take */
+extern int	sc_advisor_lock_timeout;	/* ms */
+extern double sc_advisor_max_slowdown;	/* of one statement by an index */
+extern bool sc_auto_index;		/* is advice applied? */
+extern int	sc_auto_index_interval; /* s between two looks */
+extern int	sc_auto_index_max_size; /* MB */
 extern int	sc_partition_limit; /* kB of a partition read at once; -1: any */
 extern int	sc_trigger_lock_timeout;	/* ms an attempt may block writers */
 

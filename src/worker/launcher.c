@@ -66,6 +66,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "advisor/apply.h"
 #include "base/guc.h"
 #include "cache/cache.h"
 #include "rollup/rollup.h"
@@ -422,7 +423,11 @@ worker_turn(MemoryContext turn_context)
 		exists = extension_exists();
 		MemoryContextSwitchTo(turn_context);
 		if (exists)
+		{
 			more = sc_rollup_work();
+			MemoryContextSwitchTo(turn_context);
+			sc_apply_work();
+		}
 	}
 	PG_CATCH();
 	{
