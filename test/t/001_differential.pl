@@ -188,6 +188,7 @@ for my $partitioned (0, 1)
 				scanned := scanned OR line ~ 'Answered From: rollup';
 			END LOOP;
 			EXECUTE rolled INTO a;
+			PERFORM set_config('scalecache.enable_rewrite', 'off', true);
 			EXECUTE plain INTO b;
 			PERFORM set_config('scalecache.enable_rollup_scan', 'off', true);
 			EXECUTE rolled INTO c;
