@@ -292,6 +292,12 @@ ensure_library(ScRedisStatus *status, char *error, Size errlen)
 	}
 	if (hello.error[0] == '\0' && strcmp(hello.version, sc_library_version()) == 0)
 		return true;
+	/* One that is not there can be loaded; else that would not help. */
+	if (hello.error[0] != '\0' && strstr(hello.error, "not found") == NULL)
+	{
+		strlcpy(error, hello.error, errlen);
+		return false;
+	}
 	code = sc_library_code();
 	argc = 0;
 	add_word("FUNCTION");

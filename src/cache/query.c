@@ -294,11 +294,16 @@ percentile(const int64 *histogram, double fraction)
 
 	for (int i = 0; i < SC_HISTOGRAM; i++)
 		total += histogram[i];
-	for (int i = 0; i < SC_HISTOGRAM; i++)
+	for (int i = 0; i < SC_HISTOGRAM && total > 0; i++)
 	{
+		double		low = i == 0 ? 0 : 16 << (i - 1);
+		double		high = 16 << i;
+
 		sum += histogram[i];
-		if (total > 0 && sum >= total * fraction)
-			return ((int64) 16 << i) / 1000.0;
+		/* Within a bucket they are taken to be spread evenly. */
+		if (histogram[i] > 0 && sum >= total * fraction)
+			return (low + (high - low) *
+					(total * fraction - (sum - histogram[i])) / histogram[i]) / 1000.0;
 	}
 	return 0;
 }
