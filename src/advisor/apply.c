@@ -987,7 +987,7 @@ apply_advice(void)
 							 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind = 'r' "
 							 "WHERE NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.finished_at IS NULL) "
 							 "AND NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.relid = s.relation "
-							 "AND a.advice = s.ddl AND a.state <> 'kept' "
+							 "AND a.advice = s.ddl AND a.state IN ('dropped', 'refused', 'failed') "
 							 "AND a.requested_at > pg_catalog.now() - interval '7 days') "
 							 "ORDER BY s.rank LIMIT 1) s",
 							 (long long) sc_auto_index_max_size * 1024 * 1024),
@@ -1008,6 +1008,8 @@ sc_apply_work(void)
 		!sc_workload_available())
 		return;
 	last_look = now;
+	/* What this worker does is nobody's workload. */
+	sc_workload_paused = true;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
