@@ -137,7 +137,7 @@ complete_index(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 
 	if (prev_relation_info)
 		prev_relation_info(root, relid, inhparent, rel);
-	if (rel->reloptkind != RELOPT_BASEREL || !sc_is_base_entry(rte))
+	if (!IS_SIMPLE_REL(rel) || !sc_is_base_entry(rte))
 		return;
 	foreach(lc, rel->indexlist)
 	{

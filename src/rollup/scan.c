@@ -92,7 +92,7 @@ to_base_vars(Node *node, ReplaceContext *cxt)
 }
 
 static void
-replace_view(RangeTblEntry *rte)
+replace_view(RangeTblEntry *rte, bool marked)
 {
 	Query	   *sub = rte->subquery;
 	RangeTblEntry *old;
@@ -165,38 +165,69 @@ replace_view(RangeTblEntry *rte)
 	}
 	query->jointree = makeFromExpr(list_make1(ref),
 								   to_base_vars(copyObject(spec->query->havingQual), &cxt));
+	/* Keeps the planner from pulling it up, and means nothing else to it. */
+	query->hasForUpdate = marked;
 	rte->subquery = query;
 	sc_spec_release(spec);
 }
 
+static bool replace_walker(Node *node, void *marked);
+
+/*
+ * Views are range table entries, so expressions are searched only where the
+ * parser has seen a subquery in one: most queries are not walked at all.
+ *
+ * Where rows may be locked, a plan is run again for the new version of one,
+ * with the other relations' rows as they were.  A table's are fetched by ctid,
+ * but a row that was merged from deltas has none; a subquery's are copied, so
+ * there the rollup has to stay one (*marked).
+ */
+static void
+replace_views(Query *query, bool *marked)
+{
+	bool		above = *marked;
+	ListCell   *lc;
+
+	*marked |= query->rowMarks != NIL || query->commandType == CMD_UPDATE ||
+		query->commandType == CMD_DELETE || query->commandType == CMD_MERGE;
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind != RTE_SUBQUERY)
+			continue;
+		replace_view(rte, *marked);
+		replace_views(rte->subquery, marked);
+	}
+	foreach(lc, query->cteList)
+		(void) replace_walker(lfirst_node(CommonTableExpr, lc)->ctequery, marked);
+	if (query->hasSubLinks)
+		(void) query_tree_walker(query, replace_walker, marked,
+								 QTW_IGNORE_RT_SUBQUERIES | QTW_IGNORE_CTE_SUBQUERIES);
+	*marked = above;
+}
+
 static bool
-replace_walker(Node *node, void *context)
+replace_walker(Node *node, void *marked)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, Query))
 	{
-		Query	   *query = (Query *) node;
-		ListCell   *lc;
-
-		foreach(lc, query->rtable)
-		{
-			RangeTblEntry *rte = lfirst(lc);
-
-			if (rte->rtekind == RTE_SUBQUERY)
-				replace_view(rte);
-		}
-		return query_tree_walker(query, replace_walker, context, 0);
+		replace_views((Query *) node, marked);
+		return false;
 	}
-	return expression_tree_walker(node, replace_walker, context);
+	return expression_tree_walker(node, replace_walker, marked);
 }
 
 static PlannedStmt *
 planner_with_rollups(Query *parse, const char *query_string, int cursorOptions,
 					 ParamListInfo boundParams)
 {
-	if (sc_enable_rollup_scan && OidIsValid(sc_catalog_relid()))
-		replace_walker((Node *) parse, NULL);
+	bool		marked = false;
+
+	if (sc_enable_rollup_scan)
+		replace_views(parse, &marked);
 	return prev_planner ? prev_planner(parse, query_string, cursorOptions, boundParams)
 		: standard_planner(parse, query_string, cursorOptions, boundParams);
 }
@@ -246,7 +277,7 @@ add_rollup_paths(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 	if (prev_pathlist)
 		prev_pathlist(root, rel, rti, rte);
 	/* Queries that name the table themselves do ask for permission. */
-	if (rel->reloptkind != RELOPT_BASEREL || !sc_is_base_entry(rte))
+	if (!IS_SIMPLE_REL(rel) || !sc_is_base_entry(rte))
 		return;
 	view = view_of_base(rte->relid);
 	if (!OidIsValid(view))
