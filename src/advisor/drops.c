@@ -470,8 +470,7 @@ put_drop(Drops *d, Existing *e, char *reason)
 static void
 set_since(Drops *d)
 {
-	FunctionCallInfoBaseData fcinfo;
-	FunctionCallInfo call = &fcinfo;
+	LOCAL_FCINFO(call, 1);
 	Datum		when;
 
 	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
