@@ -26,3 +26,6 @@ src/cache/library_text.h: $(srcdir)/src/cache/library.lua
 	sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $< >$@
 src/cache/lua.o src/cache/lua.bc: src/cache/library_text.h
 src/cache/lua.o src/cache/lua.bc: PG_CPPFLAGS += -Isrc/cache
+
+# Any header may be included anywhere.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(srcdir)/src/*/*.h)

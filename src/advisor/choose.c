@@ -13,8 +13,7 @@
  * - The same statements and tables give the same set: nothing depends on
  *	 time, and ties are broken by the order of candidates.
  *
- * - An execution is planned again only when a candidate that could matter to
- *	 it came or went, and not when its last plan did without what went.
+ * - What a set costs is for price.c to say.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,343 +48,15 @@
 #define SC_MIN_ITEM_GAIN	0.10
 /* Rent of a database's worth of index, as a part of that cost. */
 #define SC_RENT				0.01
-/* Rent of an index on the keys of one that exists, with more included. */
-#define SC_COPY_RENT		0.10
 /* Rounds of looking for other indexes for the same statement. */
 #define SC_ROUNDS			6
 #define SC_FOREIGN_ROUNDS	4
 /* Rows of a table to measure candidates by. */
 #define SC_ROUGH_ROWS		2500
-/* Part of updates that find room on their page. */
-#define SC_HOT				0.9
-/* A lost HOT update costs more than its entries: dead entries, vacuum. */
-#define SC_HOT_LOSS			4.0
-/* Estimated sizes may be a little too small. */
-#define SC_SIZE_MARGIN		1.03
 #define SC_MAX_COLUMNS		10
 #define SC_MAX_MERGES		200
 /* Plannings, weighted by the number of tables, after which to settle. */
 #define SC_MAX_EFFORT		60000.0
-
-typedef struct Memo
-{
-	Bitmapset  *set;			/* must be first */
-	double		cost;
-	Bitmapset  *used;
-} Memo;
-
-/*
- * The cost of the workload with a set of candidates.
- */
-
-static ScCandidate *
-candidate(ScAdvice *advice, int id)
-{
-	return (ScCandidate *) list_nth(advice->candidates, id);
-}
-
-static double
-effort_of(ScVariant *variant)
-{
-	return 1 + 0.5 * variant->nrels * variant->nrels;
-}
-
-/* A plan that was found and does without what is missing from the set. */
-static Memo *
-find_memo(ScVariant *variant, Bitmapset *set)
-{
-	HASH_SEQ_STATUS seq;
-	Memo	   *memo = hash_search(variant->memo, &set, HASH_FIND, NULL);
-
-	if (memo != NULL)
-		return memo;
-	hash_seq_init(&seq, variant->memo);
-	while ((memo = hash_seq_search(&seq)) != NULL)
-	{
-		if (bms_is_subset(memo->used, set) && bms_is_subset(set, memo->set))
-		{
-			hash_seq_term(&seq);
-			return memo;
-		}
-	}
-	return NULL;
-}
-
-static void
-plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
-			 double *cost, Bitmapset **used)
-{
-	MemoryContext tmpcxt = AllocSetContextCreate(advice->study->cxt,
-												 "scalecache planning",
-												 ALLOCSET_DEFAULT_SIZES);
-	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
-	List	   *plans;
-	List	   *ids = NIL;
-	ListCell   *lc;
-	int			x = -1;
-
-	CHECK_FOR_INTERRUPTS();
-	advice->effort += effort_of(variant);
-	advice->study->hypos = NIL;
-	while ((x = bms_next_member(set, x)) >= 0)
-		advice->study->hypos = lappend(advice->study->hypos,
-									   candidate(advice, x)->hypo);
-	*cost = sc_query_cost(advice->study, variant->query, &plans);
-	foreach(lc, plans)
-	{
-		ListCell   *l;
-
-		foreach(l, sc_plan_indexes(lfirst_node(PlannedStmt, lc)))
-		{
-			ScHypo	   *hypo = sc_study_find(advice->study, lfirst_oid(l));
-
-			if (hypo != NULL)
-				ids = lappend_int(ids, hypo->tag);
-		}
-	}
-	advice->study->hypos = NIL;
-	MemoryContextSwitchTo(advice->study->cxt);
-	*used = NULL;
-	foreach(lc, ids)
-		*used = bms_add_member(*used, lfirst_int(lc));
-	MemoryContextSwitchTo(oldcxt);
-	MemoryContextDelete(tmpcxt);
-}
-
-static Memo *
-variant_memo(ScAdvice *advice, ScItem *item, ScVariant *variant,
-			 Bitmapset *set)
-{
-	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
-	Bitmapset  *key = bms_intersect(set, item->cands);
-	Memo	   *memo;
-
-	if (variant->memo == NULL)
-	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(Bitmapset *);
-		ctl.entrysize = sizeof(Memo);
-		ctl.hash = bitmap_hash;
-		ctl.match = bitmap_match;
-		ctl.hcxt = advice->study->cxt;
-		variant->memo = hash_create("scalecache plans", 64, &ctl,
-									HASH_ELEM | HASH_FUNCTION | HASH_COMPARE |
-									HASH_CONTEXT);
-	}
-	memo = find_memo(variant, key);
-	if (memo == NULL)
-	{
-		double		cost;
-		Bitmapset  *used;
-
-		plan_variant(advice, variant, key, &cost, &used);
-		memo = hash_search(variant->memo, &key, HASH_ENTER, NULL);
-		memo->cost = cost;
-		memo->used = used;
-	}
-	MemoryContextSwitchTo(oldcxt);
-	return memo;
-}
-
-/* Of one execution, on average. */
-double
-sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
-{
-	double		cost = 0;
-	ListCell   *lc;
-
-	foreach(lc, item->variants)
-	{
-		ScVariant  *variant = (ScVariant *) lfirst(lc);
-
-		cost += variant->weight *
-			variant_memo(advice, item, variant, set)->cost;
-	}
-	return cost;
-}
-
-double
-sc_workload_cost(ScAdvice *advice, Bitmapset *set)
-{
-	double		cost = 0;
-	ListCell   *lc;
-
-	foreach(lc, advice->items)
-	{
-		ScItem	   *item = (ScItem *) lfirst(lc);
-
-		cost += item->weight * sc_item_cost(advice, item, set);
-	}
-	return cost;
-}
-
-/*
- * The cost of writing.
- */
-
-/* What inserting one row costs an index, in the planner's units. */
-static double
-entry_cost(ScCandidate *cand)
-{
-	ScHypo	   *hypo = cand->hypo;
-	ScHypoLeaf *leaf;
-	double		height;
-	double		cost;
-
-	if (hypo->leaves == NIL)
-		return 0;
-	leaf = (ScHypoLeaf *) linitial(hypo->leaves);
-	if (hypo->am == BRIN_AM_OID)
-		return cpu_operator_cost;
-	height = Max(1, leaf->height);
-	/* Going down, half a page to read, its share of a page to write. */
-	cost = (height + 1) * 50 * cpu_operator_cost + 0.5 * random_page_cost +
-		hypo->width / BLCKSZ * 4;
-	/* A row has many keys there, but they are gathered first. */
-	if (hypo->am == GIN_AM_OID)
-		cost *= 4;
-	else if (hypo->am != BTREE_AM_OID && hypo->am != HASH_AM_OID)
-		cost *= 2;
-	return cost;
-}
-
-/* The part of a table's rows that an index has. */
-static double
-index_part(ScAdvice *advice, ScCandidate *cand)
-{
-	double		all = 0;
-	double		tuples = 0;
-	ListCell   *lc;
-
-	if (cand->hypo->pred == NIL)
-		return 1;
-	foreach(lc, cand->hypo->leaves)
-	{
-		ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(lc);
-
-		tuples += leaf->tuples;
-		all += sc_sample_get(advice->study, leaf->relid)->tuples;
-	}
-	return all > 0 ? Min(1, tuples / all) : 1;
-}
-
-/* Columns of the indexes a table has, and how many there are. */
-static Bitmapset *
-existing_columns(ScAdvice *advice, Oid relid, int *nindexes)
-{
-	Relation	rel = relation_open(relid, NoLock);
-	Bitmapset  *attrs = RelationGetIndexAttrBitmap(rel,
-												   INDEX_ATTR_BITMAP_ALL);
-	Bitmapset  *result = NULL;
-	int			x = -1;
-
-	*nindexes = list_length(RelationGetIndexList(rel));
-	while ((x = bms_next_member(attrs, x)) >= 0)
-		result = bms_add_member(result,
-								x + FirstLowInvalidHeapAttributeNumber > 0 ?
-								x + FirstLowInvalidHeapAttributeNumber : 0);
-	relation_close(rel, NoLock);
-	return result;
-}
-
-static double
-one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
-{
-	double		entries = 0;
-	double		touched = 0;
-	bool		hot = true;
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		ScCandidate *cand = candidate(advice, x);
-
-		if (cand->hypo->relid != write->relid)
-			continue;
-		entries += entry_cost(cand) * index_part(advice, cand);
-		if (bms_overlap(cand->columns, write->columns))
-		{
-			hot = false;
-			touched += entry_cost(cand);
-		}
-	}
-	if (write->command == CMD_INSERT)
-		return write->rows * entries;
-	if (write->command == CMD_UPDATE)
-	{
-		int			nindexes;
-		Bitmapset  *existing = existing_columns(advice, write->relid,
-												&nindexes);
-		double		entry = 3 * 50 * cpu_operator_cost +
-			0.5 * random_page_cost;
-
-		if (bms_overlap(existing, write->columns))
-			return write->rows * (entries + touched);
-		if (hot)
-			return write->rows * (1 - SC_HOT) * entries;
-		return write->rows * SC_HOT_LOSS *
-			(entries + touched + SC_HOT * nindexes * entry +
-			 0.5 * random_page_cost);
-	}
-	return 0;
-}
-
-double
-sc_write_cost(ScAdvice *advice, Bitmapset *set)
-{
-	double		cost = 0;
-	ListCell   *lc;
-
-	foreach(lc, advice->writes)
-		cost += one_write_cost(advice, (ScWrite *) lfirst(lc), set);
-	return cost;
-}
-
-/*
- * Sets
- */
-
-static double
-set_bytes(ScAdvice *advice, Bitmapset *set)
-{
-	double		bytes = 0;
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0)
-		bytes += candidate(advice, x)->hypo->bytes;
-	return bytes;
-}
-
-static bool
-fits(ScAdvice *advice, Bitmapset *set)
-{
-	return advice->max_size < 0 ||
-		set_bytes(advice, set) * SC_SIZE_MARGIN <= advice->max_size;
-}
-
-/* Rent, and more for what is nearly there already. */
-static double
-set_rent(ScAdvice *advice, Bitmapset *set)
-{
-	double		rent = advice->rent * set_bytes(advice, set);
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		if (candidate(advice, x)->copy)
-			rent += SC_COPY_RENT * advice->best;
-	}
-	return rent;
-}
-
-static double
-set_cost(ScAdvice *advice, Bitmapset *set)
-{
-	return sc_workload_cost(advice, set) + sc_write_cost(advice, set) +
-		set_rent(advice, set);
-}
 
 static bool
 same_key(ScHypo *a, int i, Node *ea, ScHypo *b, int j, Node *eb)
@@ -493,7 +164,7 @@ admissible(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
 		return false;
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
-		ScCandidate *other = candidate(advice, x);
+		ScCandidate *other = sc_candidate(advice, x);
 
 		/* With the same keys it may take the other's place. */
 		if (is_prefix(cand, other) && !is_prefix(other, cand))
@@ -511,7 +182,7 @@ with_candidate(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
 
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
-		if (is_prefix(candidate(advice, x), cand))
+		if (is_prefix(sc_candidate(advice, x), cand))
 			result = bms_del_member(result, x);
 	}
 	return result;
@@ -624,7 +295,7 @@ peel(ScAdvice *advice, ScVariant *variant, Bitmapset *from, int rounds)
 		double		cost;
 		Bitmapset  *used;
 
-		plan_variant(advice, variant, left, &cost, &used);
+		sc_plan_variant(advice, variant, left, &cost, &used);
 		if (cost >= variant->base * 0.998 || bms_is_empty(used))
 			break;
 		if (cost < variant->best)
@@ -647,7 +318,7 @@ survivors(ScAdvice *advice, ScItem *item)
 
 	foreach(lc, item->raw)
 	{
-		if (candidate(advice, lfirst_int(lc))->usable)
+		if (sc_candidate(advice, lfirst_int(lc))->usable)
 			all = bms_add_member(all, lfirst_int(lc));
 	}
 	foreach(lc, item->variants)
@@ -660,7 +331,7 @@ survivors(ScAdvice *advice, ScItem *item)
 											  SC_ROUNDS));
 	}
 	while ((x = bms_next_member(item->survived, x)) >= 0)
-		candidate(advice, x)->alive = true;
+		sc_candidate(advice, x)->alive = true;
 }
 
 /* Executions that are planned alike need not be planned twice. */
@@ -711,7 +382,7 @@ add_plain_forms(ScAdvice *advice)
 
 	for (i = 0; i < n; i++)
 	{
-		ScCandidate *cand = candidate(advice, i);
+		ScCandidate *cand = sc_candidate(advice, i);
 		Oid			relid = cand->hypo->relid;
 
 		if (!cand->alive)
@@ -814,7 +485,7 @@ add_unions(ScAdvice *advice)
 
 	for (i = 0; i < n; i++)
 	{
-		ScCandidate *a = candidate(advice, i);
+		ScCandidate *a = sc_candidate(advice, i);
 		List	   *include = a->include;
 		int			merged = 0;
 
@@ -822,7 +493,7 @@ add_unions(ScAdvice *advice)
 			continue;
 		for (j = 0; j < n; j++)
 		{
-			ScCandidate *b = candidate(advice, j);
+			ScCandidate *b = sc_candidate(advice, j);
 
 			if (i == j || !b->alive || b->include == NIL ||
 				!is_prefix(a, b) || !is_prefix(b, a))
@@ -850,13 +521,13 @@ add_merges(ScAdvice *advice)
 
 	for (i = 0; i < n; i++)
 	{
-		ScCandidate *a = candidate(advice, i);
+		ScCandidate *a = sc_candidate(advice, i);
 
 		if (!a->alive || a->hypo->am != BTREE_AM_OID)
 			continue;
 		for (j = 0; j < n && merges < SC_MAX_MERGES; j++)
 		{
-			ScCandidate *b = candidate(advice, j);
+			ScCandidate *b = sc_candidate(advice, j);
 			List	   *keys;
 
 			if (i == j || !b->alive || b->hypo->am != BTREE_AM_OID ||
@@ -957,7 +628,7 @@ with_smaller_forms(ScAdvice *advice, Bitmapset *from, Bitmapset *kept)
 
 		while ((y = bms_next_member(kept, y)) >= 0)
 		{
-			if (is_prefix(candidate(advice, x), candidate(advice, y)))
+			if (is_prefix(sc_candidate(advice, x), sc_candidate(advice, y)))
 			{
 				result = bms_add_member(result, x);
 				break;
@@ -1075,12 +746,12 @@ gain_of(Search *s, ScCandidate *cand, Bitmapset **result)
 	if (!admissible(s->advice, s->set, cand))
 		return -1;
 	set = with_candidate(s->advice, s->set, cand);
-	if (!fits(s->advice, set))
+	if (!sc_set_fits(s->advice, set))
 		return -1;
 	if (most_gain(s->advice, s->set, cand) <
 		0.1 * SC_MIN_GAIN * s->advice->best)
 		return -1;
-	cost = set_cost(s->advice, set);
+	cost = sc_set_cost(s->advice, set);
 	*result = set;
 	return s->cost - cost;
 }
@@ -1134,7 +805,7 @@ add_best(Search *s, double *bounds, int n)
 		for (i = 0; i < n; i++)
 		{
 			if (bounds[i] > 0 && (best == NULL || bounds[i] > bounds[best->id]))
-				best = candidate(s->advice, i);
+				best = sc_candidate(s->advice, i);
 		}
 		if (best == NULL)
 			return false;
@@ -1186,16 +857,16 @@ add_group(Search *s)
 				continue;
 			while ((x = bms_next_member(variant->used, x)) >= 0)
 			{
-				if (candidate(advice, x)->alive &&
-					admissible(advice, set, candidate(advice, x)))
-					set = with_candidate(advice, set, candidate(advice, x));
+				if (sc_candidate(advice, x)->alive &&
+					admissible(advice, set, sc_candidate(advice, x)))
+					set = with_candidate(advice, set, sc_candidate(advice, x));
 			}
-			if (bms_equal(set, s->set) || !fits(advice, set))
+			if (bms_equal(set, s->set) || !sc_set_fits(advice, set))
 				continue;
-			cost = set_cost(advice, set);
+			cost = sc_set_cost(advice, set);
 			score = (s->cost - cost) /
-				pow(Max(1, (set_bytes(advice, set) -
-							set_bytes(advice, s->set)) / BLCKSZ),
+				pow(Max(1, (sc_set_bytes(advice, set) -
+							sc_set_bytes(advice, s->set)) / BLCKSZ),
 					s->exponent);
 			if (score > best_score && worthwhile(s, set, s->cost - cost))
 			{
@@ -1230,7 +901,7 @@ grow(Search *s)
 		int			i;
 
 		for (i = 0; i < n; i++)
-			bounds[i] = candidate(s->advice, i)->alive ? get_float8_infinity() : 0;
+			bounds[i] = sc_candidate(s->advice, i)->alive ? get_float8_infinity() : 0;
 		do
 		{
 			CHECK_FOR_INTERRUPTS();
@@ -1251,7 +922,7 @@ shrink(Search *s)
 	while ((x = bms_next_member(s->set, x)) >= 0)
 	{
 		Bitmapset  *set = bms_del_member(bms_copy(s->set), x);
-		double		cost = set_cost(s->advice, set);
+		double		cost = sc_set_cost(s->advice, set);
 		Search		back = *s;
 
 		back.set = set;
@@ -1281,26 +952,26 @@ exchange(Search *s)
 		Bitmapset  *without = bms_del_member(bms_copy(s->set), x);
 		Bitmapset  *best = NULL;
 		double		best_cost = s->cost * (1 - 1e-9);
-		double		without_cost = set_cost(advice, without);
+		double		without_cost = sc_set_cost(advice, without);
 		int			i;
 
 		if (tired(s))
 			break;
 		for (i = 0; i < n; i++)
 		{
-			ScCandidate *cand = candidate(advice, i);
+			ScCandidate *cand = sc_candidate(advice, i);
 			Bitmapset  *set;
 			double		cost;
 
 			if (!cand->alive || i == x ||
-				cand->hypo->relid != candidate(advice, x)->hypo->relid ||
+				cand->hypo->relid != sc_candidate(advice, x)->hypo->relid ||
 				!admissible(advice, without, cand))
 				continue;
 			set = with_candidate(advice, without, cand);
-			if (!fits(advice, set) ||
+			if (!sc_set_fits(advice, set) ||
 				without_cost - most_gain(advice, without, cand) >= best_cost)
 				continue;
-			cost = set_cost(advice, set);
+			cost = sc_set_cost(advice, set);
 			if (cost < best_cost)
 			{
 				best = set;
@@ -1339,9 +1010,9 @@ shrink_to_fit(Search *s)
 	ScAdvice   *advice = s->advice;
 	int			n = list_length(advice->candidates);
 
-	while (!fits(advice, s->set) && !bms_is_empty(s->set))
+	while (!sc_set_fits(advice, s->set) && !bms_is_empty(s->set))
 	{
-		double		bytes = set_bytes(advice, s->set);
+		double		bytes = sc_set_bytes(advice, s->set);
 		Bitmapset  *best = NULL;
 		double		best_cost = 0;
 		double		best_score = get_float8_infinity();
@@ -1361,19 +1032,19 @@ shrink_to_fit(Search *s)
 
 				if (i >= 0)
 				{
-					ScCandidate *cand = candidate(advice, i);
+					ScCandidate *cand = sc_candidate(advice, i);
 
-					if (!smaller_form(cand, candidate(advice, x)) ||
+					if (!smaller_form(cand, sc_candidate(advice, x)) ||
 						!admissible(advice, without, cand))
 						continue;
 					set = with_candidate(advice, without, cand);
 					if (tired(s))
 						continue;
 				}
-				cost = set_cost(advice, set);
+				cost = sc_set_cost(advice, set);
 				score = (cost - s->cost) /
-					Max(1, bytes - set_bytes(advice, set));
-				if (score < best_score && set_bytes(advice, set) < bytes)
+					Max(1, bytes - sc_set_bytes(advice, set));
+				if (score < best_score && sc_set_bytes(advice, set) < bytes)
 				{
 					best = set;
 					best_cost = cost;
@@ -1404,11 +1075,11 @@ make_room(Search *s)
 	int			i;
 
 	while ((x = bms_next_member(s->set, x)) >= 0)
-		loss[x] = (set_cost(advice, bms_del_member(bms_copy(s->set), x)) -
-				   s->cost) / Max(1, candidate(advice, x)->hypo->bytes);
+		loss[x] = (sc_set_cost(advice, bms_del_member(bms_copy(s->set), x)) -
+				   s->cost) / Max(1, sc_candidate(advice, x)->hypo->bytes);
 	for (i = 0; i < n && !tired(s); i++)
 	{
-		ScCandidate *cand = candidate(advice, i);
+		ScCandidate *cand = sc_candidate(advice, i);
 		Bitmapset  *set;
 		double		cost;
 
@@ -1417,7 +1088,7 @@ make_room(Search *s)
 			SC_MIN_GAIN * advice->best)
 			continue;
 		set = with_candidate(advice, s->set, cand);
-		while (!fits(advice, set))
+		while (!sc_set_fits(advice, set))
 		{
 			int			least = -1;
 
@@ -1431,9 +1102,9 @@ make_room(Search *s)
 				break;
 			set = bms_del_member(set, least);
 		}
-		if (!fits(advice, set))
+		if (!sc_set_fits(advice, set))
 			continue;
-		cost = set_cost(advice, set);
+		cost = sc_set_cost(advice, set);
 		if (cost < best_cost)
 		{
 			best = set;
@@ -1473,7 +1144,7 @@ search(Search *s)
 	double		max_size = s->advice->max_size;
 
 	s->set = NULL;
-	s->cost = set_cost(s->advice, NULL);
+	s->cost = sc_set_cost(s->advice, NULL);
 	if (s->exponent < 0)
 	{
 		/* From above: as if there were space, and then less and less. */
@@ -1493,7 +1164,7 @@ static void
 rank(ScAdvice *advice, Bitmapset *set)
 {
 	Bitmapset  *done = NULL;
-	double		cost = set_cost(advice, NULL);
+	double		cost = sc_set_cost(advice, NULL);
 	int			n = bms_num_members(set);
 
 	while (n-- > 0)
@@ -1508,10 +1179,10 @@ rank(ScAdvice *advice, Bitmapset *set)
 
 			if (bms_is_member(x, done))
 				continue;
-			c = set_cost(advice, bms_add_member(bms_copy(done), x));
+			c = sc_set_cost(advice, bms_add_member(bms_copy(done), x));
 			if (best == NULL || c < best_cost)
 			{
-				best = candidate(advice, x);
+				best = sc_candidate(advice, x);
 				best_cost = c;
 			}
 		}
@@ -1561,7 +1232,7 @@ sc_choose(ScAdvice *advice)
 		search(&s);
 		elog(DEBUG2, "exponent %.1f: cost %.0f of %.0f, %d indexes, %.0f bytes, effort %.0f",
 			 s.exponent, s.cost, advice->base, bms_num_members(s.set),
-			 set_bytes(advice, s.set), advice->effort);
+			 sc_set_bytes(advice, s.set), advice->effort);
 		if (i == 0 || s.cost < best_cost)
 		{
 			best = s.set;

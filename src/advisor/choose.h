@@ -137,6 +137,14 @@ extern void sc_advice_load_recorded(ScAdvice *advice, bool report);
 
 /* choose.c */
 extern void sc_choose(ScAdvice *advice);
+
+/* price.c */
+extern ScCandidate *sc_candidate(ScAdvice *advice, int id);
+extern void sc_plan_variant(ScAdvice *advice, ScVariant *variant,
+							Bitmapset *set, double *cost, Bitmapset **used);
+extern double sc_set_bytes(ScAdvice *advice, Bitmapset *set);
+extern bool sc_set_fits(ScAdvice *advice, Bitmapset *set);
+extern double sc_set_cost(ScAdvice *advice, Bitmapset *set);
 extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);
 extern double sc_write_cost(ScAdvice *advice, Bitmapset *set);
 extern double sc_workload_cost(ScAdvice *advice, Bitmapset *set);

@@ -1,0 +1,363 @@
+/*-------------------------------------------------------------------------
+ *
+ * price.c
+ *	  What a set of candidates costs: the plans of the workload, the writes,
+ *	  and the space.
+ *
+ * What must always hold: an execution is planned again only when a candidate
+ * that could matter to it came or went, and not when its last plan did
+ * without what went.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "access/genam.h"
+#include "catalog/pg_index.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "utils/float.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "advisor/choose.h"
+
+/* Rent of an index on the keys of one that exists, with more included. */
+#define SC_COPY_RENT		0.10
+/* Part of updates that find room on their page. */
+#define SC_HOT				0.9
+/* A lost HOT update costs more than its entries: dead entries, vacuum. */
+#define SC_HOT_LOSS			4.0
+/* Estimated sizes may be a little too small. */
+#define SC_SIZE_MARGIN		1.03
+
+typedef struct Memo
+{
+	Bitmapset  *set;			/* must be first */
+	double		cost;
+	Bitmapset  *used;
+} Memo;
+
+/*
+ * The cost of the workload with a set of candidates.
+ */
+
+ScCandidate *
+sc_candidate(ScAdvice *advice, int id)
+{
+	return (ScCandidate *) list_nth(advice->candidates, id);
+}
+
+static double
+effort_of(ScVariant *variant)
+{
+	return 1 + 0.5 * variant->nrels * variant->nrels;
+}
+
+/* A plan that was found and does without what is missing from the set. */
+static Memo *
+find_memo(ScVariant *variant, Bitmapset *set)
+{
+	HASH_SEQ_STATUS seq;
+	Memo	   *memo = hash_search(variant->memo, &set, HASH_FIND, NULL);
+
+	if (memo != NULL)
+		return memo;
+	hash_seq_init(&seq, variant->memo);
+	while ((memo = hash_seq_search(&seq)) != NULL)
+	{
+		if (bms_is_subset(memo->used, set) && bms_is_subset(set, memo->set))
+		{
+			hash_seq_term(&seq);
+			return memo;
+		}
+	}
+	return NULL;
+}
+
+void
+sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
+			 double *cost, Bitmapset **used)
+{
+	MemoryContext tmpcxt = AllocSetContextCreate(advice->study->cxt,
+												 "scalecache planning",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
+	List	   *plans;
+	List	   *ids = NIL;
+	ListCell   *lc;
+	int			x = -1;
+
+	CHECK_FOR_INTERRUPTS();
+	advice->effort += effort_of(variant);
+	advice->study->hypos = NIL;
+	while ((x = bms_next_member(set, x)) >= 0)
+		advice->study->hypos = lappend(advice->study->hypos,
+									   sc_candidate(advice, x)->hypo);
+	*cost = sc_query_cost(advice->study, variant->query, &plans);
+	foreach(lc, plans)
+	{
+		ListCell   *l;
+
+		foreach(l, sc_plan_indexes(lfirst_node(PlannedStmt, lc)))
+		{
+			ScHypo	   *hypo = sc_study_find(advice->study, lfirst_oid(l));
+
+			if (hypo != NULL)
+				ids = lappend_int(ids, hypo->tag);
+		}
+	}
+	advice->study->hypos = NIL;
+	MemoryContextSwitchTo(advice->study->cxt);
+	*used = NULL;
+	foreach(lc, ids)
+		*used = bms_add_member(*used, lfirst_int(lc));
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(tmpcxt);
+}
+
+static Memo *
+variant_memo(ScAdvice *advice, ScItem *item, ScVariant *variant,
+			 Bitmapset *set)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
+	Bitmapset  *key = bms_intersect(set, item->cands);
+	Memo	   *memo;
+
+	if (variant->memo == NULL)
+	{
+		HASHCTL		ctl;
+
+		memset(&ctl, 0, sizeof(ctl));
+		ctl.keysize = sizeof(Bitmapset *);
+		ctl.entrysize = sizeof(Memo);
+		ctl.hash = bitmap_hash;
+		ctl.match = bitmap_match;
+		ctl.hcxt = advice->study->cxt;
+		variant->memo = hash_create("scalecache plans", 64, &ctl,
+									HASH_ELEM | HASH_FUNCTION | HASH_COMPARE |
+									HASH_CONTEXT);
+	}
+	memo = find_memo(variant, key);
+	if (memo == NULL)
+	{
+		double		cost;
+		Bitmapset  *used;
+
+		sc_plan_variant(advice, variant, key, &cost, &used);
+		memo = hash_search(variant->memo, &key, HASH_ENTER, NULL);
+		memo->cost = cost;
+		memo->used = used;
+	}
+	MemoryContextSwitchTo(oldcxt);
+	return memo;
+}
+
+/* Of one execution, on average. */
+double
+sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, item->variants)
+	{
+		ScVariant  *variant = (ScVariant *) lfirst(lc);
+
+		cost += variant->weight *
+			variant_memo(advice, item, variant, set)->cost;
+	}
+	return cost;
+}
+
+double
+sc_workload_cost(ScAdvice *advice, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+
+		cost += item->weight * sc_item_cost(advice, item, set);
+	}
+	return cost;
+}
+
+/*
+ * The cost of writing.
+ */
+
+/* What inserting one row costs an index, in the planner's units. */
+static double
+entry_cost(ScCandidate *cand)
+{
+	ScHypo	   *hypo = cand->hypo;
+	ScHypoLeaf *leaf;
+	double		height;
+	double		cost;
+
+	if (hypo->leaves == NIL)
+		return 0;
+	leaf = (ScHypoLeaf *) linitial(hypo->leaves);
+	if (hypo->am == BRIN_AM_OID)
+		return cpu_operator_cost;
+	height = Max(1, leaf->height);
+	/* Going down, half a page to read, its share of a page to write. */
+	cost = (height + 1) * 50 * cpu_operator_cost + 0.5 * random_page_cost +
+		hypo->width / BLCKSZ * 4;
+	/* A row has many keys there, but they are gathered first. */
+	if (hypo->am == GIN_AM_OID)
+		cost *= 4;
+	else if (hypo->am != BTREE_AM_OID && hypo->am != HASH_AM_OID)
+		cost *= 2;
+	return cost;
+}
+
+/* The part of a table's rows that an index has. */
+static double
+index_part(ScAdvice *advice, ScCandidate *cand)
+{
+	double		all = 0;
+	double		tuples = 0;
+	ListCell   *lc;
+
+	if (cand->hypo->pred == NIL)
+		return 1;
+	foreach(lc, cand->hypo->leaves)
+	{
+		ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(lc);
+
+		tuples += leaf->tuples;
+		all += sc_sample_get(advice->study, leaf->relid)->tuples;
+	}
+	return all > 0 ? Min(1, tuples / all) : 1;
+}
+
+/* Columns of the indexes a table has, and how many there are. */
+static Bitmapset *
+existing_columns(ScAdvice *advice, Oid relid, int *nindexes)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	Bitmapset  *attrs = RelationGetIndexAttrBitmap(rel,
+												   INDEX_ATTR_BITMAP_ALL);
+	Bitmapset  *result = NULL;
+	int			x = -1;
+
+	*nindexes = list_length(RelationGetIndexList(rel));
+	while ((x = bms_next_member(attrs, x)) >= 0)
+		result = bms_add_member(result,
+								x + FirstLowInvalidHeapAttributeNumber > 0 ?
+								x + FirstLowInvalidHeapAttributeNumber : 0);
+	relation_close(rel, NoLock);
+	return result;
+}
+
+static double
+one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
+{
+	double		entries = 0;
+	double		touched = 0;
+	bool		hot = true;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScCandidate *cand = sc_candidate(advice, x);
+
+		if (cand->hypo->relid != write->relid)
+			continue;
+		entries += entry_cost(cand) * index_part(advice, cand);
+		if (bms_overlap(cand->columns, write->columns))
+		{
+			hot = false;
+			touched += entry_cost(cand);
+		}
+	}
+	if (write->command == CMD_INSERT)
+		return write->rows * entries;
+	if (write->command == CMD_UPDATE)
+	{
+		int			nindexes;
+		Bitmapset  *existing = existing_columns(advice, write->relid,
+												&nindexes);
+		double		entry = 3 * 50 * cpu_operator_cost +
+			0.5 * random_page_cost;
+
+		if (bms_overlap(existing, write->columns))
+			return write->rows * (entries + touched);
+		if (hot)
+			return write->rows * (1 - SC_HOT) * entries;
+		return write->rows * SC_HOT_LOSS *
+			(entries + touched + SC_HOT * nindexes * entry +
+			 0.5 * random_page_cost);
+	}
+	return 0;
+}
+
+double
+sc_write_cost(ScAdvice *advice, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->writes)
+		cost += one_write_cost(advice, (ScWrite *) lfirst(lc), set);
+	return cost;
+}
+
+/*
+ * Sets
+ */
+
+double
+sc_set_bytes(ScAdvice *advice, Bitmapset *set)
+{
+	double		bytes = 0;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+		bytes += sc_candidate(advice, x)->hypo->bytes;
+	return bytes;
+}
+
+bool
+sc_set_fits(ScAdvice *advice, Bitmapset *set)
+{
+	return advice->max_size < 0 ||
+		sc_set_bytes(advice, set) * SC_SIZE_MARGIN <= advice->max_size;
+}
+
+/* Rent, and more for what is nearly there already. */
+static double
+set_rent(ScAdvice *advice, Bitmapset *set)
+{
+	double		rent = advice->rent * sc_set_bytes(advice, set);
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (sc_candidate(advice, x)->copy)
+			rent += SC_COPY_RENT * advice->best;
+	}
+	return rent;
+}
+
+double
+sc_set_cost(ScAdvice *advice, Bitmapset *set)
+{
+	return sc_workload_cost(advice, set) + sc_write_cost(advice, set) +
+		set_rent(advice, set);
+}
