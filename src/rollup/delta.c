@@ -655,6 +655,26 @@ sc_delta_discard(ScSpec *spec, Snapshot snapshot)
 
 /* ---- folding ---- */
 
+/* Size of the delta table that is written; 0 if it is locked exclusively. */
+BlockNumber
+sc_delta_pages(ScSpec *spec)
+{
+	Oid			relid = spec->delta[WrittenDelta(spec->turn)];
+	BlockNumber pages = 0;
+	Relation	rel;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return 0;
+	rel = try_table_open(relid, NoLock);
+	if (rel)
+	{
+		pages = RelationGetNumberOfBlocks(rel);
+		table_close(rel, NoLock);
+	}
+	UnlockRelationOid(relid, AccessShareLock);
+	return pages;
+}
+
 static bool
 still_there(VirtualTransactionId *before, int nbefore, Relation rel)
 {

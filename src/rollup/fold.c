@@ -21,9 +21,12 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/snapmgr.h"
 
+#include "base/guc.h"
 #include "rollup/rollup.h"
 
 /* More groups than this go to the base table even under an old snapshot. */
@@ -57,6 +60,72 @@ may_spare_base(ScGroups *groups, Relation base, ScMark *mark)
 		TransactionIdIsValid(mark->basexid) &&
 		!TransactionIdPrecedes(mark->basexid,
 							   GetOldestNonRemovableTransactionId(base));
+}
+
+/*
+ * A fold rewrites the base row of each group it meets.  Where changes are
+ * scattered over many groups the worker lets more of them gather, so that one
+ * row rewritten stands for several deltas, up to some pages of them.
+ */
+typedef struct Pace
+{
+	Oid			view;			/* must be first */
+	int			delays;			/* to wait for, each scalecache.fold_delay */
+	TimestampTz last;			/* fold */
+	BlockNumber pages;			/* of the written delta table then */
+} Pace;
+
+#define SC_DELTAS_PER_GROUP	4
+#define SC_MAX_DELAYS		8
+#define SC_GATHER_PAGES		32
+
+static HTAB *paces = NULL;
+
+static Pace *
+pace_of(Oid view)
+{
+	bool		found;
+	Pace	   *pace;
+
+	if (paces == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Pace)};
+
+		paces = hash_create("scalecache fold paces", 16, &ctl,
+							HASH_ELEM | HASH_BLOBS);
+	}
+	pace = hash_search(paces, &view, HASH_ENTER, &found);
+	if (!found)
+	{
+		pace->delays = 1;
+		pace->last = 0;
+		pace->pages = 0;
+	}
+	return pace;
+}
+
+static bool
+is_due(ScSpec *spec)
+{
+	Pace	   *pace = pace_of(spec->view);
+
+	return pace->delays == 1 ||
+		TimestampDifferenceExceeds(pace->last, GetCurrentTimestamp(),
+								   pace->delays * sc_fold_delay) ||
+		sc_delta_pages(spec) >= pace->pages + SC_GATHER_PAGES;
+}
+
+static void
+set_pace(ScSpec *spec, int64 ndeltas, int64 ngroups)
+{
+	Pace	   *pace = pace_of(spec->view);
+
+	if (ndeltas < SC_DELTAS_PER_GROUP * ngroups)
+		pace->delays = Min(pace->delays * 2, SC_MAX_DELAYS);
+	else if (ndeltas > 2 * SC_DELTAS_PER_GROUP * ngroups)
+		pace->delays = Max(pace->delays / 2, 1);
+	pace->last = GetCurrentTimestamp();
+	pace->pages = sc_delta_pages(spec);
 }
 
 /*
@@ -151,6 +220,8 @@ sc_fold(Oid view, bool nowait)
 		changed |= sc_delta_retire(spec, mark);
 		if (n > 0 || changed)
 			sc_mark_put(spec->id, mark);
+		if (n > 0)
+			set_pace(spec, n, groups->ngroups);
 	}
 	if (n > 0)
 		sc_rollup_stats_fold(spec->id);
@@ -247,7 +318,13 @@ sc_fill(Oid view)
 static void
 fold_one(Oid view)
 {
-	(void) sc_fold(view, true);
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		due = spec != NULL && is_due(spec);
+
+	if (spec)
+		sc_spec_release(spec);
+	if (due)
+		(void) sc_fold(view, true);
 }
 
 /* Does it need its storage made anew, or what is being made finished? */

@@ -294,6 +294,7 @@ extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
 extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot);
 extern void sc_delta_discard(ScSpec *spec, Snapshot snapshot);
 extern int64 sc_delta_take(ScGroups *groups, ScMark **next, bool *changed);
+extern BlockNumber sc_delta_pages(ScSpec *spec);
 extern bool sc_delta_retire(ScSpec *spec, ScMark *mark);
 extern bool sc_delta_empty(ScSpec *spec);
 extern ScMark *sc_mark_get(int64 id, Snapshot snapshot, TimestampTz *at);
