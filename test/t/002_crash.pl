@@ -25,7 +25,7 @@ DELETE FROM t WHERE id = :i + 1;
 sub start_writers
 {
 	my $before = $node->safe_psql('postgres', 'SELECT max(id) FROM t');
-	my $run = start_pgbench($node, '-c', '4', '-T', '120', '-f', $script);
+	my $run = start_pgbench($node, '-c', '4', '-T', '3600', '-f', $script);
 	ok( $node->poll_query_until('postgres',
 			"SELECT max(id) > $before + 50 FROM t"),
 		'writers write');

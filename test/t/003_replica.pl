@@ -83,12 +83,9 @@ $standby->command_ok(
 exact($standby, 'restored', 'restored');
 $standby->safe_psql('restored', $WRITE);
 exact($standby, 'restored', 'restored and written to');
-{
-	local $PostgreSQL::Test::Utils::timeout_default = 60;
-	ok( $standby->poll_query_until('restored',
-			"SELECT count(*) = 2 AND bool_and(state = 'live') FROM scalecache.rollups"),
-		'restored: live by itself');
-}
+ok( $standby->poll_query_until('restored',
+		"SELECT count(*) = 2 AND bool_and(state = 'live') FROM scalecache.rollups"),
+	'restored: live by itself');
 $standby->safe_psql('restored', $WRITE);
 right($standby, 'restored', 'restored and live');
 verified($standby, 'restored', 'restored and live');

@@ -56,7 +56,7 @@ INSERT INTO t (k, v) VALUES (:k, 2);
 RELEASE b;
 COMMIT;
 });
-my $load = start_pgbench($node, '-c', 4, '-T', 600, '-f', $small, '-f', $subxact);
+my $load = start_pgbench($node, '-c', 4, '-T', 3600, '-f', $small, '-f', $subxact);
 for my $round (1 .. 3)
 {
 	my $before = turn('many');

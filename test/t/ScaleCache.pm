@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_server configure $TABLE $ROLLUPS $WRITE $WORKER
-  script start_pgbench exact live verified folded no_deadlock);
+  script start_pgbench run_loads exact live verified folded no_deadlock);
 
 # A table, two rollups of it, and a write of every kind.
 our $TABLE = 'CREATE TABLE t (id bigserial PRIMARY KEY, k int, v numeric);';
@@ -104,6 +104,57 @@ sub start_pgbench
 		[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, @args, 'postgres' ],
 		'>', \$run{out}, '2>', \$run{err});
 	return \%run;
+}
+
+# Loads by pgbench side by side, again and again until each has done enough:
+# how much happens in a time is the machine's affair.
+#
+# %opt: seconds => length of a round, enough => code that may ask for another
+# round, loads => { name => { args => [...], least => transactions,
+# options => PGOPTIONS, may_fail => 1 } }
+sub run_loads
+{
+	my ($node, $what, %opt) = @_;
+	my $loads = $opt{loads};
+	my (%done, %failed, %deadlocks);
+	my $round = 0;
+	my $enough;
+
+	do
+	{
+		my %run;
+		for my $name (sort keys %$loads)
+		{
+			local $ENV{PGOPTIONS} = $loads->{$name}{options} // '';
+			$run{$name} = start_pgbench($node, '-T', $opt{seconds},
+				@{ $loads->{$name}{args} });
+		}
+		$enough = 1;
+		for my $name (sort keys %run)
+		{
+			my $run = $run{$name};
+			my $count = sub { ($run->{out} =~ $_[0])[0] // 0 };
+
+			$run->{h}->finish;
+			is($run->{h}->result(0), 0, "$what: $name") or diag($run->{err});
+			unlike($run->{err}, qr/ERROR/, "$what: $name: no error")
+			  unless $loads->{$name}{may_fail};
+			$done{$name} += $count->(qr/actually processed: (\d+)/);
+			$failed{$name} += $count->(qr/number of failed transactions: (\d+)/);
+			$deadlocks{$name} += $count->(qr/deadlock failures: (\d+)/);
+			$enough = 0 if $done{$name} < $loads->{$name}{least};
+		}
+		$enough = 0 if $opt{enough} && !$opt{enough}->();
+	} while (!$enough && ++$round < 20);
+	ok($enough, "$what: enough was done");
+	for my $name (sort keys %$loads)
+	{
+		note("$what: $name: $done{$name} done, $failed{$name} failed");
+		is($failed{$name}, 0, "$what: $name: no failures")
+		  unless $loads->{$name}{may_fail};
+		is($deadlocks{$name}, 0, "$what: $name: no deadlocks");
+	}
+	return;
 }
 
 sub exact
