@@ -132,6 +132,13 @@ RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_set_rollup_rewr
 CREATE FUNCTION scalecache.explain_rewrite(query text, OUT rollup regclass, OUT used boolean, OUT reason text)
 RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_explain_rewrite';
 
+-- The start of a bucket of time that is next to an instant, which is where the
+-- rollup's part of a range ends and the source's begins.
+CREATE FUNCTION scalecache.bucket_edge("time" timestamptz, unit text, zone text, wall boolean, after boolean, up boolean)
+RETURNS timestamptz LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_bucket_edge_tz';
+CREATE FUNCTION scalecache.bucket_edge("time" timestamp, unit text, after boolean, up boolean)
+RETURNS timestamp LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_bucket_edge';
+
 CREATE FUNCTION scalecache.rollup_query(rollup regclass, time_zone text)
 RETURNS text LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_query';
 CREATE FUNCTION scalecache.rollup_counters(id bigint, OUT last_fold timestamptz, OUT rewrites bigint)

@@ -295,7 +295,7 @@ raw_path(RelOptInfo *rel, PathTarget *target)
 }
 
 static void
-cost_rewrite(Path *path, ScMatch *m, Path *base, RelOptInfo *rel)
+cost_rewrite(Path *path, ScMatch *m, Path *base, double edgerows, Cost edgecost)
 {
 	double		merged = base->rows;
 	Cost		startup = 0;
@@ -318,6 +318,12 @@ cost_rewrite(Path *path, ScMatch *m, Path *base, RelOptInfo *rel)
 		return;
 	}
 	perrow += cpu_operator_cost * (list_length(m->qkeys) + 2 * m->spec->nslots);
+	/* Edges that may turn out to be none cost what the table would. */
+	if (m->ragged)
+	{
+		startup += edgecost;
+		merged += edgerows;
+	}
 	path->startup_cost = startup + base->total_cost + merged * perrow;
 	path->total_cost = path->startup_cost + path->rows * cpu_tuple_cost;
 }
@@ -332,6 +338,9 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	RangeTblEntry *rte = root->simple_rte_array[input->relid];
 	bool		matches;
 	Path	   *base;
+	List	   *edges = NIL;
+	double		edgerows = 0;
+	Cost		edgecost = 0;
 
 	m->root = root;
 	m->input = input;
@@ -384,6 +393,8 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	}
 
 	base = scan_base(m);
+	if (m->edges)
+		edges = sc_edge_paths(m, &edgerows, &edgecost);
 	path = (RewritePath *) newNode(sizeof(RewritePath), T_CustomPath);
 	path->match = m;
 	path->having = having;
@@ -392,9 +403,11 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	path->cpath.path.pathtarget = raw->pathtarget;
 	/* The rollup knows better how many groups there are. */
 	path->cpath.path.rows = m->qkeys ? Min(raw->rows, base->rows) : raw->rows;
-	path->cpath.custom_paths = list_make2(base, raw);
+	if (m->ragged)
+		path->cpath.path.rows = raw->rows;
+	path->cpath.custom_paths = list_concat(list_make2(base, raw), edges);
 	path->cpath.methods = &path_methods;
-	cost_rewrite(&path->cpath.path, m, base, rel);
+	cost_rewrite(&path->cpath.path, m, base, edgerows, edgecost);
 	sc_spec_release(m->spec);
 	return path;
 }
@@ -444,7 +457,8 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		m->spec = s->spec;
 		if (!sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
 					  root->parse->groupClause,
-					  root->processed_tlist, raw->pathtarget->exprs, having))
+					  root->processed_tlist, raw->pathtarget->exprs, having) ||
+			m->ragged)
 			continue;
 		cost = sc_supposed_size(s->spec, s->groups) / BLCKSZ * seq_page_cost +
 			s->groups * (cpu_tuple_cost + cpu_operator_cost *
@@ -589,7 +603,6 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	List	   *items = NIL;
 	List	   *zones = NIL;
 	List	   *ops = NIL;
-	List	   *bounds = NIL;
 	List	   *guards = NIL;
 	List	   *exprs = NIL;
 	List	   *columns = NIL;
@@ -624,12 +637,8 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	foreach(lc, m->bounds)
 	{
 		ScBound    *bound = lfirst(lc);
-		ScBucket   *b = &m->buckets[bound->key];
 
-		exprs = lappend(lappend(exprs, bound->value), bound->start);
-		bounds = lappend_int(bounds, bound->lower);
-		bounds = lappend_int(bounds, sc_bucket_key_seconds(b, spec->keys[bound->key].type));
-		zones = lappend(zones, zone_name(b));
+		exprs = lappend(lappend(exprs, bound->edge), bound->outer);
 	}
 	foreach(lc, m->guards)
 	{
@@ -654,7 +663,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 													  list_length(m->bounds)),
 									   items);
 	cscan->custom_private = list_concat(cscan->custom_private,
-										list_make5(ops, bounds, guards, zones,
+										list_make4(ops, guards, zones,
 												   m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL));
 	cscan->methods = &sc_scan_methods;
 	/* Planned anew when the view changes. */

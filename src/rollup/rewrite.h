@@ -3,6 +3,7 @@
  *
  * rewrite_match.c	does a rollup hold what a query asks for, or why not
  * rewrite_time.c	buckets of time: which are derivable from which
+ * rewrite_edges.c	ranges that do not begin and end with a bucket
  * rewrite.c		the planner's path and plan
  * rewrite_exec.c	the execution
  * rewrite_explain.c	what was decided, for people
@@ -42,14 +43,24 @@ typedef struct ScQueryKey
 	SortGroupClause *sgc;
 } ScQueryKey;
 
+/* Where a bound of a range is, as far as the planner knows. */
+typedef enum ScBoundPlace
+{
+	SC_BOUND_EDGE,				/* on the start of a bucket */
+	SC_BOUND_INSIDE,
+	SC_BOUND_UNKNOWN
+} ScBoundPlace;
+
 /*
- * A bound of a range of the raw timestamp: exact if it is the start of a
- * bucket, which may turn out when the query starts.
+ * A bound of a range of the raw timestamp.  The buckets from its edge on, or
+ * before it, are whole; what is between edge and bound is left to the table.
  */
 typedef struct ScBound
 {
-	Expr	   *value;			/* first instant that is in, or out */
-	Expr	   *start;			/* start of value's bucket */
+	Expr	   *time;			/* in the query */
+	Expr	   *edge;			/* towards the inside of the range */
+	Expr	   *outer;			/* the other way; the same on an edge */
+	ScBoundPlace where;
 	bool		lower;
 	int			key;			/* of the rollup */
 } ScBound;
@@ -101,10 +112,13 @@ typedef struct ScMatch
 	bool		zoned;			/* right only in the rollup's time zone */
 	List	   *quals;			/* the query's WHERE over the base table */
 	List	   *bounds;			/* of ScBound */
+	bool		ragged;			/* some bound is inside a bucket */
+	bool		edges;			/* the table is read beyond edges */
 	List	   *guards;			/* keys whose buckets must not be split */
 	List	   *qkeys;			/* of ScQueryKey */
 	List	   *items;			/* of ScItem */
 	List	   *keystates;		/* of Expr over the base table */
+	List	   *keyargs;		/* the same, in the query */
 	bool		exact;			/* a group of the query is one of the rollup */
 	const char *reason;			/* why not */
 } ScMatch;
@@ -113,6 +127,11 @@ typedef struct ScMatch
 extern bool sc_match(ScMatch *m, List *groupclause, List *tlist,
 					 List *outputs, List *having);
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
+extern Node *sc_match_rollup_expr(ScMatch *m, void *expr);
+
+/* rewrite_edges.c */
+extern bool sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after);
+extern List *sc_edge_paths(ScMatch *m, double *rows, Cost *cost);
 
 /* rewrite_time.c */
 extern ScUnit sc_time_unit(Node *name, bool field);
@@ -159,9 +178,8 @@ typedef enum ScRewritePrivate
 								 * states, of bounds */
 	SC_PRIVATE_ITEMS,			/* kind, arg, kind, arg, ... */
 	SC_PRIVATE_GROUPOPS,		/* equality operator, hashable, ... */
-	SC_PRIVATE_BOUNDS,			/* lower, seconds of bucket or 0, ... */
 	SC_PRIVATE_GUARDS,			/* key, seconds, ... */
-	SC_PRIVATE_ZONES,			/* of the bounds, then of the guards */
+	SC_PRIVATE_ZONES,			/* of the guards */
 	SC_PRIVATE_SESSIONZONE		/* NIL, or the zone the session must have */
 } ScRewritePrivate;
 

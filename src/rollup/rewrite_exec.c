@@ -7,11 +7,14 @@
  * values are returned as they come.  Otherwise the states are added up by
  * the query's keys.
  *
+ * A range of time may cut buckets in two.  If a bound turns out to be inside
+ * of a bucket, the rows of the table that are beyond the edges are added up
+ * too, by other plans (see rewrite_edges.c).
+ *
  * The plain query's plan answers instead, started only then, when the
  * storage cannot answer for the snapshot (see sc_scan_load), some state
- * cannot tell its value, the session's time zone has changed since planning,
- * or a bound of a range turns out to be no edge of a bucket.  That is decided
- * before the first row is returned.
+ * cannot tell its value, or the session's time zone has changed since
+ * planning.  That is decided before the first row is returned.
  */
 #include "postgres.h"
 
@@ -54,7 +57,9 @@ typedef struct RewriteState
 	int			eflags;
 	Oid			view;
 	ScSpec	   *spec;			/* pinned */
-	bool		exact;
+	bool		exact;			/* as planned */
+	bool		adding;			/* this time, states are added up */
+	bool		ragged;			/* this time, the table has some rows */
 	int			nqkeys;
 	int			nkeystates;
 	int			nbounds;
@@ -62,10 +67,14 @@ typedef struct RewriteState
 	OutItem	   *items;
 	ExprState **qkeys;
 	ExprState **keystates;
-	ExprState **bounds;			/* value, start; value, start; ... */
+	ExprState **bounds;			/* edge, outer; edge, outer; ... */
+	List	   *edges;			/* of PlanState: rows beyond the edges */
+	PlanState  *plain;			/* the plain query, once it is needed */
 	ExprState  *quals;
 	List	   *private;
 	Source		source;
+	bool		asked;			/* whether the storage answers: loaded */
+	bool		loaded;
 	ScGroups   *changed;		/* groups with deltas, merged */
 	int64		ndeltas;
 	ScGroup    *group;
@@ -79,6 +88,7 @@ typedef struct RewriteState
 	ScGroup    *scratchgroup;
 	Bitmapset  *slots;			/* of the rollup that are asked for */
 	int64		nread;			/* groups read, for EXPLAIN */
+	int64		nedgerows;		/* rows read from the table */
 	int64		nrecomputed;	/* groups computed from the source */
 } RewriteState;
 
@@ -161,6 +171,21 @@ init_items(RewriteState *state, CustomScan *cscan)
 	}
 }
 
+/* The plans of the rows beyond the edges: not before sc_scan_load. */
+static void
+open_edges(RewriteState *state)
+{
+	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
+
+	if (state->edges)
+		return;
+	for (int i = 2; i < list_length(cscan->custom_plans); i++)
+		state->edges = lappend(state->edges,
+							   ExecInitNode(list_nth(cscan->custom_plans, i),
+											state->css.ss.ps.state, state->eflags));
+	state->css.custom_ps = list_concat(state->css.custom_ps, state->edges);
+}
+
 static void
 begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 {
@@ -178,6 +203,8 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	state->nkeystates = private_int(state->private, SC_PRIVATE_FLAGS, 2);
 	state->nbounds = private_int(state->private, SC_PRIVATE_FLAGS, 3);
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		open_edges(state);
 	state->spec = sc_spec_by_view(state->view);
 	if (state->spec == NULL)
 		ereport(ERROR,
@@ -293,26 +320,30 @@ session_zone_is(List *zone)
 		strcmp(strVal(linitial(zone)), pg_get_timezone_name(session_timezone)) == 0;
 }
 
-/* Do all bounds fall on edges of buckets? */
-static bool
-bounds_are_edges(RewriteState *state)
+typedef enum Range
+{
+	RANGE_WHOLE,				/* all bounds are on edges of buckets */
+	RANGE_RAGGED,
+	RANGE_UNKNOWN				/* NULL, or infinite */
+} Range;
+
+static Range
+look_at_bounds(RewriteState *state)
 {
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
-	bool		result = true;
+	Range		result = RANGE_WHOLE;
 
-	for (int i = 0; i < state->nbounds && result; i++)
+	for (int i = 0; i < state->nbounds && result != RANGE_UNKNOWN; i++)
 	{
-		bool		isnull;
-		bool		startnull;
-		Datum		value = ExecEvalExprSwitchContext(state->bounds[2 * i], econtext, &isnull);
-		Datum		start = ExecEvalExprSwitchContext(state->bounds[2 * i + 1], econtext, &startnull);
-		char	   *zone = strVal(list_nth(list_nth(state->private, SC_PRIVATE_ZONES), i));
+		bool		edgenull;
+		bool		outernull;
+		Datum		edge = ExecEvalExprSwitchContext(state->bounds[2 * i], econtext, &edgenull);
+		Datum		outer = ExecEvalExprSwitchContext(state->bounds[2 * i + 1], econtext, &outernull);
 
-		if (isnull)
-			continue;			/* no row passes */
-		result = !startnull && DatumGetInt64(value) == DatumGetInt64(start) &&
-			sc_bucket_is_edge(zone[0] ? TIMESTAMPTZOID : TIMESTAMPOID, value, zone,
-							  private_int(state->private, SC_PRIVATE_BOUNDS, 2 * i + 1));
+		if (edgenull || outernull)
+			result = RANGE_UNKNOWN;
+		else if (DatumGetInt64(edge) != DatumGetInt64(outer))
+			result = RANGE_RAGGED;
 	}
 	ResetExprContext(econtext);
 	return result;
@@ -331,7 +362,7 @@ is_split(RewriteState *state, TupleTableSlot *keys)
 
 		if (!keys->tts_isnull[key] &&
 			!sc_bucket_is_whole(TIMESTAMPTZOID, keys->tts_values[key],
-								strVal(list_nth(zones, state->nbounds + i)),
+								strVal(list_nth(zones, i)),
 								list_nth_int(guards, 2 * i + 1)))
 			return true;
 	}
@@ -386,7 +417,7 @@ merge_groups(RewriteState *state)
 	if (!IsA(linitial(((CustomScan *) state->css.ss.ps.plan)->custom_plans), SeqScan))
 		sc_groups_load_wide(state->changed, state->css.ss.ss_currentRelation,
 							estate->es_snapshot, is_wanted, state);
-	if (!state->exact)
+	if (state->adding)
 		return;
 	while ((group = sc_groups_next(state->changed, group)) != NULL)
 	{
@@ -436,6 +467,58 @@ merge_states(RewriteState *state, FineRow *row, ScGroup *into)
 	}
 }
 
+/* Add the rows of the table that are beyond the edges. */
+static void
+add_edges(RewriteState *state, PlanState *rows)
+{
+	ScSpec	   *spec = state->spec;
+	TupleTableSlot *row;
+
+	for (;;)
+	{
+		MemoryContext old;
+		Datum	   *values;
+		bool	   *nulls;
+		ScGroup    *group;
+		int			n = state->nqkeys;
+		int			s = -1;
+
+		row = ExecProcNode(rows);
+		if (TupIsNull(row))
+			break;
+		old = MemoryContextSwitchTo(state->rowcxt);
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		values = row->tts_values;
+		nulls = row->tts_isnull;
+		group = sc_groups_get(state->target, values, nulls, true);
+		group->nrows++;
+		state->nedgerows++;
+		while ((s = bms_next_member(state->slots, s)) >= 0)
+		{
+			ScSlot	   *slot = &spec->slots[s];
+			int			nargs = slot->def.nargs;
+
+			if (slot->filter == NULL ||
+				(!nulls[n + nargs] && DatumGetBool(values[n + nargs])))
+				sc_state_accum(&slot->def, group->states + slot->offset, values + n,
+							   nulls + n, 1, state->target->cxt);
+			n += nargs + (slot->filter ? 1 : 0);
+		}
+		for (int i = 0; i < state->nitems; i++)
+		{
+			OutItem    *item = &state->items[i];
+
+			if (item->kind == SC_ITEM_KEYSTATE)
+				sc_state_accum(&item->state, group->states + item->offset,
+							   values + n + item->arg, nulls + n + item->arg, 1,
+							   state->target->cxt);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(state->rowcxt);
+	}
+}
+
 /* Add up the states by the query's keys.  False: some cannot be told. */
 static bool
 add_up(RewriteState *state)
@@ -445,6 +528,7 @@ add_up(RewriteState *state)
 	bool	   *nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (state->nqkeys + 1));
 	ScGroup    *group = NULL;
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+	ListCell   *lc;
 
 	state->target = sc_groups_create(state->tspec, state->cxt);
 	while (next_fine(state, &row))
@@ -468,6 +552,15 @@ add_up(RewriteState *state)
 						   state->target->cxt);
 		}
 		MemoryContextReset(state->rowcxt);
+	}
+	if (state->ragged)
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
+
+		open_edges(state);
+		MemoryContextSwitchTo(old);
+		foreach(lc, state->edges)
+			add_edges(state, lfirst(lc));
 	}
 	if (state->nqkeys == 0)
 		sc_groups_get(state->target, NULL, NULL, true);
@@ -500,41 +593,56 @@ start_over(RewriteState *state)
 	MemoryContextReset(state->cxt);
 }
 
+/* Load the deltas, once.  False: the storage cannot answer. */
+static bool
+load(RewriteState *state)
+{
+	EState	   *estate = state->css.ss.ps.state;
+
+	if (!state->asked)
+		state->loaded = sc_scan_load(state->spec, state->css.ss.ss_currentRelation,
+									 estate->es_snapshot, estate->es_query_cxt,
+									 &state->changed, &state->ndeltas);
+	state->asked = true;
+	return state->loaded;
+}
+
 /* Decide who answers, and get it ready. */
 static void
 prepare(RewriteState *state)
 {
 	EState	   *estate = state->css.ss.ps.state;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
-	Relation	base = state->css.ss.ss_currentRelation;
 	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
+	Range		range = look_at_bounds(state);
 
 	state->source = TABLE;
+	state->ragged = range == RANGE_RAGGED;
+	state->adding = !state->exact || state->ragged;
 	if (session_zone_is(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
-		bounds_are_edges(state) &&
-		(state->changed != NULL ||
-		 sc_scan_load(state->spec, base, estate->es_snapshot, estate->es_query_cxt,
-					  &state->changed, &state->ndeltas)))
+		range != RANGE_UNKNOWN &&
+		(!state->ragged || list_length(cscan->custom_plans) > 2) && load(state))
 	{
 		start_over(state);
 		if (state->changed)
 			merge_groups(state);
-		if (state->exact || add_up(state))
+		if (!state->adding || add_up(state))
 		{
 			state->source = ROLLUP;
 			sc_rollup_stats_rewrite(state->spec->id);
 		}
-		if (state->exact && state->scratch == NULL)
+		if (!state->adding && state->scratch == NULL)
 		{
 			state->scratch = sc_groups_create(state->spec, estate->es_query_cxt);
 			state->scratchgroup = palloc0(sizeof(ScGroup));
 			state->scratchgroup->states = palloc0(state->spec->statesize);
 		}
 	}
-	if (state->source == TABLE && list_length(state->css.custom_ps) == 1)
-		state->css.custom_ps = lappend(state->css.custom_ps,
-									   ExecInitNode(lsecond(cscan->custom_plans), estate,
-													state->eflags));
+	if (state->source == TABLE && state->plain == NULL)
+	{
+		state->plain = ExecInitNode(lsecond(cscan->custom_plans), estate, state->eflags);
+		state->css.custom_ps = lappend(state->css.custom_ps, state->plain);
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -662,7 +770,7 @@ next_row(ScanState *ss)
 {
 	RewriteState *state = (RewriteState *) ss;
 
-	return state->exact ? next_exact(state) : next_added_up(state);
+	return state->adding ? next_added_up(state) : next_exact(state);
 }
 
 static bool
@@ -675,7 +783,7 @@ recheck_row(ScanState *ss, TupleTableSlot *slot)
 static TupleTableSlot *
 plain_row(RewriteState *state)
 {
-	TupleTableSlot *row = ExecProcNode(lsecond(state->css.custom_ps));
+	TupleTableSlot *row = ExecProcNode(state->plain);
 	TupleTableSlot *slot = state->css.ss.ps.ps_ResultTupleSlot;
 	int			n = slot->tts_tupleDescriptor->natts;
 
@@ -763,6 +871,8 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 	if (state->source == ROLLUP)
 	{
 		ExplainPropertyInteger("Groups Read", NULL, state->nread, es);
+		if (state->ragged)
+			ExplainPropertyInteger("Rows Added From Source", NULL, state->nedgerows, es);
 		ExplainPropertyInteger("Deltas Merged", NULL, state->ndeltas, es);
 		if (state->nrecomputed > 0)
 			ExplainPropertyInteger("Groups Recomputed", NULL, state->nrecomputed, es);

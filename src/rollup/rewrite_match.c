@@ -83,6 +83,7 @@ sc_match_normalize(ScMatch *m, Node *expr)
 	return eval_const_expressions(m->root, pinned);
 }
 
+/* An expression of the rollup, as the query would say. */
 static Node *
 rollup_expr(ScMatch *m, void *expr, Index varno)
 {
@@ -91,6 +92,12 @@ rollup_expr(ScMatch *m, void *expr, Index varno)
 	if (varno != m->srcvarno)
 		ChangeVarNodes(copy, varno, m->srcvarno, 0);
 	return eval_const_expressions(m->root, copy);
+}
+
+Node *
+sc_match_rollup_expr(ScMatch *m, void *expr)
+{
+	return rollup_expr(m, expr, 1);
 }
 
 /* Are values of the key that are equal also identical? */
@@ -511,6 +518,7 @@ match_aggref(ScMatch *m, Aggref *agg)
 		if (derived)
 		{
 			m->keystates = lappend(m->keystates, derived);
+			m->keyargs = lappend(m->keyargs, linitial(plain_args(agg)));
 			return add_item(m, SC_ITEM_KEYSTATE, list_length(m->keystates) - 1, agg);
 		}
 	}
@@ -544,7 +552,7 @@ decide_exactness(ScMatch *m)
 {
 	ListCell   *lc;
 
-	m->exact = m->guards == NIL;
+	m->exact = m->guards == NIL && !m->ragged;
 	/* Without keys there is a row even if no group is left. */
 	if (m->qkeys == NIL && (m->spec->nkeys > 0 || m->quals != NIL))
 		m->exact = false;
@@ -601,10 +609,13 @@ sc_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 	{
 		ScItem	   *item = lfirst(lc);
 
-		if (item->kind == SC_ITEM_STORED && !m->exact &&
-			!can_be_added(&m->spec->slots[m->spec->aggs[item->arg].slot].def))
+		if (item->kind != SC_ITEM_STORED ||
+			can_be_added(&m->spec->slots[m->spec->aggs[item->arg].slot].def))
+			continue;
+		if (!m->exact)
 			return fail(m, psprintf("%s cannot be added up from its groups",
 									text_of(m, (Node *) item->expr)));
+		m->edges = false;
 	}
 	return true;
 }

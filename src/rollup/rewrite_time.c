@@ -5,7 +5,7 @@
  * bucket.  What reads no finer field of the local time is the same for the
  * bucket's start: years and quarters from months, months from days, also
  * extract, to_char and casts to date.  A range of the raw timestamp is a
- * range of buckets when its bounds are starts of buckets.
+ * range of buckets, and what is left at its ends (see rewrite_edges.c).
  *
  * Where clocks are set back, local time runs twice, and an instant may sort
  * before the start of its bucket.  Bounds near such a place are no edges
@@ -357,69 +357,6 @@ bound_as(Expr *bound, Oid type)
 	return NULL;
 }
 
-static Expr *
-next_microsecond(Expr *value, Oid type)
-{
-	Interval   *tick = palloc0(sizeof(Interval));
-
-	tick->time = 1;
-	return call(type == TIMESTAMPOID ? F_TIMESTAMP_PL_INTERVAL : F_TIMESTAMPTZ_PL_INTERVAL,
-				type,
-				list_make2(value,
-						   makeConst(INTERVALOID, -1, InvalidOid, sizeof(Interval),
-									 IntervalPGetDatum(tick), false, false)),
-				InvalidOid);
-}
-
-typedef struct SubstituteContext
-{
-	Node	   *from;
-	Node	   *to;
-} SubstituteContext;
-
-static Node *
-substitute(Node *node, void *context)
-{
-	SubstituteContext *cxt = context;
-
-	if (node == NULL)
-		return NULL;
-	if (equal(node, cxt->from))
-		return copyObject(cxt->to);
-	return expression_tree_mutator(node, substitute, context);
-}
-
-static bool
-bound_is_edge(ScMatch *m, ScBucket *b, ScBound *bound, Node *value, Node *start)
-{
-	Const	   *v = (Const *) value;
-	Const	   *s = (Const *) start;
-	bool		instant = exprType(value) == TIMESTAMPTZOID;
-
-	if (!IsA(v, Const) || !IsA(s, Const) || v->constisnull || s->constisnull)
-		return true;
-	return DatumGetInt64(v->constvalue) == DatumGetInt64(s->constvalue) &&
-		sc_bucket_is_edge(exprType(value), v->constvalue,
-						  instant ? TextDatumGetCString(b->zone->constvalue) : NULL,
-						  sc_bucket_key_seconds(b, m->spec->keys[bound->key].type));
-}
-
-/*
- * Fold the bound as far as it goes.  False when it is no edge of a bucket,
- * or when its estimate is none: most likely it will not be one then.
- */
-static bool
-settle_bound(ScMatch *m, ScBucket *b, ScBound *bound)
-{
-	Node	   *value = estimate_expression_value(m->root, copyObject((Node *) bound->value));
-	Node	   *start = estimate_expression_value(m->root, copyObject((Node *) bound->start));
-
-	/* The key's functions are pinned, so they depend on the value alone. */
-	if (IsA(bound->value, Const))
-		bound->start = (Expr *) start;
-	return bound_is_edge(m, b, bound, value, start);
-}
-
 /*
  * A comparison of the raw time of a bucket with something that is the same
  * for all rows: add a bound and a qual on the key.  False if it is none.
@@ -459,9 +396,7 @@ sc_bucket_range(ScMatch *m, OpExpr *op)
 	{
 		ScBucket   *b = &m->buckets[i];
 		ScBound    *bound;
-		SubstituteContext sub;
 		bool		local = lefttype == TIMESTAMPOID;
-		Expr	   *start;
 		Expr	   *value;
 		Oid			cmp;
 
@@ -475,37 +410,24 @@ sc_bucket_range(ScMatch *m, OpExpr *op)
 			return false;
 		bound = palloc0(sizeof(ScBound));
 		bound->key = i;
+		bound->time = (Expr *) left;
 		bound->lower = strategy == BTGreaterEqualStrategyNumber ||
 			strategy == BTGreaterStrategyNumber;
-		if (strategy == BTGreaterStrategyNumber ||
-			strategy == BTLessEqualStrategyNumber)
-			value = next_microsecond(value, lefttype);
-		value = (Expr *) eval_const_expressions(m->root, (Node *) value);
-		bound->value = value;
-
-		/* The start of the value's bucket, as the key would have it. */
-		sub.from = left;
-		sub.to = (Node *) value;
-		start = (Expr *) substitute((Node *) m->keys[i], &sub);
-		if (exprType((Node *) start) == DATEOID)
-			start = call(F_TIMESTAMP_DATE, TIMESTAMPOID, list_make1(start), InvalidOid);
-		if (!local && exprType((Node *) start) == TIMESTAMPOID)
-			start = call(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
-						 list_make2(copyObject(b->zone), start), DEFAULT_COLLATION_OID);
-		bound->start = (Expr *) eval_const_expressions(m->root, (Node *) start);
-		if (!settle_bound(m, b, bound))
+		if (!sc_bound_settle(m, bound, value,
+							 strategy == BTGreaterStrategyNumber ||
+							 strategy == BTLessEqualStrategyNumber))
 			return false;
-		m->bounds = lappend(m->bounds, bound);
+		if (bound->where != SC_BOUND_EDGE || !IsA(bound->edge, Const))
+			m->bounds = lappend(m->bounds, bound);
 
-		/* Whole buckets from the value on, or before its own. */
+		/* Whole buckets from the edge on, or before it. */
 		cmp = get_opfamily_member(time_family(), lefttype, lefttype,
 								  bound->lower ? BTGreaterEqualStrategyNumber :
 								  BTLessStrategyNumber);
 		m->quals = lappend(m->quals,
 						   make_opclause(cmp, BOOLOID, false,
 										 copyObject(local ? b->local_start : b->instant_start),
-										 bound->lower ? bound->value : bound->start,
-										 InvalidOid, InvalidOid));
+										 bound->edge, InvalidOid, InvalidOid));
 		return true;
 	}
 	return false;

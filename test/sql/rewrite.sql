@@ -158,7 +158,7 @@ SELECT try($$SELECT country, sum(n) FROM orders WHERE '2024-02-01' <= created_at
 SELECT try($$SELECT country, sum(n) FROM orders WHERE date_trunc('month', created_at) = '2024-02-01' GROUP BY 1$$);
 SELECT try($$SELECT country, sum(n) FROM orders WHERE extract(year FROM created_at) = 2024 AND created_at::date < '2024-03-03' GROUP BY 1$$);
 SELECT try($$SELECT country, sum(n) FROM orders WHERE created_at > '2024-02-01' GROUP BY 1$$);
-SELECT why_not($$SELECT country, sum(n) FROM orders WHERE created_at > '2024-02-01' GROUP BY 1$$);
+SELECT why_not($$SELECT country, sum(n) FROM orders WHERE created_at <> '2024-02-01' GROUP BY 1$$);
 SET plan_cache_mode = force_generic_plan;
 PREPARE r(timestamptz, timestamptz) AS SELECT country, sum(n) FROM orders WHERE created_at >= $1 AND created_at < $2 GROUP BY 1 ORDER BY 1;
 CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
