@@ -35,6 +35,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/paths.h"
 #include "parser/parse_coerce.h"
@@ -486,6 +487,27 @@ use_boolean(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		use->eq = lappend(use->eq, key);
 }
 
+/*
+ * A comparison of two columns of the table has no constants that could be
+ * others next time.
+ */
+static void
+use_own_columns(ScRelUse *use, OpExpr *clause)
+{
+	Node	   *left = strip((Node *) linitial(clause->args));
+	Node	   *right = strip((Node *) lsecond(clause->args));
+
+	if (!IsA(left, Var) || !IsA(right, Var) ||
+		contain_mutable_functions((Node *) clause) ||
+		!indexable((Node *) clause, use->relid))
+		return;
+	/* One spelling for all statements. */
+	if (((Var *) left)->varattno > ((Var *) right)->varattno &&
+		OidIsValid(get_commutator(clause->opno)))
+		CommuteOpExpr(clause);
+	use->preds = lappend(use->preds, clause);
+}
+
 static void
 use_opexpr(PlannerInfo *root, ScRelUse *use, Index rti, OpExpr *op,
 		   bool isjoin, double tuples)
@@ -504,6 +526,8 @@ use_opexpr(PlannerInfo *root, ScRelUse *use, Index rti, OpExpr *op,
 		use_operator(use, clause, renumbered(right, rti),
 					 get_commutator(op->opno), op->inputcollid, left, isjoin,
 					 tuples);
+	else if (!isjoin)
+		use_own_columns(use, (OpExpr *) clause);
 }
 
 static void
@@ -1022,7 +1046,9 @@ missing_columns(ScRelUse *use, List *keys, List *pred, List **include)
 	}
 	foreach(lc, use->clauses)
 	{
-		if (!list_member(pred, lfirst(lc)))
+		/* The planner does not check what the predicate tells already. */
+		if (pred == NIL ||
+			!predicate_implied_by(list_make1(lfirst(lc)), pred, false))
 			pull_varattnos((Node *) lfirst(lc), 1, &attrs);
 	}
 	while ((x = bms_next_member(attrs, x)) >= 0)

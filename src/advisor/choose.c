@@ -4,9 +4,9 @@
  *	  Which of the candidates make the best set.
  *
  * The measure of a set is the planner's cost of the whole weighted workload,
- * plus what the indexes cost the writes, plus a small rent for space.  A set
- * grows by the candidate that gains most (per byte, where space is short);
- * afterwards members are removed and exchanged while that makes it better.
+ * plus what the indexes cost the writes, plus a small rent for space.  Here
+ * it is settled which candidates come into question; search.c looks for the
+ * best set of them.
  *
  * What must always hold:
  *
@@ -42,10 +42,6 @@
 
 /* Tables up to this size are read faster than any index. */
 #define SC_TINY_PAGES		10
-/* An index must gain this part of what no index can save ... */
-#define SC_MIN_GAIN			0.002
-/* ... or this part of the cost of one statement. */
-#define SC_MIN_ITEM_GAIN	0.10
 /* Rent of a database's worth of index, as a part of that cost. */
 #define SC_RENT				0.01
 /* Rounds of looking for other indexes for the same statement. */
@@ -55,8 +51,6 @@
 #define SC_ROUGH_ROWS		2500
 #define SC_MAX_COLUMNS		10
 #define SC_MAX_MERGES		200
-/* Plannings, weighted by the number of tables, after which to settle. */
-#define SC_MAX_EFFORT		60000.0
 
 static bool
 same_key(ScHypo *a, int i, Node *ea, ScHypo *b, int j, Node *eb)
@@ -154,40 +148,6 @@ is_redundant(ScAdvice *advice, ScCandidate *cand, bool *copy)
 	return result;
 }
 
-/* Is there room for a candidate beside those chosen? */
-static bool
-admissible(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
-{
-	int			x = -1;
-
-	if (bms_is_member(cand->id, set))
-		return false;
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		ScCandidate *other = sc_candidate(advice, x);
-
-		/* With the same keys it may take the other's place. */
-		if (is_prefix(cand, other) && !is_prefix(other, cand))
-			return false;
-	}
-	return true;
-}
-
-/* The set with a candidate, without those it makes redundant. */
-static Bitmapset *
-with_candidate(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
-{
-	Bitmapset  *result = bms_add_member(bms_copy(set), cand->id);
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		if (is_prefix(sc_candidate(advice, x), cand))
-			result = bms_del_member(result, x);
-	}
-	return result;
-}
-
 /*
  * Which candidates come into question.
  */
@@ -253,6 +213,20 @@ finish_candidate(ScAdvice *advice, ScCandidate *cand, bool exact)
 	}
 	PG_END_TRY();
 	return ok;
+}
+
+/* Measure a chosen one by the whole sample: does its size change much? */
+bool
+sc_candidate_measure(ScAdvice *advice, ScCandidate *cand)
+{
+	double		before = cand->hypo->bytes;
+
+	if (cand->exact)
+		return false;
+	cand->exact = true;
+	/* It was measured once, so there is no error to expect. */
+	(void) finish_candidate(advice, cand, true);
+	return fabs(cand->hypo->bytes - before) > 0.005 * before;
 }
 
 /* Sizes by statistics, for all; false ones are left out for good. */
@@ -565,16 +539,14 @@ matters(ScCandidate *cand, ScItem *item)
 	foreach(lc, item->uses)
 	{
 		ScRelUse   *use = (ScRelUse *) lfirst(lc);
-		bool		implied = true;
 		bool		found = false;
 		List	   *cols;
 		ListCell   *l;
 
 		if (use->relid != cand->hypo->relid)
 			continue;
-		foreach(l, cand->hypo->pred)
-			implied = implied && list_member(use->clauses, lfirst(l));
-		if (!implied)
+		if (cand->hypo->pred != NIL &&
+			!predicate_implied_by(cand->hypo->pred, use->clauses, false))
 			continue;
 		cols = list_concat(list_concat(list_concat(list_copy(use->eq),
 												   use->range), use->join),
@@ -594,6 +566,34 @@ matters(ScCandidate *cand, ScItem *item)
 	return false;
 }
 
+/* Which candidates make which others redundant. */
+static void
+compare_candidates(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->candidates)
+	{
+		ScCandidate *a = (ScCandidate *) lfirst(lc);
+		ListCell   *l;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!a->alive)
+			continue;
+		foreach(l, advice->candidates)
+		{
+			ScCandidate *b = (ScCandidate *) lfirst(l);
+
+			if (a == b || !b->alive || !is_prefix(a, b))
+				continue;
+			b->below = bms_add_member(b->below, a->id);
+			/* With the same keys each may take the other's place. */
+			if (!is_prefix(b, a))
+				a->above = bms_add_member(a->above, b->id);
+		}
+	}
+}
+
 static void
 relate(ScAdvice *advice)
 {
@@ -604,6 +604,7 @@ relate(ScAdvice *advice)
 		ScItem	   *item = (ScItem *) lfirst(lc);
 		ListCell   *l;
 
+		item->index = foreach_current_index(lc);
 		item->cands = NULL;
 		foreach(l, advice->candidates)
 		{
@@ -653,6 +654,7 @@ narrow(ScAdvice *advice)
 		Bitmapset  *foreign = bms_copy(item->cands);
 		Bitmapset  *kept = bms_intersect(item->cands, item->survived);
 		ListCell   *l;
+		int			x;
 
 		foreach(l, item->raw)
 			foreign = bms_del_member(foreign, lfirst_int(l));
@@ -661,30 +663,19 @@ narrow(ScAdvice *advice)
 								   peel(advice, (ScVariant *) lfirst(l),
 										foreign, SC_FOREIGN_ROUNDS));
 		item->cands = with_smaller_forms(advice, item->cands, kept);
+		x = -1;
+		while ((x = bms_next_member(item->cands, x)) >= 0)
+		{
+			ScCandidate *cand = sc_candidate(advice, x);
+
+			cand->items = bms_add_member(cand->items, item->index);
+		}
 		item->best = sc_item_cost(advice, item, kept);
 		advice->best += item->weight * item->best;
 		elog(DEBUG2, "statement " INT64_FORMAT ": cost %.0f, at best %.0f with %d of %d candidates",
 			 item->id, sc_item_cost(advice, item, NULL), item->best,
 			 bms_num_members(kept), list_length(item->raw));
 	}
-}
-
-/* The most that a candidate could still save. */
-static double
-most_gain(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
-{
-	double		gain = 0;
-	ListCell   *lc;
-
-	foreach(lc, advice->items)
-	{
-		ScItem	   *item = (ScItem *) lfirst(lc);
-
-		if (bms_is_member(cand->id, item->cands))
-			gain += item->weight * (sc_item_cost(advice, item, set) -
-									0.98 * item->best);
-	}
-	return gain;
 }
 
 static void
@@ -718,446 +709,25 @@ gather(ScAdvice *advice)
 			cand->alive = false;
 	}
 	advice->study->rows = 0;
+	/* Plans made before sizes were measured say nothing any more. */
+	foreach(lc, advice->items)
+	{
+		ListCell   *l;
+
+		foreach(l, ((ScItem *) lfirst(lc))->variants)
+		{
+			((ScVariant *) lfirst(l))->nplans = 0;
+			((ScVariant *) lfirst(l))->seen = NULL;
+		}
+	}
+	compare_candidates(advice);
 	relate(advice);
 	narrow(advice);
 }
 
 /*
- * The search
+ * The answer
  */
-
-typedef struct Search
-{
-	ScAdvice   *advice;
-	double		exponent;		/* of the size in a candidate's score */
-	Bitmapset  *set;
-	double		cost;			/* of the set */
-	Bitmapset  *fresh;			/* candidates looked at in this round */
-	double		limit;			/* of the effort, when to settle */
-} Search;
-
-/* What a candidate would gain now; negative when it may not come. */
-static double
-gain_of(Search *s, ScCandidate *cand, Bitmapset **result)
-{
-	Bitmapset  *set;
-	double		cost;
-
-	if (!admissible(s->advice, s->set, cand))
-		return -1;
-	set = with_candidate(s->advice, s->set, cand);
-	if (!sc_set_fits(s->advice, set))
-		return -1;
-	if (most_gain(s->advice, s->set, cand) <
-		0.1 * SC_MIN_GAIN * s->advice->best)
-		return -1;
-	cost = sc_set_cost(s->advice, set);
-	*result = set;
-	return s->cost - cost;
-}
-
-static double
-score_of(Search *s, ScCandidate *cand, double gain)
-{
-	if (gain <= 0)
-		return gain;
-	return gain / pow(Max(1, cand->hypo->bytes / BLCKSZ), s->exponent);
-}
-
-/* Is a gain worth an index?  In all, or for a statement that needs it. */
-static bool
-worthwhile(Search *s, Bitmapset *set, double gain)
-{
-	ScAdvice   *advice = s->advice;
-	ListCell   *lc;
-
-	if (gain <= 0)
-		return false;
-	if (gain >= SC_MIN_GAIN * advice->best)
-		return true;
-	foreach(lc, advice->items)
-	{
-		ScItem	   *item = (ScItem *) lfirst(lc);
-		double		before = sc_item_cost(advice, item, s->set);
-		double		after = sc_item_cost(advice, item, set);
-
-		if (before - after > SC_MIN_ITEM_GAIN * before &&
-			item->weight * (before - after) > SC_MIN_GAIN * 0.1 * advice->best)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Add the best candidate.  Scores of the last round are upper bounds, nearly
- * always, so only the front runners are looked at again.
- */
-static bool
-add_best(Search *s, double *bounds, int n)
-{
-	for (;;)
-	{
-		ScCandidate *best = NULL;
-		Bitmapset  *set = NULL;
-		double		gain;
-		int			i;
-
-		for (i = 0; i < n; i++)
-		{
-			if (bounds[i] > 0 && (best == NULL || bounds[i] > bounds[best->id]))
-				best = sc_candidate(s->advice, i);
-		}
-		if (best == NULL)
-			return false;
-		if (bms_is_member(best->id, s->fresh))
-		{
-			/* Looked at in this round, and still the first. */
-			gain = gain_of(s, best, &set);
-			if (worthwhile(s, set, gain))
-			{
-				s->set = set;
-				s->cost -= gain;
-				bounds[best->id] = 0;
-				return true;
-			}
-			bounds[best->id] = 0;
-			continue;
-		}
-		s->fresh = bms_add_member(s->fresh, best->id);
-		gain = gain_of(s, best, &set);
-		bounds[best->id] = score_of(s, best, gain);
-	}
-}
-
-/* Sets that help one statement only together. */
-static bool
-add_group(Search *s)
-{
-	ScAdvice   *advice = s->advice;
-	Bitmapset  *best = NULL;
-	double		best_score = 0;
-	double		best_cost = 0;
-	ListCell   *lc;
-
-	foreach(lc, advice->items)
-	{
-		ScItem	   *item = (ScItem *) lfirst(lc);
-		ListCell   *l;
-
-		foreach(l, item->variants)
-		{
-			ScVariant  *variant = (ScVariant *) lfirst(l);
-			Bitmapset  *set = s->set;
-			double		cost;
-			double		score;
-			int			x = -1;
-
-			if (bms_num_members(variant->used) < 2 ||
-				bms_is_subset(variant->used, s->set))
-				continue;
-			while ((x = bms_next_member(variant->used, x)) >= 0)
-			{
-				if (sc_candidate(advice, x)->alive &&
-					admissible(advice, set, sc_candidate(advice, x)))
-					set = with_candidate(advice, set, sc_candidate(advice, x));
-			}
-			if (bms_equal(set, s->set) || !sc_set_fits(advice, set))
-				continue;
-			cost = sc_set_cost(advice, set);
-			score = (s->cost - cost) /
-				pow(Max(1, (sc_set_bytes(advice, set) -
-							sc_set_bytes(advice, s->set)) / BLCKSZ),
-					s->exponent);
-			if (score > best_score && worthwhile(s, set, s->cost - cost))
-			{
-				best = set;
-				best_score = score;
-				best_cost = cost;
-			}
-		}
-	}
-	if (best == NULL)
-		return false;
-	s->set = best;
-	s->cost = best_cost;
-	return true;
-}
-
-static bool
-tired(Search *s)
-{
-	return s->advice->effort > s->limit;
-}
-
-static void
-grow(Search *s)
-{
-	int			n = list_length(s->advice->candidates);
-	double	   *bounds = (double *) palloc(sizeof(double) * Max(1, n));
-	bool		again = true;
-
-	while (again && !tired(s))
-	{
-		int			i;
-
-		for (i = 0; i < n; i++)
-			bounds[i] = sc_candidate(s->advice, i)->alive ? get_float8_infinity() : 0;
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			s->fresh = NULL;
-		} while (add_best(s, bounds, n) && !tired(s));
-		again = add_group(s);
-	}
-	pfree(bounds);
-}
-
-/* Leave out members that are not missed. */
-static bool
-shrink(Search *s)
-{
-	bool		changed = false;
-	int			x = -1;
-
-	while ((x = bms_next_member(s->set, x)) >= 0)
-	{
-		Bitmapset  *set = bms_del_member(bms_copy(s->set), x);
-		double		cost = sc_set_cost(s->advice, set);
-		Search		back = *s;
-
-		back.set = set;
-		back.cost = cost;
-		if (cost <= s->cost || !worthwhile(&back, s->set, cost - s->cost))
-		{
-			s->set = set;
-			s->cost = cost;
-			changed = true;
-			x = -1;
-		}
-	}
-	return changed;
-}
-
-/* Exchange members for others of the same table. */
-static bool
-exchange(Search *s)
-{
-	ScAdvice   *advice = s->advice;
-	int			n = list_length(advice->candidates);
-	bool		changed = false;
-	int			x = -1;
-
-	while ((x = bms_next_member(s->set, x)) >= 0)
-	{
-		Bitmapset  *without = bms_del_member(bms_copy(s->set), x);
-		Bitmapset  *best = NULL;
-		double		best_cost = s->cost * (1 - 1e-9);
-		double		without_cost = sc_set_cost(advice, without);
-		int			i;
-
-		if (tired(s))
-			break;
-		for (i = 0; i < n; i++)
-		{
-			ScCandidate *cand = sc_candidate(advice, i);
-			Bitmapset  *set;
-			double		cost;
-
-			if (!cand->alive || i == x ||
-				cand->hypo->relid != sc_candidate(advice, x)->hypo->relid ||
-				!admissible(advice, without, cand))
-				continue;
-			set = with_candidate(advice, without, cand);
-			if (!sc_set_fits(advice, set) ||
-				without_cost - most_gain(advice, without, cand) >= best_cost)
-				continue;
-			cost = sc_set_cost(advice, set);
-			if (cost < best_cost)
-			{
-				best = set;
-				best_cost = cost;
-			}
-		}
-		if (best != NULL)
-		{
-			s->set = best;
-			s->cost = best_cost;
-			changed = true;
-			x = -1;
-		}
-	}
-	return changed;
-}
-
-/* A smaller index that might do instead of another. */
-static bool
-smaller_form(ScCandidate *cand, ScCandidate *of)
-{
-	return cand->alive && cand->id != of->id &&
-		cand->hypo->relid == of->hypo->relid &&
-		cand->hypo->bytes < of->hypo->bytes &&
-		equal(((ScKeyCol *) linitial(cand->keys))->expr,
-			  ((ScKeyCol *) linitial(of->keys))->expr);
-}
-
-/*
- * Take members away, or put smaller ones in their places, where that loses
- * least for the space it frees, until the rest fits.
- */
-static void
-shrink_to_fit(Search *s)
-{
-	ScAdvice   *advice = s->advice;
-	int			n = list_length(advice->candidates);
-
-	while (!sc_set_fits(advice, s->set) && !bms_is_empty(s->set))
-	{
-		double		bytes = sc_set_bytes(advice, s->set);
-		Bitmapset  *best = NULL;
-		double		best_cost = 0;
-		double		best_score = get_float8_infinity();
-		int			x = -1;
-
-		while ((x = bms_next_member(s->set, x)) >= 0)
-		{
-			Bitmapset  *without = bms_del_member(bms_copy(s->set), x);
-			int			i;
-
-			CHECK_FOR_INTERRUPTS();
-			for (i = -1; i < n; i++)
-			{
-				Bitmapset  *set = without;
-				double		cost;
-				double		score;
-
-				if (i >= 0)
-				{
-					ScCandidate *cand = sc_candidate(advice, i);
-
-					if (!smaller_form(cand, sc_candidate(advice, x)) ||
-						!admissible(advice, without, cand))
-						continue;
-					set = with_candidate(advice, without, cand);
-					if (tired(s))
-						continue;
-				}
-				cost = sc_set_cost(advice, set);
-				score = (cost - s->cost) /
-					Max(1, bytes - sc_set_bytes(advice, set));
-				if (score < best_score && sc_set_bytes(advice, set) < bytes)
-				{
-					best = set;
-					best_cost = cost;
-					best_score = score;
-				}
-			}
-		}
-		if (best == NULL)
-			break;
-		s->set = best;
-		s->cost = best_cost;
-	}
-}
-
-/*
- * Where space is short: bring a candidate in, and take those members out
- * that are missed least for their size.
- */
-static bool
-make_room(Search *s)
-{
-	ScAdvice   *advice = s->advice;
-	int			n = list_length(advice->candidates);
-	double	   *loss = (double *) palloc0(sizeof(double) * Max(1, n));
-	Bitmapset  *best = NULL;
-	double		best_cost = s->cost * (1 - 1e-6);
-	int			x = -1;
-	int			i;
-
-	while ((x = bms_next_member(s->set, x)) >= 0)
-		loss[x] = (sc_set_cost(advice, bms_del_member(bms_copy(s->set), x)) -
-				   s->cost) / Max(1, sc_candidate(advice, x)->hypo->bytes);
-	for (i = 0; i < n && !tired(s); i++)
-	{
-		ScCandidate *cand = sc_candidate(advice, i);
-		Bitmapset  *set;
-		double		cost;
-
-		if (!cand->alive || !admissible(advice, s->set, cand) ||
-			most_gain(advice, s->set, cand) <
-			SC_MIN_GAIN * advice->best)
-			continue;
-		set = with_candidate(advice, s->set, cand);
-		while (!sc_set_fits(advice, set))
-		{
-			int			least = -1;
-
-			x = -1;
-			while ((x = bms_next_member(set, x)) >= 0)
-			{
-				if (x != i && (least < 0 || loss[x] < loss[least]))
-					least = x;
-			}
-			if (least < 0)
-				break;
-			set = bms_del_member(set, least);
-		}
-		if (!sc_set_fits(advice, set))
-			continue;
-		cost = sc_set_cost(advice, set);
-		if (cost < best_cost)
-		{
-			best = set;
-			best_cost = cost;
-		}
-	}
-	pfree(loss);
-	if (best == NULL)
-		return false;
-	s->set = best;
-	s->cost = best_cost;
-	return true;
-}
-
-static void
-polish(Search *s)
-{
-	int			round;
-
-	for (round = 0; round < 4 && !tired(s); round++)
-	{
-		bool		changed = shrink(s);
-
-		changed = exchange(s) || changed;
-		if (s->advice->max_size >= 0)
-			changed = make_room(s) || changed;
-		if (!changed)
-			break;
-		grow(s);
-	}
-	(void) shrink(s);
-}
-
-static void
-search(Search *s)
-{
-	double		max_size = s->advice->max_size;
-
-	s->set = NULL;
-	s->cost = sc_set_cost(s->advice, NULL);
-	if (s->exponent < 0)
-	{
-		/* From above: as if there were space, and then less and less. */
-		s->advice->max_size = -1;
-		s->exponent = 0;
-		grow(s);
-		s->advice->max_size = max_size;
-		shrink_to_fit(s);
-		s->exponent = 0.5;
-	}
-	grow(s);
-	polish(s);
-}
 
 /* Put the members of the set in the order of what they gain. */
 static void
@@ -1211,34 +781,14 @@ void
 sc_choose(ScAdvice *advice)
 {
 	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
-	static const double exponents[] = {-1, 1, 0.5};
-	Bitmapset  *best = NULL;
-	double		best_cost = 0;
+	Bitmapset  *best;
 	ListCell   *lc;
-	int			i;
 
 	gather(advice);
 	elog(DEBUG2, "effort %.0f when gathered", advice->effort);
 	advice->base = sc_workload_cost(advice, NULL);
 	advice->rent = SC_RENT * advice->best / total_pages(advice) / BLCKSZ;
-	for (i = 0; i < lengthof(exponents); i++)
-	{
-		Search		s = {advice, exponents[i], NULL, 0, NULL,
-		SC_MAX_EFFORT * (i + 2) / (lengthof(exponents) + 1)};
-
-		/* Where space is no matter, the first way is enough. */
-		if (i > 0 && advice->max_size < 0)
-			break;
-		search(&s);
-		elog(DEBUG2, "exponent %.1f: cost %.0f of %.0f, %d indexes, %.0f bytes, effort %.0f",
-			 s.exponent, s.cost, advice->base, bms_num_members(s.set),
-			 sc_set_bytes(advice, s.set), advice->effort);
-		if (i == 0 || s.cost < best_cost)
-		{
-			best = s.set;
-			best_cost = s.cost;
-		}
-	}
+	best = sc_search(advice);
 	foreach(lc, advice->items)
 	{
 		ScItem	   *item = (ScItem *) lfirst(lc);

@@ -56,6 +56,13 @@ typedef struct ScRelUse
 	bool		coverable;		/* could an index alone answer? */
 } ScRelUse;
 
+/* A plan that was found: it can be had wherever its indexes are. */
+typedef struct ScPlanned
+{
+	Bitmapset  *used;			/* candidates */
+	double		cost;
+} ScPlanned;
+
 typedef struct ScVariant
 {
 	ScQuery    *query;
@@ -64,6 +71,10 @@ typedef struct ScVariant
 	double		best;			/* with all its candidates */
 	Bitmapset  *used;			/* candidates in that plan */
 	HTAB	   *memo;			/* candidates -> cost */
+	ScPlanned  *plans;			/* cheapest first, none without a point */
+	int			nplans;
+	int			maxplans;
+	Bitmapset  *seen;			/* candidates of any plan ever found */
 	int			nrels;
 } ScVariant;
 
@@ -74,10 +85,14 @@ typedef struct ScWrite
 	CmdType		command;
 	double		rows;			/* all executions' */
 	Bitmapset  *columns;		/* an UPDATE's, attribute numbers */
+	bool		looked;			/* are the next two filled in? */
+	int			nindexes;		/* that the table has */
+	bool		never_hot;		/* one of these has such a column */
 } ScWrite;
 
 typedef struct ScItem
 {
+	int			index;			/* in advice->items */
 	int64		id;				/* query id, or 1... of a given query */
 	double		weight;			/* calls, or the given weight */
 	double		mean_ms;		/* 0: not known */
@@ -101,10 +116,15 @@ typedef struct ScCandidate
 	List	   *keys;			/* of ScKeyCol */
 	List	   *include;		/* of int: attribute numbers */
 	Bitmapset  *columns;		/* all columns it depends on */
+	Bitmapset  *items;			/* indexes of those it could matter to */
+	Bitmapset  *picked;			/* and for which it has been picked */
+	Bitmapset  *below;			/* candidates it makes redundant */
+	Bitmapset  *above;			/* candidates that make it redundant */
 	bool		alive;			/* considered by the choice */
 	bool		prepared;		/* has the hypothetical index been made? */
 	bool		usable;			/* could it be built, and would it be new? */
 	bool		copy;			/* are its keys those of an existing index? */
+	bool		exact;			/* has it been measured by all of the sample? */
 	double		gain;			/* at its turn */
 	double		write;			/* its part of the write cost */
 } ScCandidate;
@@ -137,6 +157,10 @@ extern void sc_advice_load_recorded(ScAdvice *advice, bool report);
 
 /* choose.c */
 extern void sc_choose(ScAdvice *advice);
+extern bool sc_candidate_measure(ScAdvice *advice, ScCandidate *cand);
+
+/* search.c */
+extern Bitmapset *sc_search(ScAdvice *advice);
 
 /* price.c */
 extern ScCandidate *sc_candidate(ScAdvice *advice, int id);
@@ -146,7 +170,11 @@ extern double sc_set_bytes(ScAdvice *advice, Bitmapset *set);
 extern bool sc_set_fits(ScAdvice *advice, Bitmapset *set);
 extern double sc_set_cost(ScAdvice *advice, Bitmapset *set);
 extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);
+extern double sc_item_known_cost(ScItem *item, Bitmapset *set);
+extern void sc_forget_plans(ScAdvice *advice, ScCandidate *cand);
 extern double sc_write_cost(ScAdvice *advice, Bitmapset *set);
+extern double sc_write_cost_of(ScAdvice *advice, Oid relid, Bitmapset *set);
+extern double sc_set_rent(ScAdvice *advice, Bitmapset *set);
 extern double sc_workload_cost(ScAdvice *advice, Bitmapset *set);
 
 #endif							/* SC_CHOOSE_H */

@@ -4,9 +4,14 @@
  *	  What a set of candidates costs: the plans of the workload, the writes,
  *	  and the space.
  *
- * What must always hold: an execution is planned again only when a candidate
- * that could matter to it came or went, and not when its last plan did
- * without what went.
+ * What must always hold:
+ *
+ * - An execution is planned again only when a candidate that could matter to
+ *	 it came or went, and not when its last plan did without what went.
+ *
+ * - Each plan that was found is kept: with any set that has its indexes the
+ *	 execution costs at most that.  So what a set costs at most can be told
+ *	 without planning, and for a set that was planned this is what it costs.
  *
  *-------------------------------------------------------------------------
  */
@@ -86,6 +91,82 @@ find_memo(ScVariant *variant, Bitmapset *set)
 	return NULL;
 }
 
+/* Keep a plan, unless another costs no more and needs nothing else. */
+static void
+note_plan(ScVariant *variant, Bitmapset *used, double cost)
+{
+	int			at = 0;
+	int			kept;
+	int			i;
+
+	variant->seen = bms_add_members(variant->seen, used);
+	for (; at < variant->nplans && variant->plans[at].cost <= cost; at++)
+	{
+		if (bms_is_subset(variant->plans[at].used, used))
+			return;
+	}
+	/* Those that it outdoes go. */
+	for (i = kept = at; i < variant->nplans; i++)
+	{
+		if (!bms_is_subset(used, variant->plans[i].used))
+			variant->plans[kept++] = variant->plans[i];
+	}
+	variant->nplans = kept;
+	if (variant->nplans == variant->maxplans)
+	{
+		variant->maxplans = variant->maxplans == 0 ? 16 :
+			variant->maxplans * 2;
+		variant->plans = variant->plans == NULL ?
+			(ScPlanned *) palloc(sizeof(ScPlanned) * variant->maxplans) :
+			(ScPlanned *) repalloc(variant->plans,
+								   sizeof(ScPlanned) * variant->maxplans);
+	}
+	memmove(variant->plans + at + 1, variant->plans + at,
+			sizeof(ScPlanned) * (variant->nplans - at));
+	variant->plans[at].used = used;
+	variant->plans[at].cost = cost;
+	variant->nplans++;
+}
+
+/* Its size is another now, so are plans with it. */
+void
+sc_forget_plans(ScAdvice *advice, ScCandidate *cand)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		ListCell   *l;
+
+		foreach(l, item->variants)
+		{
+			ScVariant  *variant = (ScVariant *) lfirst(l);
+			HASH_SEQ_STATUS seq;
+			Memo	   *memo;
+			int			kept = 0;
+			int			i;
+
+			for (i = 0; i < variant->nplans; i++)
+			{
+				if (!bms_is_member(cand->id, variant->plans[i].used))
+					variant->plans[kept++] = variant->plans[i];
+			}
+			variant->nplans = kept;
+			if (variant->memo == NULL)
+				continue;
+			/* It may have been left aside for its size, too. */
+			hash_seq_init(&seq, variant->memo);
+			while ((memo = hash_seq_search(&seq)) != NULL)
+			{
+				if (bms_is_member(cand->id, memo->set))
+					(void) hash_search(variant->memo, &memo->set,
+									   HASH_REMOVE, NULL);
+			}
+		}
+	}
+}
+
 void
 sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 			 double *cost, Bitmapset **used)
@@ -123,6 +204,7 @@ sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 	*used = NULL;
 	foreach(lc, ids)
 		*used = bms_add_member(*used, lfirst_int(lc));
+	note_plan(variant, *used, *cost);
 	MemoryContextSwitchTo(oldcxt);
 	MemoryContextDelete(tmpcxt);
 }
@@ -177,6 +259,32 @@ sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
 
 		cost += variant->weight *
 			variant_memo(advice, item, variant, set)->cost;
+	}
+	return cost;
+}
+
+/* The same at most, by the plans that are known; nothing is planned. */
+double
+sc_item_known_cost(ScItem *item, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, item->variants)
+	{
+		ScVariant  *variant = (ScVariant *) lfirst(lc);
+		double		best = variant->base;
+		int			i;
+
+		for (i = 0; i < variant->nplans; i++)
+		{
+			if (bms_is_subset(variant->plans[i].used, set))
+			{
+				best = variant->plans[i].cost;
+				break;
+			}
+		}
+		cost += variant->weight * best;
 	}
 	return cost;
 }
@@ -246,23 +354,28 @@ index_part(ScAdvice *advice, ScCandidate *cand)
 	return all > 0 ? Min(1, tuples / all) : 1;
 }
 
-/* Columns of the indexes a table has, and how many there are. */
-static Bitmapset *
-existing_columns(ScAdvice *advice, Oid relid, int *nindexes)
+/* What the indexes that the table has mean for an UPDATE. */
+static void
+look_at_existing(ScWrite *write)
 {
-	Relation	rel = relation_open(relid, NoLock);
-	Bitmapset  *attrs = RelationGetIndexAttrBitmap(rel,
-												   INDEX_ATTR_BITMAP_ALL);
-	Bitmapset  *result = NULL;
+	Relation	rel;
+	Bitmapset  *attrs;
 	int			x = -1;
 
-	*nindexes = list_length(RelationGetIndexList(rel));
+	if (write->looked)
+		return;
+	rel = relation_open(write->relid, NoLock);
+	attrs = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_ALL);
+	write->nindexes = list_length(RelationGetIndexList(rel));
 	while ((x = bms_next_member(attrs, x)) >= 0)
-		result = bms_add_member(result,
-								x + FirstLowInvalidHeapAttributeNumber > 0 ?
-								x + FirstLowInvalidHeapAttributeNumber : 0);
+	{
+		int			attno = x + FirstLowInvalidHeapAttributeNumber;
+
+		if (attno > 0 && bms_is_member(attno, write->columns))
+			write->never_hot = true;
+	}
 	relation_close(rel, NoLock);
-	return result;
+	write->looked = true;
 }
 
 static double
@@ -290,21 +403,36 @@ one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
 		return write->rows * entries;
 	if (write->command == CMD_UPDATE)
 	{
-		int			nindexes;
-		Bitmapset  *existing = existing_columns(advice, write->relid,
-												&nindexes);
 		double		entry = 3 * 50 * cpu_operator_cost +
 			0.5 * random_page_cost;
 
-		if (bms_overlap(existing, write->columns))
+		look_at_existing(write);
+		if (write->never_hot)
 			return write->rows * (entries + touched);
 		if (hot)
 			return write->rows * (1 - SC_HOT) * entries;
 		return write->rows * SC_HOT_LOSS *
-			(entries + touched + SC_HOT * nindexes * entry +
+			(entries + touched + SC_HOT * write->nindexes * entry +
 			 0.5 * random_page_cost);
 	}
 	return 0;
+}
+
+/* Of the writes to one table. */
+double
+sc_write_cost_of(ScAdvice *advice, Oid relid, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+
+		if (write->relid == relid)
+			cost += one_write_cost(advice, write, set);
+	}
+	return cost;
 }
 
 double
@@ -341,8 +469,8 @@ sc_set_fits(ScAdvice *advice, Bitmapset *set)
 }
 
 /* Rent, and more for what is nearly there already. */
-static double
-set_rent(ScAdvice *advice, Bitmapset *set)
+double
+sc_set_rent(ScAdvice *advice, Bitmapset *set)
 {
 	double		rent = advice->rent * sc_set_bytes(advice, set);
 	int			x = -1;
@@ -359,5 +487,5 @@ double
 sc_set_cost(ScAdvice *advice, Bitmapset *set)
 {
 	return sc_workload_cost(advice, set) + sc_write_cost(advice, set) +
-		set_rent(advice, set);
+		sc_set_rent(advice, set);
 }

@@ -1,0 +1,811 @@
+/*-------------------------------------------------------------------------
+ *
+ * search.c
+ *	  The search for the best set of candidates.
+ *
+ * Planning is what takes time, so it is done in turns with searching.  The
+ * search moves through sets by what they cost at most, which plans that are
+ * known tell at once: it brings candidates in, takes members out and
+ * exchanges them while that is better, from several beginnings, and again
+ * after being pushed away from where it ended.  Where it ends the planner is
+ * asked what every single change of that set would bring; when that finds
+ * plans that were not known, the search goes on.
+ *
+ * What must always hold:
+ *
+ * - A set replaces the best one only if the planner says so.
+ *
+ * - The same statements and tables give the same set: nothing depends on
+ *	 time, chance has a fixed seed, and ties are broken by the order of
+ *	 candidates.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "utils/float.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "advisor/choose.h"
+
+/* An index must gain this part of what no index can save ... */
+#define SC_MIN_GAIN			0.002
+/* ... or this part of the cost of one statement, and then a little. */
+#define SC_MIN_ITEM_GAIN	0.10
+#define SC_LITTLE_GAIN		(SC_MIN_GAIN * 0.1)
+/* Plannings, weighted by the number of tables, after which to settle. */
+#define SC_MAX_EFFORT		45000.0
+/* Looking at the known plans of a statement, in the same unit. */
+#define SC_LOOK_EFFORT		0.01
+/* Plannings of one statement to get to know other plans. */
+#define SC_BRANCHES			12
+/* Part of the effort for that. */
+#define SC_SURVEY_PART		0.4
+#define SC_KICKS			100
+#define SC_KICK_PLANS		8
+#define SC_ROUNDS			12
+
+/* A set, with what it costs at most. */
+typedef struct Place
+{
+	Bitmapset  *set;
+	double	   *items;			/* cost of each item, weighted */
+	double		cost;
+	double		bytes;
+} Place;
+
+typedef struct Search
+{
+	ScAdvice   *advice;
+	MemoryContext cxt;			/* for moves that are tried; reset often */
+	int			nitems;
+	int			ncands;
+	ScItem	  **items;
+	ScCandidate **cands;
+	bool		unlimited;		/* ignore max_size for now */
+	double		limit;			/* of the effort, when to settle */
+	pg_prng_state prng;
+} Search;
+
+static bool
+tired(Search *s)
+{
+	CHECK_FOR_INTERRUPTS();
+	return s->advice->effort > s->limit;
+}
+
+static bool
+fits(Search *s, Bitmapset *set)
+{
+	return s->unlimited || sc_set_fits(s->advice, set);
+}
+
+/* May a candidate be added to a set? */
+static bool
+admissible(Bitmapset *set, ScCandidate *cand)
+{
+	return cand->alive && !bms_is_member(cand->id, set) &&
+		!bms_overlap(cand->above, set);
+}
+
+/* The set with a candidate, without those it makes redundant. */
+static Bitmapset *
+with_candidate(Bitmapset *set, ScCandidate *cand)
+{
+	return bms_add_member(bms_difference(set, cand->below), cand->id);
+}
+
+static Bitmapset *
+without(Bitmapset *set, int x)
+{
+	return bms_del_member(bms_copy(set), x);
+}
+
+/*
+ * Places
+ */
+
+/* What does not depend on statements. */
+static double
+upkeep(Search *s, Bitmapset *set)
+{
+	return sc_set_rent(s->advice, set) +
+		bms_num_members(set) * SC_LITTLE_GAIN * s->advice->best +
+		sc_write_cost(s->advice, set);
+}
+
+static void
+move_to(Search *s, Place *place, Bitmapset *set)
+{
+	int			i;
+
+	place->set = bms_copy(set);
+	place->cost = upkeep(s, set);
+	place->bytes = sc_set_bytes(s->advice, set);
+	for (i = 0; i < s->nitems; i++)
+	{
+		place->items[i] = s->items[i]->weight *
+			sc_item_known_cost(s->items[i], set);
+		place->cost += place->items[i];
+	}
+	s->advice->effort += s->nitems * SC_LOOK_EFFORT;
+}
+
+/* What another set would cost at most; only what differs is looked at. */
+static double
+known_cost(Search *s, Place *place, Bitmapset *set)
+{
+	Bitmapset  *changed = bms_difference(set, place->set);
+	Bitmapset  *affected = NULL;
+	List	   *relids = NIL;
+	double		cost = place->cost;
+	ListCell   *lc;
+	int			x = -1;
+
+	changed = bms_add_members(changed, bms_difference(place->set, set));
+	while ((x = bms_next_member(changed, x)) >= 0)
+	{
+		ScCandidate *cand = s->cands[x];
+
+		affected = bms_add_members(affected, cand->items);
+		relids = list_append_unique_oid(relids, cand->hypo->relid);
+	}
+	x = -1;
+	while ((x = bms_next_member(affected, x)) >= 0)
+	{
+		cost += s->items[x]->weight * sc_item_known_cost(s->items[x], set) -
+			place->items[x];
+		s->advice->effort += SC_LOOK_EFFORT;
+	}
+	foreach(lc, relids)
+		cost += sc_write_cost_of(s->advice, lfirst_oid(lc), set) -
+			sc_write_cost_of(s->advice, lfirst_oid(lc), place->set);
+	cost += (bms_num_members(set) - bms_num_members(place->set)) *
+		SC_LITTLE_GAIN * s->advice->best +
+		sc_set_rent(s->advice, set) - sc_set_rent(s->advice, place->set);
+	return cost;
+}
+
+/* The best move that has been tried. */
+typedef struct Move
+{
+	Bitmapset  *set;			/* NULL: none is any good */
+	double		score;			/* less is better */
+	double		cost;
+} Move;
+
+static void
+consider(Search *s, Move *move, Bitmapset *set, double cost, double score)
+{
+	if (score < move->score)
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(s->advice->study->cxt);
+
+		move->set = bms_copy(set);
+		move->cost = cost;
+		move->score = score;
+		MemoryContextSwitchTo(oldcxt);
+	}
+}
+
+/* What each member is missed by, per byte; for others it is zero. */
+static double *
+losses(Search *s, Place *place)
+{
+	double	   *loss = (double *) palloc0(sizeof(double) * s->ncands);
+	int			x = -1;
+
+	while ((x = bms_next_member(place->set, x)) >= 0)
+		loss[x] = (known_cost(s, place, without(place->set, x)) -
+				   place->cost) / Max(1, s->cands[x]->hypo->bytes);
+	return loss;
+}
+
+/* Take out what is missed least until the rest fits; not the one kept. */
+static Bitmapset *
+make_room(Search *s, Bitmapset *set, int keep, double *loss)
+{
+	while (!fits(s, set))
+	{
+		int			least = -1;
+		int			x = -1;
+
+		while ((x = bms_next_member(set, x)) >= 0)
+		{
+			if (x != keep && (least < 0 || loss[x] < loss[least]))
+				least = x;
+		}
+		if (least < 0)
+			return NULL;
+		set = bms_del_member(set, least);
+	}
+	return set;
+}
+
+/* Bring one in, making room for it. */
+static void
+try_entries(Search *s, Place *place, Move *move)
+{
+	double	   *loss = losses(s, place);
+	int			i;
+
+	for (i = 0; i < s->ncands; i++)
+	{
+		Bitmapset  *set;
+		double		cost;
+
+		if (!admissible(place->set, s->cands[i]))
+			continue;
+		set = make_room(s, with_candidate(place->set, s->cands[i]), i, loss);
+		if (set == NULL)
+			continue;
+		cost = known_cost(s, place, set);
+		consider(s, move, set, cost, cost);
+	}
+}
+
+static void
+try_exits(Search *s, Place *place, Move *move)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(place->set, x)) >= 0)
+	{
+		Bitmapset  *set = without(place->set, x);
+		double		cost = known_cost(s, place, set);
+
+		consider(s, move, set, cost, cost);
+	}
+}
+
+/* Exchange members for others of the same table. */
+static void
+try_exchanges(Search *s, Place *place, Move *move)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(place->set, x)) >= 0 && !tired(s))
+	{
+		Bitmapset  *rest = without(place->set, x);
+		int			i;
+
+		for (i = 0; i < s->ncands; i++)
+		{
+			Bitmapset  *set;
+			double		cost;
+
+			if (i == x || s->cands[i]->hypo->relid != s->cands[x]->hypo->relid ||
+				!admissible(rest, s->cands[i]))
+				continue;
+			set = with_candidate(rest, s->cands[i]);
+			if (!fits(s, set))
+				continue;
+			cost = known_cost(s, place, set);
+			consider(s, move, set, cost, cost);
+		}
+		MemoryContextReset(s->cxt);
+		rest = NULL;
+	}
+}
+
+/* Go on while there is a better place next to this one. */
+static void
+descend(Search *s, Place *place)
+{
+	while (!tired(s))
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
+		Move		move = {NULL, place->cost * (1 - 1e-7), 0};
+
+		try_exits(s, place, &move);
+		try_entries(s, place, &move);
+		MemoryContextReset(s->cxt);
+		if (move.set == NULL)
+			try_exchanges(s, place, &move);
+		MemoryContextSwitchTo(oldcxt);
+		if (move.set == NULL)
+			break;
+		move_to(s, place, move.set);
+	}
+}
+
+/* From nothing, by what gains most for its size to this power. */
+static void
+ascend(Search *s, Place *place, double exponent)
+{
+	move_to(s, place, NULL);
+	while (!tired(s))
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
+		Move		move = {NULL, 0, 0};
+		int			i;
+
+		for (i = 0; i < s->ncands; i++)
+		{
+			Bitmapset  *set;
+			double		cost;
+
+			if (!admissible(place->set, s->cands[i]))
+				continue;
+			set = with_candidate(place->set, s->cands[i]);
+			if (!fits(s, set))
+				continue;
+			cost = known_cost(s, place, set);
+			consider(s, &move, set, cost, (cost - place->cost) /
+					 pow(Max(1, s->cands[i]->hypo->bytes / BLCKSZ), exponent));
+		}
+		MemoryContextSwitchTo(oldcxt);
+		MemoryContextReset(s->cxt);
+		if (move.set == NULL)
+			break;
+		move_to(s, place, move.set);
+	}
+}
+
+/*
+ * Take members out, or put smaller ones in their places, where that loses
+ * least for the space it frees, until the rest fits.
+ */
+static void
+squeeze(Search *s, Place *place)
+{
+	while (!fits(s, place->set))
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
+		Move		move = {NULL, get_float8_infinity(), 0};
+		int			x = -1;
+
+		while ((x = bms_next_member(place->set, x)) >= 0)
+		{
+			Bitmapset  *rest = without(place->set, x);
+			int			i;
+
+			for (i = -1; i < s->ncands; i++)
+			{
+				Bitmapset  *set = rest;
+				double		freed;
+				double		cost;
+
+				if (i >= 0)
+				{
+					if (s->cands[i]->hypo->relid != s->cands[x]->hypo->relid ||
+						s->cands[i]->hypo->bytes >= s->cands[x]->hypo->bytes ||
+						!admissible(rest, s->cands[i]))
+						continue;
+					set = with_candidate(rest, s->cands[i]);
+				}
+				freed = place->bytes - sc_set_bytes(s->advice, set);
+				if (freed <= 0)
+					continue;
+				cost = known_cost(s, place, set);
+				consider(s, &move, set, cost, (cost - place->cost) / freed);
+			}
+		}
+		MemoryContextSwitchTo(oldcxt);
+		MemoryContextReset(s->cxt);
+		if (move.set == NULL)
+			break;
+		move_to(s, place, move.set);
+	}
+}
+
+/*
+ * Getting to know plans
+ */
+
+/*
+ * What the planner would pick without one of the indexes of its best plan,
+ * and without one of those of that plan, and so on: what else there is when
+ * there is no space for all of them.
+ */
+static void
+branch_out(Search *s, ScItem *item, ScVariant *variant)
+{
+	List	   *queue = list_make1(item->cands);
+	List	   *seen = NIL;
+	int			n = 0;
+
+	while (queue != NIL && n < SC_BRANCHES && !tired(s))
+	{
+		Bitmapset  *set = (Bitmapset *) linitial(queue);
+		Bitmapset  *used;
+		double		cost;
+		ListCell   *lc;
+		int			x = -1;
+
+		queue = list_delete_first(queue);
+		foreach(lc, seen)
+		{
+			if (bms_equal((Bitmapset *) lfirst(lc), set))
+				break;
+		}
+		if (lc != NULL)
+			continue;
+		seen = lappend(seen, set);
+		sc_plan_variant(s->advice, variant, set, &cost, &used);
+		n++;
+		if (cost >= variant->base)
+			continue;
+		while ((x = bms_next_member(used, x)) >= 0)
+			queue = lappend(queue, without(set, x));
+	}
+}
+
+/* Each candidate alone, and the alternatives of the best plans. */
+static void
+survey(Search *s)
+{
+	double		until = s->advice->effort +
+		(s->limit - s->advice->effort) * SC_SURVEY_PART;
+	double		limit = s->limit;
+	int			i;
+
+	for (i = 0; i < s->nitems; i++)
+	{
+		ScItem	   *item = s->items[i];
+		ListCell   *lc;
+		int			x = -1;
+
+		/* What one leaves of its share the others get. */
+		s->limit = s->advice->effort +
+			(until - s->advice->effort) / (s->nitems - i);
+		foreach(lc, item->variants)
+			branch_out(s, item, (ScVariant *) lfirst(lc));
+		while ((x = bms_next_member(item->cands, x)) >= 0 && !tired(s))
+			(void) sc_item_cost(s->advice, item, bms_make_singleton(x));
+	}
+	s->limit = limit;
+	for (i = 0; i < s->nitems; i++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, s->items[i]->variants)
+		{
+			Bitmapset  *seen = ((ScVariant *) lfirst(lc))->seen;
+			int			x = -1;
+
+			while ((x = bms_next_member(seen, x)) >= 0)
+				s->cands[x]->picked = bms_add_member(s->cands[x]->picked, i);
+		}
+	}
+}
+
+/* The most that a candidate could still save beside a set. */
+static double
+hope(Search *s, Place *place, ScCandidate *cand)
+{
+	double		gain = 0;
+	int			x = -1;
+
+	while ((x = bms_next_member(cand->picked, x)) >= 0)
+		gain += Max(0, place->items[x] -
+					0.98 * s->items[x]->weight * s->items[x]->best);
+	return gain;
+}
+
+/* What it costs at least to make room for so much more. */
+static double
+price_of_room(Search *s, Place *place, double bytes, double *loss)
+{
+	Bitmapset  *left = bms_copy(place->set);
+	double		cost = 0;
+
+	if (s->advice->max_size < 0)
+		return 0;
+	bytes -= s->advice->max_size - place->bytes;
+	while (bytes > 0 && !bms_is_empty(left))
+	{
+		int			least = -1;
+		int			x = -1;
+		double		size;
+
+		while ((x = bms_next_member(left, x)) >= 0)
+		{
+			if (least < 0 || loss[x] < loss[least])
+				least = x;
+		}
+		left = bms_del_member(left, least);
+		size = s->cands[least]->hypo->bytes;
+		cost += loss[least] * Min(bytes, size);
+		bytes -= size;
+	}
+	bms_free(left);
+	return cost;
+}
+
+/*
+ * Ask the planner what each change of a set would bring, if it can bring
+ * more than the room it takes is worth.
+ */
+static void
+ask_planner(Search *s, Place *place)
+{
+	double	   *loss = losses(s, place);
+	double		little = SC_LITTLE_GAIN * s->advice->best;
+	int			i;
+
+	for (i = 0; i < s->ncands && !tired(s); i++)
+	{
+		ScCandidate *cand = s->cands[i];
+		Bitmapset  *changed;
+		int			x = -1;
+
+		if (bms_is_member(i, place->set))
+			changed = without(place->set, i);
+		else if (admissible(place->set, cand) &&
+				 hope(s, place, cand) > little +
+				 price_of_room(s, place, cand->hypo->bytes, loss))
+			changed = with_candidate(place->set, cand);
+		else
+			continue;
+		while ((x = bms_next_member(cand->picked, x)) >= 0)
+			(void) sc_item_cost(s->advice, s->items[x], changed);
+	}
+	pfree(loss);
+}
+
+/*
+ * Measure members by all of the sample.  Where that changes the size of one,
+ * what is known of plans with it is forgotten.
+ */
+static bool
+measure(Search *s, Bitmapset *set)
+{
+	bool		changed = false;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (sc_candidate_measure(s->advice, s->cands[x]))
+		{
+			sc_forget_plans(s->advice, s->cands[x]);
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+/*
+ * The best set so far
+ */
+
+typedef struct Best
+{
+	Bitmapset  *set;
+	double		cost;			/* by the planner, and for each member */
+} Best;
+
+/* The same for another set. */
+static double
+true_cost(Search *s, Bitmapset *set)
+{
+	return sc_set_cost(s->advice, set) +
+		bms_num_members(set) * SC_LITTLE_GAIN * s->advice->best;
+}
+
+static bool
+accept(Search *s, Best *best, Bitmapset *set)
+{
+	double		cost;
+
+	if (measure(s, set))
+	{
+		best->cost = true_cost(s, best->set);
+		if (!fits(s, best->set))
+		{
+			best->set = NULL;
+			best->cost = true_cost(s, NULL);
+		}
+	}
+	cost = true_cost(s, set);
+	if (!fits(s, set) || cost >= best->cost * (1 - 1e-9))
+		return false;
+	best->set = bms_copy(set);
+	best->cost = cost;
+	return true;
+}
+
+/* Search and ask in turns, until there is nothing new. */
+static void
+settle(Search *s, Place *place, Best *best)
+{
+	int			round;
+
+	for (round = 0; round < SC_ROUNDS; round++)
+	{
+		bool		better;
+
+		move_to(s, place, place->set);
+		if (!fits(s, place->set))
+			squeeze(s, place);
+		descend(s, place);
+		better = accept(s, best, place->set);
+		if ((!better && fits(s, place->set)) || tired(s))
+			break;
+		move_to(s, place, place->set);
+		ask_planner(s, place);
+	}
+}
+
+/* One of a statement's better plans, by chance. */
+static ScPlanned *
+some_plan(Search *s)
+{
+	ScItem	   *item = s->items[pg_prng_uint64_range(&s->prng, 0,
+													 s->nitems - 1)];
+	ScVariant  *variant;
+
+	if (item->variants == NIL)
+		return NULL;
+	variant = (ScVariant *)
+		list_nth(item->variants,
+				 pg_prng_uint64_range(&s->prng, 0,
+									  list_length(item->variants) - 1));
+	if (variant->nplans == 0)
+		return NULL;
+	return &variant->plans[pg_prng_uint64_range(&s->prng, 0,
+												Min(variant->nplans, SC_KICK_PLANS) - 1)];
+}
+
+/*
+ * Away from the best set, to see whether another way leads further: what a
+ * plan of some statement needs comes in together.
+ */
+static bool
+kick(Search *s, Place *place, Best *best)
+{
+	Bitmapset  *set = bms_copy(best->set);
+	ScPlanned  *plan = some_plan(s);
+	double	   *loss;
+	int			x = -1;
+
+	if (plan == NULL || bms_is_subset(plan->used, set))
+		return false;
+	while ((x = bms_next_member(plan->used, x)) >= 0)
+	{
+		if (!s->cands[x]->alive)
+			return false;
+		set = bms_difference(set, s->cands[x]->above);
+		set = with_candidate(set, s->cands[x]);
+	}
+	if (!bms_is_subset(plan->used, set) || !fits(s, plan->used))
+		return false;
+	move_to(s, place, best->set);
+	loss = losses(s, place);
+	x = -1;
+	while ((x = bms_next_member(plan->used, x)) >= 0)
+		loss[x] = get_float8_infinity();
+	set = make_room(s, set, -1, loss);
+	if (set == NULL)
+		return false;
+	move_to(s, place, set);
+	return true;
+}
+
+/*
+ * The last look
+ */
+
+/* Is a gain worth an index?  In all, or for a statement that needs it. */
+static bool
+worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
+{
+	int			i;
+
+	if (gain <= 0)
+		return false;
+	if (gain >= SC_MIN_GAIN * s->advice->best)
+		return true;
+	for (i = 0; i < s->nitems; i++)
+	{
+		double		a = sc_item_cost(s->advice, s->items[i], before);
+		double		b = sc_item_cost(s->advice, s->items[i], after);
+
+		if (a - b > SC_MIN_ITEM_GAIN * a &&
+			s->items[i]->weight * (a - b) > SC_LITTLE_GAIN * s->advice->best)
+			return true;
+	}
+	return false;
+}
+
+/* Leave out members that are not missed. */
+static Bitmapset *
+thinned(Search *s, Bitmapset *set)
+{
+	double		cost = sc_set_cost(s->advice, set);
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		Bitmapset  *rest = without(set, x);
+		double		other = sc_set_cost(s->advice, rest);
+
+		if (!worthwhile(s, rest, set, other - cost))
+		{
+			set = rest;
+			cost = other;
+			x = -1;
+		}
+	}
+	return set;
+}
+
+static void
+begin_search(Search *s, ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	memset(s, 0, sizeof(*s));
+	s->advice = advice;
+	s->cxt = AllocSetContextCreate(advice->study->cxt, "scalecache moves",
+								   ALLOCSET_DEFAULT_SIZES);
+	s->nitems = list_length(advice->items);
+	s->ncands = list_length(advice->candidates);
+	s->items = (ScItem **) palloc0(sizeof(ScItem *) * Max(1, s->nitems));
+	s->cands = (ScCandidate **) palloc0(sizeof(ScCandidate *) *
+										Max(1, s->ncands));
+	foreach(lc, advice->items)
+		s->items[foreach_current_index(lc)] = (ScItem *) lfirst(lc);
+	foreach(lc, advice->candidates)
+		s->cands[foreach_current_index(lc)] = (ScCandidate *) lfirst(lc);
+	s->limit = SC_MAX_EFFORT;
+	pg_prng_seed(&s->prng, 20);
+}
+
+/* The best set of candidates that was found; the study's. */
+Bitmapset *
+sc_search(ScAdvice *advice)
+{
+	static const double exponents[] = {1, 0.5, 0};
+	Search		s;
+	Place		place;
+	Best		best = {NULL, 0};
+	int			i;
+
+	begin_search(&s, advice);
+	memset(&place, 0, sizeof(place));
+	place.items = (double *) palloc0(sizeof(double) * Max(1, s.nitems));
+	survey(&s);
+	elog(DEBUG2, "effort %.0f after the survey", advice->effort);
+
+	best.cost = true_cost(&s, NULL);
+	for (i = 0; i < lengthof(exponents); i++)
+	{
+		if (i < 2)
+			ascend(&s, &place, exponents[i]);
+		else
+		{
+			/* From above: as if there were space, and then less and less. */
+			s.unlimited = true;
+			ascend(&s, &place, 0);
+			descend(&s, &place);
+			s.unlimited = false;
+		}
+		settle(&s, &place, &best);
+		elog(DEBUG2, "beginning %d: cost %.0f, best %.0f with %d indexes, effort %.0f",
+			 i, place.cost, best.cost, bms_num_members(best.set),
+			 advice->effort);
+		/* Where space is no matter, one beginning is as good as another. */
+		if (advice->max_size < 0)
+			break;
+	}
+	for (i = 0; i < SC_KICKS && s.nitems > 0 && !tired(&s); i++)
+	{
+		double		before = best.cost;
+
+		if (!kick(&s, &place, &best))
+			continue;
+		settle(&s, &place, &best);
+		if (best.cost < before)
+			elog(DEBUG2, "kick %d: best %.0f with %d indexes, effort %.0f",
+				 i, best.cost, bms_num_members(best.set), advice->effort);
+	}
+	best.set = thinned(&s, best.set);
+	MemoryContextDelete(s.cxt);
+	return best.set;
+}
