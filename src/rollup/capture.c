@@ -70,8 +70,9 @@ write_out(Pending *p, CommandId cid)
 	sc_notify_groups(p->groups);
 }
 
+/* Where changes by command cid of this subtransaction go. */
 static Pending *
-pending_for(ScSpec *spec)
+pending_for(ScSpec *spec, CommandId cid)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	Pending    *p;
@@ -79,7 +80,11 @@ pending_for(ScSpec *spec)
 	for (p = pending; p; p = p->next)
 		if (p->spec == spec && p->subid == subid &&
 			p->written == InvalidSubTransactionId)
+		{
+			p->mincid = Min(p->mincid, cid);
+			p->maxcid = Max(p->maxcid, cid);
 			return p;
+		}
 	if (pending_cxt == NULL)
 		pending_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache changes",
 											ALLOCSET_SMALL_SIZES);
@@ -88,7 +93,7 @@ pending_for(ScSpec *spec)
 	p->spec = spec;
 	spec->pins++;
 	p->subid = subid;
-	p->mincid = p->maxcid = GetCurrentCommandId(true);
+	p->mincid = p->maxcid = cid;
 	p->next = pending;
 	pending = p;
 	return p;
@@ -199,8 +204,8 @@ same_columns(ScEval *eval, TupleTableSlot *a, TupleTableSlot *b)
 }
 
 /* The rollup a trigger names; most often the one it named before. */
-static int64
-rollup_id(const char *arg)
+int64
+sc_capture_rollup_id(const char *arg)
 {
 	static char last[24] = "";
 	static int64 id = 0;
@@ -213,13 +218,29 @@ rollup_id(const char *arg)
 	return id;
 }
 
+/*
+ * How to count rows of rel, or NULL, with the listeners told, when they are
+ * not counted one by one.
+ */
+static ScEval *
+counting(ScSpec *spec, Relation rel)
+{
+	ScEval	   *eval = NULL;
+
+	if (spec->stored == SC_LIVE || spec->stored == SC_FILLING)
+		eval = sc_spec_eval(spec, rel);
+	if (eval && eval->counted)
+		return eval;
+	sc_notify_all_groups(spec->view);
+	return NULL;
+}
+
 Datum
 scalecache_rollup_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	ScSpec	   *spec;
 	ScEval	   *eval;
-	Pending    *p;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
 		!TRIGGER_FIRED_AFTER(data->tg_event) || data->tg_trigger->tgnargs != 1)
@@ -228,39 +249,53 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" serves rollup triggers only", "rollup_capture"),
 				 errhint("Create rollups with scalecache.create_rollup.")));
 
-	spec = sc_spec_by_id(rollup_id(data->tg_trigger->tgargs[0]));
+	sc_insert_learn(fcinfo->flinfo->fn_oid);
+	spec = sc_spec_by_id(sc_capture_rollup_id(data->tg_trigger->tgargs[0]));
 	if (spec == NULL)
 		return PointerGetDatum(NULL);
-	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING))
+	eval = counting(spec, data->tg_relation);
+	if (eval && !(TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
+				  same_columns(eval, data->tg_trigslot, data->tg_newslot)))
 	{
-		sc_notify_all_groups(spec->view);
-		sc_spec_release(spec);
-		return PointerGetDatum(NULL);
+		Pending    *p = pending_for(spec, GetCurrentCommandId(true));
+
+		if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
+			sc_groups_add_row(p->groups, eval, data->tg_trigslot, -1);
+		if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+			sc_groups_add_row(p->groups, eval, data->tg_trigslot, 1);
+		else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+			sc_groups_add_row(p->groups, eval, data->tg_newslot, 1);
+		bound(p);
 	}
-	eval = sc_spec_eval(spec, data->tg_relation);
-	if (!eval->counted)
-	{
-		sc_notify_all_groups(spec->view);
-		sc_spec_release(spec);
-		return PointerGetDatum(NULL);
-	}
-	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
-		same_columns(eval, data->tg_trigslot, data->tg_newslot))
-	{
-		sc_spec_release(spec);
-		return PointerGetDatum(NULL);
-	}
-	p = pending_for(spec);
-	p->maxcid = GetCurrentCommandId(true);
-	if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		sc_groups_add_row(p->groups, eval, data->tg_trigslot, -1);
-	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		sc_groups_add_row(p->groups, eval, data->tg_trigslot, 1);
-	else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-		sc_groups_add_row(p->groups, eval, data->tg_newslot, 1);
 	sc_spec_release(spec);
-	bound(p);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * A row that command cid has inserted into rel.  *spec, pinned, is replaced
+ * when it has become invalid meanwhile.
+ */
+void
+sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row, CommandId cid)
+{
+	ScEval	   *eval;
+	Pending    *p;
+
+	if (!(*spec)->valid)
+	{
+		ScSpec	   *fresh = sc_spec_by_id((*spec)->id);
+
+		if (fresh == NULL)
+			return;
+		sc_spec_release(*spec);
+		*spec = fresh;
+	}
+	eval = counting(*spec, rel);
+	if (eval == NULL)
+		return;
+	p = pending_for(*spec, cid);
+	sc_groups_add_row(p->groups, eval, row, 1);
+	bound(p);
 }
 
 /*
@@ -276,10 +311,9 @@ sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot, int sign)
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		Pending    *p = pending_for(spec);
+		Pending    *p = pending_for(spec, GetCurrentCommandId(true));
 
 		CHECK_FOR_INTERRUPTS();
-		p->maxcid = GetCurrentCommandId(true);
 		sc_groups_add_row(p->groups, eval, slot, sign);
 		bound(p);
 	}

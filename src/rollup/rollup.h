@@ -278,9 +278,16 @@ extern void sc_notify_all_groups(Oid view);
 
 /* capture.c */
 extern void sc_capture_init(void);
+extern int64 sc_capture_rollup_id(const char *arg);
+extern void sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row,
+							  CommandId cid);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
 extern void sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot,
 							int sign);
+
+/* insert.c */
+extern void sc_insert_init(void);
+extern void sc_insert_learn(Oid function);
 
 /* claim.c */
 extern void sc_claims_init(void);

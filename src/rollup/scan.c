@@ -764,6 +764,7 @@ void
 sc_rollup_init(void)
 {
 	sc_capture_init();
+	sc_insert_init();
 	sc_base_init();
 	sc_scan_init();
 	sc_rewrite_init();
