@@ -128,9 +128,7 @@ my %rollup = (
 		q{SELECT date_trunc('month', d) AS month, k % 2 AS odd, array_agg(id ORDER BY id) AS ids
 		  FROM t GROUP BY 1, 2} ]);
 
-$node->safe_psql('postgres', q{
-	CREATE EXTENSION scalecache;
-	CREATE TABLE checks (rollup text, scanned bool, differ_plain int, differ_off int)});
+$node->safe_psql('postgres', "CREATE EXTENSION scalecache; $COMPARE");
 
 for my $partitioned (0, 1)
 {
@@ -156,39 +154,7 @@ for my $partitioned (0, 1)
 			"SELECT scalecache.create_rollup('$r', \$\$$rollup{$r}[1]\$\$)");
 	}
 
-	# Each comparison is one transaction of one snapshot.
-	my @checks;
-	for my $r (sort keys %rollup)
-	{
-		my ($columns, $query) = @{ $rollup{$r} };
-		my $rows = "SELECT array_agg(x::text ORDER BY x::text) FROM (SELECT $columns FROM %s) x";
-		push @checks, [ $r, sprintf($rows, $r), sprintf($rows, "($query) q") ];
-	}
-	$node->safe_psql('postgres', q{
-		CREATE OR REPLACE FUNCTION differ(a text[], b text[]) RETURNS int
-		LANGUAGE sql AS $$SELECT count(*)::int FROM
-			((SELECT unnest(a) EXCEPT ALL SELECT unnest(b)) UNION ALL
-			 (SELECT unnest(b) EXCEPT ALL SELECT unnest(a))) d$$;
-		CREATE OR REPLACE FUNCTION compare(name text, rolled text, plain text)
-		RETURNS void LANGUAGE plpgsql AS $$
-		DECLARE
-			a text[]; b text[]; c text[];
-			line text;
-			scanned bool := false;
-		BEGIN
-			FOR line IN EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF) ' || rolled LOOP
-				scanned := scanned OR line ~ 'Answered From: rollup';
-			END LOOP;
-			EXECUTE rolled INTO a;
-			PERFORM set_config('scalecache.enable_rewrite', 'off', true);
-			EXECUTE plain INTO b;
-			PERFORM set_config('scalecache.enable_rollup_scan', 'off', true);
-			EXECUTE rolled INTO c;
-			INSERT INTO checks VALUES (name, scanned, differ(a, b), differ(a, c));
-		END $$});
-	my $reader = script($node, "reader$partitioned", join("\n",
-			map { "SELECT compare('$_->[0]', \$q\$$_->[1]\$q\$, \$q\$$_->[2]\$q\$);" } @checks)
-		  . "\n");
+	my $reader = comparing_script($node, "reader$partitioned", \%rollup);
 	my $folder = script($node, "folder$partitioned", join("\n",
 			map { "SELECT scalecache.fold_rollup('$_');" } sort keys %rollup) . "\n");
 	my @scripts;
@@ -213,13 +179,7 @@ for my $partitioned (0, 1)
 				args => [ '-c', 2, '-f', $reader ] },
 			folder => { least => 5, args => [ '-c', 1, '-f', $folder ] } });
 
-	my $count = sub { $node->safe_psql('postgres', "SELECT count(*) FROM checks $_[0]") };
-	my ($n, $scanned) = ($count->(''), $count->('WHERE scanned'));
-	note("$what: $n comparisons, $scanned answered from the rollup");
-	cmp_ok($scanned, '>', 0.9 * $n, "$what: mostly answered from the rollup");
-	is( $node->safe_psql('postgres', q{SELECT rollup, count(*), max(differ_plain), max(differ_off)
-			FROM checks WHERE differ_plain <> 0 OR differ_off <> 0 GROUP BY 1}),
-		'', "$what: no differences");
+	compared($node, $what);
 	folded($node, 'postgres', $what);
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'),
 		'0', "$what: no prepared transaction is left");

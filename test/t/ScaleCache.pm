@@ -9,7 +9,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server configure $TABLE $ROLLUPS $WRITE $WORKER
+our @EXPORT = qw(new_server configure $TABLE $ROLLUPS $WRITE $WORKER $COMPARE
+  comparing_script compared
   script start_pgbench run_loads exact live verified folded no_deadlock);
 
 # A table, two rollups of it, and a write of every kind.
@@ -55,6 +56,33 @@ BEGIN
 		END IF;
 	END LOOP;
 END $do$;
+};
+
+# compare() notes in "checks" how many rows of a rollup are not those of its
+# query, and not those of its view without its storage.
+our $COMPARE = q{
+	CREATE TABLE checks (rollup text, scanned bool, differ_plain int, differ_off int);
+	CREATE FUNCTION differ(a text[], b text[]) RETURNS int
+	LANGUAGE sql AS $$SELECT count(*)::int FROM
+		((SELECT unnest(a) EXCEPT ALL SELECT unnest(b)) UNION ALL
+		 (SELECT unnest(b) EXCEPT ALL SELECT unnest(a))) d$$;
+	CREATE FUNCTION compare(name text, rolled text, plain text)
+	RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		a text[]; b text[]; c text[];
+		line text;
+		scanned bool := false;
+	BEGIN
+		FOR line IN EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF) ' || rolled LOOP
+			scanned := scanned OR line ~ 'Answered From: rollup';
+		END LOOP;
+		EXECUTE rolled INTO a;
+		PERFORM set_config('scalecache.enable_rewrite', 'off', true);
+		EXECUTE plain INTO b;
+		PERFORM set_config('scalecache.enable_rollup_scan', 'off', true);
+		EXECUTE rolled INTO c;
+		INSERT INTO checks VALUES (name, scanned, differ(a, b), differ(a, c));
+	END $$;
 };
 
 # Settings a server with the library has; %opt: preload => 0, conf => text
@@ -155,6 +183,38 @@ sub run_loads
 		is($deadlocks{$name}, 0, "$what: $name: no deadlocks");
 	}
 	return;
+}
+
+# A script that compares each rollup, in a transaction of its own:
+# name => [ columns to compare, query ]
+sub comparing_script
+{
+	my ($node, $name, $rollups) = @_;
+	my $rows = 'SELECT array_agg(x::text ORDER BY x::text) FROM (SELECT %s FROM %s) x';
+	my $text = '';
+
+	for my $r (sort keys %$rollups)
+	{
+		my ($columns, $query) = @{ $rollups->{$r} };
+
+		$text .= sprintf("SELECT compare('%s', \$q\$$rows\$q\$, \$q\$$rows\$q\$);\n",
+			$r, $columns, $r, $columns, "($query) q");
+	}
+	return script($node, $name, $text);
+}
+
+# What was compared was the same, and mostly answered from the storage.
+sub compared
+{
+	my ($node, $what) = @_;
+	my ($n, $scanned) = split /\|/, $node->safe_psql('postgres',
+		'SELECT count(*), count(*) FILTER (WHERE scanned) FROM checks');
+
+	note("$what: $n comparisons, $scanned answered from the rollup");
+	cmp_ok($scanned, '>', 0.9 * $n, "$what: mostly answered from the rollup");
+	is( $node->safe_psql('postgres', q{SELECT rollup, count(*), max(differ_plain), max(differ_off)
+			FROM checks WHERE differ_plain <> 0 OR differ_off <> 0 GROUP BY 1}),
+		'', "$what: no differences");
 }
 
 sub exact
