@@ -432,9 +432,25 @@ create_state(CustomScan *cscan)
 	return (Node *) state;
 }
 
+/* Is a statement of this session, or a cursor, in the middle of using it? */
+static bool
+is_open(Oid relid)
+{
+	Relation	rel = RelationIdGetRelation(relid);
+	bool		open;
+
+	if (rel == NULL)
+		return false;
+	open = rel->rd_refcnt > 1;
+	RelationClose(rel);
+	return open;
+}
+
 /*
  * Is a statement of this session in the middle of changing the source?  Its
- * rows can be visible before their triggers have fired.
+ * rows can be visible before their triggers have fired.  There may be
+ * thousands of members: only those that this transaction may have written to
+ * are looked at.
  */
 static bool
 source_is_changing(ScSpec *spec)
@@ -445,15 +461,10 @@ source_is_changing(ScSpec *spec)
 		return false;
 	foreach(lc, spec->members)
 	{
-		Relation	rel = RelationIdGetRelation(lfirst_oid(lc));
-		bool		open;
+		LOCKTAG		tag;
 
-		if (rel == NULL)
-			continue;
-		open = rel->rd_refcnt > 1 &&
-			CheckRelationLockedByMe(rel, RowExclusiveLock, false);
-		RelationClose(rel);
-		if (open)
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
+		if (LockHeldByMe(&tag, RowExclusiveLock) && is_open(lfirst_oid(lc)))
 			return true;
 	}
 	return false;
