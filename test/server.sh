@@ -98,6 +98,29 @@ sc_install_needs()
 	sc_find_postgres || sc_die "no PostgreSQL with server headers was found"
 }
 
+# Print where the server's source is: $PG_SOURCE, or fetched by apt into $1.
+sc_postgres_source()
+{
+	local version package exact
+
+	if [ -n "${PG_SOURCE:-}" ]; then
+		echo "$PG_SOURCE"
+		return 0
+	fi
+	version=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9.]*\).*/\1/')
+	sc_say "Fetching the source of PostgreSQL $version by apt" >&2
+	command -v dpkg-source >/dev/null || sc_install_needs dpkg-dev >&2
+	package=postgresql-${version%%.*}
+	exact=$(apt-cache showsrc "$package" 2>/dev/null |
+		sed -n "s/^Version: \(${version//./\\.}-.*\)/\1/p" | head -n 1)
+	(cd "$1" && apt-get source -qq "$package${exact:+=$exact}") \
+		>"$1/source.log" 2>&1 || {
+		cat "$1/source.log" >&2
+		sc_die "no source package; set PG_SOURCE, or add deb-src to apt's sources"
+	}
+	echo "$1"/postgresql-"${version%%.*}"-*/
+}
+
 # Build the tree in $1 and install it.
 sc_build()
 {
