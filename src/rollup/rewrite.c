@@ -324,7 +324,8 @@ cost_rewrite(Path *path, ScMatch *m, Path *base, double edgerows, Cost edgecost)
 		startup += edgecost;
 		merged += edgerows;
 	}
-	path->startup_cost = startup + base->total_cost + merged * perrow;
+	path->startup_cost = startup + base->total_cost +
+		merged * perrow * Max(1, list_length(m->sets));
 	path->total_cost = path->startup_cost + path->rows * cpu_tuple_cost;
 }
 
@@ -370,7 +371,7 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		return NULL;
 	}
 	matches = sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
-					   root->parse->groupClause,
+					   root->parse->groupClause, root->parse->groupingSets,
 					   root->processed_tlist, raw->pathtarget->exprs, having);
 	if (matches && m->zoned &&
 		strcmp(pg_get_timezone_name(session_timezone), m->spec->zone) != 0)
@@ -402,7 +403,7 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	path->cpath.path.parent = rel;
 	path->cpath.path.pathtarget = raw->pathtarget;
 	/* The rollup knows better how many groups there are. */
-	path->cpath.path.rows = m->qkeys ? Min(raw->rows, base->rows) : raw->rows;
+	path->cpath.path.rows = m->qkeys && m->sets == NIL ? Min(raw->rows, base->rows) : raw->rows;
 	if (m->ragged)
 		path->cpath.path.rows = raw->rows;
 	path->cpath.custom_paths = list_concat(list_make2(base, raw), edges);
@@ -456,7 +457,7 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		m->basevarno = root->simple_rel_array_size;
 		m->spec = s->spec;
 		if (!sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
-					  root->parse->groupClause,
+					  root->parse->groupClause, root->parse->groupingSets,
 					  root->processed_tlist, raw->pathtarget->exprs, having) ||
 			m->ragged)
 			continue;
@@ -485,10 +486,8 @@ refuse_query(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input)
 		return "row-level security applies to the query";
 	if (check_enable_rls(rte->relid, rte->checkAsUser, true) == RLS_ENABLED)
 		return "row-level security applies to the query";
-	if (parse->groupingSets)
-		return "the query has grouping sets";
 	if (stage == UPPERREL_DISTINCT &&
-		(parse->hasDistinctOn || parse->hasAggs || parse->groupClause ||
+		(parse->hasDistinctOn || parse->hasAggs || parse->groupClause || parse->groupingSets ||
 		 parse->hasWindowFuncs || parse->havingQual || parse->hasTargetSRFs))
 		return "the query has DISTINCT on top of something else";
 	foreach(lc, parse->rtable)
@@ -663,7 +662,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 													  list_length(m->bounds)),
 									   items);
 	cscan->custom_private = list_concat(cscan->custom_private,
-										list_make4(ops, guards, zones,
+										list_make5(ops, m->sets, guards, zones,
 												   m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL));
 	cscan->methods = &sc_scan_methods;
 	/* Planned anew when the view changes. */

@@ -25,7 +25,10 @@ typedef enum ScItemKind
 	SC_ITEM_STORED,				/* the rollup's aggregate number arg */
 	SC_ITEM_SLOT,				/* another aggregate of state number arg */
 	SC_ITEM_ROWS,				/* count(*) */
-	SC_ITEM_KEYSTATE			/* min or max of expression number arg */
+	SC_ITEM_KEYSTATE,			/* an aggregate of expression number arg, to
+								 * which it does not matter how often a value
+								 * comes */
+	SC_ITEM_GROUPING			/* grouping() number arg */
 } ScItemKind;
 
 typedef struct ScItem
@@ -119,13 +122,14 @@ typedef struct ScMatch
 	List	   *items;			/* of ScItem */
 	List	   *keystates;		/* of Expr over the base table */
 	List	   *keyargs;		/* the same, in the query */
+	List	   *sets;			/* grouping sets: see SC_PRIVATE_SETS */
 	bool		exact;			/* a group of the query is one of the rollup */
 	const char *reason;			/* why not */
 } ScMatch;
 
 /* rewrite_match.c */
-extern bool sc_match(ScMatch *m, List *groupclause, List *tlist,
-					 List *outputs, List *having);
+extern bool sc_match(ScMatch *m, List *groupclause, List *groupingsets,
+					 List *tlist, List *outputs, List *having);
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
 extern Node *sc_match_rollup_expr(ScMatch *m, void *expr);
 
@@ -178,6 +182,8 @@ typedef enum ScRewritePrivate
 								 * states, of bounds */
 	SC_PRIVATE_ITEMS,			/* kind, arg, kind, arg, ... */
 	SC_PRIVATE_GROUPOPS,		/* equality operator, hashable, ... */
+	SC_PRIVATE_SETS,			/* lists of: number of keys, keys, values of
+								 * each grouping() */
 	SC_PRIVATE_GUARDS,			/* key, seconds, ... */
 	SC_PRIVATE_ZONES,			/* of the guards */
 	SC_PRIVATE_SESSIONZONE		/* NIL, or the zone the session must have */

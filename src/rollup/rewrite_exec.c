@@ -5,7 +5,7 @@
  * places: those that have deltas are merged in memory first, all others are
  * rows of the base table.  When each is a group of the query, their stored
  * values are returned as they come.  Otherwise the states are added up by
- * the query's keys.
+ * the query's keys, and for grouping sets once more by each set.
  *
  * A range of time may cut buckets in two.  If a bound turns out to be inside
  * of a bucket, the rows of the table that are beyond the edges are added up
@@ -81,7 +81,9 @@ typedef struct RewriteState
 	bool		changeddone;
 	ScSpec	   *tspec;			/* what target is grouped by */
 	MemoryContext cxt;			/* target's; reset by a rescan */
-	ScGroups   *target;
+	ScGroups   *target;			/* by all of the query's keys */
+	List	   *results;		/* of SetResult, in this order */
+	int			nresult;		/* the one that is being returned */
 	ScGroup    *tgroup;
 	MemoryContext rowcxt;		/* reset for each row */
 	ScGroups   *scratch;		/* states of one base row */
@@ -91,6 +93,13 @@ typedef struct RewriteState
 	int64		nedgerows;		/* rows read from the table */
 	int64		nrecomputed;	/* groups computed from the source */
 } RewriteState;
+
+/* The groups of a grouping set, or all that there is without. */
+typedef struct SetResult
+{
+	ScGroups   *groups;
+	List	   *set;			/* see SC_PRIVATE_SETS; NIL: all keys */
+} SetResult;
 
 /* A group of the rollup: with deltas, or a row of the base table. */
 typedef struct FineRow
@@ -134,7 +143,8 @@ init_items(RewriteState *state, CustomScan *cscan)
 
 		item->kind = list_nth_int(items, 2 * i);
 		item->arg = list_nth_int(items, 2 * i + 1);
-		if (item->kind == SC_ITEM_KEY || item->kind == SC_ITEM_ROWS)
+		if (item->kind == SC_ITEM_KEY || item->kind == SC_ITEM_ROWS ||
+			item->kind == SC_ITEM_GROUPING)
 			continue;
 		if (slot_of(state, item) >= 0)
 			state->slots = bms_add_member(state->slots, slot_of(state, item));
@@ -437,13 +447,27 @@ merge_groups(RewriteState *state)
 		state->nrecomputed += sc_source_values(state->changed, estate->es_snapshot);
 }
 
+/* Add a state to another of the same definition. */
+static void
+merge_state(RewriteState *state, ScStateDef *def, ScState *from, ScState *into)
+{
+	MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
+	StringInfoData buf;
+	const char *p;
+
+	initStringInfo(&buf);
+	sc_state_pack(def, from, &buf);
+	MemoryContextSwitchTo(old);
+	p = buf.data;
+	sc_state_merge(def, into, &p, buf.data + buf.len, state->target->cxt);
+}
+
 /* Add the states of a group that are needed to those of another. */
 static void
 merge_states(RewriteState *state, FineRow *row, ScGroup *into)
 {
 	ScSpec	   *spec = state->spec;
 	int			i = -1;
-	MemoryContext old;
 
 	if (row->group == NULL)
 	{
@@ -453,18 +477,8 @@ merge_states(RewriteState *state, FineRow *row, ScGroup *into)
 	}
 	into->nrows += row->group->nrows;
 	while ((i = bms_next_member(state->slots, i)) >= 0)
-	{
-		StringInfoData buf;
-		const char *p;
-
-		old = MemoryContextSwitchTo(state->rowcxt);
-		initStringInfo(&buf);
-		sc_state_pack(&spec->slots[i].def, row->group->states + spec->slots[i].offset, &buf);
-		MemoryContextSwitchTo(old);
-		p = buf.data;
-		sc_state_merge(&spec->slots[i].def, into->states + spec->slots[i].offset, &p,
-					   buf.data + buf.len, state->target->cxt);
-	}
+		merge_state(state, &spec->slots[i].def, row->group->states + spec->slots[i].offset,
+					into->states + spec->slots[i].offset);
 }
 
 /* Add the rows of the table that are beyond the edges. */
@@ -519,6 +533,108 @@ add_edges(RewriteState *state, PlanState *rows)
 	}
 }
 
+/* ---- grouping sets ---- */
+
+/* The target's groups, added up by some of its keys. */
+static ScGroups *
+add_up_set(RewriteState *state, List *set)
+{
+	ScSpec	   *spec = MemoryContextAlloc(state->cxt, sizeof(ScSpec));
+	int			n = linitial_int(set);
+	Datum	   *keys = MemoryContextAlloc(state->cxt, sizeof(Datum) * (n + 1));
+	bool	   *nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (n + 1));
+	ScGroup    *from = NULL;
+	ScGroups   *groups;
+
+	*spec = *state->tspec;
+	spec->nkeys = n;
+	spec->keys = MemoryContextAlloc(state->cxt, sizeof(ScKey) * (n + 1));
+	for (int i = 0; i < n; i++)
+		spec->keys[i] = state->tspec->keys[list_nth_int(set, 1 + i)];
+	groups = sc_groups_create(spec, state->cxt);
+	while ((from = sc_groups_next(state->target, from)) != NULL)
+	{
+		ScGroup    *into;
+		int			s = -1;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+		{
+			keys[i] = from->keys[list_nth_int(set, 1 + i)];
+			nulls[i] = from->nulls[list_nth_int(set, 1 + i)];
+		}
+		into = sc_groups_get(groups, keys, nulls, true);
+		into->nrows += from->nrows;
+		while ((s = bms_next_member(state->slots, s)) >= 0)
+			merge_state(state, &spec->slots[s].def, from->states + spec->slots[s].offset,
+						into->states + spec->slots[s].offset);
+		for (int i = 0; i < state->nitems; i++)
+		{
+			OutItem    *item = &state->items[i];
+
+			if (item->kind == SC_ITEM_KEYSTATE)
+				merge_state(state, &item->state, from->states + item->offset,
+							into->states + item->offset);
+		}
+		MemoryContextReset(state->rowcxt);
+	}
+	return groups;
+}
+
+/* Let the groups tell their aggregates.  False: some extreme was lost. */
+static bool
+settle(RewriteState *state, ScGroups *groups)
+{
+	ScGroup    *group = NULL;
+
+	while ((group = sc_groups_next(groups, group)) != NULL)
+		for (int i = 0; i < state->nitems; i++)
+		{
+			OutItem	   *item = &state->items[i];
+			Datum		value;
+			bool		isnull;
+			int			slot = slot_of(state, item);
+
+			if (item->kind == SC_ITEM_KEYSTATE)
+				sc_state_settle(&item->state, group->states + item->offset, groups->cxt);
+			else if (slot >= 0 && state->spec->slots[slot].def.kind == SC_STATE_EXTREME &&
+					 !final(state, item, group, &value, &isnull))
+				return false;
+		}
+	return true;
+}
+
+/* What is to be returned, from the target.  False: it cannot be told. */
+static bool
+make_results(RewriteState *state)
+{
+	List	   *sets = list_nth(state->private, SC_PRIVATE_SETS);
+	MemoryContext old = MemoryContextSwitchTo(state->cxt);
+	ListCell   *lc;
+	bool		known = true;
+
+	/* All are added up before any is settled. */
+	foreach(lc, sets ? sets : list_make1(NIL))
+	{
+		SetResult  *result = palloc0(sizeof(SetResult));
+
+		result->set = lfirst(lc);
+		result->groups = result->set == NIL ||
+			linitial_int(result->set) == state->nqkeys ? state->target :
+			add_up_set(state, result->set);
+		/* Without keys there is a row even for no rows. */
+		if (result->groups->spec->nkeys == 0)
+			sc_groups_get(result->groups, NULL, NULL, true);
+		state->results = lappend(state->results, result);
+	}
+	foreach(lc, state->results)
+		known &= settle(state, ((SetResult *) lfirst(lc))->groups);
+	MemoryContextSwitchTo(old);
+	state->nresult = 0;
+	state->tgroup = NULL;
+	return known;
+}
+
 /* Add up the states by the query's keys.  False: some cannot be told. */
 static bool
 add_up(RewriteState *state)
@@ -526,7 +642,7 @@ add_up(RewriteState *state)
 	FineRow		row;
 	Datum	   *keys = MemoryContextAlloc(state->cxt, sizeof(Datum) * (state->nqkeys + 1));
 	bool	   *nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (state->nqkeys + 1));
-	ScGroup    *group = NULL;
+	ScGroup    *group;
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
 	ListCell   *lc;
 
@@ -562,25 +678,7 @@ add_up(RewriteState *state)
 		foreach(lc, state->edges)
 			add_edges(state, lfirst(lc));
 	}
-	if (state->nqkeys == 0)
-		sc_groups_get(state->target, NULL, NULL, true);
-
-	/* Extremes may have been lost. */
-	group = NULL;
-	while ((group = sc_groups_next(state->target, group)) != NULL)
-		for (int i = 0; i < state->nitems; i++)
-		{
-			OutItem	   *item = &state->items[i];
-			Datum		value;
-			bool		isnull;
-			int			slot = slot_of(state, item);
-
-			if (slot >= 0 && state->spec->slots[slot].def.kind == SC_STATE_EXTREME &&
-				!final(state, item, group, &value, &isnull))
-				return false;
-		}
-	state->tgroup = NULL;
-	return true;
+	return make_results(state);
 }
 
 static void
@@ -589,6 +687,7 @@ start_over(RewriteState *state)
 	state->group = NULL;
 	state->changeddone = state->changed == NULL;
 	state->target = NULL;
+	state->results = NIL;
 	state->tgroup = NULL;
 	MemoryContextReset(state->cxt);
 }
@@ -700,6 +799,11 @@ next_exact(RewriteState *state)
 
 		if (item->kind == SC_ITEM_KEY)
 			*value = ExecEvalExpr(state->qkeys[item->arg], econtext, isnull);
+		else if (item->kind == SC_ITEM_GROUPING)
+		{
+			*value = Int32GetDatum(0);
+			*isnull = false;
+		}
 		else if (row.slot && item->kind == SC_ITEM_ROWS)
 		{
 			*value = row.slot->tts_values[ScBaseRows(spec) - 1];
@@ -732,18 +836,44 @@ next_exact(RewriteState *state)
 	return slot;
 }
 
+/* Where a group of the set has the query's key, or -1. */
+static int
+key_of_set(List *set, int key)
+{
+	if (set == NIL)
+		return key;
+	for (int i = 0; i < linitial_int(set); i++)
+		if (list_nth_int(set, 1 + i) == key)
+			return i;
+	return -1;
+}
+
+static int
+grouping_of_set(List *set, int n)
+{
+	return set == NIL ? 0 : list_nth_int(set, 1 + linitial_int(set) + n);
+}
+
 static TupleTableSlot *
 next_added_up(RewriteState *state)
 {
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 	int			n = state->spec->nkeys;
 	ScGroup    *group;
+	SetResult  *result;
 	MemoryContext old;
 
-	group = sc_groups_next(state->target, state->tgroup);
-	state->tgroup = group;
-	if (group == NULL)
-		return NULL;
+	for (;;)
+	{
+		result = list_nth(state->results, state->nresult);
+		group = sc_groups_next(result->groups, state->tgroup);
+		state->tgroup = group;
+		if (group != NULL)
+			break;
+		if (state->nresult + 1 == list_length(state->results))
+			return NULL;
+		state->nresult++;
+	}
 	MemoryContextReset(state->rowcxt);
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, n * sizeof(bool));
@@ -754,8 +884,15 @@ next_added_up(RewriteState *state)
 
 		if (item->kind == SC_ITEM_KEY)
 		{
-			slot->tts_values[n + i] = group->keys[item->arg];
-			slot->tts_isnull[n + i] = group->nulls[item->arg];
+			int			k = key_of_set(result->set, item->arg);
+
+			slot->tts_values[n + i] = k < 0 ? (Datum) 0 : group->keys[k];
+			slot->tts_isnull[n + i] = k < 0 || group->nulls[k];
+		}
+		else if (item->kind == SC_ITEM_GROUPING)
+		{
+			slot->tts_values[n + i] = Int32GetDatum(grouping_of_set(result->set, item->arg));
+			slot->tts_isnull[n + i] = false;
 		}
 		else if (!final(state, item, group, &slot->tts_values[n + i],
 						&slot->tts_isnull[n + i]))
@@ -845,6 +982,8 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 	RewriteState *state = (RewriteState *) node;
 	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
 	List	   *keys = NIL;
+	List	   *sets = NIL;
+	ListCell   *lc;
 
 	if (es->verbose)
 	{
@@ -864,6 +1003,19 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 			keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
 													context, es->verbose, false));
 		ExplainPropertyList("Added Up By", keys, es);
+		foreach(lc, list_nth(state->private, SC_PRIVATE_SETS))
+		{
+			List	   *set = lfirst(lc);
+			StringInfoData buf;
+
+			initStringInfo(&buf);
+			for (int i = 0; i < linitial_int(set); i++)
+				appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
+								 (char *) list_nth(keys, list_nth_int(set, 1 + i)));
+			sets = lappend(sets, psprintf("(%s)", buf.data));
+		}
+		if (sets)
+			ExplainPropertyList("Grouping Sets", sets, es);
 	}
 	if (!es->analyze || state->source == UNDECIDED)
 		return;

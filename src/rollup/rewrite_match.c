@@ -436,6 +436,18 @@ plain_args(Aggref *agg)
 	return args;
 }
 
+/* Does each of the query's keys depend on the row? */
+static bool
+keys_differ(ScMatch *m)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->qkeys)
+		if (!contain_var_clause((Node *) ((ScQueryKey *) lfirst(lc))->expr))
+			return false;
+	return true;
+}
+
 /* A state that holds what the aggregate needs, or -1. */
 static int
 find_slot(ScMatch *m, Aggref *agg, ScStateDef *def)
@@ -476,6 +488,13 @@ add_item(ScMatch *m, ScItemKind kind, int arg, Aggref *agg)
 }
 
 static bool
+is_true(Node *node)
+{
+	return IsA(node, Const) && !((Const *) node)->constisnull &&
+		DatumGetBool(((Const *) node)->constvalue);
+}
+
+static bool
 match_aggref(ScMatch *m, Aggref *agg)
 {
 	Aggref	   *normal = (Aggref *) sc_match_normalize(m, (Node *) agg);
@@ -486,6 +505,8 @@ match_aggref(ScMatch *m, Aggref *agg)
 	foreach(lc, m->items)
 		if (equal(((ScItem *) lfirst(lc))->expr, agg))
 			return true;
+	if (normal->aggfilter && is_true((Node *) normal->aggfilter))
+		normal->aggfilter = NULL;
 	if (agg->agglevelsup > 0 || agg->aggsplit != AGGSPLIT_SIMPLE)
 		return fail(m, "an aggregate belongs to an outer query");
 	if (contain_volatile_functions((Node *) agg->args) || contain_subplans((Node *) agg->args) ||
@@ -501,16 +522,17 @@ match_aggref(ScMatch *m, Aggref *agg)
 	if (agg->aggorder != NIL || agg->aggkind != AGGKIND_NORMAL)
 		return fail(m, psprintf("it does not keep %s", text_of(m, (Node *) normal)));
 	sc_state_classify(normal, &def);
-	if (def.kind == SC_STATE_RECOMPUTE || def.kind == SC_STATE_DISTINCT)
+	if (def.kind == SC_STATE_RECOMPUTE)
 		return fail(m, psprintf("it does not keep %s", text_of(m, (Node *) normal)));
-	if (def.kind == SC_STATE_COUNT && agg->aggfilter == NULL &&
+	if (def.kind == SC_STATE_COUNT && normal->aggfilter == NULL &&
 		(agg->args == NIL ||
 		 never_null(m, ((TargetEntry *) linitial(normal->args))->expr)))
 		return add_item(m, SC_ITEM_ROWS, 0, agg);
-	i = find_slot(m, normal, &def);
+	i = def.kind == SC_STATE_DISTINCT ? -1 : find_slot(m, normal, &def);
 	if (i >= 0)
 		return add_item(m, SC_ITEM_SLOT, i, agg);
-	if (def.kind == SC_STATE_EXTREME && agg->aggfilter == NULL)
+	if ((def.kind == SC_STATE_EXTREME || def.kind == SC_STATE_DISTINCT) &&
+		def.nargs == 1 && normal->aggfilter == NULL)
 	{
 		Node	   *arg = linitial(plain_args(normal));
 		Expr	   *derived = derive(m, arg);
@@ -527,6 +549,69 @@ match_aggref(ScMatch *m, Aggref *agg)
 
 /* ---- the query's columns ---- */
 
+static void
+add_grouping(ScMatch *m, GroupingFunc *func)
+{
+	int			n = 0;
+	ScItem	   *item;
+	ListCell   *lc;
+
+	foreach(lc, m->items)
+	{
+		item = lfirst(lc);
+		if (equal(item->expr, func))
+			return;
+		if (item->kind == SC_ITEM_GROUPING)
+			n++;
+	}
+	item = palloc0(sizeof(ScItem));
+	item->kind = SC_ITEM_GROUPING;
+	item->arg = n;
+	item->expr = (Expr *) func;
+	m->items = lappend(m->items, item);
+}
+
+/* Is the query's key of this number in a set of sortgrouprefs? */
+static bool
+key_in_set(ScMatch *m, int key, List *set)
+{
+	ScQueryKey *qkey = list_nth(m->qkeys, key);
+
+	return list_member_int(set, qkey->sgc->tleSortGroupRef);
+}
+
+/* Bring the grouping sets into the form that the execution reads. */
+static void
+read_grouping_sets(ScMatch *m, List *groupingsets)
+{
+	ListCell   *lc;
+
+	foreach(lc, groupingsets)
+	{
+		List	   *refs = lfirst(lc);
+		List	   *set = NIL;
+		ListCell   *l2;
+
+		for (int i = 0; i < list_length(m->qkeys); i++)
+			if (key_in_set(m, i, refs))
+				set = lappend_int(set, i);
+		set = lcons_int(list_length(set), set);
+		foreach(l2, m->items)
+		{
+			ScItem	   *item = lfirst(l2);
+			ListCell   *l3;
+			int			value = 0;
+
+			if (item->kind != SC_ITEM_GROUPING)
+				continue;
+			foreach(l3, ((GroupingFunc *) item->expr)->refs)
+				value = (value << 1) | (list_member_int(refs, lfirst_int(l3)) ? 0 : 1);
+			set = lappend_int(set, value);
+		}
+		m->sets = lappend(m->sets, set);
+	}
+}
+
 /* Collect the keys and aggregates in node; true stops, at a failure. */
 static bool
 collect_items(Node *node, void *context)
@@ -541,7 +626,12 @@ collect_items(Node *node, void *context)
 			return false;
 	if (IsA(node, Aggref))
 		return !match_aggref(m, (Aggref *) node);
-	if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, GroupingFunc))
+	if (IsA(node, GroupingFunc))
+	{
+		add_grouping(m, (GroupingFunc *) node);
+		return false;
+	}
+	if (IsA(node, Var) || IsA(node, PlaceHolderVar))
 		return !fail(m, psprintf("%s is not a group key of the query",
 								 IsA(node, Var) ? text_of(m, node) : "an expression"));
 	return expression_tree_walker(node, collect_items, context);
@@ -552,7 +642,7 @@ decide_exactness(ScMatch *m)
 {
 	ListCell   *lc;
 
-	m->exact = m->guards == NIL && !m->ragged;
+	m->exact = m->guards == NIL && !m->ragged && m->sets == NIL;
 	/* Without keys there is a row even if no group is left. */
 	if (m->qkeys == NIL && (m->spec->nkeys > 0 || m->quals != NIL))
 		m->exact = false;
@@ -565,6 +655,8 @@ decide_exactness(ScMatch *m)
 		if (item->kind == SC_ITEM_SLOT &&
 			m->spec->slots[item->arg].def.kind == SC_STATE_EXTREME)
 			m->exact = false;
+		if (item->kind == SC_ITEM_KEYSTATE && ((Aggref *) item->expr)->aggdistinct)
+			m->exact = false;
 	}
 }
 
@@ -575,12 +667,12 @@ can_be_added(ScStateDef *def)
 }
 
 /*
- * Fill the match for a query that groups tlist by groupclause, and returns
- * outputs of the groups that pass having.  False, with a reason, if not.
+ * Fill the match for a query that groups tlist by groupclause, or by sets of
+ * its members, and returns outputs of the groups that pass having.  False, with a reason, if not.
  */
 bool
-sc_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
-		 List *having)
+sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
+		 List *outputs, List *having)
 {
 	ListCell   *lc;
 	List	   *keyitems = NIL;
@@ -589,6 +681,9 @@ sc_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 	read_rollup(m);
 	if (!match_where(m) || !match_keys(m, groupclause, tlist))
 		return false;
+	/* A column that is the same in all rows is null in some sets. */
+	if (groupingsets && !keys_differ(m))
+		return fail(m, "a key of the query's grouping sets is a constant");
 	if (contain_volatile_functions((Node *) outputs) ||
 		contain_volatile_functions((Node *) having))
 		return fail(m, "the query calls a volatile function");
@@ -604,6 +699,7 @@ sc_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 		keyitems = lappend(keyitems, item);
 	}
 	m->items = list_concat(keyitems, m->items);
+	read_grouping_sets(m, groupingsets);
 	decide_exactness(m);
 	foreach(lc, m->items)
 	{

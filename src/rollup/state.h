@@ -102,6 +102,13 @@ extern void sc_state_merge(const ScStateDef *def, ScState *st,
 						   MemoryContext cxt);
 
 /*
+ * Let a state that all rows of its group have been added to, and nothing
+ * retracted, tell its value.
+ */
+extern void sc_state_settle(const ScStateDef *def, ScState *st,
+							MemoryContext cxt);
+
+/*
  * The aggregate's value, in CurrentMemoryContext.  Returns false when the
  * state can not tell (a retracted extreme with nothing known below it, a
  * multiset that is not resolved, a SC_STATE_RECOMPUTE aggregate): the caller recomputes from the source.

@@ -669,6 +669,13 @@ distinct_resolve(const ScStateDef *def, DistinctState *s, ScValues *values,
 	s->pending = false;
 }
 
+void
+sc_state_settle(const ScStateDef *def, ScState *st, MemoryContext cxt)
+{
+	if (def->kind == SC_STATE_DISTINCT)
+		distinct_resolve(def, (DistinctState *) st, NULL, cxt);
+}
+
 /* Resolve all states of a group that was merged with its base row. */
 void
 sc_group_resolve(ScGroups *groups, ScGroup *group, ScValues *values)

@@ -62,7 +62,7 @@ BEGIN
 			'date_trunc(''quarter'', at)', 'extract(year FROM at)', 'at::date', 'to_char(at, ''YYYY-MM'')',
 			'extract(dow FROM at)', 'extract(hour FROM at)', 'date_trunc(''day'', at)', 'c', 'upper(c)', 'date_trunc(''month'', at AT TIME ZONE ''Europe/Berlin'')');
 		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'count(*)', 'avg(v)', 'min(n)', 'max(at)', 'avg(n)', 'stddev(n)', 'sum(n)',
-			'count(1)', 'min(c)', 'max(date_trunc(''day'', at))', 'sum(v) / nullif(count(*), 0)', 'count(DISTINCT k)');
+			'count(1)', 'min(c)', 'count(DISTINCT c)', 'count(DISTINCT date_trunc(''month'', at))', 'max(date_trunc(''day'', at))', 'sum(v) / nullif(count(*), 0)', 'count(DISTINCT k)');
 		IF random() < 0.6 THEN
 			quals := quals || format('at %s %s', pick('>=', '<', '>', '<='), edge);
 		END IF;
@@ -82,7 +82,7 @@ BEGIN
 	ELSIF family = 3 THEN
 		keys := sample(floor(random() * 3)::int, 'k', 'c', 'k % 2', 'c || k', 'CASE WHEN k > 5 THEN c END');
 		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'avg(n)', 'count(*)', 'max(v)', 'min(at)', 'bool_and(n < 19)', 'sum(n)',
-			'max(k)', 'min(c)', 'avg(v)');
+			'max(k)', 'min(c)', 'avg(v)', 'sum(DISTINCT k)', 'count(DISTINCT c)');
 		quals := sample(floor(random() * 3)::int, 'k > 3', 'k IN (1, 2, 9)', 'c = ''b''', 'c IS NOT NULL', 'k = 5', 'k % 2 = 0 OR c = ''a''');
 	ELSE
 		keys := sample(floor(random() * 3)::int, 'local::date', 'date_trunc(''month'', local)', 'k % 3', 'extract(month FROM local)', 'to_char(local, ''IYYY-IW'')');
@@ -95,7 +95,9 @@ BEGIN
 		query := query || ' WHERE ' || array_to_string(quals, ' AND ');
 	END IF;
 	IF cardinality(keys) > 0 THEN
-		query := query || ' GROUP BY ' || array_to_string(keys, ', ');
+		query := query || ' GROUP BY ' || CASE WHEN random() < 0.7 THEN array_to_string(keys, ', ')
+			ELSE format(pick('ROLLUP (%s)', 'CUBE (%s)', 'GROUPING SETS ((%s), ())', 'GROUPING SETS ((), (%s), (), %2$s)'),
+				array_to_string(keys, ', '), keys[1]) END;
 	END IF;
 	IF random() < 0.2 THEN
 		query := query || pick(' HAVING count(*) > 5', ' HAVING sum(v) > 100', ' HAVING max(c) IS NOT NULL');
