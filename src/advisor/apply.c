@@ -30,11 +30,13 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -100,11 +102,30 @@ typedef struct Action
 	char	   *table;
 	bool		analyze;		/* has it expressions? */
 	bool		queued;			/* not begun yet */
+	bool		partitioned;
 } Action;
 
 /*
  * apply_index()
  */
+
+static void
+check_partitions(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("partition \"%s\" of \"%s\" is a foreign table",
+							get_rel_name(lfirst_oid(lc)),
+							get_rel_name(relid)),
+					 errdetail("An index that has no part there cannot be put together."),
+					 errhint("Apply the index to the other partitions.")));
+	}
+}
 
 static void
 check_target(ScHypo *hypo, IndexStmt *stmt)
@@ -115,12 +136,7 @@ check_target(ScHypo *hypo, IndexStmt *stmt)
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(relkind),
 					   get_rel_name(hypo->relid));
 	if (relkind == RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("\"%s\" is a partitioned table",
-						get_rel_name(hypo->relid)),
-				 errdetail("An index of a partitioned table cannot be built concurrently."),
-				 errhint("Apply it to each partition, then run it on the partitioned table.")));
+		check_partitions(hypo->relid);
 	if (get_rel_persistence(hypo->relid) == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -169,7 +185,10 @@ free_name(ScHypo *hypo, IndexStmt *stmt)
 	}
 }
 
-/* Complete DDL in which every name is qualified. */
+/*
+ * Complete DDL in which every name is qualified.  Of a partitioned table's
+ * index only the root is made by it.
+ */
 static char *
 complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
 {
@@ -186,10 +205,19 @@ complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
 	AtEOXact_GUC(false, nestlevel);
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "CREATE INDEX CONCURRENTLY ");
 	if (where != NULL)
 		ddl[strlen(ddl) - strlen(where) - strlen(" WHERE ")] = '\0';
-	appendStringInfoString(&buf, ddl + strlen("CREATE INDEX "));
+	if (get_rel_relkind(hypo->relid) == RELKIND_PARTITIONED_TABLE)
+	{
+		Size		start = strlen("CREATE INDEX ") +
+			strlen(quote_identifier(name)) + strlen(" ON ");
+
+		appendStringInfo(&buf, "CREATE INDEX %s ON ONLY %s",
+						 quote_identifier(name), ddl + start);
+	}
+	else
+		appendStringInfo(&buf, "CREATE INDEX CONCURRENTLY %s",
+						 ddl + strlen("CREATE INDEX "));
 	foreach(lc, stmt->options)
 	{
 		DefElem    *def = lfirst_node(DefElem, lc);
@@ -455,7 +483,232 @@ pause_ms(long ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Drop the action's index if there is one; tries again when it is locked. */
+/*
+ * Indexes of partitioned tables
+ *
+ * The root is made first, on ONLY the table, and is invalid until the last
+ * partition's index has been attached.  Partitions that are made meanwhile
+ * get theirs by themselves.  The others' are named after the root's and the
+ * partition's OID, so that those not attached yet can be found again.
+ */
+
+/* The partition that comes next; relid is 0 when there is none left. */
+typedef struct Part
+{
+	Oid			relid;
+	bool		leaf;
+	char	   *table;			/* qualified, as the following */
+	char	   *index;			/* its index, ours */
+	char	   *parent;			/* the index it belongs to */
+	bool		built;
+} Part;
+
+static char *
+part_index_name(Action *action, Oid relid)
+{
+	return makeObjectName(action->name, psprintf("%u", relid), NULL);
+}
+
+/* Read a partition from a row of oid, nspname, relname and three more. */
+static void
+read_part(Action *action, Part *part, HeapTuple tuple, TupleDesc desc)
+{
+	char	   *name;
+	char	   *nsp = SPI_getvalue(tuple, desc, 2);
+	Oid			nspid;
+	Oid			index;
+	bool		isnull;
+
+	part->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
+	part->table = quote_qualified_identifier(nsp, SPI_getvalue(tuple, desc, 3));
+	part->leaf = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+	if (SPI_getvalue(tuple, desc, 5) != NULL)
+		part->parent = quote_qualified_identifier(SPI_getvalue(tuple, desc, 5),
+												  SPI_getvalue(tuple, desc, 6));
+	name = part_index_name(action, part->relid);
+	part->index = quote_qualified_identifier(nsp, name);
+	nspid = get_namespace_oid(nsp, true);
+	index = OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
+	part->built = OidIsValid(index) &&
+		IndexGetRelation(index, true) == part->relid;
+}
+
+/* Partitions by a query that has the columns of read_part(); List of Part. */
+static List *
+list_parts(Action *action, const char *sql)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *result = NIL;
+	uint64		i;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute(sql, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read partitions");
+	for (i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
+		Part	   *part = (Part *) palloc0(sizeof(Part));
+
+		read_part(action, part, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		result = lappend(result, part);
+		MemoryContextSwitchTo(oldcxt);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
+
+/* Partitions without a part of the index, the nearest to the root first. */
+static List *
+missing_parts(Action *action, Oid root)
+{
+	return list_parts(action, psprintf(
+		"WITH parts AS (SELECT x.indrelid, x.indexrelid FROM pg_catalog.pg_partition_tree(%u) p "
+		"JOIN pg_catalog.pg_index x ON x.indexrelid = p.relid) "
+		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, xn.nspname, xc.relname "
+		"FROM pg_catalog.pg_partition_tree(%u) t "
+		"JOIN pg_catalog.pg_class c ON c.oid = t.relid "
+		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+		"JOIN parts x ON x.indrelid = t.parentrelid "
+		"JOIN pg_catalog.pg_class xc ON xc.oid = x.indexrelid "
+		"JOIN pg_catalog.pg_namespace xn ON xn.oid = xc.relnamespace "
+		"WHERE NOT EXISTS (SELECT FROM parts p WHERE p.indrelid = t.relid) "
+		"ORDER BY t.level, t.relid", root, action->relid));
+}
+
+static List *
+all_parts(Action *action)
+{
+	return list_parts(action, psprintf(
+		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, NULL, NULL "
+		"FROM pg_catalog.pg_partition_tree(%u) t "
+		"JOIN pg_catalog.pg_class c ON c.oid = t.relid "
+		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+		"WHERE t.level > 0 ORDER BY t.level DESC, t.relid", action->relid));
+}
+
+/* What follows the table's name in the root's DDL. */
+static const char *
+index_definition(Action *action)
+{
+	char	   *start = psprintf("CREATE INDEX %s ON ONLY %s ",
+								 quote_identifier(action->name),
+								 quote_qualified_identifier(action->schema,
+															action->table));
+
+	if (strncmp(action->ddl, start, strlen(start)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table was renamed")));
+	return action->ddl + strlen(start);
+}
+
+static bool
+build_part(Action *action, Part *part, ErrorData **error)
+{
+	char	   *name = part_index_name(action, part->relid);
+
+	if (!part->built &&
+		!try_utility(psprintf("CREATE INDEX %s %s ON %s %s %s",
+							  part->leaf ? "CONCURRENTLY" : "",
+							  quote_identifier(name),
+							  part->leaf ? "" : "ONLY", part->table,
+							  index_definition(action)), error))
+	{
+		ErrorData  *other;
+
+		/* An invalid one must not be taken for one that was built. */
+		(void) try_utility(psprintf("DROP INDEX CONCURRENTLY IF EXISTS %s",
+									part->index), &other);
+		return false;
+	}
+	return try_utility(psprintf("ALTER INDEX %s ATTACH PARTITION %s",
+								part->parent, part->index), error);
+}
+
+/* Build what is missing; may be called again after an error. */
+static bool
+build_partitioned(Action *action, ErrorData **error)
+{
+	bool		valid;
+	Oid			root = action_index(action, &valid);
+	List	   *parts;
+
+	if (!OidIsValid(root))
+	{
+		if (!try_utility(action->ddl, error))
+			return false;
+		root = action_index(action, &valid);
+	}
+	/* Those below a partitioned one are seen when it has its index. */
+	while ((parts = missing_parts(action, root)) != NIL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, parts)
+		{
+			if (!build_part(action, (Part *) lfirst(lc), error))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Drop the root with what is attached to it, then what is not. */
+static bool
+drop_partitioned(Action *action)
+{
+	ErrorData  *error;
+	bool		valid;
+	bool		ok = true;
+	ListCell   *lc;
+
+	if (OidIsValid(action_index(action, &valid)) &&
+		!try_utility(psprintf("DROP INDEX %s",
+							  quote_qualified_identifier(action->schema,
+														 action->name)),
+					 &error))
+		return false;
+	foreach(lc, all_parts(action))
+	{
+		Part	   *part = (Part *) lfirst(lc);
+
+		if (part->built)
+			ok = try_utility(psprintf("DROP INDEX %s %s",
+									  part->leaf ? "CONCURRENTLY" : "",
+									  part->index), &error) && ok;
+	}
+	return ok;
+}
+
+/* The indexes that plans are to be looked for. */
+static List *
+action_indexes(Action *action)
+{
+	bool		valid;
+	Oid			index = action_index(action, &valid);
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *result;
+
+	if (!OidIsValid(index))
+		return NIL;
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	result = find_all_inheritors(index, NoLock, NULL);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
+
+/*
+ * Drop the action's index if there is one; tries again when it is locked.
+ * A partitioned one is not valid until all of it is there, so of such none is
+ * left by an unfinished build.
+ */
 static bool
 drop_index(Action *action, bool only_invalid)
 {
@@ -466,6 +719,13 @@ drop_index(Action *action, bool only_invalid)
 		ErrorData  *error;
 		bool		valid;
 
+		if (action->partitioned)
+		{
+			if (drop_partitioned(action))
+				return true;
+			pause_ms(Min(SC_APPLY_PAUSE_MS * (tries + 1), 10000));
+			continue;
+		}
 		if (!OidIsValid(action_index(action, &valid)) ||
 			(only_invalid && valid))
 			return true;
@@ -507,11 +767,12 @@ replayable(ScQuery *query)
 }
 
 static double
-execute_once(ScQuery *query, Oid index, bool *uses)
+execute_once(ScQuery *query, List *indexes, bool *uses)
 {
 	Query	   *tree;
 	PlannedStmt *plan;
 	QueryDesc  *qd;
+	ListCell   *lc;
 	instr_time	start;
 	instr_time	end;
 
@@ -520,7 +781,8 @@ execute_once(ScQuery *query, Oid index, bool *uses)
 	AcquireRewriteLocks(tree, true, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = planner(tree, query->text, CURSOR_OPT_PARALLEL_OK, query->params);
-	*uses = *uses || list_member_oid(sc_plan_indexes(plan), index);
+	foreach(lc, sc_plan_indexes(plan))
+		*uses = *uses || list_member_oid(indexes, lfirst_oid(lc));
 	qd = CreateQueryDesc(plan, query->text, GetActiveSnapshot(),
 						 InvalidSnapshot, None_Receiver, query->params, NULL,
 						 0);
@@ -543,7 +805,7 @@ execute_once(ScQuery *query, Oid index, bool *uses)
  * after another error.
  */
 static double
-time_query(ScQuery *query, Oid index, bool *uses)
+time_query(ScQuery *query, List *indexes, bool *uses)
 {
 	MemoryContext oldcxt = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
@@ -562,7 +824,7 @@ time_query(ScQuery *query, Oid index, bool *uses)
 							   SECURITY_LOCAL_USERID_CHANGE);
 		for (i = 0; i < SC_TIMINGS; i++)
 		{
-			double		ms = execute_once(query, index, uses);
+			double		ms = execute_once(query, indexes, uses);
 
 			if (best < 0 || ms < best)
 				best = ms;
@@ -629,7 +891,8 @@ timed_statements(ScAdvice *advice, Oid relid)
  * are read, into cxt; the second time the same ones are timed again.
  */
 static List *
-time_statements(Oid relid, Oid index, List *statements, MemoryContext cxt)
+time_statements(Oid relid, List *indexes, List *statements,
+				MemoryContext cxt)
 {
 	bool		again = statements != NIL;
 	ListCell   *lc;
@@ -648,7 +911,8 @@ time_statements(Oid relid, Oid index, List *statements, MemoryContext cxt)
 	foreach(lc, statements)
 	{
 		Timed	   *timed = (Timed *) lfirst(lc);
-		double		ms = time_query(timed->variant->query, index, &timed->uses);
+		double		ms = time_query(timed->variant->query, indexes,
+									&timed->uses);
 
 		if (again)
 			timed->after = ms;
@@ -708,11 +972,13 @@ build(Action *action)
 	for (tries = 0; tries < SC_APPLY_TRIES; tries++)
 	{
 		set_state(action, "building", ", attempts = attempts + 1");
-		if (try_utility(action->ddl, &error))
+		if (action->partitioned ? build_partitioned(action, &error) :
+			try_utility(action->ddl, &error))
 			return true;
 		if (ProcDiePending)
 			CHECK_FOR_INTERRUPTS();
-		if (!drop_index(action, true))
+		/* Of a partitioned one what is there stays for the next try. */
+		if (!action->partitioned && !drop_index(action, true))
 		{
 			/* The next builder, whom the database's worker starts, goes on. */
 			set_state(action, "cleaning", NULL);
@@ -724,6 +990,11 @@ build(Action *action)
 			error->sqlerrcode != ERRCODE_OBJECT_IN_USE)
 			break;
 		pause_ms(SC_APPLY_PAUSE_MS << tries);
+	}
+	if (action->partitioned && !drop_index(action, false))
+	{
+		set_state(action, "cleaning", NULL);
+		proc_exit(0);
 	}
 	finish_action(action, "failed", error->message);
 	return false;
@@ -784,12 +1055,11 @@ perform(Action *action)
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *statements;
 	ErrorData  *error;
-	bool		valid;
 
 	set_state(action, "measuring",
 			  ", started_at = pg_catalog.clock_timestamp()");
 	MemoryContextSwitchTo(cxt);
-	statements = time_statements(action->relid, InvalidOid, NIL, cxt);
+	statements = time_statements(action->relid, NIL, NIL, cxt);
 	if (!any_timed(statements))
 	{
 		finish_action(action, "refused",
@@ -805,7 +1075,7 @@ perform(Action *action)
 															   action->table)),
 						   &error);
 	set_state(action, "verifying", NULL);
-	statements = time_statements(action->relid, action_index(action, &valid),
+	statements = time_statements(action->relid, action_indexes(action),
 								 statements, cxt);
 	judge(action, statements);
 }
@@ -820,7 +1090,7 @@ next_action(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute("SELECT a.id, a.ddl, a.relid, n.nspname, a.index_name, a.expressions, a.state, c.relname "
+		SPI_execute("SELECT a.id, a.ddl, a.relid, n.nspname, a.index_name, a.expressions, a.state, c.relname, c.relkind = 'p' "
 					"FROM scalecache.index_action a "
 					"LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid "
 					"LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -843,6 +1113,8 @@ next_action(void)
 		action->analyze = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
 		action->queued = strcmp(SPI_getvalue(tuple, desc, 7), "queued") == 0;
 		action->table = SPI_getvalue(tuple, desc, 8);
+		action->partitioned =
+			DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull)) && !isnull;
 		MemoryContextSwitchTo(oldcxt);
 	}
 	SPI_finish();
@@ -984,7 +1256,7 @@ apply_advice(void)
 {
 	if (SPI_execute(psprintf("SELECT scalecache.apply_index(s.ddl) FROM ("
 							 "SELECT s.ddl FROM scalecache.suggest_indexes(%lld) s "
-							 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind = 'r' "
+							 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p') "
 							 "WHERE NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.finished_at IS NULL) "
 							 "AND NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.relid = s.relation "
 							 "AND a.advice = s.ddl AND a.state IN ('dropped', 'refused', 'failed') "

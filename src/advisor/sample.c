@@ -11,6 +11,9 @@
  *
  * - It is small: at most SC_SAMPLE_BLOCKS blocks are read.
  *
+ * - Of a block it has as many rows as ANALYZE takes.  Where rows with the
+ *	 same values lie together, more of them would show fewer values.
+ *
  * - The caller has checked that the user may read the table.
  *
  *-------------------------------------------------------------------------
@@ -43,8 +46,8 @@
 
 #include "advisor/advisor.h"
 
-#define SC_SAMPLE_BLOCKS	6000
-#define SC_SAMPLE_ROWS		16000
+#define SC_SAMPLE_BLOCKS	12000
+#define SC_SAMPLE_ROWS		30000
 /* Full text is slow to take apart. */
 #define SC_SAMPLE_TEXTS		2000
 #define SC_SAMPLE_BYTES		(24 * 1024 * 1024)
@@ -86,7 +89,8 @@ sample_read(ScSample *sample, Relation rel)
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 	BlockNumber nread = Min(nblocks, SC_SAMPLE_BLOCKS);
 	double		rows = nblocks > 0 ? sample->tuples / nblocks * nread : 0;
-	double		part = Min(1, SC_SAMPLE_ROWS * 0.97 / Max(1, rows));
+	double		per_block = Max(1, SC_SAMPLE_ROWS / Max(1.0, nblocks));
+	double		part = Min(1, per_block * nread * 0.98 / Max(1, rows));
 	pg_prng_state prng;
 	TupleTableSlot *slot;
 	TableScanDesc scan;

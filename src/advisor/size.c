@@ -275,6 +275,32 @@ dedup_bytes(double n, double d, double keysize)
 							rest * sizeof(ItemPointerData)));
 }
 
+/* The same when all entries are known.  Sorts the hashes. */
+static double
+known_dedup_bytes(uint64 *hashes, int n, double keysize)
+{
+	double		maxpost = MAXALIGN_DOWN(BLCKSZ / 10) - sizeof(ItemIdData);
+	int			cap = Max(2, (int) floor((maxpost - keysize) /
+										 sizeof(ItemPointerData)));
+	double		single = MAXALIGN((Size) ceil(keysize)) + sizeof(ItemIdData);
+	double		bytes = 0;
+	int			i = 0;
+
+	qsort(hashes, n, sizeof(uint64), compare_hashes);
+	while (i < n)
+	{
+		int			j = i + 1;
+
+		while (j < n && j - i < cap && hashes[j] == hashes[i])
+			j++;
+		bytes += single;
+		if (j - i > 1)
+			bytes += MAXALIGN((j - i) * sizeof(ItemPointerData));
+		i = j;
+	}
+	return bytes;
+}
+
 /*
  * Distinct values, by statistics, of the column that has most of them, among
  * the rows that are in the index; 0 is unknown.
@@ -344,7 +370,10 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 		}
 		if (d <= 0)
 			d = estimate_distinct(e->hashes, n, leaf->tuples);
-		bytes = Min(bytes, dedup_bytes(leaf->tuples, d, avg));
+		if (e->hashes != NULL && sample->complete && n == leaf->tuples)
+			bytes = known_dedup_bytes(e->hashes, n, avg);
+		else
+			bytes = Min(bytes, dedup_bytes(leaf->tuples, d, avg));
 	}
 
 	/* A page is left when less than the reserve would be free. */

@@ -112,12 +112,13 @@ for my $seed (@seeds)
 	push @off, $off;
 	ok($after <= $before * 1.01, "seed $seed: $before before, $predicted predicted, $after after")
 	  or diag("@queries\n$ddl");
-	note("seed $seed: off by $off, @queries, $ddl") if $off > 0.02;
+	# Where a constant lies beyond a column's histogram, a real index is asked
+	# for the column's true end, and then the planner knows that there is no
+	# row; without one it takes one page to be read.
+	cmp_ok(abs($predicted - $after), '<=', 0.02 * $after + 4.01, "seed $seed: as predicted")
+	  or diag("@queries\n$ddl");
 }
 @off = sort { $a <=> $b } @off;
-# With a real index the planner looks for a column's true ends when a constant
-# is beyond its histogram; no prediction can do that.
-ok((grep { $_ > 0.15 } @off) <= 2, 'hardly any prediction is far off');
-ok($off[ $#off / 2 ] <= 0.02, "median error of predictions: $off[$#off / 2]");
+ok($off[ $#off / 2 ] <= 0.005, "median error of predictions: $off[$#off / 2]");
 $node->stop;
 done_testing();
