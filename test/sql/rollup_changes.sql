@@ -196,6 +196,20 @@ FETCH h \gset
 SELECT :n + 1 = :sum AS as_it_was;
 CLOSE h;
 TABLE state;
+-- one opened between two changes, and one before both
+BEGIN;
+DECLARE a CURSOR FOR SELECT sum(n) FROM r;
+INSERT INTO t VALUES (810, 1, 1), (811, 9, 1);
+DECLARE b CURSOR FOR SELECT sum(n) FROM r;
+SELECT count(*) AS n FROM t WHERE v IS DISTINCT FROM 13 \gset
+INSERT INTO t VALUES (812, 1, 1);
+FETCH a \gset
+SELECT :n - 2 = :sum AS as_it_was;
+FETCH b \gset
+SELECT :n = :sum AS as_it_was;
+TABLE state;
+COMMIT;
+TABLE state;
 
 -- Savepoints
 BEGIN;

@@ -192,6 +192,14 @@ SELECT scalecache.create_rollup('r_div', 'SELECT 10 / a AS q, count(*) AS c FROM
 SELECT error_of('INSERT INTO t VALUES (0, 0)');
 SELECT count(*), (SELECT sum(c) FROM r_div) FROM t;
 DROP VIEW r_div;
+-- functions that serve triggers
+SELECT error_of('SELECT scalecache.row_differs(1)');
+SELECT error_of('SELECT scalecache.row_differs(1, ''a''::text)');
+SELECT error_of('SELECT scalecache.row_differs(1, NULL)');
+SELECT error_of('SELECT scalecache.row_differs(VARIADIC ARRAY[1, 2])');
+SELECT error_of('SELECT scalecache.' || f || '()') FROM unnest('{rollup_capture,rollup_truncate,rollup_protect}'::text[]) f;
+SELECT scalecache.row_differs(1, 1), scalecache.row_differs(NULL::int, NULL::int), scalecache.row_differs(1.0, 1.00),
+	scalecache.row_differs(1, 1, 'a'::text, NULL::text);
 
 -- Nothing is left of any of that.
 SELECT count(*) FROM scalecache.rollups;

@@ -124,6 +124,17 @@ SELECT * FROM states;
 SELECT scalecache.rebuild_rollup(r::regclass) FROM unnest('{r,total,median}'::text[]) r;
 SELECT step();
 
+-- made along with a schema
+CREATE SCHEMA p
+	CREATE TABLE t5 (k int, s text)
+	CREATE TABLE t55 PARTITION OF public.t FOR VALUES FROM (55) TO (60);
+INSERT INTO t (k, v, s) VALUES (55, 1, 's');
+SELECT step();
+SELECT * FROM states;
+DROP TABLE p.t5, p.t55;
+DROP SCHEMA p;
+SELECT step();
+
 -- a default partition, and one that takes over what it would have got
 CREATE TABLE td PARTITION OF t DEFAULT;
 INSERT INTO t (k, v, s) VALUES (100, 1, 'd'), (NULL, 2, 'd');
@@ -181,6 +192,13 @@ SELECT step();
 SELECT * FROM states;
 SELECT scalecache.rebuild_rollup(r::regclass) FROM unnest('{r,total,median}'::text[]) r;
 CREATE TABLE t7 PARTITION OF t FOR VALUES FROM (80) TO (90);
+SELECT step();
+-- the rest does not count when one small one is truncated
+SET scalecache.partition_limit = '8kB';
+INSERT INTO t (k, v, s) SELECT g % 20, g, 's' FROM generate_series(1, 1000) g;
+INSERT INTO t (k, v, s) VALUES (85, 1, 's');
+TRUNCATE t7;
+SELECT * FROM states;
 SELECT step();
 RESET scalecache.partition_limit;
 

@@ -122,6 +122,18 @@ RESET ROLE;
 SELECT scalecache.fold_rollup('app.w');
 SELECT scalecache.rebuild_rollup('app.w');
 DROP VIEW app.w;
+-- ... and for the rows of partitions that somebody else brings and takes
+SET ROLE sc_owner;
+CREATE TABLE app.pt (k int) PARTITION BY LIST (k);
+SELECT scalecache.create_rollup('app.w', 'SELECT app.whoami(k) AS k, count(*) AS n FROM app.pt GROUP BY 1');
+RESET ROLE;
+CREATE TABLE app.pt1 AS SELECT 1 AS k;
+ALTER TABLE app.pt ATTACH PARTITION app.pt1 FOR VALUES IN (1);
+ALTER TABLE app.pt DETACH PARTITION app.pt1;
+ALTER TABLE app.pt ATTACH PARTITION app.pt1 FOR VALUES IN (1);
+SELECT * FROM app.w;
+TRUNCATE app.pt1;
+DROP TABLE app.pt CASCADE;
 
 -- Row-level security: refused to whom it hides rows, and why
 SET ROLE sc_owner;
@@ -201,6 +213,10 @@ SELECT scalecache.create_rollup('app.hr', $$
 	SELECT k, c, date_trunc('day', ts) AS d, extract(hour FROM ts) AS h, sum(v) AS s, count(*) AS n, max(c) AS hi
 	FROM app.h GROUP BY k, c, date_trunc('day', ts), extract(hour FROM ts) $$);
 CALL scalecache.create_rollup_concurrently('app.hc', 'SELECT k, count(DISTINCT c) AS n, sum(v) AS s FROM app.h GROUP BY k');
+SELECT DISTINCT attrelid::regclass::text COLLATE "C" AS table, attname, typnamespace::regnamespace
+FROM pg_attribute JOIN pg_type y ON y.oid OPERATOR(pg_catalog.=) atttypid
+WHERE typname OPERATOR(pg_catalog.=) 'bytea' AND attnum OPERATOR(pg_catalog.>) 0
+	AND attrelid OPERATOR(pg_catalog.=) ANY ('{scalecache_data.hr,scalecache_data.hr_delta}'::regclass[]) ORDER BY 1;
 INSERT INTO app.h VALUES (1, 'a', '2026-01-01 12:00', 1), (1, 'b', '2026-01-01 12:00', 2);
 UPDATE app.h SET v = v + 1;
 SELECT * FROM app.hr ORDER BY c;

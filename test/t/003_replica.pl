@@ -89,6 +89,11 @@ ok( $standby->poll_query_until('restored',
 $standby->safe_psql('restored', $WRITE);
 right($standby, 'restored', 'restored and live');
 verified($standby, 'restored', 'restored and live');
+$standby->safe_psql('restored', 'DROP EXTENSION scalecache');
+is( $standby->safe_psql('restored', q{SELECT
+	(SELECT count(*) FROM pg_class WHERE relname ~ '^r_'),
+	(SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass)}),
+	'0|0', 'restored: DROP EXTENSION leaves nothing');
 
 $standby->stop;
 done_testing();

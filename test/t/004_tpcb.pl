@@ -6,7 +6,8 @@ use lib $FindBin::RealBin;
 use ScaleCache;
 use Test::More;
 
-my $node = new_server('tpcb');
+# Nothing but the writers wakes the worker.
+my $node = new_server('tpcb', conf => "scalecache.naptime = '1h'\n");
 $node->safe_psql('postgres', 'CREATE EXTENSION scalecache');
 $node->command_ok([ 'pgbench', '-i', '-q', '-s', '1', 'postgres' ],
 	'pgbench -i');
