@@ -253,20 +253,11 @@ sc_group_pack(ScGroups *groups, ScGroup *group)
 	return (bytea *) buf.data;
 }
 
-void
-sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed)
+/* The row count of a packed change or state, moving *data past it. */
+int64
+sc_packed_rows(const char **data, const char *end)
 {
-	sc_group_merge_some(groups, group, packed, NULL, NULL);
-}
-
-/* The same for some slots only, and the others' states lost in trash. */
-void
-sc_group_merge_some(ScGroups *groups, ScGroup *group, bytea *packed,
-					Bitmapset *slots, MemoryContext trash)
-{
-	ScSpec	   *spec = groups->spec;
-	const char *p = VARDATA_ANY(packed);
-	const char *end = p + VARSIZE_ANY_EXHDR(packed);
+	const char *p = *data;
 	int64		n = 0;
 
 	/* A delta may have its transaction's id in front: see delta.c. */
@@ -284,7 +275,26 @@ sc_group_merge_some(ScGroups *groups, ScGroup *group, bytea *packed,
 		memcpy(&n, p, sizeof(int64));
 		p += sizeof(int64);
 	}
-	group->nrows += n;
+	*data = p;
+	return n;
+}
+
+void
+sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed)
+{
+	sc_group_merge_some(groups, group, packed, NULL, NULL);
+}
+
+/* The same for some slots only, and the others' states lost in trash. */
+void
+sc_group_merge_some(ScGroups *groups, ScGroup *group, bytea *packed,
+					Bitmapset *slots, MemoryContext trash)
+{
+	ScSpec	   *spec = groups->spec;
+	const char *p = VARDATA_ANY(packed);
+	const char *end = p + VARSIZE_ANY_EXHDR(packed);
+
+	group->nrows += sc_packed_rows(&p, end);
 	for (int i = 0; i < spec->nslots; i++)
 	{
 		ScStateDef *def = &spec->slots[i].def;

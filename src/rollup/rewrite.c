@@ -150,6 +150,7 @@ typedef struct RewritePath
 	CustomPath	cpath;			/* must be first */
 	ScMatch    *match;
 	List	   *having;
+	Path	   *join;			/* of the base with other tables, or NULL */
 } RewritePath;
 
 static Plan *plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path,
@@ -329,14 +330,17 @@ cost_rewrite(Path *path, ScMatch *m, Path *base, double edgerows, Cost edgecost)
 	path->total_cost = path->startup_cost + path->rows * cpu_tuple_cost;
 }
 
-/* A path that answers from this rollup, or NULL. */
+/* A path that answers from this rollup of a table of the query, or NULL. */
 static RewritePath *
 try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
-		   RelOptInfo *rel, Oid view, List *having, Path *raw)
+		   Index srcvarno, RelOptInfo *rel, Oid view, List *having, Path *raw)
 {
 	ScMatch    *m = palloc0(sizeof(ScMatch));
 	RewritePath *path = NULL;
-	RangeTblEntry *rte = root->simple_rte_array[input->relid];
+	RangeTblEntry *rte = root->simple_rte_array[srcvarno];
+	List	   *groups = stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
+		root->parse->groupClause;
+	bool		joined = input->reloptkind == RELOPT_JOINREL;
 	bool		matches;
 	Path	   *base;
 	List	   *edges = NIL;
@@ -345,7 +349,7 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 
 	m->root = root;
 	m->input = input;
-	m->srcvarno = input->relid;
+	m->srcvarno = srcvarno;
 	m->basevarno = root->simple_rel_array_size;
 	m->view = view;
 	m->spec = sc_spec_by_view(view);
@@ -370,9 +374,10 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		sc_spec_release(m->spec);
 		return NULL;
 	}
-	matches = sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
-					   root->parse->groupClause, root->parse->groupingSets,
-					   root->processed_tlist, raw->pathtarget->exprs, having);
+	matches = joined ?
+		sc_join_match(m, groups, root->processed_tlist, raw->pathtarget->exprs, having) :
+		sc_match(m, groups, root->parse->groupingSets, root->processed_tlist,
+				 raw->pathtarget->exprs, having);
 	if (matches && m->zoned &&
 		strcmp(pg_get_timezone_name(session_timezone), m->spec->zone) != 0)
 	{
@@ -393,7 +398,7 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		return NULL;
 	}
 
-	base = scan_base(m);
+	base = joined ? sc_join_path(m) : scan_base(m);
 	if (m->edges)
 		edges = sc_edge_paths(m, &edgerows, &edgecost);
 	path = (RewritePath *) newNode(sizeof(RewritePath), T_CustomPath);
@@ -407,6 +412,13 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	if (m->ragged)
 		path->cpath.path.rows = raw->rows;
 	path->cpath.custom_paths = list_concat(list_make2(base, raw), edges);
+	if (joined)
+	{
+		/* Planned by a planner state of its own. */
+		path->join = base;
+		path->cpath.custom_paths = list_make1(raw);
+		m->zone = m->spec->zone ? pstrdup(m->spec->zone) : NULL;
+	}
 	path->cpath.methods = &path_methods;
 	cost_rewrite(&path->cpath.path, m, base, edgerows, edgecost);
 	sc_spec_release(m->spec);
@@ -472,10 +484,10 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 
 /* Why no rollup can answer this kind of query, or NULL. */
 static const char *
-refuse_query(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input)
+refuse_query(PlannerInfo *root, UpperRelationKind stage, Index srcvarno)
 {
 	Query	   *parse = root->parse;
-	RangeTblEntry *rte = root->simple_rte_array[input->relid];
+	RangeTblEntry *rte = root->simple_rte_array[srcvarno];
 	ListCell   *lc;
 
 	if (rte->tablesample)
@@ -517,56 +529,80 @@ note_costs(List *paths, RewritePath *best, Path *raw)
 	}
 }
 
+/* Add to paths one for each rollup of a table of the query that matches. */
+static List *
+try_table(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+		  Index varno, RelOptInfo *rel, List *having, Path **raw, List *paths)
+{
+	List	   *views = sc_rollups_on(root->simple_rte_array[varno]->relid);
+	const char *refusal;
+	ListCell   *lc;
+
+	if (views == NIL)
+		return paths;
+	refusal = refuse_query(root, stage, varno);
+	if (refusal)
+	{
+		foreach(lc, views)
+			sc_rewrite_note(lfirst_oid(lc), refusal);
+		return paths;
+	}
+	if (*raw == NULL)
+		*raw = raw_path(rel, root->upper_targets[stage]);
+	foreach(lc, *raw ? views : NIL)
+	{
+		RewritePath *path = try_rollup(root, stage, input, varno, rel,
+									   lfirst_oid(lc), having, *raw);
+
+		if (path)
+			paths = lappend(paths, path);
+	}
+	return paths;
+}
+
 static void
 add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 				  RelOptInfo *input, RelOptInfo *rel, void *extra)
 {
-	RangeTblEntry *rte;
-	List	   *views;
+	Bitmapset  *tables;
 	List	   *having = NIL;
 	ListCell   *lc;
-	const char *refusal;
-	Path	   *raw;
+	Path	   *raw = NULL;
 	RewritePath *best = NULL;
 	List	   *paths = NIL;
+	int			i = -1;
 
 	if (prev_upper_paths)
 		prev_upper_paths(root, stage, input, rel, extra);
 	if ((stage != UPPERREL_GROUP_AGG && stage != UPPERREL_DISTINCT) ||
 		!sc_enable_rewrite || !sc_enable_rollup_scan || rel->reloptkind != RELOPT_UPPER_REL ||
-		input->reloptkind != RELOPT_BASEREL || input->rtekind != RTE_RELATION ||
 		IS_DUMMY_REL(input))
 		return;
-	rte = root->simple_rte_array[input->relid];
-	views = sc_rollups_on(rte->relid);
-	if (views == NIL && supposed == NIL)
-		return;
-	refusal = refuse_query(root, stage, input);
-	if (refusal)
-	{
-		foreach(lc, views)
-			sc_rewrite_note(lfirst_oid(lc), refusal);
-		return;
-	}
-	raw = raw_path(rel, root->upper_targets[stage]);
-	if (raw == NULL)
+	if (input->reloptkind == RELOPT_JOINREL)
+		tables = sc_join_relations(root);
+	else if (input->reloptkind == RELOPT_BASEREL && input->rtekind == RTE_RELATION)
+		tables = bms_make_singleton(input->relid);
+	else
 		return;
 	if (stage == UPPERREL_GROUP_AGG)
 		having = (List *) ((GroupPathExtraData *) extra)->havingQual;
-	foreach(lc, views)
+	while ((i = bms_next_member(tables, i)) >= 0)
+		paths = try_table(root, stage, input, i, rel, having, &raw, paths);
+	if (supposed && input->reloptkind == RELOPT_BASEREL && raw == NULL &&
+		refuse_query(root, stage, input->relid) == NULL)
+		raw = raw_path(rel, root->upper_targets[stage]);
+	if (raw == NULL)
+		return;
+	foreach(lc, paths)
 	{
-		RewritePath *path = try_rollup(root, stage, input, rel, lfirst_oid(lc),
-									   having, raw);
+		RewritePath *path = lfirst(lc);
 
-		if (path == NULL)
-			continue;
-		paths = lappend(paths, path);
 		if (best == NULL || path->cpath.path.total_cost < best->cpath.path.total_cost)
 			best = path;
 	}
 	if (sc_rewrite_noting())
 		note_costs(paths, best, raw);
-	if (supposed)
+	if (supposed && input->reloptkind == RELOPT_BASEREL)
 		try_supposed(root, stage, input, having, raw,
 					 best ? Min(best->cpath.path.total_cost, raw->total_cost) : raw->total_cost);
 	if (best)
@@ -596,9 +632,10 @@ static Plan *
 plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist,
 			 List *clauses, List *custom_plans)
 {
-	ScMatch    *m = ((RewritePath *) best_path)->match;
-	CustomScan *cscan = makeNode(CustomScan);
-	ScSpec	   *spec = sc_spec_by_view(m->view);
+	RewritePath *path = (RewritePath *) best_path;
+	ScMatch    *m = path->match;
+	CustomScan *cscan;
+	ScSpec	   *spec;
 	List	   *items = NIL;
 	List	   *zones = NIL;
 	List	   *ops = NIL;
@@ -607,6 +644,12 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	List	   *columns = NIL;
 	ListCell   *lc;
 
+	/* Planned anew when the view changes. */
+	root->glob->relationOids = lappend_oid(root->glob->relationOids, m->view);
+	if (m->joined)
+		return sc_join_plan(m, path->join, tlist, path->having, custom_plans);
+	cscan = makeNode(CustomScan);
+	spec = sc_spec_by_view(m->view);
 	if (spec == NULL)
 		elog(ERROR, "rollup has gone");
 	for (int i = 0; i < spec->nkeys; i++)
@@ -650,7 +693,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	exprs = list_concat(exprs, list_copy(m->quals));
 
 	cscan->scan.plan.targetlist = tlist;
-	cscan->scan.plan.qual = ((RewritePath *) best_path)->having;
+	cscan->scan.plan.qual = path->having;
 	cscan->scan.scanrelid = m->basevarno;
 	cscan->flags = best_path->flags;
 	cscan->custom_plans = custom_plans;
@@ -665,8 +708,6 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 										list_make5(ops, m->sets, guards, zones,
 												   m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL));
 	cscan->methods = &sc_scan_methods;
-	/* Planned anew when the view changes. */
-	root->glob->relationOids = lappend_oid(root->glob->relationOids, spec->view);
 	sc_spec_release(spec);
 	return &cscan->scan.plan;
 }

@@ -5,6 +5,8 @@
  * rewrite_time.c	buckets of time: which are derivable from which
  * rewrite_edges.c	ranges that do not begin and end with a bucket
  * rewrite.c		the planner's path and plan
+ * rewrite_join.c	the same where the source is joined with other tables
+ * rewrite_join_exec.c	the execution of that
  * rewrite_exec.c	the execution
  * rewrite_explain.c	what was decided, for people
  */
@@ -98,6 +100,24 @@ typedef struct ScBucket
 	Expr	   *local_start;	/* over the key */
 } ScBucket;
 
+/* How a column of a joined query's answer comes about. */
+typedef enum ScJoinKind
+{
+	SC_JOIN_KEY,				/* the query's group key number arg */
+	SC_JOIN_SLOT,				/* from state number arg */
+	SC_JOIN_ROWS,				/* count(*) */
+	SC_JOIN_VALUE				/* of args, each as often as the group has rows */
+} ScJoinKind;
+
+typedef struct ScJoinItem
+{
+	ScJoinKind	kind;
+	int			arg;
+	Expr	   *expr;			/* in the query */
+	Expr	   *filter;			/* over base and other tables, or NULL */
+	List	   *args;			/* likewise */
+} ScJoinItem;
+
 /* A rollup that answers a query, and how.  In the planner's context. */
 typedef struct ScMatch
 {
@@ -124,6 +144,12 @@ typedef struct ScMatch
 	List	   *keyargs;		/* the same, in the query */
 	List	   *sets;			/* grouping sets: see SC_PRIVATE_SETS */
 	bool		exact;			/* a group of the query is one of the rollup */
+	bool		joined;			/* the query joins the source */
+	List	   *joinitems;		/* of ScJoinItem, if so */
+	FromExpr   *from;			/* likewise: with the base table */
+	List	   *columns;		/* likewise: what the join returns */
+	PlannerInfo *joinroot;		/* likewise: what planned it */
+	const char *zone;			/* the rollup's, if zoned */
 	const char *reason;			/* why not */
 } ScMatch;
 
@@ -132,10 +158,28 @@ extern bool sc_match(ScMatch *m, List *groupclause, List *groupingsets,
 					 List *tlist, List *outputs, List *having);
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
 extern Node *sc_match_rollup_expr(ScMatch *m, void *expr);
+extern void sc_match_read(ScMatch *m);
+extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist);
+extern Expr *sc_match_derive(ScMatch *m, Node *expr);
+extern int	sc_match_slot(ScMatch *m, Aggref *agg, ScStateDef *def);
+extern bool sc_match_never_null(ScMatch *m, Expr *expr);
+extern const char *sc_match_text(ScMatch *m, Node *expr);
+extern bool sc_match_fail(ScMatch *m, const char *reason);
 
 /* rewrite_edges.c */
 extern bool sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after);
 extern List *sc_edge_paths(ScMatch *m, double *rows, Cost *cost);
+
+/* rewrite_join.c */
+extern bool sc_join_match(ScMatch *m, List *groupclause, List *tlist,
+						  List *outputs, List *having);
+extern Path *sc_join_path(ScMatch *m);
+extern Plan *sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
+						  List *custom_plans);
+extern Bitmapset *sc_join_relations(PlannerInfo *root);
+
+/* rewrite_join_exec.c */
+extern Node *sc_join_create_state(CustomScan *cscan);
 
 /* rewrite_time.c */
 extern ScUnit sc_time_unit(Node *name, bool field);

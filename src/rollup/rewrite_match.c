@@ -16,6 +16,7 @@
 #include "catalog/pg_amop.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_opfamily.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -46,8 +47,8 @@ text_of(ScMatch *m, Node *expr)
 	RangeTblEntry *rte = m->root->simple_rte_array[m->srcvarno];
 	Node	   *copy = copyObject(expr);
 
-	if (bms_membership(pull_varnos(m->root, copy)) == BMS_MULTIPLE ||
-		contain_subplans(copy))
+	if (contain_subplans(copy) ||
+		!bms_is_subset(pull_varnos(m->root, copy), bms_make_singleton(m->srcvarno)))
 		return "...";
 	ChangeVarNodes(copy, m->srcvarno, 1, 0);
 	return deparse_expression(copy, deparse_context_for(get_rel_name(rte->relid), rte->relid),
@@ -108,6 +109,9 @@ key_is_sharp(ScKey *key)
 	Oid			intype;
 	Oid			proc;
 
+	/* A column of so many decimals has all of them. */
+	if (key->type == NUMERICOID && key->typmod >= VARHDRSZ && IsA(key->expr, Var))
+		return true;
 	if (!OidIsValid(opclass))
 		return false;
 	intype = get_opclass_input_type(opclass);
@@ -265,6 +269,10 @@ derive_mutator(Node *node, void *context)
 	if ((derived = derive_comparison(node, cxt)) != NULL ||
 		(derived = sc_bucket_derive(m, node)) != NULL)
 		return derived;
+	/* Columns of other tables are joined to the rollup's groups. */
+	if (m->joined && IsA(node, Var) && ((Var *) node)->varlevelsup == 0 &&
+		((Var *) node)->varno != m->srcvarno)
+		return copyObject(node);
 	if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, Aggref) ||
 		IsA(node, GroupingFunc) || IsA(node, WindowFunc) || IsA(node, SubLink) ||
 		IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
@@ -714,4 +722,48 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 		m->edges = false;
 	}
 	return true;
+}
+
+/* ---- for joins ---- */
+
+void
+sc_match_read(ScMatch *m)
+{
+	read_rollup(m);
+}
+
+bool
+sc_match_keys(ScMatch *m, List *groupclause, List *tlist)
+{
+	return match_keys(m, groupclause, tlist);
+}
+
+Expr *
+sc_match_derive(ScMatch *m, Node *expr)
+{
+	return derive(m, expr);
+}
+
+int
+sc_match_slot(ScMatch *m, Aggref *agg, ScStateDef *def)
+{
+	return find_slot(m, agg, def);
+}
+
+bool
+sc_match_never_null(ScMatch *m, Expr *expr)
+{
+	return never_null(m, expr);
+}
+
+const char *
+sc_match_text(ScMatch *m, Node *expr)
+{
+	return text_of(m, expr);
+}
+
+bool
+sc_match_fail(ScMatch *m, const char *reason)
+{
+	return fail(m, reason);
 }

@@ -252,6 +252,7 @@ extern void sc_group_merge(ScGroups *groups, ScGroup *group, bytea *packed);
 extern void sc_group_merge_some(ScGroups *groups, ScGroup *group,
 								bytea *packed, Bitmapset *slots,
 								MemoryContext trash);
+extern int64 sc_packed_rows(const char **data, const char *end);
 extern bytea *sc_group_pack(ScGroups *groups, ScGroup *group);
 extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);
@@ -371,6 +372,7 @@ extern void sc_rollup_stats_forget(int64 id);
 
 /* scan.c */
 extern void sc_scan_init(void);
+extern bool sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot);
 extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 						 MemoryContext cxt, ScGroups **groups,
 						 int64 *ndeltas);

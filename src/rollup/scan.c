@@ -391,6 +391,7 @@ typedef struct RollupScanState
 	bool		source;			/* the source answers */
 	bool		ready;
 	bool		newparams;		/* other groups may be asked for */
+	bool		states;			/* the plan reads row counts and states */
 	int			nmerges;		/* times that groups were looked for */
 	Bitmapset  *used;			/* columns of the base that the plan reads */
 	Tuplestorestate *store;		/* its answer */
@@ -423,9 +424,10 @@ create_state(CustomScan *cscan)
 {
 	RollupScanState *state;
 
-	/* The same name stands for both in EXPLAIN. */
+	/* The same name stands for all of them in EXPLAIN. */
 	if (cscan->custom_scan_tlist != NIL)
-		return sc_rewrite_create_state(cscan);
+		return list_length(linitial(cscan->custom_private)) == 2 ?
+			sc_join_create_state(cscan) : sc_rewrite_create_state(cscan);
 	state = (RollupScanState *)
 		newNode(sizeof(RollupScanState), T_CustomScanState);
 	state->css.methods = &exec_methods;
@@ -488,6 +490,10 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("rollup %u has been dropped", view)));
+	state->states = bms_is_member(ScBaseState(state->spec) - FirstLowInvalidHeapAttributeNumber,
+								  state->used) ||
+		bms_is_member(ScBaseRows(state->spec) - FirstLowInvalidHeapAttributeNumber,
+					  state->used);
 }
 
 /* Do the quals on keys let the group through? */
@@ -533,12 +539,23 @@ merge_groups(RollupScanState *state)
 	while ((group = sc_groups_next(state->groups, group)) != NULL)
 		if (group->loaded && !group->finished)
 			sc_group_finish(state->groups, group);
-	state->nrecomputed += sc_source_values(state->groups, estate->es_snapshot);
+	if (state->states)
+		sc_source_states(state->groups, estate->es_snapshot);
+	else
+		state->nrecomputed += sc_source_values(state->groups, estate->es_snapshot);
 	/* The child does not find these in its index. */
 	if (!IsA(linitial(((CustomScan *) state->css.ss.ps.plan)->custom_plans), SeqScan))
 		sc_groups_load_wide(state->groups, state->css.ss.ss_currentRelation,
 							estate->es_snapshot, is_wanted, state);
 	MemoryContextSwitchTo(old);
+}
+
+/* Would the storage answer for the snapshot? */
+bool
+sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot)
+{
+	return spec->base == RelationGetRelid(base) && !source_is_changing(spec) &&
+		sc_catalog_row_matches(spec, snapshot);
 }
 
 /*
@@ -552,9 +569,7 @@ sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 {
 	*groups = NULL;
 	*ndeltas = 0;
-	if (spec->base != RelationGetRelid(base) ||
-		source_is_changing(spec) ||
-		!sc_catalog_row_matches(spec, snapshot) ||
+	if (!sc_scan_answers(spec, base, snapshot) ||
 		!sc_capture_flush(spec, snapshot))
 		return false;
 	/* Without deltas too when groups with wide keys may have to be added. */
@@ -580,7 +595,13 @@ prepare(RollupScanState *state)
 								  &state->groups, &state->ndeltas);
 	if (state->groups)
 		merge_groups(state);
-	if (state->source)
+	if (state->source && state->states)
+	{
+		/* All groups, with their states. */
+		state->groups = sc_groups_create(spec, estate->es_query_cxt);
+		sc_source_scan(state->groups, snapshot);
+	}
+	else if (state->source)
 	{
 		TupleDesc	desc = sc_source_desc(spec);
 
@@ -636,6 +657,24 @@ check_row_overflow(RollupScanState *state, TupleTableSlot *row)
 	MemoryContextDelete(groups->cxt);
 }
 
+/* The row of a group whose states the plan reads. */
+static TupleTableSlot *
+group_states(RollupScanState *state, ScGroup *group)
+{
+	ScSpec	   *spec = state->spec;
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+	MemoryContext old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+
+	slot->tts_values[ScBaseRows(spec) - 1] = Int64GetDatum(group->nrows);
+	slot->tts_isnull[ScBaseRows(spec) - 1] = false;
+	slot->tts_values[ScBaseState(spec) - 1] =
+		PointerGetDatum(sc_group_pack(state->groups, group));
+	slot->tts_isnull[ScBaseState(spec) - 1] = false;
+	MemoryContextSwitchTo(old);
+	return ExecStoreVirtualTuple(slot);
+}
+
 static TupleTableSlot *
 next_row(ScanState *ss)
 {
@@ -651,7 +690,7 @@ next_row(ScanState *ss)
 	state->newparams = false;
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
-	if (state->source)
+	if (state->store)
 	{
 		if (!tuplestore_gettupleslot(state->store, true, false, state->storeslot))
 			return NULL;
@@ -672,26 +711,33 @@ next_row(ScanState *ss)
 		}
 		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
 			continue;
-		if (group->overflow)
-			check_overflow(state, group);
 		memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
 		memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
+		if (state->states)
+			return group_states(state, group);
+		if (group->overflow)
+			check_overflow(state, group);
 		memcpy(slot->tts_values + spec->nkeys, group->values, spec->naggs * sizeof(Datum));
 		memcpy(slot->tts_isnull + spec->nkeys, group->isnull, spec->naggs * sizeof(bool));
 		return ExecStoreVirtualTuple(slot);
 	}
 	for (;;)
 	{
-		TupleTableSlot *row = ExecProcNode(linitial(state->css.custom_ps));
+		TupleTableSlot *row;
 
+		if (state->source)
+			return NULL;
+		row = ExecProcNode(linitial(state->css.custom_ps));
 		CHECK_FOR_INTERRUPTS();
 		if (TupIsNull(row))
 			return NULL;
-		slot_getsomeattrs(row, ScBaseOverflow(spec));
+		slot_getsomeattrs(row, ScBaseState(spec));
 		if (state->groups && state->groups->ngroups > 0 &&
 			sc_groups_get(state->groups, row->tts_values, row->tts_isnull, false))
 			continue;
-		if (DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]))
+		if (state->states)
+			n = ScBaseState(spec);
+		else if (DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]))
 			check_row_overflow(state, row);
 		memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
 		memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
@@ -734,7 +780,7 @@ rescan(CustomScanState *node)
 	if (node->ss.ps.chgParam)
 	{
 		UpdateChangedParamSet(child, node->ss.ps.chgParam);
-		if (state->groups && state->keyqual)
+		if (state->groups && !state->source && state->keyqual)
 			state->newparams = true;
 	}
 	ExecReScan(child);
