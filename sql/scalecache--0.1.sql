@@ -372,3 +372,76 @@ SELECT a.id, a.ddl, c.oid::regclass AS relation, a.index_name AS index, a.state,
 FROM scalecache.index_action a LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid
 WHERE pg_catalog.pg_has_role(a.requested_by, 'MEMBER');
 GRANT SELECT ON scalecache.index_actions TO PUBLIC;
+
+-- What \dn+, \df+ and \d+ say.  test/sql/comments.sql finds what is missing.
+
+COMMENT ON SCHEMA scalecache IS 'rollups, caching and index advice: what users call';
+COMMENT ON SCHEMA scalecache_data IS 'storage of rollups; not to be changed by hand';
+
+COMMENT ON TABLE scalecache.rollup IS 'one row a rollup; see the view rollups';
+COMMENT ON TABLE scalecache.fold IS 'which transactions'' changes each rollup''s storage includes';
+COMMENT ON VIEW scalecache.rollups IS 'the rollups, their state and size';
+COMMENT ON FUNCTION scalecache.create_rollup IS 'keep the result of an aggregate query as a view that is always exact';
+COMMENT ON PROCEDURE scalecache.create_rollup_concurrently IS 'create a rollup without blocking writers to its source';
+COMMENT ON FUNCTION scalecache.drop_rollup IS 'remove a rollup with its triggers and storage, as DROP VIEW does';
+COMMENT ON FUNCTION scalecache.fold_rollup IS 'merge a rollup''s pending deltas now; returns how many';
+COMMENT ON FUNCTION scalecache.rebuild_rollup IS 'recompute a rollup from its source';
+COMMENT ON FUNCTION scalecache.verify_rollup IS 'compare a rollup with its query; returns the number of groups that differ';
+COMMENT ON FUNCTION scalecache.set_rollup_rewrite IS 'whether queries of the source may be answered from this rollup';
+COMMENT ON FUNCTION scalecache.explain_rewrite IS 'for each rollup, whether it would answer the query, or why not';
+COMMENT ON FUNCTION scalecache.suggest_rollups IS 'rollups that the recorded workload, or the given queries, would gain from';
+
+COMMENT ON FUNCTION scalecache.rollup_stats IS 'internal: numbers for the view rollups';
+COMMENT ON FUNCTION scalecache.rollup_query IS 'internal: a rollup''s query for the view rollups';
+COMMENT ON FUNCTION scalecache.rollup_counters IS 'internal: counters for the view rollups';
+COMMENT ON FUNCTION scalecache.rollup_capture IS 'internal: trigger on a rollup''s source, for row changes';
+COMMENT ON FUNCTION scalecache.rollup_truncate IS 'internal: trigger on a rollup''s source, for TRUNCATE';
+COMMENT ON FUNCTION scalecache.rollup_protect IS 'internal: trigger on a rollup''s storage, refuses changes by hand';
+COMMENT ON FUNCTION scalecache.rollup_restored IS 'internal: trigger that makes a restored rollup stale';
+COMMENT ON FUNCTION scalecache.row_differs IS 'internal: condition of triggers, is any pair of values not the same';
+COMMENT ON FUNCTION scalecache.rollup_starting IS 'internal: event trigger for what happens to a rollup''s source';
+COMMENT ON FUNCTION scalecache.rollup_dropped IS 'internal: event trigger that removes what a dropped rollup leaves';
+COMMENT ON FUNCTION scalecache.rollup_altered IS 'internal: event trigger for partitions and triggers that came or went';
+COMMENT ON FUNCTION scalecache.rollup_adopt IS 'internal: event trigger that takes restored rollups over';
+COMMENT ON FUNCTION scalecache.bucket_edge(timestamptz, text, text, boolean, boolean, boolean)
+	IS 'internal: where a time bucket begins or ends';
+COMMENT ON FUNCTION scalecache.bucket_edge(timestamp, text, boolean, boolean)
+	IS 'internal: where a time bucket begins or ends';
+
+COMMENT ON TABLE scalecache.cache_rule IS 'one row a cache rule; see the view cache_rules';
+COMMENT ON TABLE scalecache.cache_outbox_0 IS 'keys that wait to be sent; written in turns';
+COMMENT ON TABLE scalecache.cache_outbox_1 IS 'keys that wait to be sent; written in turns';
+COMMENT ON TABLE scalecache.cache_outbox_2 IS 'keys that wait to be sent; written in turns';
+COMMENT ON TABLE scalecache.cache_outbox_3 IS 'keys that wait to be sent; written in turns';
+COMMENT ON TABLE scalecache.cache_outbox_prepared IS 'keys of prepared transactions that wait to be sent';
+COMMENT ON VIEW scalecache.cache_rules IS 'which keys stand for which rows';
+COMMENT ON VIEW scalecache.cache_queue IS 'invalidations that wait to be acknowledged';
+COMMENT ON VIEW scalecache.cache_stats IS 'hits, misses and size of the cache';
+COMMENT ON VIEW scalecache.redis_status IS 'the connection to Redis';
+COMMENT ON FUNCTION scalecache.create_cache_rule IS 'delete or write a key of the cache whenever a row changes';
+COMMENT ON FUNCTION scalecache.drop_cache_rule IS 'remove a cache rule';
+COMMENT ON FUNCTION scalecache.wait_for_cache IS 'wait until all invalidations committed before are acknowledged';
+COMMENT ON FUNCTION scalecache.cache_get IS 'the value of a key in the cache, or null';
+COMMENT ON FUNCTION scalecache.cache_set IS 'store a value in the cache';
+COMMENT ON FUNCTION scalecache.cache_delete IS 'delete keys of the cache; returns how many were there';
+COMMENT ON FUNCTION scalecache.cached_query IS 'the rows of a query as JSON, from the cache or run once for all sessions';
+COMMENT ON FUNCTION scalecache.cache_token IS 'the query''s snapshot, for filling the cache from an application';
+COMMENT ON FUNCTION scalecache.cache_capture IS 'internal: trigger of cache rules, for row changes';
+COMMENT ON FUNCTION scalecache.cache_truncate IS 'internal: trigger of cache rules, for TRUNCATE';
+COMMENT ON FUNCTION scalecache.cache_rule_restored IS 'internal: trigger for cache rules that come from a dump';
+COMMENT ON FUNCTION scalecache.cache_dropped IS 'internal: event trigger that removes cache rules of dropped tables';
+COMMENT ON FUNCTION scalecache.cache_altered IS 'internal: event trigger for changes of tables with cache rules';
+COMMENT ON FUNCTION scalecache.cache_queue_stats IS 'internal: numbers for the view cache_queue';
+COMMENT ON FUNCTION scalecache.cache_stats_get IS 'internal: numbers for the view cache_stats';
+COMMENT ON FUNCTION scalecache.redis_status_get IS 'internal: numbers for the view redis_status';
+
+COMMENT ON VIEW scalecache.workload IS 'the recorded statements';
+COMMENT ON FUNCTION scalecache.reset_workload IS 'forget the recorded statements';
+COMMENT ON FUNCTION scalecache.workload_entries IS 'internal: rows of the view workload';
+COMMENT ON FUNCTION scalecache.what_if IS 'plan a query as if these indexes existed';
+COMMENT ON FUNCTION scalecache.what_if_size IS 'bytes that an index would have';
+COMMENT ON FUNCTION scalecache.suggest_indexes IS 'the set of indexes that the recorded workload, or the given queries, would gain from';
+COMMENT ON FUNCTION scalecache.suggest_index_drops IS 'indexes that are invalid, duplicate, redundant, unused or cost more than they save';
+COMMENT ON FUNCTION scalecache.apply_index IS 'build an index in the background, and drop it again if it does not help';
+COMMENT ON TABLE scalecache.index_action IS 'indexes that were asked for; see the view index_actions';
+COMMENT ON VIEW scalecache.index_actions IS 'progress and verdict of indexes that apply_index was asked for';
