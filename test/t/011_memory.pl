@@ -146,7 +146,7 @@ is(sql("SELECT count(*) FROM generate_series(1, 1000) g WHERE scalecache.cached_
 
 # ---- the queue without Redis ----
 is(sql("SELECT configured FROM scalecache.redis_status"), 'f', 'no Redis');
-is(sql("SELECT scalecache.wait_for_cache()"), 't', 'nothing to wait for');
+is(sql("SELECT scalecache.wait_for_cache('180 s')"), 't', 'nothing to wait for');
 sql("UPDATE users SET name = 'h' || g FROM generate_series(1, 1) g") for 1 .. 30;
 ok($node->poll_query_until($p, "SELECT size_bytes < 4000000 FROM scalecache.cache_queue"), 'the queue stays small');
 

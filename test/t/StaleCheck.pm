@@ -14,6 +14,7 @@ use RedisServer;
 use Time::HiRes qw(sleep time);
 
 our $KEYS = 40;
+our $LIMIT = 7200;				# seconds
 
 # ---- a session that comes back after a crash ----
 sub session
@@ -313,6 +314,21 @@ sub setup
 	  if $mode eq 'token' || $mode eq 'plain';
 }
 
+sub cached { my ($redis) = @_; return scalar grep { defined $redis->command('GET', "kv:$_") } 1 .. $KEYS; }
+
+# Wait for something that is bound to happen.
+sub poll
+{
+	my ($code) = @_;
+	my $until = time + 600;
+
+	until (eval { $code->() })
+	{
+		die "it did not happen: $@" if time > $until;
+		sleep 0.1;
+	}
+}
+
 # Values in Redis that are not the row's, when everything has been delivered
 sub stale_now
 {
@@ -331,7 +347,9 @@ sub stale_now
 	return ($cached, @stale);
 }
 
-# %opt: mode, seconds or writes, chaos => code called again and again, clients
+# %opt: mode; clients; chaos => code called again and again.  It goes on until
+# all of these hold: seconds have passed, that many writes were made, and
+# until => code says true.  A limit there is for what hangs only.
 # Returns writes, cached values at the end, and what was stale.
 sub run
 {
@@ -355,20 +373,28 @@ sub run
 		push @writers, control_writer($node, $redis, $stop_writers, $mode) for 1 .. 3;
 	}
 	push @pids, redis_reader($node, $redis, $stop, $found, $mode) for 1 .. 4;
-	my $until = time + ($opt{seconds} // 400);
+	my $start = time;
 	my $writes = 0;
-	while (time < $until)
+	for (;;)
 	{
 		$opt{chaos} ? $opt{chaos}->() : sleep 0.5;
 		my $w = eval { $node->safe_psql('postgres', 'SELECT last_value FROM s') } // 0;
 		$writes = $w if $w > $writes;
-		last if $opt{writes} && $writes >= $opt{writes};
+		last if time >= $start + ($opt{seconds} // 0) && $writes >= ($opt{writes} // 0)
+		  && (!$opt{until} || $opt{until}->());
+		die "no end after $LIMIT s and $writes writes" if time > $start + $LIMIT;
 	}
 	# Readers outlive the writers: what they filled late is what may be stale.
 	open(my $fh, '>', $stop_writers);
 	close $fh;
 	waitpid($_, 0) for @writers;
-	sleep 0.5;
+	my $end;
+	poll(sub {
+		my $n = $redis->info('total_commands_processed');
+		$end //= $n + 50 * @pids;
+		return $n >= $end;
+	});
+	poll(sub { cached($redis) > 5 }) if $mode eq 'token';
 	open($fh, '>', $stop);
 	close $fh;
 	waitpid($_, 0) for @pids;
