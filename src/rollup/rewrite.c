@@ -119,15 +119,18 @@ load_entries(Oid catalog)
 List *
 sc_rollups_on(Oid source)
 {
-	Oid			catalog = sc_catalog_relid();
 	List	   *views = NIL;
 	int			lo = 0;
 	int			hi;
 
-	if (!OidIsValid(catalog))
-		return NIL;
-	if (!entries_valid || catalog != entries_catalog)
+	if (!entries_valid)
+	{
+		Oid			catalog = sc_catalog_relid();
+
+		if (!OidIsValid(catalog))
+			return NIL;
 		load_entries(catalog);
+	}
 	hi = nentries;
 	while (lo < hi)
 	{

@@ -156,6 +156,7 @@ typedef struct ScMatch
 /* rewrite_match.c */
 extern bool sc_match(ScMatch *m, List *groupclause, List *groupingsets,
 					 List *tlist, List *outputs, List *having);
+extern Oid	sc_btree_family(Oid type);
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
 extern Node *sc_match_rollup_expr(ScMatch *m, void *expr);
 extern void sc_match_read(ScMatch *m);

@@ -16,10 +16,8 @@
 
 #include "access/stratnum.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -378,7 +376,7 @@ static Expr *
 beyond(ScBound *bound, bool yes)
 {
 	Oid			type = exprType((Node *) bound->time);
-	Oid			family = get_opclass_family(GetDefaultOpClass(type, BTREE_AM_OID));
+	Oid			family = sc_btree_family(type);
 	Oid			op = get_opfamily_member(family, type, type, bound->lower == yes ?
 										 BTLessStrategyNumber : BTGreaterEqualStrategyNumber);
 

@@ -89,6 +89,7 @@ typedef struct RewriteState
 	ScGroups   *scratch;		/* states of one base row */
 	ScGroup    *scratchgroup;
 	Bitmapset  *slots;			/* of the rollup that are asked for */
+	bool		readskeys;		/* some expression does */
 	int64		nread;			/* groups read, for EXPLAIN */
 	int64		nedgerows;		/* rows read from the table */
 	int64		nrecomputed;	/* groups computed from the source */
@@ -299,11 +300,12 @@ next_fine(RewriteState *state, FineRow *row)
 		row->slot = ExecProcNode(BasePlan(state));
 		if (TupIsNull(row->slot))
 			return false;
-		slot_getallattrs(row->slot);
+		slot_getsomeattrs(row->slot, ScBaseState(spec));
 		if (state->changed && state->changed->ngroups > 0 &&
 			sc_groups_get(state->changed, row->slot->tts_values, row->slot->tts_isnull, false))
 			continue;
-		show_keys(state, row->slot->tts_values, row->slot->tts_isnull);
+		if (state->readskeys)
+			show_keys(state, row->slot->tts_values, row->slot->tts_isnull);
 		state->nread++;
 		return true;
 	}
@@ -647,13 +649,16 @@ add_up(RewriteState *state)
 	ListCell   *lc;
 
 	state->target = sc_groups_create(state->tspec, state->cxt);
+	/* Without keys there is one row, whatever comes. */
+	group = state->nqkeys == 0 ? sc_groups_get(state->target, NULL, NULL, true) : NULL;
 	while (next_fine(state, &row))
 	{
 		if (is_split(state, econtext->ecxt_scantuple))
 			return false;
 		for (int i = 0; i < state->nqkeys; i++)
 			keys[i] = ExecEvalExprSwitchContext(state->qkeys[i], econtext, &nulls[i]);
-		group = sc_groups_get(state->target, keys, nulls, true);
+		if (state->nqkeys > 0)
+			group = sc_groups_get(state->target, keys, nulls, true);
 		merge_states(state, &row, group);
 		for (int i = 0; i < state->nitems; i++)
 		{
@@ -718,6 +723,8 @@ prepare(RewriteState *state)
 	state->source = TABLE;
 	state->ragged = range == RANGE_RAGGED;
 	state->adding = !state->exact || state->ragged;
+	state->readskeys = !state->adding || state->nqkeys > 0 || state->nkeystates > 0 ||
+		list_nth(state->private, SC_PRIVATE_GUARDS) != NIL;
 	if (session_zone_is(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
 		range != RANGE_UNKNOWN &&
 		(!state->ragged || list_length(cscan->custom_plans) > 2) && load(state))

@@ -14,10 +14,8 @@
 #include "access/stratnum.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_amop.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -28,6 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "access/nbtree.h"
 
 #include "rollup/rewrite.h"
@@ -45,8 +44,11 @@ static const char *
 text_of(ScMatch *m, Node *expr)
 {
 	RangeTblEntry *rte = m->root->simple_rte_array[m->srcvarno];
-	Node	   *copy = copyObject(expr);
+	Node	   *copy;
 
+	if (!sc_rewrite_noting())
+		return "";
+	copy = copyObject(expr);
 	if (contain_subplans(copy) ||
 		!bms_is_subset(pull_varnos(m->root, copy), bms_make_singleton(m->srcvarno)))
 		return "...";
@@ -101,22 +103,27 @@ sc_match_rollup_expr(ScMatch *m, void *expr)
 	return rollup_expr(m, expr, 1);
 }
 
+/* The default btree operator family of a type, or invalid. */
+Oid
+sc_btree_family(Oid type)
+{
+	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+}
+
 /* Are values of the key that are equal also identical? */
 static bool
 key_is_sharp(ScKey *key)
 {
-	Oid			opclass = GetDefaultOpClass(key->type, BTREE_AM_OID);
-	Oid			intype;
+	TypeCacheEntry *type = lookup_type_cache(key->type, TYPECACHE_BTREE_OPFAMILY);
+	Oid			intype = type->btree_opintype;
 	Oid			proc;
 
 	/* A column of so many decimals has all of them. */
 	if (key->type == NUMERICOID && key->typmod >= VARHDRSZ && IsA(key->expr, Var))
 		return true;
-	if (!OidIsValid(opclass))
+	if (!OidIsValid(type->btree_opf))
 		return false;
-	intype = get_opclass_input_type(opclass);
-	proc = get_opfamily_proc(get_opclass_family(opclass), intype, intype,
-							 BTEQUALIMAGE_PROC);
+	proc = get_opfamily_proc(type->btree_opf, intype, intype, BTEQUALIMAGE_PROC);
 	return OidIsValid(proc) &&
 		DatumGetBool(OidFunctionCall1Coll(proc, key->collation, ObjectIdGetDatum(intype)));
 }
@@ -179,10 +186,10 @@ key_index(ScMatch *m, Node *node)
 static bool
 sorts_as_key(ScMatch *m, int i, Oid opno, Oid inputcollid)
 {
-	Oid			opclass = GetDefaultOpClass(m->spec->keys[i].type, BTREE_AM_OID);
+	Oid			family = sc_btree_family(m->spec->keys[i].type);
 
-	return OidIsValid(opclass) && inputcollid == m->spec->keys[i].collation &&
-		op_in_opfamily(opno, get_opclass_family(opclass));
+	return OidIsValid(family) && inputcollid == m->spec->keys[i].collation &&
+		op_in_opfamily(opno, family);
 }
 
 static Node *derive_mutator(Node *node, void *context);

@@ -17,10 +17,8 @@
 #include <ctype.h>
 
 #include "access/stratnum.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -337,7 +335,7 @@ sc_bucket_derive(ScMatch *m, Node *node)
 static Oid
 time_family(void)
 {
-	return get_opclass_family(GetDefaultOpClass(TIMESTAMPOID, BTREE_AM_OID));
+	return sc_btree_family(TIMESTAMPOID);
 }
 
 /* A bound as a value of the type of the time it is compared with. */
