@@ -1,4 +1,4 @@
--- Functions that score advice by real indexes.  bench_query holds the
+-- Functions that score advice by real indexes.  bench.query holds the
 -- statements: id, sql, weight, and whether it counts in the score.
 CREATE SCHEMA bench;
 CREATE TABLE bench.query (id int PRIMARY KEY, sql text NOT NULL, weight float8 NOT NULL DEFAULT 1, counts boolean NOT NULL DEFAULT true);
@@ -17,7 +17,8 @@ $$ SELECT sum(weight * bench.cost_of(sql)) FROM bench.query WHERE counts OR all_
 
 -- Build what is suggested within a budget (NULL: none), and compare.
 CREATE FUNCTION bench.score(budget bigint, OUT indexes int, OUT estimated_mb numeric, OUT real_mb numeric,
-	OUT cost_before float8, OUT cost_after float8, OUT ratio numeric, OUT predicted_off numeric, OUT seconds numeric)
+	OUT cost_before float8, OUT cost_after float8, OUT ratio numeric, OUT predicted_off numeric,
+	OUT size_off numeric, OUT size_off_90 numeric, OUT seconds numeric)
 LANGUAGE plpgsql AS $$
 DECLARE
 	r record;
@@ -40,10 +41,15 @@ BEGIN
 		EXECUTE regexp_replace(r.ddl, 'INDEX ON', 'INDEX ' || name || ' ON');
 		UPDATE bench.suggested s SET real_bytes = pg_relation_size(name::regclass) WHERE s.rank = r.rank;
 	END LOOP;
-	FOR r IN SELECT oid::regclass AS t FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') LOOP
+	-- Expressions have statistics after ANALYZE only.  Other tables keep theirs:
+	-- new ones would be others, by chance, with and without indexes.
+	FOR r IN SELECT DISTINCT indrelid::regclass AS t FROM pg_index WHERE indexrelid::regclass::text ~ '^bench_index_' AND indexprs IS NOT NULL LOOP
 		EXECUTE 'ANALYZE ' || r.t;
 	END LOOP;
-	SELECT round(sum(real_bytes) / 1048576.0, 1) INTO real_mb FROM bench.suggested;
+	SELECT round(sum(real_bytes) / 1048576.0, 1),
+		round(percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(1 - size_bytes::float8 / real_bytes))::numeric, 3),
+		round(percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(1 - size_bytes::float8 / real_bytes))::numeric, 3)
+	INTO real_mb, size_off, size_off_90 FROM bench.suggested;
 	cost_after := bench.cost();
 	everything := bench.cost(true);
 	ratio := round((cost_after / cost_before)::numeric, 4);

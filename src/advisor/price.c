@@ -43,9 +43,12 @@
 /* Part of updates that find room on their page. */
 #define SC_HOT				0.9
 /* A lost HOT update costs more than its entries: dead entries, vacuum. */
-#define SC_HOT_LOSS			4.0
-/* Estimated sizes may be a little too small. */
-#define SC_SIZE_MARGIN		1.03
+#define SC_HOT_LOSS			5.0
+/* Keys of a row in a GIN index, some of which are written together. */
+#define SC_GIN_KEYS			8
+/* Estimated sizes may be a little too small, more so with deduplication. */
+#define SC_SIZE_MARGIN		1.01
+#define SC_DEDUP_MARGIN		1.08
 
 typedef struct Memo
 {
@@ -326,9 +329,8 @@ entry_cost(ScCandidate *cand)
 	/* Going down, half a page to read, its share of a page to write. */
 	cost = (height + 1) * 50 * cpu_operator_cost + 0.5 * random_page_cost +
 		hypo->width / BLCKSZ * 4;
-	/* A row has many keys there, but they are gathered first. */
 	if (hypo->am == GIN_AM_OID)
-		cost *= 4;
+		cost *= SC_GIN_KEYS;
 	else if (hypo->am != BTREE_AM_OID && hypo->am != HASH_AM_OID)
 		cost *= 2;
 	return cost;
@@ -464,8 +466,20 @@ sc_set_bytes(ScAdvice *advice, Bitmapset *set)
 bool
 sc_set_fits(ScAdvice *advice, Bitmapset *set)
 {
-	return advice->max_size < 0 ||
-		sc_set_bytes(advice, set) * SC_SIZE_MARGIN <= advice->max_size;
+	double		bytes = 0;
+	int			x = -1;
+
+	if (advice->max_size < 0)
+		return true;
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScHypo	   *hypo = sc_candidate(advice, x)->hypo;
+
+		bytes += hypo->bytes *
+			(hypo->am == BTREE_AM_OID && hypo->natts == hypo->nkeys ?
+			 SC_DEDUP_MARGIN : SC_SIZE_MARGIN);
+	}
+	return bytes <= advice->max_size;
 }
 
 /* Rent, and more for what is nearly there already. */

@@ -29,6 +29,7 @@
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -111,7 +112,8 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 	List	   *columns = ExecPrepareExprList(leaf->columns, estate);
 	TupleDesc	desc = entry_desc(hypo, leaf, hypo->natts);
 	TupleDesc	keydesc = entry_desc(hypo, leaf, hypo->nkeys);
-	int			stride = Max(1, sample->nrows / rows);
+	double		part = rows / (double) Max(1, sample->nrows);
+	pg_prng_state prng;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
 	int			i;
@@ -120,13 +122,17 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 	entries->hashes = (uint64 *)
 		palloc(sizeof(uint64) * Max(1, sample->nrows));
 	econtext->ecxt_scantuple = slot;
-	for (i = 0; i < sample->nrows; i += stride)
+	pg_prng_seed(&prng, 20);
+	for (i = 0; i < sample->nrows; i++)
 	{
 		MemoryContext oldcxt;
 		ListCell   *lc;
 		IndexTuple	itup;
 		int			k = 0;
 
+		/* By chance: neighbours may be alike, every other row never is. */
+		if (part < 1 && pg_prng_double(&prng) >= part)
+			continue;
 		entries->nrows++;
 		ResetExprContext(econtext);
 		ExecStoreHeapTuple(sample->rows[i], slot, false);
@@ -166,15 +172,19 @@ compare_hashes(const void *a, const void *b)
 }
 
 /*
- * Distinct values among "total" rows, from the hashes of n of them; the
- * estimator is the one of ANALYZE.  Sorts the hashes.
+ * Distinct values among "total" rows, from the hashes of n of them.  ANALYZE's
+ * estimator thinks too little of many single values beside frequent ones;
+ * then that of Chao, by the values seen once and twice, is the higher.  Both
+ * are lower bounds, more or less.  Sorts the hashes.
  */
 static double
 estimate_distinct(uint64 *hashes, int n, double total)
 {
 	double		d = 0;
 	double		f1 = 0;
+	double		f2 = 0;
 	double		result;
+	double		chao;
 	int			i = 0;
 
 	if (n == 0)
@@ -189,12 +199,17 @@ estimate_distinct(uint64 *hashes, int n, double total)
 		d++;
 		if (j == i + 1)
 			f1++;
+		else if (j == i + 2)
+			f2++;
 		i = j;
 	}
 	if (n >= total)
 		return d;
 	result = n * d / (n - f1 + f1 * n / total);
-	return Min(Max(result, d), total);
+	/* At most, what was seen once is there once. */
+	chao = Min(d + f1 * (f1 - 1) / (2 * (f2 + 1)),
+			   d - f1 + f1 * total / n);
+	return Min(Max(Max(result, chao), d), total);
 }
 
 /* Distinct values of a single column by its statistics; 0 is unknown. */
@@ -358,16 +373,9 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 		int			n = e->nmatch;
 		double		d = e->distinct;
 
-		/* Rows of a sample come from the same pages: statistics know better. */
 		if (d <= 0 && !sample->complete)
-		{
-			double		known = keys_distinct(hypo, leaf, sample);
-
-			if (hypo->natts == 1)
-				d = known;
-			else
-				d = Max(known, estimate_distinct(e->hashes, n, leaf->tuples));
-		}
+			d = Max(keys_distinct(hypo, leaf, sample),
+					estimate_distinct(e->hashes, n, leaf->tuples));
 		if (d <= 0)
 			d = estimate_distinct(e->hashes, n, leaf->tuples);
 		if (e->hashes != NULL && sample->complete && n == leaf->tuples)
