@@ -48,7 +48,7 @@
 #define SC_GIN_KEYS			8
 /* Estimated sizes may be a little too small, more so with deduplication. */
 #define SC_SIZE_MARGIN		1.01
-#define SC_DEDUP_MARGIN		1.08
+#define SC_DEDUP_MARGIN		1.10
 
 typedef struct Memo
 {

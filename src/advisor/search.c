@@ -39,14 +39,14 @@
 #define SC_MIN_ITEM_GAIN	0.10
 #define SC_LITTLE_GAIN		(SC_MIN_GAIN * 0.1)
 /* Plannings, weighted by the number of tables, after which to settle. */
-#define SC_MAX_EFFORT		45000.0
+#define SC_MAX_EFFORT		36000.0
 /* Looking at the known plans of a statement, in the same unit. */
 #define SC_LOOK_EFFORT		0.01
 /* Plannings of one statement to get to know other plans. */
 #define SC_BRANCHES			12
 /* Part of the effort for that. */
 #define SC_SURVEY_PART		0.4
-#define SC_KICKS			100
+#define SC_KICKS			60
 #define SC_KICK_PLANS		8
 #define SC_ROUNDS			12
 
