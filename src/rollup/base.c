@@ -345,7 +345,7 @@ sc_groups_load_wide(ScGroups *groups, Relation base, Snapshot snapshot,
 		group = sc_groups_get(groups, slot->tts_values, slot->tts_isnull, true);
 		sc_group_alloc_values(groups, group);
 		merge_base_row(groups, group, slot);
-		group->overflow = DatumGetBool(slot->tts_values[ScBaseOverflow(spec) - 1]);
+		group->overflow = sc_base_overflows(spec, slot);
 		group->loaded = true;
 		group->finished = group->known = true;
 		old = MemoryContextSwitchTo(groups->cxt);
@@ -363,6 +363,19 @@ sc_groups_load_wide(ScGroups *groups, Relation base, Snapshot snapshot,
 	ExecDropSingleTupleTableSlot(slot);
 	index_endscan(scan);
 	index_close(index, AccessShareLock);
+}
+
+/*
+ * Does an aggregate of this base row exceed its type?  True or NULL is stored,
+ * so that most often no column has to be looked at.
+ */
+bool
+sc_base_overflows(ScSpec *spec, TupleTableSlot *row)
+{
+	if (TTS_IS_BUFFERTUPLE(row) && ((HeapTupleTableSlot *) row)->tuple)
+		return !heap_attisnull(((HeapTupleTableSlot *) row)->tuple,
+							   ScBaseOverflow(spec), NULL);
+	return !slot_attisnull(row, ScBaseOverflow(spec));
 }
 
 /* ---- writing ---- */
@@ -405,7 +418,8 @@ sc_groups_write_base(ScGroups *groups, Relation base)
 		memcpy(values + spec->nkeys, group->values, sizeof(Datum) * spec->naggs);
 		memcpy(nulls + spec->nkeys, group->isnull, sizeof(bool) * spec->naggs);
 		values[ScBaseRows(spec) - 1] = Int64GetDatum(group->nrows);
-		values[ScBaseOverflow(spec) - 1] = BoolGetDatum(group->overflow);
+		values[ScBaseOverflow(spec) - 1] = BoolGetDatum(true);
+		nulls[ScBaseOverflow(spec) - 1] = !group->overflow;
 		values[ScBaseState(spec) - 1] = PointerGetDatum(sc_group_pack(groups, group));
 		nulls[ScBaseWide(spec) - 1] = !is_wide(spec, group);
 		values[ScBaseWide(spec) - 1] = Int32GetDatum((int32) group->hash);

@@ -75,9 +75,9 @@ typedef struct Pace
 	BlockNumber pages;			/* of the written delta table then */
 } Pace;
 
-#define SC_DELTAS_PER_GROUP	4
-#define SC_MAX_DELAYS		8
-#define SC_GATHER_PAGES		32
+#define SC_DELTAS_PER_GROUP	8
+#define SC_MAX_DELAYS		16
+#define SC_GATHER_PAGES		64
 
 static HTAB *paces = NULL;
 

@@ -149,9 +149,10 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 		grow(groups);
 	g = new_group(groups);
 	old = MemoryContextSwitchTo(groups->cxt);
-	g->states = (char *) g + MAXALIGN(sizeof(ScGroup));
-	g->keys = (Datum *) (g->states + spec->statesize);
-	g->nulls = (bool *) (g->keys + spec->nkeys);
+	/* The keys first: they are compared right after the hashes. */
+	g->keys = (Datum *) ((char *) g + MAXALIGN(sizeof(ScGroup)));
+	g->states = (char *) (g->keys + spec->nkeys);
+	g->nulls = (bool *) (g->states + spec->statesize);
 	g->hash = hash;
 	for (int i = 0; i < spec->nkeys; i++)
 	{

@@ -133,7 +133,7 @@ table_columns(ScSpec *spec, const char *kind)
 					spec->aggs[i].fin.collation);
 	}
 	if (base)
-		appendStringInfoString(&sql, SC_BASE_COLUMNS ") WITH (fillfactor = 60)");
+		appendStringInfoString(&sql, SC_BASE_COLUMNS ") WITH (fillfactor = 80)");
 	else
 		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_enabled = off)");
 	return sql.data;

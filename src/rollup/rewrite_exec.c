@@ -796,7 +796,7 @@ next_exact(RewriteState *state)
 		return NULL;
 	group = row.group;
 	overflow = group ? group->overflow :
-		DatumGetBool(row.slot->tts_values[ScBaseOverflow(spec) - 1]);
+		sc_base_overflows(spec, row.slot);
 	old = MemoryContextSwitchTo(state->rowcxt);
 	for (int i = 0; i < state->nitems; i++)
 	{

@@ -165,25 +165,26 @@ typedef struct ScMark
 /* A group in memory. */
 typedef struct ScGroup
 {
+	/* What a lookup reads, in one cache line. */
 	uint32		hash;
-	int64		nrows;
-	Datum	   *keys;
-	bool	   *nulls;
-	char	   *states;
-	/* Set by sc_group_finish. */
-	Datum	   *values;
-	bool	   *isnull;
 	bool		overflow;
 	bool		finished;
 	bool		known;			/* false: the source has to be asked */
+	struct ScGroup *next;		/* in the bucket */
+	Datum	   *keys;
+	bool	   *nulls;
+	char	   *states;
+	int64		nrows;
+	struct ScGroup *younger;	/* in order of creation */
+	/* Set by sc_group_finish, as are overflow and finished. */
+	Datum	   *values;
+	bool	   *isnull;
 	Bitmapset  *lost;			/* slots whose states can no longer tell */
 	/* Set by readers and folds. */
 	bool		unwanted;		/* sc_groups_load_base passes over it */
 	bool		loaded;			/* its base row was looked for */
 	bool		inbase;
 	ItemPointerData tid;		/* of the base row */
-	struct ScGroup *next;		/* in the bucket */
-	struct ScGroup *younger;	/* in order of creation */
 } ScGroup;
 
 typedef struct ScGroups
@@ -269,6 +270,7 @@ extern void sc_groups_load_base(ScGroups *groups, Relation base,
 extern void sc_groups_load_wide(ScGroups *groups, Relation base,
 								Snapshot snapshot, ScKeysWanted wanted,
 								void *arg);
+extern bool sc_base_overflows(ScSpec *spec, TupleTableSlot *row);
 extern void sc_groups_write_base(ScGroups *groups, Relation base);
 extern void sc_base_init(void);
 

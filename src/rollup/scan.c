@@ -480,6 +480,10 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	Oid			view = linitial_oid(linitial(cscan->custom_private));
 
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
+	/* Rows of the child are passed on as they are, in slots of its kind. */
+	node->ss.ps.scanopsfixed = false;
+	ExecAssignScanProjectionInfo(&node->ss);
+	node->ss.ps.qual = ExecInitQual(cscan->scan.plan.qual, &node->ss.ps);
 	state->keyqual = ExecInitQual(cscan->custom_exprs, &node->ss.ps);
 	pull_varattnos((Node *) cscan->scan.plan.targetlist, cscan->scan.scanrelid,
 				   &state->used);
@@ -496,6 +500,14 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 					  state->used);
 }
 
+/* What is not set after this is NULL. */
+static void
+clear_row(ScSpec *spec, TupleTableSlot *slot)
+{
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
+}
+
 /* Do the quals on keys let the group through? */
 static bool
 is_wanted(void *arg, const Datum *keys, const bool *nulls)
@@ -508,8 +520,7 @@ is_wanted(void *arg, const Datum *keys, const bool *nulls)
 
 	if (state->keyqual == NULL)
 		return true;
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
+	clear_row(spec, slot);
 	memcpy(slot->tts_values, keys, spec->nkeys * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, spec->nkeys * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
@@ -688,13 +699,12 @@ next_row(ScanState *ss)
 	else if (state->newparams)
 		merge_groups(state);
 	state->newparams = false;
-	ExecClearTuple(slot);
-	memset(slot->tts_isnull, true, ScBaseNatts(spec) * sizeof(bool));
 	if (state->store)
 	{
 		if (!tuplestore_gettupleslot(state->store, true, false, state->storeslot))
 			return NULL;
 		slot_getallattrs(state->storeslot);
+		clear_row(spec, slot);
 		memcpy(slot->tts_values, state->storeslot->tts_values, n * sizeof(Datum));
 		memcpy(slot->tts_isnull, state->storeslot->tts_isnull, n * sizeof(bool));
 		return ExecStoreVirtualTuple(slot);
@@ -711,6 +721,7 @@ next_row(ScanState *ss)
 		}
 		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
 			continue;
+		clear_row(spec, slot);
 		memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
 		memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
 		if (state->states)
@@ -731,17 +742,15 @@ next_row(ScanState *ss)
 		CHECK_FOR_INTERRUPTS();
 		if (TupIsNull(row))
 			return NULL;
-		slot_getsomeattrs(row, ScBaseState(spec));
-		if (state->groups && state->groups->ngroups > 0 &&
-			sc_groups_get(state->groups, row->tts_values, row->tts_isnull, false))
-			continue;
-		if (state->states)
-			n = ScBaseState(spec);
-		else if (DatumGetBool(row->tts_values[ScBaseOverflow(spec) - 1]))
+		if (state->groups && state->groups->ngroups > 0)
+		{
+			slot_getsomeattrs(row, spec->nkeys);
+			if (sc_groups_get(state->groups, row->tts_values, row->tts_isnull, false))
+				continue;
+		}
+		if (!state->states && sc_base_overflows(spec, row))
 			check_row_overflow(state, row);
-		memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
-		memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
-		return ExecStoreVirtualTuple(slot);
+		return row;
 	}
 }
 
@@ -754,6 +763,13 @@ recheck_row(ScanState *ss, TupleTableSlot *slot)
 static TupleTableSlot *
 exec_scan(CustomScanState *node)
 {
+	/* What ExecScan would do, where there is nothing to do. */
+	if (node->ss.ps.qual == NULL && node->ss.ps.ps_ProjInfo == NULL &&
+		node->ss.ps.state->es_epq_active == NULL)
+	{
+		ResetExprContext(node->ss.ps.ps_ExprContext);
+		return next_row(&node->ss);
+	}
 	return ExecScan(&node->ss, next_row, recheck_row);
 }
 
