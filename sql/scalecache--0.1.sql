@@ -12,7 +12,7 @@ CREATE SCHEMA scalecache_data;
 CREATE TABLE scalecache.rollup (
 	id bigint PRIMARY KEY,
 	rollup regclass NOT NULL UNIQUE,	-- the view
-	source oid NOT NULL,
+	source regclass NOT NULL,	-- the table whose rows the storage counts
 	base oid NOT NULL,
 	delta1 oid NOT NULL,
 	delta2 oid NOT NULL,

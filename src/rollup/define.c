@@ -59,8 +59,9 @@ define(const char *name, const char *sql, char state)
 	Oid			nsp = RangeVarGetCreationNamespace(rv);
 	Oid			view;
 	int64		id;
-	Oid			source = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
-								  query->rtable)->relid;
+	Oid			source = sc_query_joins(query) ? sc_join_source(query)->relid :
+		rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
+				 query->rtable)->relid;
 
 	if (isAnyTempNamespace(nsp))
 		ereport(ERROR,
@@ -90,6 +91,25 @@ define(const char *name, const char *sql, char state)
 	return view;
 }
 
+/* A rollup of a join is good for nothing if it cannot answer its own query. */
+static void
+check_join(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		joined = spec->joined != NULL && spec->state == SC_LIVE;
+	char	   *source = get_rel_name(spec->source);
+	const char *reason;
+
+	sc_spec_release(spec);
+	if (joined && (reason = sc_rewrite_why_not(view)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rollup query cannot be answered from groups of \"%s\"", source),
+				 errdetail("The reason is: %s.", reason),
+				 errhint("Columns of \"%s\" that go into expressions with other tables' must have one form for equal values: give numeric columns a scale, and cast floats to it.",
+						 source)));
+}
+
 Datum
 scalecache_create_rollup(PG_FUNCTION_ARGS)
 {
@@ -100,7 +120,10 @@ scalecache_create_rollup(PG_FUNCTION_ARGS)
 	view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 				  text_to_cstring(PG_GETARG_TEXT_PP(1)), SC_UNFILLED);
 	if (PG_GETARG_BOOL(2))
+	{
 		sc_ensure_storage(view);
+		check_join(view);
+	}
 	PG_RETURN_OID(view);
 }
 

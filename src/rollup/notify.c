@@ -32,6 +32,12 @@ sc_notify_groups(ScGroups *groups)
 
 	if (sc_group_changed_hook == NULL || !sc_view_has_rules_hook(spec->view))
 		return;
+	/* Other tables say which groups of a join a group is in. */
+	if (spec->joined)
+	{
+		sc_notify_all_groups(spec->view);
+		return;
+	}
 	attnos = palloc(sizeof(AttrNumber) * (spec->nkeys + 1));
 	for (int i = 0; i < spec->nkeys; i++)
 		attnos[i] = column_of_key(spec, i);
@@ -54,9 +60,12 @@ is_rollup(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 
+	bool		result = spec && spec->joined == NULL;
+
+	/* Changes of the other tables of a join are not captured. */
 	if (spec)
 		sc_spec_release(spec);
-	return spec != NULL;
+	return result;
 }
 
 static bool
@@ -67,7 +76,7 @@ is_key(Oid view, AttrNumber attno)
 
 	if (spec == NULL)
 		return false;
-	for (int i = 0; i < spec->nkeys; i++)
+	for (int i = 0; i < spec->nkeys && spec->joined == NULL; i++)
 		if (column_of_key(spec, i) == attno)
 			found = true;
 	sc_spec_release(spec);

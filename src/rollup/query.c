@@ -1,7 +1,7 @@
 /*
  * query.c: which queries can be a rollup, and how they are written down.
  *
- * A query is refused unless its answer follows from the rows of one table
+ * A query is refused unless its answer follows from the rows of its tables
  * alone.  What depends on the session's time zone is pinned to the zone of
  * creation, so that the stored query means the same in every session.
  */
@@ -42,7 +42,7 @@ refuse(const char *what, const char *hint)
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("rollup query has %s", what),
-			 errdetail("A rollup is one SELECT from one table, with GROUP BY and aggregates."),
+			 errdetail("A rollup is one SELECT from tables, with GROUP BY and aggregates."),
 			 errhint("%s", hint)));
 }
 
@@ -171,9 +171,12 @@ scalecache_rollup_query(PG_FUNCTION_ARGS)
 			sc_spec_release(spec);
 		PG_RETURN_NULL();
 	}
-	query = copyObject(spec->query);
-	query->rtable = list_make1(rt_fetch(spec->srcvarno, query->rtable));
-	ChangeVarNodes((Node *) query, spec->srcvarno, 1, 0);
+	query = copyObject(spec->joined ? spec->joined : spec->query);
+	if (spec->joined == NULL)
+	{
+		query->rtable = list_make1(rt_fetch(spec->srcvarno, query->rtable));
+		ChangeVarNodes((Node *) query, spec->srcvarno, 1, 0);
+	}
 	sc_spec_release(spec);
 	foreach(lc, query->targetList)
 	{
@@ -351,7 +354,7 @@ check_walker(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	if (IsA(node, SubLink))
-		refuse("a subquery", "Joins and subqueries are not supported yet.");
+		refuse("a subquery", "Join the table instead.");
 	if (IsA(node, GroupingFunc))
 		refuse("GROUPING()", "Create one rollup for each grouping set.");
 	if (IsA(node, Param))
@@ -441,9 +444,6 @@ sc_query_check(Query *query)
 		refuse("a WITH clause", "Write the query on the table itself.");
 	if (query->rtable == NIL || query->jointree->fromlist == NIL)
 		refuse("no FROM", "Select from the table to be aggregated.");
-	if (list_length(query->jointree->fromlist) != 1 ||
-		!IsA(linitial(query->jointree->fromlist), RangeTblRef))
-		refuse("a join", "Joins and subqueries are not supported yet.");
 	if (query->sortClause)
 		refuse("ORDER BY", "Order the rows when reading the rollup.");
 	if (query->limitCount || query->limitOffset)
@@ -463,11 +463,14 @@ sc_query_check(Query *query)
 			   "Add it to GROUP BY.");
 	if (!query->hasAggs && query->groupClause == NIL)
 		refuse("neither GROUP BY nor an aggregate", "Add one; a plain SELECT needs an index, not a rollup.");
-	rte = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
-				   query->rtable);
+	if (sc_query_joins(query))
+		rte = sc_join_check(query);
+	else
+		rte = rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
+					   query->rtable);
 	if (rte->rtekind != RTE_RELATION)
 		refuse(rte->rtekind == RTE_SUBQUERY ? "a subquery" : "no table in FROM",
-			   "Joins and subqueries are not supported yet.");
+			   "Select from the table itself.");
 	if (rte->tablesample)
 		refuse("TABLESAMPLE", "Leave it out.");
 	check_source(rte);
@@ -529,7 +532,7 @@ parse(const char *sql)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("rollup query is empty"),
-				 errdetail("A rollup is one SELECT from one table, with GROUP BY and aggregates."),
+				 errdetail("A rollup is one SELECT from tables, with GROUP BY and aggregates."),
 				 errhint("Write SELECT ... FROM table GROUP BY ...")));
 	if (list_length(raw) != 1)
 		ereport(ERROR,
@@ -542,7 +545,7 @@ parse(const char *sql)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("rollup query must be a SELECT"),
-				 errdetail("A rollup is one SELECT from one table, with GROUP BY and aggregates."),
+				 errdetail("A rollup is one SELECT from tables, with GROUP BY and aggregates."),
 				 errhint("Write SELECT ... FROM table GROUP BY ...")));
 	return parse_analyze_fixedparams(stmt, sql, NULL, 0, NULL);
 }

@@ -336,7 +336,8 @@ cost_rewrite(Path *path, ScMatch *m, Path *base, double edgerows, Cost edgecost)
 /* A path that answers from this rollup of a table of the query, or NULL. */
 static RewritePath *
 try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
-		   Index srcvarno, RelOptInfo *rel, Oid view, List *having, Path *raw)
+		   Index srcvarno, RelOptInfo *rel, Oid view, bool own, List *having,
+		   Path *raw)
 {
 	ScMatch    *m = palloc0(sizeof(ScMatch));
 	RewritePath *path = NULL;
@@ -358,7 +359,7 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	m->spec = sc_spec_by_view(view);
 	if (m->spec == NULL)
 		return NULL;
-	if (!m->spec->rewrite)
+	if (!m->spec->rewrite && !own)
 	{
 		sc_rewrite_note(view, "it is switched off; see set_rollup_rewrite");
 		sc_spec_release(m->spec);
@@ -521,6 +522,7 @@ note_costs(List *paths, RewritePath *best, Path *raw)
 		RewritePath *path = lfirst(lc);
 		Cost		cost = path->cpath.path.total_cost;
 
+		sc_rewrite_note_match(path->match->view);
 		sc_rewrite_note(path->match->view,
 						cost >= raw->total_cost ?
 						psprintf("it is not cheaper: its cost is %.2f, that of the table %.2f",
@@ -535,7 +537,8 @@ note_costs(List *paths, RewritePath *best, Path *raw)
 /* Add to paths one for each rollup of a table of the query that matches. */
 static List *
 try_table(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
-		  Index varno, RelOptInfo *rel, List *having, Path **raw, List *paths)
+		  Index varno, RelOptInfo *rel, Oid own, List *having, Path **raw,
+		  List *paths)
 {
 	List	   *views = sc_rollups_on(root->simple_rte_array[varno]->relid);
 	const char *refusal;
@@ -554,9 +557,12 @@ try_table(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		*raw = raw_path(rel, root->upper_targets[stage]);
 	foreach(lc, *raw ? views : NIL)
 	{
-		RewritePath *path = try_rollup(root, stage, input, varno, rel,
-									   lfirst_oid(lc), having, *raw);
+		Oid			view = lfirst_oid(lc);
+		RewritePath *path = NULL;
 
+		if (sc_enable_rewrite || view == own)
+			path = try_rollup(root, stage, input, varno, rel, view, view == own,
+							  having, *raw);
 		if (path)
 			paths = lappend(paths, path);
 	}
@@ -574,11 +580,12 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 	RewritePath *best = NULL;
 	List	   *paths = NIL;
 	int			i = -1;
+	Oid			own = sc_join_view(root);
 
 	if (prev_upper_paths)
 		prev_upper_paths(root, stage, input, rel, extra);
 	if ((stage != UPPERREL_GROUP_AGG && stage != UPPERREL_DISTINCT) ||
-		!sc_enable_rewrite || !sc_enable_rollup_scan || rel->reloptkind != RELOPT_UPPER_REL ||
+		(!sc_enable_rewrite && own == InvalidOid) || !sc_enable_rollup_scan || rel->reloptkind != RELOPT_UPPER_REL ||
 		IS_DUMMY_REL(input))
 		return;
 	if (input->reloptkind == RELOPT_JOINREL)
@@ -590,7 +597,7 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 	if (stage == UPPERREL_GROUP_AGG)
 		having = (List *) ((GroupPathExtraData *) extra)->havingQual;
 	while ((i = bms_next_member(tables, i)) >= 0)
-		paths = try_table(root, stage, input, i, rel, having, &raw, paths);
+		paths = try_table(root, stage, input, i, rel, own, having, &raw, paths);
 	if (supposed && input->reloptkind == RELOPT_BASEREL && raw == NULL &&
 		refuse_query(root, stage, input->relid) == NULL)
 		raw = raw_path(rel, root->upper_targets[stage]);

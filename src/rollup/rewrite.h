@@ -178,6 +178,7 @@ extern Path *sc_join_path(ScMatch *m);
 extern Plan *sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 						  List *custom_plans);
 extern Bitmapset *sc_join_relations(PlannerInfo *root);
+extern Oid	sc_join_view(PlannerInfo *root);
 
 /* rewrite_join_exec.c */
 extern Node *sc_join_create_state(CustomScan *cscan);
@@ -213,6 +214,7 @@ extern double sc_supposed_size(ScSpec *spec, double groups);
 
 /* rewrite_explain.c */
 extern void sc_rewrite_note(Oid view, const char *reason);
+extern void sc_rewrite_note_match(Oid view);
 extern bool sc_rewrite_noting(void);
 extern List *sc_rewrite_used(PlannedStmt *stmt);
 

@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(scalecache_explain_rewrite);
 PG_FUNCTION_INFO_V1(scalecache_set_rollup_rewrite);
 
 static List *notes = NIL;		/* of list (view Oid), String */
+static List *matched = NIL;		/* views that a path was made for */
 static bool noting = false;
 
 /* Remember what the planner found out about a rollup. */
@@ -36,6 +37,43 @@ sc_rewrite_note(Oid view, const char *reason)
 	if (noting)
 		notes = lappend(notes, list_make2(list_make1_oid(view),
 										  makeString(pstrdup(reason))));
+}
+
+static List *plan_query(const char *sql);
+
+/* Remember that a rollup could answer, at whatever cost. */
+void
+sc_rewrite_note_match(Oid view)
+{
+	if (noting)
+		matched = lappend_oid(matched, view);
+}
+
+/* Why a rollup cannot answer its own view's query, or NULL. */
+const char *
+sc_rewrite_why_not(Oid view)
+{
+	const char *reason = NULL;
+	ListCell   *lc;
+
+	notes = matched = NIL;
+	noting = true;
+	PG_TRY();
+	{
+		(void) plan_query(psprintf("SELECT * FROM %s", sc_qualified_name(view)));
+		foreach(lc, notes)
+			if (linitial_oid(linitial(lfirst(lc))) == view)
+				reason = strVal(lsecond(lfirst(lc)));
+		if (list_member_oid(matched, view))
+			reason = NULL;
+	}
+	PG_FINALLY();
+	{
+		noting = false;
+		notes = matched = NIL;
+	}
+	PG_END_TRY();
+	return reason;
 }
 
 bool
@@ -139,7 +177,7 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
-	notes = NIL;
+	notes = matched = NIL;
 	noting = true;
 	PG_TRY();
 	{
@@ -149,7 +187,7 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 	{
 		noting = false;
 		found = notes;
-		notes = NIL;
+		notes = matched = NIL;
 	}
 	PG_END_TRY();
 	foreach(lc, plans)

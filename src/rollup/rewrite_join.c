@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -583,4 +584,27 @@ sc_join_relations(PlannerInfo *root)
 		if (root->simple_rte_array[i]->rtekind == RTE_RELATION)
 			result = bms_add_member(result, i);
 	return result;
+}
+
+/*
+ * Is the query that is being planned the one that a view of a rollup holds,
+ * and a join?  It is answered from the rollup whatever the settings say.
+ */
+Oid
+sc_join_view(PlannerInfo *root)
+{
+	RangeTblEntry *rte = root->parse->rtable ? linitial(root->parse->rtable) : NULL;
+	ScSpec	   *spec;
+	Oid			view = InvalidOid;
+
+	if (rte == NULL || rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_VIEW ||
+		rte->eref == NULL || strcmp(rte->eref->aliasname, "old") != 0)
+		return InvalidOid;
+	spec = sc_spec_by_view(rte->relid);
+	if (spec == NULL)
+		return InvalidOid;
+	if (spec->joined)
+		view = spec->view;
+	sc_spec_release(spec);
+	return view;
 }

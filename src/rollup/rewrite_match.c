@@ -733,6 +733,19 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 
 /* ---- for joins ---- */
 
+/* Are values of the expression that are equal also identical? */
+bool
+sc_expr_is_sharp(Expr *expr)
+{
+	ScKey		key = {0};
+
+	key.expr = expr;
+	key.type = exprType((Node *) expr);
+	key.typmod = exprTypmod((Node *) expr);
+	key.collation = exprCollation((Node *) expr);
+	return key_is_sharp(&key);
+}
+
 void
 sc_match_read(ScMatch *m)
 {

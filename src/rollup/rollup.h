@@ -86,7 +86,8 @@ typedef struct ScSpec
 	bool		valid;			/* false after an invalidation */
 	int			pins;
 	MemoryContext cxt;
-	Query	   *query;			/* the view's query */
+	Query	   *query;			/* the view's query, or the source's part of it */
+	Query	   *joined;			/* the view's query if that is a join, or NULL */
 	Index		srcvarno;		/* the source in query's range table */
 	Oid			owner;			/* the view's */
 	bool		rewrite;		/* may answer queries of the source */
@@ -343,6 +344,12 @@ extern Query *sc_query_analyze(const char *sql);
 extern void sc_query_check(Query *query);
 extern Node *sc_pin_zone(Node *node, const char *zone);
 
+/* join.c */
+extern bool sc_query_joins(Query *query);
+extern RangeTblEntry *sc_join_source(Query *query);
+extern Query *sc_join_query(Query *query, Oid source, bool strict);
+extern RangeTblEntry *sc_join_check(Query *query);
+
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */
 extern void sc_exec_as_owner(const char *sql);
@@ -381,6 +388,12 @@ extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 
 /* rewrite.c */
 extern void sc_rewrite_init(void);
+
+/* rewrite_match.c */
+extern bool sc_expr_is_sharp(Expr *expr);
+
+/* rewrite_explain.c */
+extern const char *sc_rewrite_why_not(Oid view);
 
 /* init */
 extern void sc_rollup_init(void);

@@ -113,7 +113,8 @@ replace_view(RangeTblEntry *rte, bool marked)
 	spec = sc_spec_by_view(old->relid);
 	if (spec == NULL)
 		return;
-	if (spec->state != SC_LIVE)
+	/* A join is answered like any other query: see rewrite_join.c. */
+	if (spec->state != SC_LIVE || spec->joined)
 	{
 		sc_spec_release(spec);
 		return;

@@ -300,6 +300,16 @@ sc_spec_analyze(ScSpec *spec, Query *query)
 	List	   *aggs = NIL;
 	ListCell   *lc;
 
+	if (sc_query_joins(query))
+	{
+		spec->joined = query;
+		query = sc_join_query(query, spec->source, false);
+		if (query == NULL)
+		{
+			MemoryContextSwitchTo(old);
+			return false;
+		}
+	}
 	spec->query = query;
 	if (list_length(query->jointree->fromlist) != 1 ||
 		!IsA(linitial(query->jointree->fromlist), RangeTblRef))
@@ -407,6 +417,8 @@ spec_build(HeapTuple tuple)
 	spec->recorded = sc_catalog_oids(tuple, Anum_rollup_members);
 
 	spec->owner = view->rd_rel->relowner;
+	spec->source = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_source,
+													&isnull));
 	if (!sc_spec_analyze(spec, copyObject(get_view_query(view))))
 	{
 		spec->state = SC_STALE;
