@@ -204,6 +204,10 @@ CREATE TABLE scalecache.cache_rule (
 REVOKE ALL ON scalecache.cache_rule FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('scalecache.cache_rule', '');
 
+-- The Redis that keys were sent to last, by its run id and database number.
+CREATE TABLE scalecache.cache_target (redis text NOT NULL);
+REVOKE ALL ON scalecache.cache_target FROM PUBLIC;
+
 -- Oids and column numbers are other ones after a restore.
 CREATE FUNCTION scalecache.cache_rule_restored() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -302,6 +306,9 @@ CREATE FUNCTION scalecache.cache_set(key text, value text, ttl interval DEFAULT 
 RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cache_set';
 CREATE FUNCTION scalecache.cache_delete(VARIADIC keys text[])
 RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cache_delete';
+-- They reach every key of Redis, whoever stored it.
+REVOKE ALL ON FUNCTION scalecache.cache_get(text), scalecache.cache_set(text, text, interval),
+	scalecache.cache_delete(text[]) FROM PUBLIC;
 CREATE FUNCTION scalecache.cached_query(key text, query text, ttl interval DEFAULT '1 hour')
 RETURNS jsonb LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'scalecache_cached_query';
 
@@ -409,6 +416,7 @@ COMMENT ON FUNCTION scalecache.bucket_edge(timestamp, text, boolean, boolean)
 	IS 'internal: where a time bucket begins or ends';
 
 COMMENT ON TABLE scalecache.cache_rule IS 'one row a cache rule; see the view cache_rules';
+COMMENT ON TABLE scalecache.cache_target IS 'the Redis that keys were sent to last';
 COMMENT ON TABLE scalecache.cache_outbox_0 IS 'keys that wait to be sent; written in turns';
 COMMENT ON TABLE scalecache.cache_outbox_1 IS 'keys that wait to be sent; written in turns';
 COMMENT ON TABLE scalecache.cache_outbox_2 IS 'keys that wait to be sent; written in turns';

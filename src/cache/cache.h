@@ -57,6 +57,7 @@ typedef struct ScRedisUrl
 extern char *sc_redis_url;
 extern int	sc_redis_timeout;	/* ms */
 extern int	sc_redis_retry_max; /* ms */
+extern int	sc_session_timeout; /* ms */
 extern int	sc_breaker_threshold;
 extern int	sc_max_keys_per_transaction;
 extern int	sc_queue_limit;		/* kB */
@@ -215,6 +216,7 @@ extern ScRedis *sc_redis_open(const ScRedisUrl *url, int timeout_ms,
 							  char *err, Size errlen);
 extern void sc_redis_close(ScRedis *redis);
 extern bool sc_redis_ok(ScRedis *redis);
+extern void sc_redis_address(ScRedis *redis, char *buf, Size size);
 extern void sc_redis_append(ScRedis *redis, int argc, const char **argv,
 							const size_t *lens);
 extern bool sc_redis_exchange(ScRedis *redis, int timeout_ms,
@@ -279,6 +281,15 @@ typedef struct ScRedisStatus
 	int64		histogram[SC_HISTOGRAM];	/* commit to acknowledgement */
 } ScRedisStatus;
 
+/* What sessions may take a Redis for.  All zeros: nothing. */
+typedef struct ScDelivered
+{
+	uint64		url_hash;		/* of the Redis that this is about */
+	uint64		clock;			/* commits stamped up to it are acknowledged */
+	char		link[24];		/* of the worker's connection */
+	char		address[64];	/* of the server, as digits */
+} ScDelivered;
+
 extern void sc_cache_shared_init(void);
 extern bool sc_cache_shared_exists(void);
 extern int	sc_cache_active_table(void);
@@ -287,13 +298,21 @@ extern const char *sc_cache_boot_id(void);
 extern void sc_cache_async_begin(void);
 extern void sc_cache_async_end(XLogRecPtr lsn);
 extern void sc_cache_flush_commits(void);
+extern void sc_cache_note_commit(TransactionId xid, TimestampTz at);
+extern TimestampTz sc_cache_commit_time(TransactionId xid, TimestampTz queued_at);
 extern uint64 sc_cache_turn_begin(void);
 extern void sc_cache_turn_end(uint64 turn, bool drained);
+extern void sc_cache_set_delivered(const ScDelivered *delivered);
+extern bool sc_cache_delivered(uint64 url_hash, ScDelivered *delivered);
+extern void sc_cache_session_failed(void);
+extern void sc_cache_session_succeeded(void);
 extern bool sc_cache_wait(int timeout_ms, bool in_commit);
 extern void sc_cache_get_status(ScRedisStatus *status);
 extern void sc_cache_set_status(const ScRedisStatus *status);
 
-/* ---- events.c ---- */
+/* ---- session.c ---- */
+
+extern uint64 sc_url_hash(const char *url);
 
 /* init */
 extern void sc_cache_init(void);

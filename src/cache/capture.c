@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "base/hooks.h"
 #include "cache/cache.h"
@@ -652,6 +653,7 @@ xact_callback(XactEvent event, void *arg)
 			if (nentries > 0)
 			{
 				my_xid = GetTopTransactionIdIfAny();
+				sc_cache_note_commit(my_xid, 0);
 				sc_memory_fence(entries.data, entries.len);
 				fenced = true;
 			}
@@ -662,6 +664,8 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			if (fenced && event == XACT_EVENT_COMMIT)
+				sc_cache_note_commit(my_xid, GetCurrentTimestamp());
 			if (fenced)
 				sc_memory_lift(entries.data, entries.len,
 							   event == XACT_EVENT_COMMIT, my_xid);

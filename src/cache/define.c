@@ -168,6 +168,17 @@ locate_error(void *arg)
 	internalerrquery((const char *) arg);
 }
 
+/* An expression means the same whoever writes, and to the worker. */
+static int
+fixed_search_path(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 /*
  * Parse text as an expression over rel, whose columns are called names, and
  * coerce it to type.
@@ -184,6 +195,7 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 	Node	   *node;
 	ListCell   *lc;
 	int			i = 0;
+	int			nest = fixed_search_path();
 
 	error_context_stack = &callback;
 	raw = raw_parser(psprintf(EXPRESSION_PREFIX "%s\n)", text), RAW_PARSE_DEFAULT);
@@ -227,6 +239,7 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 				 errhint("Use only immutable and stable functions.")));
 	free_parsestate(pstate);
 	error_context_stack = callback.previous;
+	AtEOXact_GUC(true, nest);
 	return node;
 }
 
@@ -235,11 +248,15 @@ static char *
 rename_columns(Relation rel, char **names, const char *text)
 {
 	Node	   *node = sc_rule_expression(rel, names, text, "expression", InvalidOid);
+	int			nest = fixed_search_path();
+	char	   *result;
 
-	return deparse_expression(node,
-							  deparse_context_for(RelationGetRelationName(rel),
-												  RelationGetRelid(rel)),
-							  false, false);
+	result = deparse_expression(node,
+								deparse_context_for(RelationGetRelationName(rel),
+													RelationGetRelid(rel)),
+								false, false);
+	AtEOXact_GUC(true, nest);
+	return result;
 }
 
 /* ---- which relations ---- */

@@ -16,7 +16,9 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "common/pg_prng.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
@@ -30,6 +32,7 @@
 #include "base/guc.h"
 #include "cache/cache.h"
 #include "cache/link.h"
+#include "cache/memory.h"
 
 #define BATCH_BYTES		(256 * 1024)	/* of outbox entries in a pipeline */
 #define FIRST_RETRY_MS	50
@@ -83,10 +86,21 @@ set_retry(void)
 	status.retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms + 1);
 }
 
+/* Sessions do without Redis until everything is delivered again. */
+static void
+lose_link(void)
+{
+	ScDelivered nothing;
+
+	sc_link_close();
+	memset(&nothing, 0, sizeof(nothing));
+	sc_cache_set_delivered(&nothing);
+}
+
 static void
 note_failure(const char *error)
 {
-	sc_link_close();
+	lose_link();
 	forget_walks();
 	failures++;
 	status.failures++;
@@ -121,7 +135,7 @@ note_success(void)
 void
 sc_cache_work_failed(void)
 {
-	sc_link_close();
+	lose_link();
 	forget_walks();
 	status.connected = false;
 	sc_cache_set_status(&status);
@@ -184,7 +198,7 @@ follow_url(void)
 {
 	if (used_url && strcmp(used_url, sc_redis_url) == 0)
 		return;
-	sc_link_close();
+	lose_link();
 	forget_walks();
 	if (used_url)
 		pfree(used_url);
@@ -256,9 +270,10 @@ ask_for_walk(const ScOutboxItem *item, List *patterns)
 }
 
 static void
-count_latency(TimestampTz queued_at)
+count_latency(const ScOutboxItem *item)
 {
-	int64		us = GetCurrentTimestamp() - queued_at;
+	TimestampTz done = sc_cache_commit_time(item->xid, item->queued_at);
+	int64		us = GetCurrentTimestamp() - done;
 	int			bucket = 0;
 
 	while (bucket < SC_HISTOGRAM - 1 && us >= ((int64) 16 << bucket))
@@ -272,7 +287,7 @@ acknowledge(List *items)
 	ListCell   *lc;
 
 	foreach(lc, items)
-		count_latency(((ScOutboxItem *) lfirst(lc))->queued_at);
+		count_latency(lfirst(lc));
 	sc_outbox_delete(items);
 }
 
@@ -307,7 +322,7 @@ continue_walk(char *error, Size errlen)
 	{
 		bool		more;
 
-		if (walk->arms && !sc_link_arm(true, &more, error, errlen))
+		if (walk->arms && !sc_link_arm(SC_ARM_DONE, &more, error, errlen))
 			return false;
 		acknowledge(walk->items);
 		MemoryContextDelete(walk->cxt);
@@ -405,6 +420,55 @@ end_transaction(void)
 	CommitTransactionCommand();
 }
 
+/*
+ * Which Redis gets our keys is on record, so that one that we come back to
+ * after a time with another is known to have missed some.  A change of the
+ * record is committed no later than what that Redis acknowledges.
+ */
+static void
+redis_identity(char *buf, Size size)
+{
+	const char *db = strrchr(status.server, ' ');
+
+	snprintf(buf, size, "%s%s", status.run_id, db ? db : "");
+}
+
+static void
+run_sql(const char *sql, const char *arg)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(arg);
+
+	if (SPI_execute_with_args(sql, 1, &type, &value, NULL, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+}
+
+static bool
+is_another_redis(void)
+{
+	char		identity[80];
+	bool		same;
+
+	redis_identity(identity, sizeof(identity));
+	SPI_connect();
+	run_sql("SELECT FROM scalecache.cache_target WHERE redis = $1", identity);
+	same = SPI_processed > 0;
+	SPI_finish();
+	return !same;
+}
+
+static void
+remember_redis(void)
+{
+	char		identity[80];
+
+	redis_identity(identity, sizeof(identity));
+	SPI_connect();
+	run_sql("WITH d AS (DELETE FROM scalecache.cache_target) INSERT INTO scalecache.cache_target VALUES ($1)",
+			identity);
+	SPI_finish();
+}
+
 /* Say who we are; if Redis may hold older values, have them deleted. */
 static bool
 introduce(char *error, Size errlen)
@@ -412,11 +476,15 @@ introduce(char *error, Size errlen)
 	List	   *patterns = NIL;
 	ListCell   *lc;
 	bool		older;
+	bool		another;
 
 	if (sc_link_armed() || (walk && walk->arms) || (next_walk && next_walk->arms))
 		return true;
-	if (!sc_link_arm(false, &older, error, errlen))
+	another = is_another_redis();
+	if (!sc_link_arm(another ? SC_ARM_ANEW : SC_ARM_BEGIN, &older, error, errlen))
 		return false;
+	if (another)
+		remember_redis();
 	if (!older)
 		return true;
 	foreach(lc, sc_rules_all())
@@ -530,12 +598,28 @@ after_delivery(int ntransactions)
 	return turn_of(-1, false);
 }
 
+/* Let sessions know what Redis has acknowledged, if it can be asked. */
+static void
+publish(uint64 clock)
+{
+	ScDelivered d;
+
+	memset(&d, 0, sizeof(d));
+	if (!sc_link_has_functions())
+		return;
+	d.url_hash = sc_url_hash(used_url);
+	d.clock = clock;
+	sc_link_describe(d.link, sizeof(d.link), d.address, sizeof(d.address));
+	sc_cache_set_delivered(&d);
+}
+
 /* Called outside of a transaction. */
 ScTurn
 sc_cache_work(void)
 {
 	MemoryContext turn_cxt = CurrentMemoryContext;
 	uint64		number = sc_cache_turn_begin();
+	uint64		clock = sc_memory_usable() ? sc_memory_clock() : 0;
 	int64		limit = (int64) sc_queue_limit * 1024;
 	int			ntransactions = 0;
 	bool		ok;
@@ -555,6 +639,8 @@ sc_cache_work(void)
 	if (ok)
 	{
 		sc_outbox_rotate();
+		if (walk == NULL && next_walk == NULL)
+			publish(clock);
 		sc_cache_turn_end(number, walk == NULL && next_walk == NULL);
 	}
 	else

@@ -128,6 +128,26 @@ local function get(keys, args)
   return false
 end
 
+-- key : id lease link: for sessions of the server that is known as id, whose
+-- worker was with us when it last armed.
+-- {value, ttl_ms}, or as scalecache_get.
+local function read(keys, args)
+  local source = sources[args[1]]
+  if #keys ~= 1 or not source or not source.armed or source.link ~= args[3] then return false end
+  if args[2] == '1' then
+    local value = get(keys, {})
+    if not value or type(value) == 'table' then return value end
+    return { value, redis.call('PTTL', keys[1]) }
+  end
+  local value = armed() and redis.call('GET', keys[1])
+  if not value then
+    stats.misses = stats.misses + 1
+    return false
+  end
+  stats.hits = stats.hits + 1
+  return { value, redis.call('PTTL', keys[1]) }
+end
+
 local function release(key)
   if leases[key] then
     leases[key] = nil
@@ -174,7 +194,7 @@ local function fill(keys, args)
   return 1
 end
 
--- id cluster timeline boot snapshot lease_ms phase: 'ok' when armed,
+-- id cluster timeline boot snapshot lease_ms phase link: 'ok' when armed,
 -- 'walk' when older values may be about and have to be deleted first
 local function arm(keys, args)
   local id, cluster, timeline, boot = args[1], args[2], tonumber(args[3]), args[4]
@@ -189,13 +209,16 @@ local function arm(keys, args)
     sources[id] = source
     source.boot = nil
   end
-  if source.boot ~= boot then
-    -- Transaction ids of before a crash may come again.
+  if source.boot ~= boot or args[7] == 'anew' then
+    -- Transaction ids of before a crash may come again; and while the worker
+    -- was with another Redis, this one has missed something.
     source.boot = boot
     source.floor, source.next_floor = snap, snap
     source.new, source.old, source.count = {}, {}, 0
     source.new_epochs, source.old_epochs = {}, {}
   end
+  if args[7] == 'anew' then source.armed = false end
+  source.link = args[8]
   if args[7] == 'done' then source.armed = true end
   return source.armed and 'ok' or 'walk'
 end
@@ -259,6 +282,7 @@ local function hello(keys, args)
 end
 
 redis.register_function{ function_name = 'scalecache_get', callback = get, flags = { 'no-writes' } }
+redis.register_function{ function_name = 'scalecache_read', callback = read, flags = { 'no-writes' } }
 redis.register_function('scalecache_fill', fill)
 redis.register_function{ function_name = 'scalecache_arm', callback = arm, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'scalecache_invalidate', callback = invalidate, flags = { 'allow-oom' } }

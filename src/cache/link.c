@@ -30,6 +30,7 @@ static TimestampTz full_at = 0; /* Redis said that it is out of memory */
 static TimestampTz last_rotation = 0;
 static int64 sent_since_rotation = 0;
 static StringInfoData snapshot_text;
+static char link_id[24] = "";	/* of this connection */
 
 /* The command being put together. */
 static const char *argv[KEYS_PER_COMMAND * 2 + 8];
@@ -100,9 +101,22 @@ sc_link_close(void)
 	is_armed = plain = false;
 }
 
+bool
+sc_link_has_functions(void)
+{
+	return functions;
+}
+
+void
+sc_link_describe(char *id, Size idsize, char *address, Size size)
+{
+	strlcpy(id, link_id, idsize);
+	sc_redis_address(redis, address, size);
+}
+
 /* Whom the tombstones are from: this database of this cluster. */
-static const char *
-source_id(void)
+const char *
+sc_link_source_id(void)
 {
 	static char id[40] = "";
 
@@ -254,7 +268,7 @@ say_hello(Hello *hello, char *error, Size errlen)
 {
 	memset(hello, 0, sizeof(*hello));
 	begin_function("scalecache_hello", "0");
-	add_word(source_id());
+	add_word(sc_link_source_id());
 	send_command();
 	return exchange(read_hello, hello, error, errlen);
 }
@@ -335,8 +349,10 @@ sc_link_armed(void)
 }
 
 bool
-sc_link_arm(bool done, bool *walk, char *error, Size errlen)
+sc_link_arm(ScArmPhase phase, bool *walk, char *error, Size errlen)
 {
+	static const char *const phases[] = {"begin", "anew", "done"};
+	bool		done = phase == SC_ARM_DONE;
 	Armed		armed = {"", false};
 	char		cluster[24];
 	char		timeline[16];
@@ -354,13 +370,14 @@ sc_link_arm(bool done, bool *walk, char *error, Size errlen)
 	snprintf(timeline, sizeof(timeline), "%u", sc_timeline());
 	snprintf(lease, sizeof(lease), "%d", sc_lease_time);
 	begin_function("scalecache_arm", "0");
-	add_word(source_id());
+	add_word(sc_link_source_id());
 	add_word(cluster);
 	add_word(timeline);
 	add_word(sc_cache_boot_id());
 	add_word(snapshot_text.data);
 	add_word(lease);
-	add_word(done ? "done" : "begin");
+	add_word(phases[phase]);
+	add_word(link_id);
 	send_command();
 	if (!exchange(read_armed, &armed, error, errlen))
 		return false;
@@ -379,7 +396,12 @@ sc_link_arm(bool done, bool *walk, char *error, Size errlen)
 bool
 sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size errlen)
 {
+	uint64		id;
+
 	sc_link_close();
+	if (!pg_strong_random(&id, sizeof(id)))
+		id = (uint64) GetCurrentTimestamp();
+	snprintf(link_id, sizeof(link_id), UINT64_FORMAT, id);
 	redis = sc_redis_open(url, sc_redis_timeout, error, errlen);
 	if (redis == NULL)
 		return false;
@@ -430,7 +452,7 @@ sc_link_rotate(char *error, Size errlen)
 		 !TimestampDifferenceExceeds(last_rotation, now, sc_tombstone_time)))
 		return true;
 	begin_function("scalecache_rotate", "0");
-	add_word(source_id());
+	add_word(sc_link_source_id());
 	add_word(snapshot_text.data);
 	if (!run_command(error, errlen))
 		return false;
@@ -472,7 +494,7 @@ send_invalidate(void)
 	begin_function("scalecache_invalidate", n);
 	for (int i = 0; i < nkeys; i++)
 		add_arg(keys[i], keylens[i]);
-	add_word(source_id());
+	add_word(sc_link_source_id());
 	add_word(snapshot_text.data);
 	for (int i = 0; i < nkeys; i++)
 		add_word(xids[i]);
@@ -529,7 +551,7 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 	{
 		begin_function("scalecache_store", "1");
 		add_arg(key, keylen);
-		add_word(source_id());
+		add_word(sc_link_source_id());
 		add_word(snapshot_text.data);
 		add_word(x);
 		add_word(value);
@@ -562,7 +584,7 @@ sc_link_epoch(const char *prefix, uint32 length, TransactionId xid)
 	flush_deletes();
 	snprintf(x, sizeof(x), UINT64_FORMAT, sc_full_xid(xid));
 	begin_function("scalecache_epoch", "0");
-	add_word(source_id());
+	add_word(sc_link_source_id());
 	add_word(snapshot_text.data);
 	add_word(x);
 	add_arg(prefix, length);

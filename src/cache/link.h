@@ -12,7 +12,11 @@
 extern bool sc_link_open(const ScRedisUrl *url, ScRedisStatus *status,
 						 char *error, Size errlen);
 extern bool sc_link_ok(void);
+extern const char *sc_link_source_id(void);
 extern void sc_link_close(void);
+extern bool sc_link_has_functions(void);
+/* A name for this connection, and the server's address as digits. */
+extern void sc_link_describe(char *id, Size idsize, char *address, Size size);
 extern void sc_link_set_snapshot(Snapshot snapshot);
 extern void sc_link_begin(void);
 extern void sc_link_delete(const char *key, uint32 keylen, TransactionId xid);
@@ -26,7 +30,14 @@ extern bool sc_link_ping(ScRedisStatus *status, char *error, Size errlen);
 /* Does Redis hold nothing older than what was acknowledged to us? */
 extern bool sc_link_armed(void);
 /* Say who we are.  *walk: older values may be about; delete them, say done. */
-extern bool sc_link_arm(bool done, bool *walk, char *error, Size errlen);
+typedef enum ScArmPhase
+{
+	SC_ARM_BEGIN,				/* this may be the Redis that we know */
+	SC_ARM_ANEW,				/* we were with another one since */
+	SC_ARM_DONE					/* there is nothing older any more */
+} ScArmPhase;
+
+extern bool sc_link_arm(ScArmPhase phase, bool *walk, char *error, Size errlen);
 extern bool sc_link_rotate(char *error, Size errlen);
 
 /* lua.c */

@@ -937,6 +937,32 @@ expiry(int64 ttl_us)
 	return GetCurrentTimestamp() + (int64) (ttl_us * jitter);
 }
 
+/* Is no fence up, and does the snapshot see all that was?  e may be NULL. */
+static bool
+is_fresh(int p, const Entry *e, const char *key, uint32 keylen,
+		 Snapshot snapshot, uint64 clock)
+{
+	Part	   *part = &memory->parts[p];
+
+	return part->fences == 0 && (e == NULL || e->fences == 0) &&
+		(e == NULL || stamp_seen(&e->stamp, snapshot, clock)) &&
+		stamp_seen(&part->floor, snapshot, clock) &&
+		prefixes_seen(key, keylen, snapshot, clock);
+}
+
+bool
+sc_memory_fresh(const char *key, uint32 keylen, Snapshot snapshot, uint64 clock)
+{
+	uint64		hash = hash_key(key, keylen);
+	int			p = part_of(hash);
+	bool		ok;
+
+	LWLockAcquire(memory->parts[p].lock, LW_SHARED);
+	ok = is_fresh(p, find(p, hash, key, keylen), key, keylen, snapshot, clock);
+	LWLockRelease(memory->parts[p].lock);
+	return ok;
+}
+
 bool
 sc_memory_put(const char *key, uint32 keylen, Oid owner, const char *value,
 			  uint32 length, int64 ttl_us, Snapshot snapshot, uint64 clock)
@@ -955,10 +981,7 @@ sc_memory_put(const char *key, uint32 keylen, Oid owner, const char *value,
 	e = find(p, hash, key, keylen);
 	if (e == NULL)
 		e = make_entry(p, hash, key, keylen);
-	ok = e && part->fences == 0 && e->fences == 0 &&
-		stamp_seen(&e->stamp, snapshot, clock) &&
-		stamp_seen(&part->floor, snapshot, clock) &&
-		prefixes_seen(key, keylen, snapshot, clock);
+	ok = e && is_fresh(p, e, key, keylen, snapshot, clock);
 	if (!ok && e)
 		part->refused++;
 	if (ok)

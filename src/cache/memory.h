@@ -51,6 +51,9 @@ extern uint64 sc_memory_clock(void);
 extern bool sc_memory_put(const char *key, uint32 keylen, Oid owner,
 						  const char *value, uint32 length, int64 ttl_us,
 						  Snapshot snapshot, uint64 clock);
+/* May that be known as well as put says, whether or not there is room? */
+extern bool sc_memory_fresh(const char *key, uint32 keylen,
+							Snapshot snapshot, uint64 clock);
 extern bool sc_memory_delete(const char *key, uint32 keylen);
 
 typedef struct ScMemoryStats

@@ -2,7 +2,7 @@
  * query.c: the cache from SQL.
  *
  * The cache is never in the way: whatever is wrong with it, cached_query runs
- * the query.  What a transaction that has written anything reads may be its
+ * the query.  Memory is asked first, then Redis.  What a transaction that has written anything reads may be its
  * own, so nothing of that is kept.
  */
 #include "postgres.h"
@@ -12,16 +12,23 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "cache/cache.h"
+#include "cache/link.h"
 #include "cache/memory.h"
+#include "cache/session.h"
 
 #define TRIES	3				/* to get the value that somebody else loads */
 
@@ -82,19 +89,92 @@ ttl_argument(FunctionCallInfo fcinfo, int n)
 
 /* ---- by hand ---- */
 
+/*
+ * A result of cached_query in Redis is a JSON object that says whose it is.
+ * Values set by hand never look so.
+ */
+static const char result_mark[] = "{\"scalecache\":\"result\",\"of\":";
+
+static bool
+is_result(const char *value, uint32 length)
+{
+	return length >= strlen(result_mark) &&
+		memcmp(value, result_mark, strlen(result_mark)) == 0;
+}
+
+/*
+ * Ask Redis for a key that is not in memory.  A hit is as new as every commit
+ * that is visible, or it is none; *clock goes with it into memory.
+ */
+static ScSessionReply
+ask_redis(const char *key, uint32 keylen, bool lease, char **value,
+		  uint32 *length, int64 *ttl, uint64 *clock)
+{
+	ScSessionReply reply;
+
+	if (!sc_session_ready(clock) || !sc_memory_fresh(key, keylen, NULL, *clock))
+		return SC_SESSION_FAILED;
+	reply = sc_session_get(key, keylen, lease, value, length, ttl);
+	if (reply == SC_SESSION_HIT && !sc_memory_fresh(key, keylen, NULL, *clock))
+		return SC_SESSION_FAILED;
+	return reply;
+}
+
 Datum
 scalecache_cache_get(PG_FUNCTION_ARGS)
 {
 	text	   *key = key_argument(fcinfo);
+	const char *name = VARDATA_ANY(key);
+	uint32		namelen = VARSIZE_ANY_EXHDR(key);
 	char	   *value;
 	uint32		length;
+	int64		ttl;
+	uint64		clock;
 
-	if (!sc_memory_usable() ||
-		sc_cache_wrote_key(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) ||
-		sc_memory_get(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), SC_OWNER_ANY,
-					  NULL, &value, &length) != SC_HIT)
+	if (!sc_memory_usable() || sc_cache_wrote_key(name, namelen))
 		PG_RETURN_NULL();
+	switch (sc_memory_get(name, namelen, SC_OWNER_ANY, NULL, &value, &length))
+	{
+		case SC_HIT:
+			PG_RETURN_TEXT_P(cstring_to_text_with_len(value, length));
+		case SC_BYPASS:
+			PG_RETURN_NULL();
+		default:
+			break;
+	}
+	/* What is not text in this database's encoding is of no use to it. */
+	if (ask_redis(name, namelen, false, &value, &length, &ttl, &clock) != SC_SESSION_HIT ||
+		is_result(value, length) ||
+		!pg_verifymbstr(value, (int) length, true))
+		PG_RETURN_NULL();
+	(void) sc_memory_put(name, namelen, SC_OWNER_ANY, value, length, ttl, NULL, clock);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(value, length));
+}
+
+/*
+ * Redis first: what it refuses, or may not have heard of, memory must not
+ * keep in front of what Redis has.
+ */
+static bool
+set_in_redis(const char *key, uint32 keylen, const char *value, uint32 length,
+			 int64 ttl)
+{
+	uint64		clock;
+
+	if (length > SC_SESSION_VALUE_MAX || is_result(value, length) ||
+		!sc_session_ready(&clock))
+		return false;
+	switch (sc_session_fill(key, keylen, value, length, ttl, GetActiveSnapshot()))
+	{
+		case SC_SESSION_HIT:
+			return true;
+		case SC_SESSION_FAILED:
+			/* It may be there, or not. */
+			(void) sc_memory_delete(key, keylen);
+			return false;
+		default:
+			return false;
+	}
 }
 
 /* True when the value was taken. */
@@ -117,6 +197,18 @@ scalecache_cache_set(PG_FUNCTION_ARGS)
 				 errmsg("cached value is longer than %d bytes", SC_STRING_MAX)));
 	if (!sc_memory_usable() || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		PG_RETURN_BOOL(false);
+	if (sc_redis_url[0] != '\0')
+	{
+		if (!set_in_redis(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key),
+						  VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), ttl))
+			PG_RETURN_BOOL(false);
+		/* If memory has no room for it, the former one must go. */
+		if (!sc_memory_put(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), SC_OWNER_ANY,
+						   VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), ttl,
+						   GetActiveSnapshot(), 0))
+			(void) sc_memory_delete(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+		PG_RETURN_BOOL(true);
+	}
 	PG_RETURN_BOOL(sc_memory_put(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), SC_OWNER_ANY,
 								 VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), ttl,
 								 GetActiveSnapshot(), 0));
@@ -190,9 +282,124 @@ run_query(const char *query)
 	return result;
 }
 
+/* ---- results in Redis ---- */
+
+/* What a result of the current role begins with. */
+static void
+append_mark(StringInfo buf)
+{
+	appendStringInfoString(buf, result_mark);
+	/* Numbers, as who gets a name again is another role. */
+	appendStringInfo(buf, "\"%s/%u\",\"rows\":", sc_link_source_id(), GetUserId());
+}
+
+/*
+ * Redis is for roles that may reach its keys by hand.  Others would get at
+ * what is not theirs by choosing a key.
+ */
+static bool
+may_use_redis(void)
+{
+	static const Oid text_text_interval[] = {TEXTOID, TEXTOID, INTERVALOID};
+	List	   *name = list_make2(makeString("scalecache"), makeString("cache_set"));
+	Oid			function = LookupFuncName(name, 3, text_text_interval, true);
+
+	return OidIsValid(function) &&
+		pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+}
+
+/* The rows as jsonb; NULL when they are none. */
+static Jsonb *
+parse_rows(char *rows)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Jsonb	   *volatile result = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(rows)));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		if (!sc_error_is_harmless())
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		result = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return result;
+}
+
+/*
+ * A result of this role's from Redis, which is kept in memory too, or NULL.
+ * *fill says that one may be stored there: nothing else is under the key.
+ */
+static Jsonb *
+fetch_from_redis(text *key, int64 ttl, bool *fill)
+{
+	const char *name = VARDATA_ANY(key);
+	uint32		namelen = VARSIZE_ANY_EXHDR(key);
+	StringInfoData mark;
+	char	   *value;
+	uint32		length;
+	int64		left;
+	uint64		clock;
+	Jsonb	   *result;
+
+	*fill = false;
+	switch (ask_redis(name, namelen, true, &value, &length, &left, &clock))
+	{
+		case SC_SESSION_FAILED:
+			return NULL;
+		case SC_SESSION_MISS:
+			*fill = true;
+			return NULL;
+		default:
+			break;
+	}
+	initStringInfo(&mark);
+	append_mark(&mark);
+	if (length <= mark.len || memcmp(value, mark.data, mark.len) != 0 ||
+		value[length - 1] != '}' || strlen(value) != length ||
+		!pg_verifymbstr(value, (int) length, true))
+		return NULL;
+	value[length - 1] = '\0';
+	result = parse_rows(value + mark.len);
+	if (result)
+		(void) sc_memory_put(name, namelen, GetUserId(), (char *) result,
+							 VARSIZE(result), left > 0 ? Min(left, ttl) : ttl,
+							 NULL, clock);
+	return result;
+}
+
+static void
+fill_redis(text *key, Jsonb *result, int64 ttl, Snapshot snapshot)
+{
+	StringInfoData buf;
+
+	/* As text it is up to six times as long. */
+	if (VARSIZE(result) > SC_SESSION_VALUE_MAX / 8)
+		return;
+	initStringInfo(&buf);
+	append_mark(&buf);
+	(void) JsonbToCString(&buf, &result->root, VARSIZE(result));
+	appendStringInfoChar(&buf, '}');
+	(void) sc_session_fill(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), buf.data,
+						   (uint32) buf.len, ttl, snapshot);
+	pfree(buf.data);
+}
+
 /* Run it, and keep the result if that is right. */
 static Jsonb *
-load(text *key, const char *query, int64 ttl, bool keep)
+load(text *key, const char *query, int64 ttl, bool keep, bool fill)
 {
 	bool		fresh = !IsolationUsesXactSnapshot();
 	uint64		clock = keep && fresh ? sc_memory_clock() : 0;
@@ -206,8 +413,12 @@ load(text *key, const char *query, int64 ttl, bool keep)
 	result = run_query(query);
 	PopActiveSnapshot();
 	if (keep && !TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
 		(void) sc_memory_put(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), GetUserId(),
 							 (char *) result, VARSIZE(result), ttl, snapshot, clock);
+		if (fill && sc_memory_fresh(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), snapshot, clock))
+			fill_redis(key, result, ttl, snapshot);
+	}
 	UnregisterSnapshot(snapshot);
 	return result;
 }
@@ -272,7 +483,12 @@ scalecache_cached_query(PG_FUNCTION_ARGS)
 	query = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	PG_TRY();
 	{
-		result = load(key, query, ttl, keep);
+		bool		fill = false;
+
+		if (keep && sc_redis_url[0] != '\0' && may_use_redis())
+			result = fetch_from_redis(key, ttl, &fill);
+		if (result == NULL)
+			result = load(key, query, ttl, keep, fill);
 	}
 	PG_FINALLY();
 	{

@@ -1,17 +1,18 @@
 /*
- * redis.c: the one connection of a worker; the only file that includes
- * hiredis.
+ * redis.c: the one connection of a worker or a session; the only file that
+ * includes hiredis.
  *
  * Nothing here blocks: the socket is non-blocking, every wait is for the
  * latch as well and ends at a deadline, and interrupts are served (but not
  * while hiredis' memory would leak: what it allocates hangs on the ScRedis,
- * which the worker keeps).  After any failure the connection is of no more
- * use; the worker closes it and opens another.
+ * which is static).  After any failure the connection is of no more use; its
+ * owner closes it and opens another.
  */
 #include "postgres.h"
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -95,6 +96,20 @@ bool
 sc_redis_ok(ScRedis *redis)
 {
 	return redis != NULL && in_use && redis->context != NULL && !redis->failed;
+}
+
+/* The peer's address as digits; empty for a socket in the file system. */
+void
+sc_redis_address(ScRedis *redis, char *buf, Size size)
+{
+	struct sockaddr_storage addr;
+	socklen_t	len = sizeof(addr);
+
+	if (!sc_redis_ok(redis) ||
+		getpeername(redis->context->fd, (struct sockaddr *) &addr, &len) != 0 ||
+		addr.ss_family == AF_UNIX ||
+		getnameinfo((struct sockaddr *) &addr, len, buf, size, NULL, 0, NI_NUMERICHOST) != 0)
+		buf[0] = '\0';
 }
 
 static bool
@@ -360,7 +375,7 @@ sc_redis_open(const ScRedisUrl *url, int timeout_ms, char *err, Size errlen)
 		(void) setsockopt(redis->context->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	if (!finish_connect(redis, deadline, err, errlen) ||
-		!greet(redis, url, timeout_ms, err, errlen))
+		!greet(redis, url, (int) Max(1, time_left(deadline)), err, errlen))
 	{
 		sc_redis_close(redis);
 		return NULL;

@@ -21,6 +21,7 @@
 char	   *sc_redis_url = NULL;
 int			sc_redis_timeout = 1000;
 int			sc_redis_retry_max = 30000;
+int			sc_session_timeout = 100;
 int			sc_breaker_threshold = 3;
 int			sc_max_keys_per_transaction = 10000;
 int			sc_queue_limit = 262144;
@@ -305,6 +306,9 @@ sc_cache_settings_init(void)
 			   "Longest pause between two attempts to reach Redis.",
 			   &sc_redis_retry_max, 30000, 10, 3600000, PGC_SIGHUP,
 			   GUC_UNIT_MS);
+	define_int("scalecache.session_timeout",
+			   "Longest wait of a session for Redis before it does without.",
+			   &sc_session_timeout, 100, 1, 600000, PGC_USERSET, GUC_UNIT_MS);
 	define_int("scalecache.breaker_threshold",
 			   "Failures in a row that open the circuit breaker.",
 			   &sc_breaker_threshold, 3, 1, 1000, PGC_SIGHUP, 0);

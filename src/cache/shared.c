@@ -34,6 +34,7 @@
 #include "worker/launcher.h"
 
 #define MAX_DATABASES	64
+#define COMMITS			1024	/* whose times are kept, for the statistics */
 #define STEP_MS			50		/* between looks at cancel and the clock */
 
 typedef struct CacheDb
@@ -43,8 +44,18 @@ typedef struct CacheDb
 	pg_atomic_uint64 begun;		/* latest turn */
 	pg_atomic_uint64 drained;	/* latest turn that left nothing */
 	ConditionVariable changed;	/* drained has */
+	ScDelivered delivered;		/* under the lock */
+	pg_atomic_uint32 session_failures;	/* in a row */
+	pg_atomic_uint64 session_retry_at;
 	ScRedisStatus status;
 } CacheDb;
+
+/* When a transaction with keys was done committing, by its id. */
+typedef struct CommitTime
+{
+	pg_atomic_uint32 xid;
+	pg_atomic_uint64 at;		/* 0: not yet */
+} CommitTime;
 
 typedef struct Shared
 {
@@ -52,6 +63,7 @@ typedef struct Shared
 	char		boot[20];		/* of this start of the server */
 	pg_atomic_uint32 async;		/* commits under way that may be lost */
 	pg_atomic_uint64 async_lsn; /* where the last of them ends */
+	CommitTime	commits[COMMITS];
 	CacheDb		db[MAX_DATABASES];
 } Shared;
 
@@ -95,12 +107,19 @@ startup(void)
 		snprintf(shared->boot, sizeof(shared->boot), UINT64_FORMAT, boot);
 		pg_atomic_init_u32(&shared->async, 0);
 		pg_atomic_init_u64(&shared->async_lsn, 0);
+		for (int i = 0; i < COMMITS; i++)
+		{
+			pg_atomic_init_u32(&shared->commits[i].xid, InvalidTransactionId);
+			pg_atomic_init_u64(&shared->commits[i].at, 0);
+		}
 		shared->lock = &(GetNamedLWLockTranche("scalecache delivery"))->lock;
 		for (int i = 0; i < MAX_DATABASES; i++)
 		{
 			pg_atomic_init_u32(&shared->db[i].active, 0);
 			pg_atomic_init_u64(&shared->db[i].begun, 0);
 			pg_atomic_init_u64(&shared->db[i].drained, 0);
+			pg_atomic_init_u32(&shared->db[i].session_failures, 0);
+			pg_atomic_init_u64(&shared->db[i].session_retry_at, 0);
 			ConditionVariableInit(&shared->db[i].changed);
 		}
 	}
@@ -194,6 +213,43 @@ sc_cache_flush_commits(void)
 		XLogFlush((XLogRecPtr) pg_atomic_read_u64(&shared->async_lsn));
 }
 
+/*
+ * Called before the commit with 0, and with the time when it is done.  Others
+ * may take the slot between; for statistics that is good enough.
+ */
+void
+sc_cache_note_commit(TransactionId xid, TimestampTz at)
+{
+	CommitTime *c;
+
+	if (shared == NULL)
+		return;
+	c = &shared->commits[xid % COMMITS];
+	if (at == 0)
+		pg_atomic_write_u32(&c->xid, xid);
+	if (pg_atomic_read_u32(&c->xid) == xid)
+		pg_atomic_write_u64(&c->at, (uint64) at);
+}
+
+/*
+ * When the transaction was done, or now if it is not yet, though others see
+ * it.  One that has lost its slot is taken to have been as it was queued.
+ */
+TimestampTz
+sc_cache_commit_time(TransactionId xid, TimestampTz queued_at)
+{
+	CommitTime *c;
+	uint64		at;
+
+	if (shared == NULL)
+		return queued_at;
+	c = &shared->commits[xid % COMMITS];
+	at = pg_atomic_read_u64(&c->at);
+	if (pg_atomic_read_u32(&c->xid) != xid)
+		return queued_at;
+	return at ? (TimestampTz) at : GetCurrentTimestamp();
+}
+
 /* ---- turns ---- */
 
 /* Called before the turn's first snapshot. */
@@ -214,6 +270,60 @@ sc_cache_turn_end(uint64 turn, bool drained)
 		return;
 	pg_atomic_write_u64(&part->drained, turn);
 	ConditionVariableBroadcast(&part->changed);
+}
+
+/* Let sessions know what Redis has acknowledged. */
+void
+sc_cache_set_delivered(const ScDelivered *delivered)
+{
+	CacheDb    *part = my_part();
+
+	if (part == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	part->delivered = *delivered;
+	LWLockRelease(shared->lock);
+}
+
+/* False when sessions had better leave that Redis alone. */
+bool
+sc_cache_delivered(uint64 url_hash, ScDelivered *delivered)
+{
+	CacheDb    *part = my_part();
+
+	if (part == NULL ||
+		(pg_atomic_read_u32(&part->session_failures) > 0 &&
+		 (TimestampTz) pg_atomic_read_u64(&part->session_retry_at) > GetCurrentTimestamp()))
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	*delivered = part->delivered;
+	LWLockRelease(shared->lock);
+	return delivered->url_hash == url_hash && delivered->clock > 0;
+}
+
+/* What one session found, all believe for a while. */
+void
+sc_cache_session_failed(void)
+{
+	CacheDb    *part = my_part();
+	uint32		n;
+	int64		ms;
+
+	if (part == NULL)
+		return;
+	n = pg_atomic_fetch_add_u32(&part->session_failures, 1);
+	ms = Min((int64) sc_session_timeout << Min(n, 16), sc_redis_retry_max);
+	pg_atomic_write_u64(&part->session_retry_at,
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms));
+}
+
+void
+sc_cache_session_succeeded(void)
+{
+	CacheDb    *part = my_part();
+
+	if (part && pg_atomic_read_u32(&part->session_failures) > 0)
+		pg_atomic_write_u32(&part->session_failures, 0);
 }
 
 /*

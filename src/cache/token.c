@@ -56,6 +56,18 @@ sc_timeline(void)
 	return tli;
 }
 
+/* The token of a snapshot that sees nothing of this transaction's own. */
+void
+sc_token_text(Snapshot snapshot, StringInfo buf)
+{
+	appendStringInfo(buf, UINT64_FORMAT ":%u:%s:", GetSystemIdentifier(), sc_timeline(),
+					 snapshot->takenDuringRecovery ? "s" : sc_cache_boot_id());
+	/* A value must not outlive, through a crash, the commit that made it. */
+	if (!snapshot->takenDuringRecovery)
+		sc_cache_flush_commits();
+	sc_snapshot_text(snapshot, buf);
+}
+
 /* The snapshot of the query that calls; "none" is never accepted. */
 Datum
 scalecache_cache_token(PG_FUNCTION_ARGS)
@@ -67,11 +79,6 @@ scalecache_cache_token(PG_FUNCTION_ARGS)
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		PG_RETURN_TEXT_P(cstring_to_text("none"));
 	initStringInfo(&buf);
-	appendStringInfo(&buf, UINT64_FORMAT ":%u:%s:", GetSystemIdentifier(), sc_timeline(),
-					 snapshot->takenDuringRecovery ? "s" : sc_cache_boot_id());
-	/* A value must not outlive, through a crash, the commit that made it. */
-	if (!snapshot->takenDuringRecovery)
-		sc_cache_flush_commits();
-	sc_snapshot_text(snapshot, &buf);
+	sc_token_text(snapshot, &buf);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }

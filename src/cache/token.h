@@ -9,6 +9,7 @@
 
 extern uint64 sc_full_xid(TransactionId xid);
 extern void sc_snapshot_text(Snapshot snapshot, StringInfo buf);
+extern void sc_token_text(Snapshot snapshot, StringInfo buf);
 extern TimeLineID sc_timeline(void);
 
 #endif							/* SC_CACHE_TOKEN_H */

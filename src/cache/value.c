@@ -12,18 +12,21 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 
 #include "cache/cache.h"
 #include "cache/rules.h"
 
 #define MAX_PARTS	32
 #define LOCK_TIMEOUT_MS	"100"
+#define VALUE_TIMEOUT_MS	5000	/* at most; less if statement_timeout says so */
 
 static Oid
 owner_of(Oid relid)
@@ -58,6 +61,25 @@ read_parts(const ScEntry *e, Datum *values, Oid *types)
 		p += len;
 	}
 	return n;
+}
+
+/* Others' keys must not wait for an expression that takes for ever. */
+static void
+begin_timeout(void)
+{
+	int			ms = VALUE_TIMEOUT_MS;
+
+	if (StatementTimeout > 0)
+		ms = Min(ms, StatementTimeout);
+	enable_timeout_after(STATEMENT_TIMEOUT, ms);
+}
+
+static void
+end_timeout(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	/* It may have fired after the expression had ended. */
+	QueryCancelPending = false;
 }
 
 /* NULL: no such row, several, or a null value. */
@@ -114,14 +136,16 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 		rule = sc_rule_by_id(e->rule);
 		if (rule)
 		{
-		SetUserIdAndSecContext(owner_of(rule->relid),
-							   savesec | SECURITY_RESTRICTED_OPERATION);
-		(void) sc_rule_modes(rule);
-		(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		*ttl_ms = rule->ttl_ms;
-		result = run(rule, e, cxt);
-		SetUserIdAndSecContext(saveuser, savesec);
+			SetUserIdAndSecContext(owner_of(rule->relid),
+								   savesec | SECURITY_RESTRICTED_OPERATION);
+			(void) sc_rule_modes(rule);
+			(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+			*ttl_ms = rule->ttl_ms;
+			begin_timeout();
+			result = run(rule, e, cxt);
+			end_timeout();
+			SetUserIdAndSecContext(saveuser, savesec);
 		}
 		AtEOXact_GUC(true, nest);
 		ReleaseCurrentSubTransaction();
@@ -131,8 +155,10 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 		ErrorData  *edata;
 
 		MemoryContextSwitchTo(cxt);
+		end_timeout();
 		if (!sc_error_is_harmless() &&
-			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE &&
+			geterrcode() != ERRCODE_QUERY_CANCELED)
 			PG_RE_THROW();
 		edata = CopyErrorData();
 		FlushErrorState();

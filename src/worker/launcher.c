@@ -477,27 +477,44 @@ worker_settings(void)
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-void
-sc_worker_main(Datum main_arg)
+/*
+ * Become the worker of that kind in a database, or exit.  The result is a
+ * context to be reset after each turn.
+ */
+static MemoryContext
+worker_start(Oid dboid, ScWorkerKind kind)
 {
-	Oid			dboid = DatumGetObjectId(main_arg);
-	MemoryContext turn_context;
-	bool		more;
-
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 
 	if (sc_shared == NULL)
 		proc_exit(0);
-	worker_attach(dboid, SC_WORKER_FOLD);
+	worker_attach(dboid, kind);
 
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
 
 	worker_settings();
-	turn_context = AllocSetContextCreate(TopMemoryContext,
-										 "scalecache worker",
-										 ALLOCSET_DEFAULT_SIZES);
+	return AllocSetContextCreate(TopMemoryContext, "scalecache turn",
+								 ALLOCSET_DEFAULT_SIZES);
+}
+
+/* A worker ends, and another one may be started at once. */
+static void
+exit_if_disabled(void)
+{
+	if (sc_worker)
+		return;
+	exit_retry_ms = 0;
+	proc_exit(0);
+}
+
+void
+sc_worker_main(Datum main_arg)
+{
+	MemoryContext turn_context = worker_start(DatumGetObjectId(main_arg),
+											  SC_WORKER_FOLD);
+	bool		more;
 
 	/* What was left undone by whoever was here before us comes first. */
 	more = worker_turn(turn_context);
@@ -505,12 +522,7 @@ sc_worker_main(Datum main_arg)
 	for (;;)
 	{
 		wait_a_while(more ? 0 : sc_naptime);
-
-		if (!sc_worker)
-		{
-			exit_retry_ms = 0;
-			proc_exit(0);
-		}
+		exit_if_disabled();
 
 		/*
 		 * Let the deltas of other writers join the first one's.  They don't
@@ -593,21 +605,9 @@ delivery_turn(MemoryContext turn_context)
 void
 sc_cache_worker_main(Datum main_arg)
 {
-	Oid			dboid = DatumGetObjectId(main_arg);
-	MemoryContext turn_context;
+	MemoryContext turn_context = worker_start(DatumGetObjectId(main_arg),
+											  SC_WORKER_CACHE);
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-
-	if (sc_shared == NULL)
-		proc_exit(0);
-	worker_attach(dboid, SC_WORKER_CACHE);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(dboid, InvalidOid, 0);
-	worker_settings();
-	turn_context = AllocSetContextCreate(TopMemoryContext,
-										 "scalecache delivery",
-										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
 		ScTurn		turn = delivery_turn(turn_context);
@@ -618,11 +618,7 @@ sc_cache_worker_main(Datum main_arg)
 			wait_a_while(turn.wait_ms > 0 ? turn.wait_ms : sc_naptime);
 		else
 			wait_a_while(0);
-		if (!sc_worker)
-		{
-			exit_retry_ms = 0;
-			proc_exit(0);
-		}
+		exit_if_disabled();
 	}
 }
 

@@ -342,6 +342,8 @@ sub stale_now
 		my $value = $redis->command('GET', "kv:$id");
 		next unless defined $value;
 		$cached++;
+		# A result of cached_query
+		$value = $value =~ /"ver": (\d+)/ ? $1 : 'none' if $value =~ /^\{"scalecache"/;
 		push @stale, "kv:$id is $value, row " . ($row{$id} // 'none') if $value ne ($row{$id} // 'none');
 	}
 	return ($cached, @stale);

@@ -1,0 +1,215 @@
+/*
+ * session.c: a session's own way to Redis, behind the memory tier.
+ *
+ * The connection is opened when it is first needed, kept, and closed when
+ * the session ends.  Sessions only read and fill; what has to go from Redis
+ * is the worker's business.
+ *
+ * Nothing here is in a query's way.  All that a call does ends within
+ * session_timeout; after a failure all sessions leave Redis alone for a
+ * while, longer from failure to failure, as they do while the worker has no
+ * connection, or has found that Redis may hold older values.  The address is
+ * the one that the worker is connected to, so no resolver is asked.
+ *
+ * A value from Redis may be older than a commit that the worker has yet to
+ * deliver.  So whoever asks takes, before, the clock up to which everything
+ * has been acknowledged, and the value only if the memory tier has no later
+ * stamp for the key, and no fence.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cache/cache.h"
+#include "cache/link.h"
+#include "cache/memory.h"
+#include "cache/session.h"
+#include "cache/token.h"
+
+static ScRedis *redis = NULL;
+static char used_link[24];		/* the worker's connection then */
+static ScDelivered delivered;	/* as of the last sc_session_ready */
+static bool busy = false;		/* an exchange was begun and not ended */
+
+/* The reply to one command. */
+typedef struct Answer
+{
+	ScReplyType type;
+	int64		integer;
+	char	   *value;			/* NULL: there was no room for it */
+	uint32		length;
+	int64		ttl_ms;
+	MemoryContext cxt;
+} Answer;
+
+uint64
+sc_url_hash(const char *url)
+{
+	return hash_bytes_extended((const unsigned char *) url, (int) strlen(url), 0);
+}
+
+static void
+close_link(void)
+{
+	sc_redis_close(redis);
+	redis = NULL;
+	busy = false;
+}
+
+static void
+close_at_exit(int code, Datum arg)
+{
+	close_link();
+}
+
+static bool
+failed(void)
+{
+	close_link();
+	sc_cache_session_failed();
+	return false;
+}
+
+/* ---- one command ---- */
+
+static void
+read_answer(int n, const ScReply *reply, void *arg)
+{
+	Answer	   *a = arg;
+	ScReply		value = *reply;
+	ScReply		ttl;
+
+	a->type = reply->type;
+	a->integer = reply->integer;
+	if (reply->type != SC_REPLY_ARRAY)
+		return;
+	sc_reply_element(reply, 0, &value);
+	sc_reply_element(reply, 1, &ttl);
+	a->ttl_ms = ttl.integer;
+	if (value.type != SC_REPLY_STRING || value.len > SC_SESSION_VALUE_MAX)
+		return;
+	/* Must not throw here. */
+	a->value = MemoryContextAllocExtended(a->cxt, value.len + 1, MCXT_ALLOC_NO_OOM);
+	if (a->value == NULL)
+		return;
+	memcpy(a->value, value.str, value.len);
+	a->value[value.len] = '\0';
+	a->length = (uint32) value.len;
+}
+
+static bool
+be_connected(TimestampTz deadline)
+{
+	static bool registered = false;
+	ScRedisUrl	url;
+	const char *why;
+	char		error[256];
+
+	if (busy || !sc_redis_ok(redis) || strcmp(used_link, delivered.link) != 0)
+		close_link();
+	if (redis)
+		return true;
+	if (!registered)
+		on_proc_exit(close_at_exit, (Datum) 0);
+	registered = true;
+	if (!sc_redis_url_parse(sc_redis_url, &url, &why))
+		return false;
+	if (!url.is_unix)
+		strlcpy(url.host, delivered.address, sizeof(url.host));
+	redis = sc_redis_open(&url, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline),
+						  error, sizeof(error));
+	explicit_bzero(&url, sizeof(url));
+	strlcpy(used_link, delivered.link, sizeof(used_link));
+	if (redis == NULL)
+		return failed();
+	return true;
+}
+
+/* False when Redis is of no use now. */
+static bool
+ask(int argc, const char **argv, const size_t *lens, Answer *answer)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   sc_session_timeout);
+	char		error[256];
+
+	memset(answer, 0, sizeof(*answer));
+	answer->cxt = CurrentMemoryContext;
+	if (!be_connected(deadline))
+		return false;
+	/* An interrupt may throw; the next call then opens another one. */
+	busy = true;
+	sc_redis_append(redis, argc, argv, lens);
+	if (!sc_redis_exchange(redis, Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline)),
+						   read_answer, answer, error, sizeof(error)))
+		return failed();
+	busy = false;
+	sc_cache_session_succeeded();
+	return true;
+}
+
+/* ---- what sessions say ---- */
+
+bool
+sc_session_ready(uint64 *clock)
+{
+	if (sc_redis_url == NULL || sc_redis_url[0] == '\0' || !sc_memory_usable())
+		return false;
+	/* A worker has a connection of its own. */
+	if (MyBackendType == B_BG_WORKER)
+		return false;
+	if (!sc_cache_delivered(sc_url_hash(sc_redis_url), &delivered))
+		return false;
+	*clock = delivered.clock;
+	return true;
+}
+
+ScSessionReply
+sc_session_get(const char *key, uint32 keylen, bool lease, char **value,
+			   uint32 *length, int64 *ttl_us)
+{
+	const char *argv[] = {"FCALL", "scalecache_read", "1", key, sc_link_source_id(),
+	lease ? "1" : "0", delivered.link};
+	size_t		lens[] = {5, 15, 1, keylen, strlen(argv[4]), 1, strlen(delivered.link)};
+	Answer		a;
+
+	if (!ask(lengthof(argv), argv, lens, &a))
+		return SC_SESSION_FAILED;
+	if (a.type == SC_REPLY_NIL)
+		return SC_SESSION_MISS;
+	/* Others load it, it is too long, or the functions are not there. */
+	if (a.value == NULL)
+		return SC_SESSION_FAILED;
+	*value = a.value;
+	*length = a.length;
+	*ttl_us = a.ttl_ms > 0 ? a.ttl_ms * 1000 : 0;
+	return SC_SESSION_HIT;
+}
+
+ScSessionReply
+sc_session_fill(const char *key, uint32 keylen, const char *value,
+				uint32 length, int64 ttl_us, Snapshot snapshot)
+{
+	StringInfoData token;
+	char		ttl[32];
+	const char *argv[] = {"FCALL", "scalecache_fill", "1", key, value, NULL, ttl};
+	size_t		lens[] = {5, 15, 1, keylen, length, 0, 0};
+	Answer		a;
+
+	initStringInfo(&token);
+	sc_token_text(snapshot, &token);
+	argv[5] = token.data;
+	lens[5] = token.len;
+	/* Less than a millisecond must not become forever. */
+	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_us > 0 ? (ttl_us + 999) / 1000 : 0);
+	lens[6] = strlen(ttl);
+	if (!ask(lengthof(argv), argv, lens, &a))
+		return SC_SESSION_FAILED;
+	if (a.type != SC_REPLY_INTEGER)
+		return SC_SESSION_FAILED;
+	return a.integer == 1 ? SC_SESSION_HIT : SC_SESSION_MISS;
+}
