@@ -2,8 +2,8 @@
  * fold.c: merging deltas into the base table, and filling it.
  *
  * Both happen in one snapshot and one transaction: the deltas that the
- * snapshot sees are merged and deleted, so any other snapshot sees all of a
- * fold or nothing.  ShareUpdateExclusiveLock on the base table keeps it to
+ * snapshot sees are merged, and a mark names them (see delta.c), so any other
+ * snapshot sees all of a fold or nothing.  ShareUpdateExclusiveLock on the base table keeps it to
  * one at a time; neither writers nor readers conflict with it.  Locks are
  * taken in the order source, base, delta.
  */
