@@ -13,7 +13,9 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -54,11 +56,13 @@ sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args)
 static Oid
 define(const char *name, const char *sql, char state)
 {
-	Query	   *query = sc_query_analyze(sql);
+	List	   *views = NIL;
+	Query	   *query = sc_query_analyze(sql, &views);
 	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
 	Oid			nsp = RangeVarGetCreationNamespace(rv);
 	Oid			view;
 	int64		id;
+	ListCell   *lc;
 	Oid			source = sc_query_joins(query) ? sc_join_source(query)->relid :
 		rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
 				 query->rtable)->relid;
@@ -82,6 +86,15 @@ define(const char *name, const char *sql, char state)
 		elog(ERROR, "could not create the view of the rollup");
 	SPI_finish();
 	view = get_relname_relid(rv->relname, nsp);
+	foreach(lc, views)
+	{
+		ObjectAddress self;
+		ObjectAddress on;
+
+		ObjectAddressSet(self, RelationRelationId, view);
+		ObjectAddressSet(on, RelationRelationId, lfirst_oid(lc));
+		recordDependencyOn(&self, &on, DEPENDENCY_NORMAL);
+	}
 
 	if (!pg_strong_random(&id, sizeof(id)))
 		elog(ERROR, "could not get a random number");

@@ -76,6 +76,17 @@ collect_tables(Node *jtnode, bool preserved, List **all, List **candidates)
 	}
 }
 
+/* Items of FROM whose rows are in the join as they are. */
+List *
+sc_join_candidates(Query *query)
+{
+	List	   *all = NIL;
+	List	   *candidates = NIL;
+
+	collect_tables((Node *) query->jointree, true, &all, &candidates);
+	return candidates;
+}
+
 static bool
 collect_arguments(Node *node, List **args)
 {

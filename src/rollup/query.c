@@ -385,6 +385,8 @@ check_source(RangeTblEntry *rte)
 
 	if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
 		bad = "a foreign table";
+	else if (rel->rd_rel->relkind == RELKIND_VIEW)
+		bad = "a view that does more than select from one table of yours, or group its rows";
 	else if (rel->rd_rel->relkind != RELKIND_RELATION &&
 			 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		bad = "not a table";
@@ -550,9 +552,9 @@ parse(const char *sql)
 	return parse_analyze_fixedparams(stmt, sql, NULL, 0, NULL);
 }
 
-/* Parse, check and pin the query. */
+/* Parse, check and pin the query; the views it was made from go to *views. */
 Query *
-sc_query_analyze(const char *sql)
+sc_query_analyze(const char *sql, List **views)
 {
 	text	   *zone = cstring_to_text(pg_get_timezone_name(session_timezone));
 	ErrorContextCallback context = {error_context_stack, point_into_query,
@@ -562,6 +564,7 @@ sc_query_analyze(const char *sql)
 	error_context_stack = &context;
 	query = parse(sql);
 	error_context_stack = context.previous;
+	query = sc_pull_up_views(query, views);
 	query = (Query *) pin_zone((Node *) query, zone);
 	sc_query_check(query);
 	return query;

@@ -340,15 +340,19 @@ extern void sc_source_states(ScGroups *groups, Snapshot snapshot);
 extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 
 /* query.c */
-extern Query *sc_query_analyze(const char *sql);
+extern Query *sc_query_analyze(const char *sql, List **views);
 extern void sc_query_check(Query *query);
 extern Node *sc_pin_zone(Node *node, const char *zone);
 
 /* join.c */
 extern bool sc_query_joins(Query *query);
+extern List *sc_join_candidates(Query *query);
 extern RangeTblEntry *sc_join_source(Query *query);
 extern Query *sc_join_query(Query *query, Oid source, bool strict);
 extern RangeTblEntry *sc_join_check(Query *query);
+
+/* pullup.c */
+extern Query *sc_pull_up_views(Query *query, List **views);
 
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */

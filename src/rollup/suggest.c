@@ -549,7 +549,8 @@ static void
 settle(void *arg)
 {
 	Candidate  *cand = arg;
-	Query	   *query = sc_query_analyze(cand->query);
+	List	   *views = NIL;
+	Query	   *query = sc_query_analyze(cand->query, &views);
 	ScSpec	   *spec = palloc0(sizeof(ScSpec));
 
 	sc_enable_rewrite = false;

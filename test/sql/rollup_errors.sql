@@ -10,7 +10,7 @@ CREATE EXTENSION scalecache;
 \pset tuples_only on
 CREATE TABLE t (a int, v int, ts timestamptz, tz timetz, j json, p point, note text, "A b" int);
 CREATE TABLE u (a int);
-CREATE VIEW v AS SELECT * FROM t;
+CREATE VIEW v AS SELECT * FROM t LIMIT 1;
 CREATE MATERIALIZED VIEW mv AS SELECT * FROM t;
 CREATE SEQUENCE seq;
 CREATE TEMP TABLE tmp (a int);
