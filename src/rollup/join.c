@@ -379,8 +379,10 @@ build_query(Query *query, FactContext *cxt)
 		SortGroupClause *sgc = makeNode(SortGroupClause);
 
 		tle->ressortgroupref = sgc->tleSortGroupRef = ++n;
-		get_sort_group_operators(exprType(lfirst(lc)), false, true, false,
+		get_sort_group_operators(exprType(lfirst(lc)), false, cxt->strict, false,
 								 &sgc->sortop, &sgc->eqop, NULL, &sgc->hashable);
+		if (!OidIsValid(sgc->eqop))
+			return NULL;
 		fact->targetList = lappend(fact->targetList, tle);
 		fact->groupClause = lappend(fact->groupClause, sgc);
 	}
