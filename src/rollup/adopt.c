@@ -4,7 +4,8 @@
  * A view depends (auto) on the extension, and a rollup's triggers (auto) on
  * its view.  pg_dump and pg_upgrade lose both, and with them that DROP VIEW
  * and DROP EXTENSION take everything.  So they are put back: by the worker
- * when it starts, and before each command that drops something.
+ * when it starts, before each command that drops something, and when the
+ * storage is filled anew.
  */
 #include "postgres.h"
 
@@ -97,6 +98,18 @@ adopt_triggers(Oid relid, const char *id, const ObjectAddress *view)
 	table_close(rel, AccessShareLock);
 }
 
+/* A rollup's triggers go with its view, whoever has made them. */
+void
+sc_adopt_triggers(ScSpec *spec)
+{
+	ObjectAddress view;
+	ListCell   *lc;
+
+	ObjectAddressSet(view, RelationRelationId, spec->view);
+	foreach(lc, spec->members)
+		adopt_triggers(lfirst_oid(lc), psprintf(INT64_FORMAT, spec->id), &view);
+}
+
 /* Put back what is missing, for all rollups of this database. */
 void
 sc_adopt(void)
@@ -113,7 +126,6 @@ sc_adopt(void)
 		Oid			relid = lfirst_oid(lc);
 		ObjectAddress view;
 		ScSpec	   *spec;
-		ListCell   *l2;
 
 		ObjectAddressSet(view, RelationRelationId, relid);
 		/* Somebody who has locked it out is changing or dropping it. */
@@ -123,8 +135,7 @@ sc_adopt(void)
 		spec = sc_spec_by_view(relid);
 		if (spec == NULL)
 			continue;
-		foreach(l2, spec->members)
-			adopt_triggers(lfirst_oid(l2), psprintf(INT64_FORMAT, spec->id), &view);
+		sc_adopt_triggers(spec);
 		recordDependencyOn(&view, &extension, DEPENDENCY_AUTO_EXTENSION);
 		sc_spec_release(spec);
 	}

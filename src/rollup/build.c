@@ -241,6 +241,7 @@ make_triggers(Oid view, bool *gone)
 	{
 		if (locked)
 			sc_install_triggers(spec, spec->members);
+		sc_adopt_triggers(spec);
 		sc_catalog_set(spec->id, SC_FILLING, true, InvalidOid, NULL,
 					   spec->members);
 	}

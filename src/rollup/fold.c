@@ -315,6 +315,8 @@ sc_fill(Oid view)
 	return true;
 }
 
+static bool deferred;			/* a rollup was passed over, not being due */
+
 static void
 fold_one(Oid view)
 {
@@ -325,6 +327,8 @@ fold_one(Oid view)
 		sc_spec_release(spec);
 	if (due)
 		(void) sc_fold(view, true);
+	else if (spec)
+		deferred = true;
 }
 
 /* Does it need its storage made anew, or what is being made finished? */
@@ -378,7 +382,10 @@ in_transaction(void (*work) (Oid view), Oid view)
 	MemoryContextSwitchTo(keep);
 }
 
-/* One turn of the background worker: every rollup in its own transaction. */
+/*
+ * One turn of the background worker: every rollup in its own transaction.
+ * True when there may be something to fold before the next change comes.
+ */
 bool
 sc_rollup_work(void)
 {
@@ -396,6 +403,7 @@ sc_rollup_work(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	adopted = true;
+	deferred = false;
 
 	foreach(lc, views)
 	{
@@ -406,5 +414,5 @@ sc_rollup_work(void)
 			in_transaction(fold_one, lfirst_oid(lc));
 		in_transaction(reclaim, lfirst_oid(lc));
 	}
-	return false;
+	return deferred;
 }

@@ -376,6 +376,7 @@ extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
 
 /* adopt.c */
 extern void sc_adopt(void);
+extern void sc_adopt_triggers(ScSpec *spec);
 
 /* stats.c */
 extern void sc_rollup_stats_init(void);

@@ -521,14 +521,15 @@ sc_worker_main(Datum main_arg)
 
 	for (;;)
 	{
-		wait_a_while(more ? 0 : sc_naptime);
+		if (!more)
+			wait_a_while(sc_naptime);
 		exit_if_disabled();
 
 		/*
 		 * Let the deltas of other writers join the first one's.  They don't
 		 * wake us meanwhile, as the flag is set until the turn begins.
 		 */
-		if (!more && pg_atomic_read_u32(&my_db->dirty) != 0)
+		if (more || pg_atomic_read_u32(&my_db->dirty) != 0)
 			wait_all_of(sc_fold_delay);
 
 		more = worker_turn(turn_context);
