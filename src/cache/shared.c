@@ -544,6 +544,24 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 
 /* ---- start ---- */
 
+/*
+ * A dump makes the triggers of its rules, after the rules.  An ALTER TABLE
+ * between has made them already, as for any rule.
+ */
+static PlannedStmt *
+permit_replacement(PlannedStmt *pstmt, bool readOnlyTree)
+{
+	static const char prefix[] = "scalecache_rule_";
+
+	if (!IsA(pstmt->utilityStmt, CreateTrigStmt) ||
+		strncmp(((CreateTrigStmt *) pstmt->utilityStmt)->trigname, prefix, strlen(prefix)) != 0)
+		return pstmt;
+	if (readOnlyTree)
+		pstmt = copyObject(pstmt);
+	((CreateTrigStmt *) pstmt->utilityStmt)->replace = true;
+	return pstmt;
+}
+
 /* COMMIT PREPARED commits keys that this session never had. */
 static void
 utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
@@ -555,6 +573,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	bool		prepared = IsA(pstmt->utilityStmt, TransactionStmt) &&
 		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
 
+	pstmt = permit_replacement(pstmt, readOnlyTree);
 	if (!prepared || !IsTransactionState() || !sc_outbox_exists())
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

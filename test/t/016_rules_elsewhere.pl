@@ -1,0 +1,64 @@
+# Cache rules of a logical subscriber, under the replica role, and in a
+# restored dump.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use RedisServer;
+use ScaleCache;
+use Test::More;
+
+my $redis = RedisServer->new;
+my $node = new_server('rules_publisher', init => [ allows_streaming => 'logical' ]);
+my $sub = new_server('rules_subscriber', conf => "scalecache.naptime = 100
+scalecache.redis_url = '" . $redis->url . "'
+");
+my $p = 'postgres';
+
+sub sql { return $node->safe_psql($p, $_[0]); }
+sub delivered { return $sub->safe_psql($p, "SELECT scalecache.wait_for_cache('180 s')") eq 't'; }
+
+# ---- logical replication: a subscriber has rules of its own ----
+$sub->safe_psql($p, q{CREATE EXTENSION scalecache; CREATE TABLE t (id int PRIMARY KEY, v int);
+	SELECT scalecache.create_cache_rule('t', 't', 'sub:{id}')});
+sql('CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 5) g; CREATE PUBLICATION pub FOR TABLE t');
+$sub->safe_psql($p, sprintf("CREATE SUBSCRIPTION sub CONNECTION '%s dbname=postgres' PUBLICATION pub", $node->connstr));
+$sub->wait_for_subscription_sync($node, 'sub');
+ok(delivered(), 'delivered');
+$redis->command('SET', "sub:$_", 'x') for 1 .. 5;
+sql('UPDATE t SET v = 1 WHERE id = 1; DELETE FROM t WHERE id = 2; BEGIN; UPDATE t SET v = 3 WHERE id = 3; ROLLBACK; UPDATE t SET id = 40 WHERE id = 4');
+$node->wait_for_catchup('sub');
+ok(delivered(), 'delivered');
+is(join(' ', grep { defined $redis->command('GET', "sub:$_") } 1 .. 5), '3 5', 'what was applied');
+$redis->command('SET', "sub:$_", 'x') for 1 .. 5;
+sql('TRUNCATE t');
+$node->wait_for_catchup('sub');
+ok(delivered(), 'delivered');
+is(join(' ', grep { defined $redis->command('GET', "sub:$_") } 1 .. 5), '', 'TRUNCATE');
+$redis->command('SET', 'sub:7', 'x');
+$sub->safe_psql($p, 'SET session_replication_role = replica; INSERT INTO t VALUES (7, 7)');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'sub:7'), undef, 'the replica role');
+
+# ---- dump and restore ----
+$sub->safe_psql($p, q~DROP SUBSCRIPTION sub; CREATE TABLE u (junk int, id int, name text, v text);
+	ALTER TABLE u DROP COLUMN junk;
+	SELECT scalecache.create_cache_rule('u', 'u', 'u:{id}:{{', 'write', value => 'upper(name)', ttl => '1 h', columns => '{name}', condition => 'v <> ''no''')~);
+my $dump = $sub->basedir . '/dump.sql';
+$sub->command_ok([ 'pg_dump', '-f', $dump, $sub->connstr($p) ], 'dumped');
+$sub->safe_psql($p, 'CREATE DATABASE again');
+$sub->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $sub->connstr('again') ], 'restored');
+my $rules = 'SELECT name, relation, key, action, value, ttl, columns FROM scalecache.cache_rules ORDER BY name';
+is($sub->safe_psql('again', $rules), $sub->safe_psql($p, $rules), 'with the same rules');
+$redis->command('SET', 'u:1:{', 'x');
+$redis->command('SET', 'u:2:{', 'x');
+$redis->command('SET', 'sub:9', 'x');
+$sub->safe_psql('again', "INSERT INTO u VALUES (1, 'ann', 'a'), (2, 'bob', 'no'); INSERT INTO t VALUES (9, 9)");
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+is($redis->command('GET', 'u:1:{'), 'ANN', 'they work');
+is($redis->command('GET', 'u:2:{'), 'x', 'and their conditions');
+is($redis->command('GET', 'sub:9'), undef, 'all of them');
+$sub->stop;
+$node->stop;
+$redis->stop;
+done_testing();
