@@ -185,16 +185,12 @@ know_size(RelOptInfo *rel, Oid relid)
 	table_close(base, NoLock);
 }
 
-/* Put the base table into the query's range table, and plan its scan. */
-static Path *
-scan_base(ScMatch *m)
+/* A rollup's base table, to be appended to a query's range table. */
+RangeTblEntry *
+sc_base_entry(ScSpec *spec)
 {
-	PlannerInfo *root = m->root;
-	ScSpec	   *spec = m->spec;
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	RelOptInfo *rel;
 	List	   *names = NIL;
-	ListCell   *lc;
 
 	for (int i = 0; i < ScBaseNatts(spec); i++)
 		names = lappend(names, makeString(get_attname(spec->base, i + 1, false)));
@@ -203,6 +199,36 @@ scan_base(ScMatch *m)
 	rte->relkind = RELKIND_RELATION;
 	rte->rellockmode = AccessShareLock;
 	rte->eref = makeAlias(get_rel_name(spec->view), names);
+	rte->inFromCl = true;
+	return rte;
+}
+
+/* Append what the query's keys are computed with, and compared with. */
+void
+sc_key_exprs(ScMatch *m, List **exprs, List **ops)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->qkeys)
+	{
+		ScQueryKey *key = lfirst(lc);
+
+		*exprs = lappend(*exprs, key->derived);
+		*ops = lappend_oid(lappend_oid(*ops, key->sgc->eqop),
+						   key->sgc->hashable ? 1 : 0);
+	}
+}
+
+/* Put the base table into the query's range table, and plan its scan. */
+static Path *
+scan_base(ScMatch *m)
+{
+	PlannerInfo *root = m->root;
+	ScSpec	   *spec = m->spec;
+	RangeTblEntry *rte = sc_base_entry(spec);
+	RelOptInfo *rel;
+	ListCell   *lc;
+
 	root->parse->rtable = lappend(root->parse->rtable, rte);
 	expand_planner_arrays(root, 1);
 	root->simple_rte_array[m->basevarno] = rte;
@@ -677,14 +703,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 		columns = lappend(columns, scan_column(columns, item->expr));
 		items = lappend_int(lappend_int(items, item->kind), item->arg);
 	}
-	foreach(lc, m->qkeys)
-	{
-		ScQueryKey *key = lfirst(lc);
-
-		exprs = lappend(exprs, key->derived);
-		ops = lappend_oid(lappend_oid(ops, key->sgc->eqop),
-						  key->sgc->hashable ? 1 : 0);
-	}
+	sc_key_exprs(m, &exprs, &ops);
 	exprs = list_concat(exprs, m->keystates);
 	foreach(lc, m->bounds)
 	{

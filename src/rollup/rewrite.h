@@ -162,6 +162,8 @@ extern Node *sc_match_rollup_expr(ScMatch *m, void *expr);
 extern void sc_match_read(ScMatch *m);
 extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist);
 extern Expr *sc_match_derive(ScMatch *m, Node *expr);
+extern bool sc_match_is_key(ScMatch *m, Node *expr);
+extern List *sc_match_args(Aggref *agg);
 extern int	sc_match_slot(ScMatch *m, Aggref *agg, ScStateDef *def);
 extern bool sc_match_never_null(ScMatch *m, Expr *expr);
 extern const char *sc_match_text(ScMatch *m, Node *expr);
@@ -179,6 +181,26 @@ extern Plan *sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 						  List *custom_plans);
 extern Bitmapset *sc_join_relations(PlannerInfo *root);
 extern Oid	sc_join_view(PlannerInfo *root);
+
+/* Who answers: not known before the first row. */
+typedef enum ScAnswer
+{
+	SC_UNDECIDED,
+	SC_FROM_ROLLUP,
+	SC_FROM_TABLE
+} ScAnswer;
+
+/* rewrite_node.c */
+extern ScSpec *sc_node_spec(Oid view);
+extern ScSpec *sc_node_target(const ScSpec *like, List *exprs, List *ops,
+							  int nkeys, Size statesize);
+extern bool sc_node_zone_holds(List *zone);
+extern void sc_node_overflow(void) pg_attribute_noreturn();
+extern TupleTableSlot *sc_node_plain_row(CustomScanState *node, PlanState *plain);
+extern bool sc_node_recheck(ScanState *ss, TupleTableSlot *slot);
+extern void sc_node_end(CustomScanState *node, ScSpec *spec);
+extern void sc_node_rescan(CustomScanState *node);
+extern void sc_node_explain_rollup(Oid view, struct ExplainState *es);
 
 /* rewrite_join_exec.c */
 extern Node *sc_join_create_state(CustomScan *cscan);
@@ -209,6 +231,8 @@ typedef struct ScSupposed
 
 /* rewrite.c */
 extern List *sc_rollups_on(Oid source);
+extern RangeTblEntry *sc_base_entry(ScSpec *spec);
+extern void sc_key_exprs(ScMatch *m, List **exprs, List **ops);
 extern void sc_rewrite_suppose(List *rollups);
 extern double sc_supposed_size(ScSpec *spec, double groups);
 

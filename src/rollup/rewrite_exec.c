@@ -26,7 +26,6 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/extensible.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -34,13 +33,6 @@
 #include "utils/timestamp.h"
 
 #include "rollup/rewrite.h"
-
-typedef enum Source
-{
-	UNDECIDED,
-	ROLLUP,
-	TABLE
-} Source;
 
 typedef struct OutItem
 {
@@ -72,7 +64,7 @@ typedef struct RewriteState
 	PlanState  *plain;			/* the plain query, once it is needed */
 	ExprState  *quals;
 	List	   *private;
-	Source		source;
+	ScAnswer	source;
 	bool		asked;			/* whether the storage answers: loaded */
 	bool		loaded;
 	ScGroups   *changed;		/* groups with deltas, merged */
@@ -160,26 +152,9 @@ init_items(RewriteState *state, CustomScan *cscan)
 	}
 
 	/* The target's groups hold the rollup's states, then the key states. */
-	state->tspec = palloc0(sizeof(ScSpec));
-	*state->tspec = *spec;
-	state->tspec->statesize = size;
-	state->tspec->nkeys = state->nqkeys;
-	state->tspec->keys = palloc0(sizeof(ScKey) * (state->nqkeys + 1));
-	for (int i = 0; i < state->nqkeys; i++)
-	{
-		ScKey	   *key = &state->tspec->keys[i];
-		Node	   *expr = list_nth(cscan->custom_exprs, i);
-		List	   *ops = list_nth(state->private, SC_PRIVATE_GROUPOPS);
-		Oid			hashfn;
-
-		key->type = exprType(expr);
-		key->collation = exprCollation(expr);
-		get_typlenbyval(key->type, &key->typlen, &key->typbyval);
-		fmgr_info_cxt(get_opcode(list_nth_oid(ops, 2 * i)), &key->eq, cxt);
-		if (list_nth_oid(ops, 2 * i + 1) != 0 &&
-			get_op_hash_functions(list_nth_oid(ops, 2 * i), &hashfn, NULL))
-			fmgr_info_cxt(hashfn, &key->hash, cxt);
-	}
+	state->tspec = sc_node_target(spec, cscan->custom_exprs,
+								  list_nth(state->private, SC_PRIVATE_GROUPOPS),
+								  state->nqkeys, size);
 }
 
 /* The plans of the rows beyond the edges: not before sc_scan_load. */
@@ -216,11 +191,7 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		open_edges(state);
-	state->spec = sc_spec_by_view(state->view);
-	if (state->spec == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("rollup %u has been dropped", state->view)));
+	state->spec = sc_node_spec(state->view);
 
 	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
 	for (int i = 0; i < state->nqkeys; i++)
@@ -325,13 +296,6 @@ packed_states(RewriteState *state, FineRow *row)
 
 /* ---- who answers ---- */
 
-static bool
-session_zone_is(List *zone)
-{
-	return zone == NIL ||
-		strcmp(strVal(linitial(zone)), pg_get_timezone_name(session_timezone)) == 0;
-}
-
 typedef enum Range
 {
 	RANGE_WHOLE,				/* all bounds are on edges of buckets */
@@ -402,10 +366,7 @@ final(RewriteState *state, OutItem *item, ScGroup *group, Datum *value, bool *is
 	known = sc_state_final(&slot->def, &item->fin, group->states + slot->offset, value,
 						   isnull, &overflow);
 	if (overflow)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("value out of range"),
-				 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+		sc_node_overflow();
 	return known;
 }
 
@@ -720,12 +681,12 @@ prepare(RewriteState *state)
 	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
 	Range		range = look_at_bounds(state);
 
-	state->source = TABLE;
+	state->source = SC_FROM_TABLE;
 	state->ragged = range == RANGE_RAGGED;
 	state->adding = !state->exact || state->ragged;
 	state->readskeys = !state->adding || state->nqkeys > 0 || state->nkeystates > 0 ||
 		list_nth(state->private, SC_PRIVATE_GUARDS) != NIL;
-	if (session_zone_is(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
+	if (sc_node_zone_holds(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
 		range != RANGE_UNKNOWN &&
 		(!state->ragged || list_length(cscan->custom_plans) > 2) && load(state))
 	{
@@ -734,7 +695,7 @@ prepare(RewriteState *state)
 			merge_groups(state);
 		if (!state->adding || add_up(state))
 		{
-			state->source = ROLLUP;
+			state->source = SC_FROM_ROLLUP;
 			sc_rollup_stats_rewrite(state->spec->id);
 		}
 		if (!state->adding && state->scratch == NULL)
@@ -744,7 +705,7 @@ prepare(RewriteState *state)
 			state->scratchgroup->states = palloc0(state->spec->statesize);
 		}
 	}
-	if (state->source == TABLE && state->plain == NULL)
+	if (state->source == SC_FROM_TABLE && state->plain == NULL)
 	{
 		state->plain = ExecInitNode(lsecond(cscan->custom_plans), estate, state->eflags);
 		state->css.custom_ps = lappend(state->css.custom_ps, state->plain);
@@ -917,68 +878,29 @@ next_row(ScanState *ss)
 	return state->adding ? next_added_up(state) : next_exact(state);
 }
 
-static bool
-recheck_row(ScanState *ss, TupleTableSlot *slot)
-{
-	return true;
-}
-
-/* The plain plan's row, in the slot that this node promised to return. */
-static TupleTableSlot *
-plain_row(RewriteState *state)
-{
-	TupleTableSlot *row = ExecProcNode(state->plain);
-	TupleTableSlot *slot = state->css.ss.ps.ps_ResultTupleSlot;
-	int			n = slot->tts_tupleDescriptor->natts;
-
-	ExecClearTuple(slot);
-	if (TupIsNull(row))
-		return slot;
-	slot_getallattrs(row);
-	memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
-	memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
-	return ExecStoreVirtualTuple(slot);
-}
-
 static TupleTableSlot *
 exec_rewrite(CustomScanState *node)
 {
 	RewriteState *state = (RewriteState *) node;
 
-	if (state->source == UNDECIDED)
+	if (state->source == SC_UNDECIDED)
 		prepare(state);
-	if (state->source == TABLE)
-		return plain_row(state);
-	return ExecScan(&node->ss, next_row, recheck_row);
+	if (state->source == SC_FROM_TABLE)
+		return sc_node_plain_row(node, state->plain);
+	return ExecScan(&node->ss, next_row, sc_node_recheck);
 }
 
 static void
 end_rewrite(CustomScanState *node)
 {
-	RewriteState *state = (RewriteState *) node;
-	ListCell   *lc;
-
-	foreach(lc, node->custom_ps)
-		ExecEndNode(lfirst(lc));
-	if (state->spec)
-		sc_spec_release(state->spec);
+	sc_node_end(node, ((RewriteState *) node)->spec);
 }
 
 static void
 rescan_rewrite(CustomScanState *node)
 {
-	RewriteState *state = (RewriteState *) node;
-	ListCell   *lc;
-
-	foreach(lc, node->custom_ps)
-	{
-		if (node->ss.ps.chgParam)
-			UpdateChangedParamSet(lfirst(lc), node->ss.ps.chgParam);
-		if (((PlanState *) lfirst(lc))->chgParam == NULL)
-			ExecReScan(lfirst(lc));
-	}
-	ExecScanReScan(&node->ss);
-	state->source = UNDECIDED;
+	sc_node_rescan(node);
+	((RewriteState *) node)->source = SC_UNDECIDED;
 }
 
 /* ---- EXPLAIN ---- */
@@ -992,15 +914,7 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 	List	   *sets = NIL;
 	ListCell   *lc;
 
-	if (es->verbose)
-	{
-		char	   *name = get_rel_name(state->view);
-
-		if (name)
-			ExplainPropertyText("Rollup",
-								quote_qualified_identifier(get_namespace_name(get_rel_namespace(state->view)),
-														   name), es);
-	}
+	sc_node_explain_rollup(state->view, es);
 	if (!state->exact)
 	{
 		List	   *context = set_deparse_context_plan(es->deparse_cxt,
@@ -1024,10 +938,10 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 		if (sets)
 			ExplainPropertyList("Grouping Sets", sets, es);
 	}
-	if (!es->analyze || state->source == UNDECIDED)
+	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
-	ExplainPropertyText("Answered From", state->source == ROLLUP ? "rollup" : "source", es);
-	if (state->source == ROLLUP)
+	ExplainPropertyText("Answered From", state->source == SC_FROM_ROLLUP ? "rollup" : "source", es);
+	if (state->source == SC_FROM_ROLLUP)
 	{
 		ExplainPropertyInteger("Groups Read", NULL, state->nread, es);
 		if (state->ragged)

@@ -182,22 +182,6 @@ match_from(ScMatch *m)
 
 /* ---- aggregates ---- */
 
-static List *
-arguments(Aggref *agg)
-{
-	List	   *args = NIL;
-	ListCell   *lc;
-
-	foreach(lc, agg->args)
-	{
-		TargetEntry *tle = lfirst(lc);
-
-		if (!tle->resjunk)
-			args = lappend(args, tle->expr);
-	}
-	return args;
-}
-
 static bool
 add_item(ScMatch *m, ScJoinKind kind, int arg, Aggref *agg, Expr *filter,
 		 List *args)
@@ -266,7 +250,7 @@ match_aggref(ScMatch *m, Aggref *agg)
 		return true;
 	if (normal->aggfilter == NULL || filter)
 	{
-		foreach(lc, arguments(normal))
+		foreach(lc, sc_match_args(normal))
 		{
 			Expr	   *derived = sc_match_derive(m, lfirst(lc));
 
@@ -287,13 +271,9 @@ static bool
 collect_items(Node *node, void *context)
 {
 	ScMatch    *m = context;
-	ListCell   *lc;
 
-	if (node == NULL)
+	if (node == NULL || sc_match_is_key(m, node))
 		return false;
-	foreach(lc, m->qkeys)
-		if (equal(node, ((ScQueryKey *) lfirst(lc))->expr))
-			return false;
 	if (IsA(node, Aggref))
 		return !match_aggref(m, (Aggref *) node);
 	if (IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
@@ -354,23 +334,6 @@ join_columns(ScMatch *m)
 	return tlist;
 }
 
-static RangeTblEntry *
-base_entry(ScSpec *spec)
-{
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	List	   *names = NIL;
-
-	for (int i = 0; i < ScBaseNatts(spec); i++)
-		names = lappend(names, makeString(get_attname(spec->base, i + 1, false)));
-	rte->rtekind = RTE_RELATION;
-	rte->relid = spec->base;
-	rte->relkind = RELKIND_RELATION;
-	rte->rellockmode = AccessShareLock;
-	rte->eref = makeAlias(get_rel_name(spec->view), names);
-	rte->inFromCl = true;
-	return rte;
-}
-
 /* A planner state for this query's join alone, at the same query level. */
 static PlannerInfo *
 join_root(ScMatch *m, FromExpr *from, List *tlist)
@@ -380,7 +343,7 @@ join_root(ScMatch *m, FromExpr *from, List *tlist)
 
 	memcpy(parse, m->root->parse, sizeof(Query));
 	parse->jointree = from;
-	parse->rtable = lappend(list_copy(parse->rtable), base_entry(m->spec));
+	parse->rtable = lappend(list_copy(parse->rtable), sc_base_entry(m->spec));
 	parse->targetList = tlist;
 	parse->groupClause = NIL;
 	parse->distinctClause = NIL;
@@ -513,14 +476,7 @@ sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 				shows = i;
 		shown = lappend_int(shown, shows);
 	}
-	foreach(lc, m->qkeys)
-	{
-		ScQueryKey *key = lfirst(lc);
-
-		exprs = lappend(exprs, key->derived);
-		ops = lappend_oid(lappend_oid(ops, key->sgc->eqop),
-						  key->sgc->hashable ? 1 : 0);
-	}
+	sc_key_exprs(m, &exprs, &ops);
 	foreach(lc, m->joinitems)
 	{
 		ScJoinItem *item = lfirst(lc);

@@ -17,7 +17,6 @@
 #include "nodes/extensible.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -36,13 +35,6 @@
 /* Columns of the join that are always there. */
 #define COLUMN_ROWS		0
 #define COLUMN_STATE	1
-
-typedef enum Source
-{
-	UNDECIDED,
-	ROLLUP,
-	TABLE
-} Source;
 
 typedef struct JoinItem
 {
@@ -69,7 +61,7 @@ typedef struct RollupJoinState
 	int			nslots;			/* of the rollup that are asked for */
 	ExprState **qkeys;
 	JoinItem   *items;
-	Source		source;
+	ScAnswer	source;
 	ScSpec	   *tspec;			/* what target is grouped by */
 	MemoryContext cxt;			/* target's; reset by a rescan */
 	MemoryContext rowcxt;		/* reset for each row */
@@ -105,36 +97,9 @@ init_item(RollupJoinState *state, JoinItem *item, Aggref *agg, Size *size)
 }
 
 static void
-init_target(RollupJoinState *state, CustomScan *cscan, Size size)
-{
-	List	   *ops = list_nth(state->private, PRIVATE_OPS);
-	MemoryContext cxt = CurrentMemoryContext;
-
-	state->tspec = palloc0(sizeof(ScSpec));
-	state->tspec->cxt = cxt;
-	state->tspec->statesize = size;
-	state->tspec->nkeys = state->nqkeys;
-	state->tspec->keys = palloc0(sizeof(ScKey) * (state->nqkeys + 1));
-	for (int i = 0; i < state->nqkeys; i++)
-	{
-		ScKey	   *key = &state->tspec->keys[i];
-		Node	   *expr = list_nth(cscan->custom_exprs, i);
-		Oid			hashfn;
-
-		key->type = exprType(expr);
-		key->collation = exprCollation(expr);
-		get_typlenbyval(key->type, &key->typlen, &key->typbyval);
-		fmgr_info_cxt(get_opcode(list_nth_oid(ops, 2 * i)), &key->eq, cxt);
-		if (list_nth_oid(ops, 2 * i + 1) != 0 &&
-			get_op_hash_functions(list_nth_oid(ops, 2 * i), &hashfn, NULL))
-			fmgr_info_cxt(hashfn, &key->hash, cxt);
-	}
-}
-
-static void
 begin_join(CustomScanState *node, EState *estate, int eflags)
 {
-	RollupJoinState  *state = (RollupJoinState *) node;
+	RollupJoinState *state = (RollupJoinState *) node;
 	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
 	PlanState  *ps = &node->ss.ps;
 	List	   *items;
@@ -149,11 +114,7 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 	items = list_nth(state->private, PRIVATE_ITEMS);
 	state->nitems = list_length(items) / 4;
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
-	state->spec = sc_spec_by_view(state->view);
-	if (state->spec == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("rollup %u has been dropped", state->view)));
+	state->spec = sc_node_spec(state->view);
 
 	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
 	for (int i = 0; i < state->nqkeys; i++)
@@ -177,7 +138,9 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 			init_item(state, item, (Aggref *) tle->expr, &size);
 	}
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
-		init_target(state, cscan, size);
+		state->tspec = sc_node_target(NULL, cscan->custom_exprs,
+									  list_nth(state->private, PRIVATE_OPS),
+									  state->nqkeys, size);
 	state->cxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache join",
 									   ALLOCSET_DEFAULT_SIZES);
 	state->rowcxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache join row",
@@ -354,10 +317,7 @@ item_final(RollupJoinState *state, JoinItem *item, ScGroup *group, Datum *value,
 	known = sc_state_final(&item->state, &item->fin, STATE_OF(group, item), value,
 						   isnull, &overflow);
 	if (overflow)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("value out of range"),
-				 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+		sc_node_overflow();
 	return known;
 }
 
@@ -427,19 +387,17 @@ prepare(RollupJoinState *state)
 	EState	   *estate = state->css.ss.ps.state;
 	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
-	List	   *zone = list_nth(state->private, PRIVATE_ZONE);
 
-	state->source = TABLE;
-	if ((zone == NIL ||
-		 strcmp(strVal(linitial(zone)), pg_get_timezone_name(session_timezone)) == 0) &&
+	state->source = SC_FROM_TABLE;
+	if (sc_node_zone_holds(list_nth(state->private, PRIVATE_ZONE)) &&
 		sc_scan_answers(state->spec, state->css.ss.ss_currentRelation,
 						estate->es_snapshot) &&
 		add_up(state))
 	{
-		state->source = ROLLUP;
+		state->source = SC_FROM_ROLLUP;
 		sc_rollup_stats_rewrite(state->spec->id);
 	}
-	if (state->source == TABLE && list_length(state->css.custom_ps) == 1)
+	if (state->source == SC_FROM_TABLE && list_length(state->css.custom_ps) == 1)
 		state->css.custom_ps = lappend(state->css.custom_ps,
 									   ExecInitNode(lsecond(cscan->custom_plans), estate,
 													state->eflags));
@@ -451,7 +409,7 @@ prepare(RollupJoinState *state)
 static TupleTableSlot *
 next_row(ScanState *ss)
 {
-	RollupJoinState  *state = (RollupJoinState *) ss;
+	RollupJoinState *state = (RollupJoinState *) ss;
 	TupleTableSlot *slot = ss->ss_ScanTupleSlot;
 	ScGroup    *group = sc_groups_next(state->target, state->tgroup);
 	MemoryContext old;
@@ -495,91 +453,49 @@ next_row(ScanState *ss)
 	return ExecStoreVirtualTuple(slot);
 }
 
-static bool
-recheck_row(ScanState *ss, TupleTableSlot *slot)
-{
-	return true;
-}
-
-/* The plain plan's row, in the slot that this node promised to return. */
-static TupleTableSlot *
-plain_row(RollupJoinState *state)
-{
-	TupleTableSlot *row = ExecProcNode(lsecond(state->css.custom_ps));
-	TupleTableSlot *slot = state->css.ss.ps.ps_ResultTupleSlot;
-	int			n = slot->tts_tupleDescriptor->natts;
-
-	ExecClearTuple(slot);
-	if (TupIsNull(row))
-		return slot;
-	slot_getallattrs(row);
-	memcpy(slot->tts_values, row->tts_values, n * sizeof(Datum));
-	memcpy(slot->tts_isnull, row->tts_isnull, n * sizeof(bool));
-	return ExecStoreVirtualTuple(slot);
-}
-
 static TupleTableSlot *
 exec_join(CustomScanState *node)
 {
-	RollupJoinState  *state = (RollupJoinState *) node;
+	RollupJoinState *state = (RollupJoinState *) node;
 
-	if (state->source == UNDECIDED)
+	if (state->source == SC_UNDECIDED)
 		prepare(state);
-	if (state->source == TABLE)
-		return plain_row(state);
-	return ExecScan(&node->ss, next_row, recheck_row);
+	if (state->source == SC_FROM_TABLE)
+		return sc_node_plain_row(node, lsecond(node->custom_ps));
+	return ExecScan(&node->ss, next_row, sc_node_recheck);
 }
 
 static void
 end_join(CustomScanState *node)
 {
-	RollupJoinState  *state = (RollupJoinState *) node;
-	ListCell   *lc;
-
-	foreach(lc, node->custom_ps)
-		ExecEndNode(lfirst(lc));
-	if (state->spec)
-		sc_spec_release(state->spec);
+	sc_node_end(node, ((RollupJoinState *) node)->spec);
 }
 
 static void
 rescan_join(CustomScanState *node)
 {
-	RollupJoinState  *state = (RollupJoinState *) node;
-	ListCell   *lc;
-
-	foreach(lc, node->custom_ps)
-	{
-		if (node->ss.ps.chgParam)
-			UpdateChangedParamSet(lfirst(lc), node->ss.ps.chgParam);
-		if (((PlanState *) lfirst(lc))->chgParam == NULL)
-			ExecReScan(lfirst(lc));
-	}
-	ExecScanReScan(&node->ss);
-	state->source = UNDECIDED;
+	sc_node_rescan(node);
+	((RollupJoinState *) node)->source = SC_UNDECIDED;
 }
 
 static void
 explain_join(CustomScanState *node, List *ancestors, ExplainState *es)
 {
-	RollupJoinState  *state = (RollupJoinState *) node;
+	RollupJoinState *state = (RollupJoinState *) node;
 	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
 	List	   *context = set_deparse_context_plan(es->deparse_cxt,
 												   node->ss.ps.plan, ancestors);
 	List	   *keys = NIL;
 
-	if (es->verbose && get_rel_name(state->view))
-		ExplainPropertyText("Rollup",
-							quote_qualified_identifier(get_namespace_name(get_rel_namespace(state->view)),
-													   get_rel_name(state->view)), es);
+	sc_node_explain_rollup(state->view, es);
 	for (int i = 0; i < state->nqkeys; i++)
 		keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
 												context, true, false));
 	ExplainPropertyList("Added Up By", keys, es);
-	if (!es->analyze || state->source == UNDECIDED)
+	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
-	ExplainPropertyText("Answered From", state->source == ROLLUP ? "rollup" : "source", es);
-	if (state->source == ROLLUP)
+	ExplainPropertyText("Answered From", state->source == SC_FROM_ROLLUP ? "rollup" : "source", es);
+	if (state->source == SC_FROM_ROLLUP)
 		ExplainPropertyInteger("Groups Joined", NULL, state->nread, es);
 }
 
@@ -595,7 +511,7 @@ static const CustomExecMethods exec_methods = {
 Node *
 sc_join_create_state(CustomScan *cscan)
 {
-	RollupJoinState  *state = (RollupJoinState *) newNode(sizeof(RollupJoinState), T_CustomScanState);
+	RollupJoinState *state = (RollupJoinState *) newNode(sizeof(RollupJoinState), T_CustomScanState);
 
 	state->css.methods = &exec_methods;
 	return (Node *) state;

@@ -435,8 +435,9 @@ never_null(ScMatch *m, Expr *expr)
 	return result;
 }
 
-static List *
-plain_args(Aggref *agg)
+/* An aggregate's arguments, without what only sorts its input. */
+List *
+sc_match_args(Aggref *agg)
 {
 	List	   *args = NIL;
 	ListCell   *lc;
@@ -467,7 +468,7 @@ keys_differ(ScMatch *m)
 static int
 find_slot(ScMatch *m, Aggref *agg, ScStateDef *def)
 {
-	List	   *args = plain_args(agg);
+	List	   *args = sc_match_args(agg);
 
 	for (int i = 0; i < m->spec->nslots; i++)
 	{
@@ -549,13 +550,13 @@ match_aggref(ScMatch *m, Aggref *agg)
 	if ((def.kind == SC_STATE_EXTREME || def.kind == SC_STATE_DISTINCT) &&
 		def.nargs == 1 && normal->aggfilter == NULL)
 	{
-		Node	   *arg = linitial(plain_args(normal));
+		Node	   *arg = linitial(sc_match_args(normal));
 		Expr	   *derived = derive(m, arg);
 
 		if (derived)
 		{
 			m->keystates = lappend(m->keystates, derived);
-			m->keyargs = lappend(m->keyargs, linitial(plain_args(agg)));
+			m->keyargs = lappend(m->keyargs, linitial(sc_match_args(agg)));
 			return add_item(m, SC_ITEM_KEYSTATE, list_length(m->keystates) - 1, agg);
 		}
 	}
@@ -627,18 +628,26 @@ read_grouping_sets(ScMatch *m, List *groupingsets)
 	}
 }
 
+/* Is it one of the query's group keys? */
+bool
+sc_match_is_key(ScMatch *m, Node *expr)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->qkeys)
+		if (equal(expr, ((ScQueryKey *) lfirst(lc))->expr))
+			return true;
+	return false;
+}
+
 /* Collect the keys and aggregates in node; true stops, at a failure. */
 static bool
 collect_items(Node *node, void *context)
 {
 	ScMatch    *m = context;
-	ListCell   *lc;
 
-	if (node == NULL)
+	if (node == NULL || sc_match_is_key(m, node))
 		return false;
-	foreach(lc, m->qkeys)
-		if (equal(node, ((ScQueryKey *) lfirst(lc))->expr))
-			return false;
 	if (IsA(node, Aggref))
 		return !match_aggref(m, (Aggref *) node);
 	if (IsA(node, GroupingFunc))

@@ -490,11 +490,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 				   &state->used);
 	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
 				   &state->used);
-	state->spec = sc_spec_by_view(view);
-	if (state->spec == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("rollup %u has been dropped", view)));
+	state->spec = sc_node_spec(view);
 	state->states = bms_is_member(ScBaseState(state->spec) - FirstLowInvalidHeapAttributeNumber,
 								  state->used) ||
 		bms_is_member(ScBaseRows(state->spec) - FirstLowInvalidHeapAttributeNumber,
@@ -646,10 +642,7 @@ check_overflow(RollupScanState *state, ScGroup *group)
 							  group->states + slot->offset, &value, &isnull,
 							  &overflow);
 		if (overflow)
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("value out of range"),
-					 errdetail("An aggregate of the rollup cannot be represented in its type.")));
+			sc_node_overflow();
 	}
 }
 

@@ -16,39 +16,11 @@ SELECT i, '2023-11-01'::timestamptz + i * interval '47 minutes', timestamp '2024
 FROM generate_series(1, 20000) i;
 ANALYZE orders;
 
--- Whether the query is answered from a rollup, and whether the rows are the same.
-CREATE FUNCTION rows_of(query text) RETURNS text[] LANGUAGE plpgsql AS $$
-DECLARE a text[];
-BEGIN
-	EXECUTE format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', query) INTO a;
-	RETURN a;
-END $$;
-CREATE FUNCTION try(query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	a text[];
-	b text[];
-	line text;
-	used text := 'not used';
-	answered text := '';
-BEGIN
-	SET LOCAL scalecache.enable_rewrite = off;
-	a := rows_of(query);
-	SET LOCAL scalecache.enable_rewrite = on;
-	b := rows_of(query);
-	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
-		IF line ~ 'ScaleCacheRollup' THEN
-			used := regexp_replace(line, '.*ScaleCacheRollup\) on (\w+) .*', '\1');
-		ELSIF line ~ 'Added Up' THEN
-			answered := answered || ', added up';
-		ELSIF line ~ 'Answered From: source' THEN
-			answered := answered || ', from source';
-		END IF;
-	END LOOP;
-	IF a IS DISTINCT FROM b THEN
-		RETURN 'WRONG ROWS, ' || used;
-	END IF;
-	RETURN used || answered;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /rewrite_helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
 -- The one reason of each rollup that is not used.
 CREATE FUNCTION why_not(query text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT rollup || ': ' || reason FROM scalecache.explain_rewrite(query)

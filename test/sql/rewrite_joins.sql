@@ -19,13 +19,13 @@ INSERT INTO joins_order (product_id, status, created_at, amount, qty, rate, x)
 	FROM generate_series(1, 24000) i;
 ANALYZE joins_category, joins_product, joins_order;
 
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /rewrite_helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
+
 -- The same rows from the rollup as from the tables, and was it the rollup?
-CREATE FUNCTION joins_rows(query text) RETURNS text[] LANGUAGE plpgsql AS $$
-DECLARE a text[];
-BEGIN
-	EXECUTE format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', query) INTO a;
-	RETURN a;
-END $$;
 CREATE FUNCTION joins_check(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	a text[];
@@ -34,9 +34,9 @@ DECLARE
 	line text;
 BEGIN
 	SET LOCAL scalecache.enable_rewrite = off;
-	a := joins_rows(query);
+	a := rows_of(query);
 	SET LOCAL scalecache.enable_rewrite = on;
-	b := joins_rows(query);
+	b := rows_of(query);
 	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
 		plan := plan || line || E'\n';
 	END LOOP;
@@ -171,6 +171,6 @@ DROP VIEW joins_fact;
 EXECUTE joins_q(1, 'p3');
 DROP VIEW joins_view;
 DROP TABLE joins_order, joins_product, joins_category, joins_part;
-DROP FUNCTION joins_check, joins_rows, joins_middle;
+DROP FUNCTION joins_check, joins_middle, rows_of, try;
 DROP ROLE joins_user;
 DROP EXTENSION scalecache;

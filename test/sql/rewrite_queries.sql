@@ -11,35 +11,11 @@ SELECT i, '2023-11-01'::timestamptz + i * interval '23 minutes', timestamp '2024
 FROM generate_series(1, 40000) i;
 VACUUM ANALYZE sales;
 
-CREATE FUNCTION rows_of(query text) RETURNS text[] LANGUAGE plpgsql AS $$
-DECLARE a text[];
-BEGIN
-	EXECUTE format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', query) INTO a;
-	RETURN a;
-END $$;
--- Who answers the query, and whether the rows are the same
-CREATE FUNCTION try(query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	a text[];
-	b text[];
-	line text;
-	used text := 'not used';
-BEGIN
-	SET LOCAL scalecache.enable_rewrite = off;
-	a := rows_of(query);
-	SET LOCAL scalecache.enable_rewrite = on;
-	b := rows_of(query);
-	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
-		IF line ~ 'ScaleCacheRollup' THEN
-			used := regexp_replace(line, '.*ScaleCacheRollup\) on (\w+) .*', '\1');
-		ELSIF line ~ 'Answered From: source' THEN
-			used := used || ', from source';
-		ELSIF line ~ 'Added Up By' THEN
-			used := used || ', added up';
-		END IF;
-	END LOOP;
-	RETURN CASE WHEN a IS DISTINCT FROM b THEN 'WRONG ROWS, ' ELSE '' END || used;
-END $$;
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /rewrite_helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
 
 SELECT scalecache.create_rollup('monthly', $$
 	SELECT date_trunc('month', at) AS month, country, product, sum(amount) AS s, count(*) AS c, min(n) AS lo, max(amount) AS hi,

@@ -1,0 +1,34 @@
+-- What tests of the rewrite share; they include it, and drop it.
+
+CREATE FUNCTION rows_of(query text) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE a text[];
+BEGIN
+	EXECUTE format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', query) INTO a;
+	RETURN a;
+END $$;
+
+-- Which rollup answers the query, how, and whether the rows are the same
+CREATE FUNCTION try(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	a text[];
+	b text[];
+	line text;
+	used text := 'not used';
+BEGIN
+	SET LOCAL scalecache.enable_rewrite = off;
+	a := rows_of(query);
+	SET LOCAL scalecache.enable_rewrite = on;
+	b := rows_of(query);
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+		IF line ~ 'ScaleCacheRollup' THEN
+			used := regexp_replace(line, '.*ScaleCacheRollup\) on (\w+) .*', '\1');
+		ELSIF line ~ 'Added Up By' THEN
+			used := used || ', added up';
+		ELSIF line ~ 'Answered From: source' THEN
+			used := used || ', from source';
+		ELSIF line ~ 'Rows Added' THEN
+			used := used || ',' || substring(line FROM ' *Rows Added.*');
+		END IF;
+	END LOOP;
+	RETURN CASE WHEN a IS DISTINCT FROM b THEN 'WRONG ROWS, ' ELSE '' END || used;
+END $$;
