@@ -2,8 +2,8 @@
  * query.c: the cache from SQL.
  *
  * The cache is never in the way: whatever is wrong with it, cached_query runs
- * the query.  Memory is asked first, then Redis.  What a transaction that has written anything reads may be its
- * own, so nothing of that is kept.
+ * the query.  Memory is asked first, then Redis.  What a transaction that has
+ * written anything reads may be its own, so nothing of that is kept.
  */
 #include "postgres.h"
 

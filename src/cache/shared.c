@@ -552,9 +552,11 @@ static PlannedStmt *
 permit_replacement(PlannedStmt *pstmt, bool readOnlyTree)
 {
 	static const char prefix[] = "scalecache_rule_";
+	CreateTrigStmt *stmt = (CreateTrigStmt *) pstmt->utilityStmt;
 
-	if (!IsA(pstmt->utilityStmt, CreateTrigStmt) ||
-		strncmp(((CreateTrigStmt *) pstmt->utilityStmt)->trigname, prefix, strlen(prefix)) != 0)
+	if (!IsA(stmt, CreateTrigStmt) || list_length(stmt->funcname) != 2 ||
+		strcmp(strVal(linitial(stmt->funcname)), "scalecache") != 0 ||
+		strncmp(stmt->trigname, prefix, strlen(prefix)) != 0)
 		return pstmt;
 	if (readOnlyTree)
 		pstmt = copyObject(pstmt);

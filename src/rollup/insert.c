@@ -22,7 +22,6 @@
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
-#include "utils/expandeddatum.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -82,25 +81,6 @@ remove_tap(void *arg)
 		}
 }
 
-/* No expression may change an expanded value in place. */
-static void
-make_read_only(TupleTableSlot *row, Bitmapset *used)
-{
-	int			i = -1;
-
-	if (!TTS_IS_VIRTUAL(row))
-		return;
-	while ((i = bms_next_member(used, i)) >= 0)
-	{
-		int			col = i + FirstLowInvalidHeapAttributeNumber - 1;
-		Form_pg_attribute att = TupleDescAttr(row->tts_tupleDescriptor, col);
-
-		row->tts_values[col] = MakeExpandedObjectReadOnly(row->tts_values[col],
-														  row->tts_isnull[col],
-														  att->attlen);
-	}
-}
-
 static void
 capture_row(Tap *tap)
 {
@@ -108,12 +88,7 @@ capture_row(Tap *tap)
 
 	tap->row = NULL;
 	for (int i = 0; i < tap->n; i++)
-	{
-		ScEval	   *eval = sc_spec_eval(tap->specs[i], tap->rel);
-
-		make_read_only(row, eval->used);
 		sc_capture_insert(&tap->specs[i], tap->rel, row, tap->cid);
-	}
 }
 
 static TupleTableSlot *
