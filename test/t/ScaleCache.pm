@@ -61,7 +61,7 @@ END $do$;
 # compare() notes in "checks" how many rows of a rollup are not those of its
 # query, and not those of its view without its storage.
 our $COMPARE = q{
-	CREATE TABLE checks (rollup text, scanned bool, differ_plain int, differ_off int);
+	CREATE TABLE checks (rollup text, scanned bool, differ_plain int, differ_off int, sample text);
 	CREATE FUNCTION differ(a text[], b text[]) RETURNS int
 	LANGUAGE sql AS $$SELECT count(*)::int FROM
 		((SELECT unnest(a) EXCEPT ALL SELECT unnest(b)) UNION ALL
@@ -81,7 +81,10 @@ our $COMPARE = q{
 		EXECUTE plain INTO b;
 		PERFORM set_config('scalecache.enable_rollup_scan', 'off', true);
 		EXECUTE rolled INTO c;
-		INSERT INTO checks VALUES (name, scanned, differ(a, b), differ(a, c));
+		INSERT INTO checks VALUES (name, scanned, differ(a, b), differ(a, c),
+			(SELECT string_agg(d::text, ' ') FROM
+				((SELECT 'rollup', unnest(a) EXCEPT ALL SELECT 'rollup', unnest(b)) UNION ALL
+				 (SELECT 'query', unnest(b) EXCEPT ALL SELECT 'query', unnest(a))) d));
 	END $$;
 };
 
@@ -214,7 +217,8 @@ sub compared
 	cmp_ok($scanned, '>', 0.9 * $n, "$what: mostly answered from the rollup");
 	is( $node->safe_psql('postgres', q{SELECT rollup, count(*), max(differ_plain), max(differ_off)
 			FROM checks WHERE differ_plain <> 0 OR differ_off <> 0 GROUP BY 1}),
-		'', "$what: no differences");
+		'', "$what: no differences")
+	  or diag($node->safe_psql('postgres', 'SELECT rollup, left(sample, 2000) FROM checks WHERE sample IS NOT NULL LIMIT 10'));
 }
 
 sub exact
