@@ -280,11 +280,13 @@ sc_members_reconcile(Oid view, bool rewritten)
 	List	   *gone;
 	List	   *new;
 	bool		some = false;
+	bool		changed = true;
 
 	if (spec == NULL)
 		return;
 	if (spec->stored != SC_LIVE && spec->stored != SC_FILLING)
 	{
+		UnlockRelationOid(spec->base, ShareUpdateExclusiveLock);
 		sc_spec_release(spec);
 		return;
 	}
@@ -308,5 +310,15 @@ sc_members_reconcile(Oid view, bool rewritten)
 		sc_notify_all_groups(spec->view);
 		sc_catalog_set_members(spec->id, spec->members, some);
 	}
+	else
+		changed = false;
+
+	/*
+	 * A command that did nothing (IF NOT EXISTS, say) holds no lock on the
+	 * members, so the transaction may still ask for one: with the base table
+	 * locked that could be a deadlock with a rebuild.
+	 */
+	if (!changed)
+		UnlockRelationOid(spec->base, ShareUpdateExclusiveLock);
 	sc_spec_release(spec);
 }
