@@ -76,6 +76,7 @@
 #include "advisor/choose.h"
 #include "advisor/statements.h"
 #include "base/guc.h"
+#include "worker/launcher.h"
 
 PG_FUNCTION_INFO_V1(scalecache_apply_index);
 PGDLLEXPORT void sc_apply_main(Datum main_arg);
@@ -1156,17 +1157,6 @@ take_lock(void)
 	return got;
 }
 
-static bool
-extension_there(void)
-{
-	bool		result;
-
-	StartTransactionCommand();
-	result = OidIsValid(get_extension_oid("scalecache", true));
-	CommitTransactionCommand();
-	return result;
-}
-
 /* Wait for the transaction that asked for the action to end. */
 static void
 wait_for_caller(TransactionId xid)
@@ -1198,7 +1188,7 @@ sc_apply_main(Datum main_arg)
 					PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 	wait_for_caller(xid);
-	if (!extension_there())
+	if (!sc_extension_exists())
 		proc_exit(0);
 
 	/* Another one may be about to end, or will see what is to be done. */

@@ -156,17 +156,6 @@ lock_until(Oid relid, LOCKMODE mode, TimestampTz deadline)
 	return locked;
 }
 
-static bool
-all_intact(ScSpec *spec)
-{
-	ListCell   *lc;
-
-	foreach(lc, spec->members)
-		if (!sc_triggers_intact(spec, lfirst_oid(lc)))
-			return false;
-	return true;
-}
-
 /* Step 1.  False: there is nothing to be done now. */
 static bool
 make_tables(Oid view)
@@ -220,7 +209,7 @@ make_triggers(Oid view, bool *gone)
 		return true;
 	}
 	members = list_copy(spec->members);
-	locked = !all_intact(spec);
+	locked = !sc_members_intact(spec);
 	if (locked && !lock_members(spec))
 	{
 		sc_spec_release(spec);
@@ -236,7 +225,7 @@ make_triggers(Oid view, bool *gone)
 		return true;
 	}
 	/* No lock on a member may be taken after that on the base table. */
-	done = locked ? equal(members, spec->members) : all_intact(spec);
+	done = locked ? equal(members, spec->members) : sc_members_intact(spec);
 	if (done)
 	{
 		if (locked)

@@ -257,8 +257,9 @@ add_new(ScSpec *spec, List *new, bool *some)
 	return true;
 }
 
-static bool
-all_intact(ScSpec *spec)
+/* Are the triggers of all members as we made them? */
+bool
+sc_members_intact(ScSpec *spec)
 {
 	ListCell   *lc;
 
@@ -297,13 +298,13 @@ sc_members_reconcile(Oid view, bool rewritten)
 	else if (spec->recorded == NIL && spec->stored == SC_LIVE)
 	{
 		/* All was truncated: the storage is empty. */
-		if (all_small(spec->members) && all_intact(spec))
+		if (all_small(spec->members) && sc_members_intact(spec))
 			(void) sc_fill(view);
 		else
 			make_stale(spec);
 	}
 	else if (!subtract_gone(spec, gone, &some) || !add_new(spec, new, &some) ||
-			 !all_intact(spec))
+			 !sc_members_intact(spec))
 		make_stale(spec);
 	else if (gone || new)
 	{

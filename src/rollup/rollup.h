@@ -239,6 +239,7 @@ extern List *sc_catalog_views_on(Oid source);
 extern List *sc_source_members(Oid source, bool inherits, bool *detaching);
 extern bool sc_member_fits(Oid relid);
 extern bool sc_members_lock(ScSpec *spec, bool nowait);
+extern bool sc_members_intact(ScSpec *spec);
 extern ScSpec *sc_rollup_lock(Oid view);
 extern ScSpec *sc_rollup_lock_with_members(Oid view);
 extern void sc_members_subtract(ScSpec *spec, List *relids);

@@ -391,8 +391,21 @@ worker_attach(Oid dboid, ScWorkerKind kind)
 	on_shmem_exit(worker_exit, (Datum) 0);
 }
 
-static bool
-extension_exists(void)
+/* After an error in a turn: report it and abort. */
+static void
+recover(MemoryContext turn_context)
+{
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(turn_context);
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	LWLockReleaseAll();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+}
+
+bool
+sc_extension_exists(void)
 {
 	bool		exists;
 
@@ -420,7 +433,7 @@ worker_turn(MemoryContext turn_context)
 	{
 		SetCurrentStatementStartTimestamp();
 		pgstat_report_activity(STATE_RUNNING, "folding rollups");
-		exists = extension_exists();
+		exists = sc_extension_exists();
 		MemoryContextSwitchTo(turn_context);
 		if (exists)
 		{
@@ -431,13 +444,7 @@ worker_turn(MemoryContext turn_context)
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(turn_context);
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		LWLockReleaseAll();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
+		recover(turn_context);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -579,14 +586,8 @@ delivery_turn(MemoryContext turn_context)
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(turn_context);
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		LWLockReleaseAll();
+		recover(turn_context);
 		sc_cache_work_failed();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(turn_context);

@@ -21,4 +21,7 @@ extern void sc_worker_notify(void);
 /* One that left cache invalidations. */
 extern void sc_cache_notify(void);
 
+/* Is the extension in this database?  In a transaction of its own. */
+extern bool sc_extension_exists(void);
+
 #endif							/* SC_WORKER_LAUNCHER_H */
