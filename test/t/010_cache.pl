@@ -115,6 +115,7 @@ is(sql("SELECT key FROM scalecache.cache_rules ORDER BY name"), "city:{town}:{{x
 ok(delivered(), 'delivered');
 is(left("UPDATE people SET town = 'a' WHERE uid = 1", @r), 'city:b:{x} vip:1', 'after a rename');
 sql("SELECT scalecache.drop_cache_rule('c'), scalecache.drop_cache_rule('cond')");
+ok(delivered(), 'delivered');
 is(left("UPDATE people SET town = 'b', name = 'vip' WHERE uid = 1", @r), "@r", 'dropped rules');
 
 # ---- partitions ----
