@@ -268,7 +268,8 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 		table_close(base, AccessShareLock);
 		values[0] = Int64GetDatum(n);
 		nulls[0] = false;
-		values[1] = Int64GetDatum(sc_delta_load(groups, GetActiveSnapshot()));
+		values[1] = Int64GetDatum(sc_delta_load(groups, GetActiveSnapshot(),
+											  &sc_asked_nothing));
 		nulls[1] = DatumGetInt64(values[1]) < 0;
 		rels[0] = spec->base;
 		rels[1] = spec->delta[0];

@@ -345,13 +345,15 @@ append_one(Relation rel, ScSpec *spec, ScGroup *group, Datum change, CommandId c
 	claims = begin_append(rel);
 	heap_insert(rel, tuple, cid, HEAP_INSERT_SKIP_FSM, NULL);
 	end_append(rel, claims);
+	sc_asked_check(spec, rel, values, nulls);
 	if (snapshot)
 		PopActiveSnapshot();
 }
 
 /* Append a batch; rows that need the TOAST table need a snapshot as well. */
 static void
-append_batch(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
+append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
+			 CommandId cid)
 {
 	bool		snapshot = !ActiveSnapshotSet();
 	bool		claims;
@@ -362,6 +364,8 @@ append_batch(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
 	claims = begin_append(rel);
 	table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
 	end_append(rel, claims);
+	for (int i = 0; i < n && IsolationIsSerializable(); i++)
+		sc_asked_check(spec, rel, slots[i]->tts_values, slots[i]->tts_isnull);
 	if (snapshot)
 		PopActiveSnapshot();
 }
@@ -426,14 +430,14 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
 		{
 			CHECK_FOR_INTERRUPTS();
-			append_batch(rel, slots, used, cid);
+			append_batch(rel, spec, slots, used, cid);
 			MemoryContextReset(batch);
 			used = 0;
 			bytes = 0;
 		}
 	}
 	if (used > 0)
-		append_batch(rel, slots, used, cid);
+		append_batch(rel, spec, slots, used, cid);
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	table_close(rel, NoLock);
@@ -447,6 +451,7 @@ typedef struct DeltaScan
 {
 	ScGroups   *groups;
 	Snapshot	snapshot;
+	const ScAsked *asked;		/* what a SERIALIZABLE one wants to know */
 	const ScMark *folded;		/* deltas of these are not pending */
 	const ScMark *next;			/* a fold: only deltas of these are merged */
 	bool		remove;			/* a fill: delete instead of merging */
@@ -500,6 +505,21 @@ merge_delta(DeltaScan *ds, HeapTuple tuple, Relation rel)
 		pfree(plain);
 }
 
+/* A delta that the snapshot does not see: whose it is, we come before. */
+static void
+depend_on(DeltaScan *ds, Relation rel, HeapTuple tuple, Buffer buffer)
+{
+	Datum		values[INDEX_MAX_KEYS + 1];
+	bool		nulls[INDEX_MAX_KEYS + 1];
+
+	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+	if (!sc_asked_wants(ds->asked, values, nulls))
+		return;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	HeapCheckForSerializableConflictOut(false, rel, tuple, buffer, ds->snapshot);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+}
+
 static void
 scan_block(DeltaScan *ds, Relation rel, BlockNumber block)
 {
@@ -524,8 +544,6 @@ scan_block(DeltaScan *ds, Relation rel, BlockNumber block)
 		tuple.t_len = ItemIdGetLength(item);
 		ItemPointerSet(&tuple.t_self, block, off);
 		visible[n] = HeapTupleSatisfiesVisibility(&tuple, ds->snapshot, buffer);
-		HeapCheckForSerializableConflictOut(visible[n], rel, &tuple, buffer,
-											ds->snapshot);
 		offsets[n++] = off;
 	}
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
@@ -537,6 +555,8 @@ scan_block(DeltaScan *ds, Relation rel, BlockNumber block)
 		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
 		tuple.t_len = ItemIdGetLength(item);
 		ItemPointerSet(&tuple.t_self, block, offsets[i]);
+		if (!visible[i] && IsolationIsSerializable())
+			depend_on(ds, rel, &tuple, buffer);
 		if (!visible[i] && ds->next == NULL)
 			continue;
 		if (delta_is_in(ds->folded, &tuple, rel))
@@ -562,7 +582,7 @@ scan_table(DeltaScan *ds, Relation rel, BlockNumber low)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 
-	PredicateLockRelation(rel, ds->snapshot);
+	sc_asked_lock(ds->asked, rel, ds->snapshot);
 	for (BlockNumber block = low; block < nblocks; block++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -621,7 +641,7 @@ scan_pending(DeltaScan *ds, BlockNumber left[2])
 		if (usable && wanted[i])
 			scan_table(ds, rels[i], mark ? mark->low[i] : 0);
 		else
-			PredicateLockRelation(rels[i], ds->snapshot);
+			sc_asked_lock(ds->asked, rels[i], ds->snapshot);
 		if (left)
 			left[i] = ds->left;
 		table_close(rels[i], NoLock);
@@ -630,13 +650,13 @@ scan_pending(DeltaScan *ds, BlockNumber left[2])
 }
 
 /*
- * Merge the deltas pending for snapshot.  Returns how many, or -1 when the
- * source has to be asked.
+ * Merge the deltas pending for snapshot, of all groups, whatever was asked.
+ * Returns how many, or -1 when the source has to be asked.
  */
 int64
-sc_delta_load(ScGroups *groups, Snapshot snapshot)
+sc_delta_load(ScGroups *groups, Snapshot snapshot, const ScAsked *asked)
 {
-	DeltaScan	ds = {.groups = groups, .snapshot = snapshot};
+	DeltaScan	ds = {.groups = groups, .snapshot = snapshot, .asked = asked};
 
 	ds.folded = sc_mark_get(groups->spec->id, snapshot, NULL);
 	return scan_pending(&ds, NULL) ? ds.n : -1;
@@ -647,7 +667,8 @@ void
 sc_delta_discard(ScSpec *spec, Snapshot snapshot)
 {
 	ScGroups	nowhere = {.spec = spec};
-	DeltaScan	ds = {.groups = &nowhere, .snapshot = snapshot, .remove = true};
+	DeltaScan	ds = {.groups = &nowhere, .snapshot = snapshot,
+		.asked = &sc_asked_nothing, .remove = true};
 
 	ds.folded = sc_mark_get(spec->id, snapshot, NULL);
 	(void) scan_pending(&ds, NULL);
@@ -755,7 +776,7 @@ sc_delta_take(ScGroups *groups, ScMark **next, bool *changed)
 	BlockNumber closed = closed_block(rel);
 	bool		retired = IsRetiring(spec->turn) &&
 		is_closed(spec->delta[1 - written]);
-	DeltaScan	ds = {.groups = groups};
+	DeltaScan	ds = {.groups = groups, .asked = &sc_asked_nothing};
 	BlockNumber left[2] = {InvalidBlockNumber, InvalidBlockNumber};
 	ScMark	   *newest;
 	ScMark	   *mark;

@@ -63,6 +63,7 @@ typedef struct RewriteState
 	List	   *edges;			/* of PlanState: rows beyond the edges */
 	PlanState  *plain;			/* the plain query, once it is needed */
 	ExprState  *quals;
+	List	   *filters;		/* what quals is made from */
 	List	   *private;
 	ScAnswer	source;
 	bool		asked;			/* whether the storage answers: loaded */
@@ -202,7 +203,8 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	state->bounds = palloc0(sizeof(ExprState *) * (2 * state->nbounds + 1));
 	for (int i = 0; i < 2 * state->nbounds; i++)
 		state->bounds[i] = ExecInitExpr(list_nth(exprs, n++), ps);
-	state->quals = ExecInitQual(list_copy_tail(exprs, n), ps);
+	state->filters = list_copy_tail(exprs, n);
+	state->quals = ExecInitQual(state->filters, ps);
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		init_items(state, cscan);
 	state->cxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite",
@@ -666,8 +668,11 @@ load(RewriteState *state)
 
 	if (!state->asked)
 		state->loaded = sc_scan_load(state->spec, state->css.ss.ss_currentRelation,
-									 estate->es_snapshot, estate->es_query_cxt,
-									 &state->changed, &state->ndeltas);
+									 estate->es_snapshot,
+									 sc_asked(state->spec, state->filters,
+											  &state->css.ss.ps, is_wanted, state),
+									 estate->es_query_cxt, &state->changed,
+									 &state->ndeltas);
 	state->asked = true;
 	return state->loaded;
 }

@@ -206,6 +206,7 @@ typedef struct ScGroups
 } ScGroups;
 
 typedef struct ScValues ScValues;
+typedef struct ScAsked ScAsked;
 
 /* spec.c */
 extern ScSpec *sc_spec_by_view(Oid view);
@@ -301,9 +302,21 @@ extern void sc_claim_end(BlockNumber block);
 extern void sc_claim_abort(void);
 extern BlockNumber sc_claims_revoke(Oid relid, bool *used);
 
+/* asked.c */
+extern const ScAsked sc_asked_nothing;
+extern const ScAsked *sc_asked(ScSpec *spec, List *quals, PlanState *ps,
+							   ScKeysWanted wanted, void *arg);
+extern void sc_asked_lock(const ScAsked *asked, Relation delta,
+						  Snapshot snapshot);
+extern bool sc_asked_wants(const ScAsked *asked, const Datum *keys,
+						   const bool *nulls);
+extern void sc_asked_check(ScSpec *spec, Relation delta, const Datum *keys,
+						   const bool *nulls);
+
 /* delta.c */
 extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
-extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot);
+extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot,
+						   const ScAsked *asked);
 extern void sc_delta_discard(ScSpec *spec, Snapshot snapshot);
 extern int64 sc_delta_take(ScGroups *groups, ScMark **next, bool *changed);
 extern BlockNumber sc_delta_pages(ScSpec *spec);
@@ -389,7 +402,7 @@ extern void sc_rollup_stats_forget(int64 id);
 extern void sc_scan_init(void);
 extern bool sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot);
 extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
-						 MemoryContext cxt, ScGroups **groups,
+						 const ScAsked *asked, MemoryContext cxt, ScGroups **groups,
 						 int64 *ndeltas);
 
 /* rewrite.c */

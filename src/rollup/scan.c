@@ -568,12 +568,13 @@ sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot)
 
 /*
  * Read the deltas that snapshot sees into *groups (NULL when there are none),
- * owned by cxt; their base rows are not looked for yet.  False when the
- * storage cannot answer for the snapshot, and the source has to.
+ * owned by cxt; their base rows are not looked for yet.  asked: see asked.c.
+ * False when the storage cannot answer for the snapshot, and the source has to.
  */
 bool
 sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
-			 MemoryContext cxt, ScGroups **groups, int64 *ndeltas)
+			 const ScAsked *asked, MemoryContext cxt, ScGroups **groups,
+			 int64 *ndeltas)
 {
 	*groups = NULL;
 	*ndeltas = 0;
@@ -582,7 +583,7 @@ sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 		return false;
 	/* Without deltas too when groups with wide keys may have to be added. */
 	*groups = sc_groups_create(spec, cxt);
-	*ndeltas = sc_delta_load(*groups, snapshot);
+	*ndeltas = sc_delta_load(*groups, snapshot, asked);
 	if (*ndeltas < 0 || ((*groups)->ngroups == 0 && !spec->maywide))
 		*groups = NULL;
 	return *ndeltas >= 0;
@@ -597,9 +598,12 @@ prepare(RollupScanState *state)
 	Snapshot	snapshot = estate->es_snapshot;
 	Relation	base = state->css.ss.ss_currentRelation;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	const ScAsked *asked;
 
 	state->ready = true;
-	state->source = !sc_scan_load(spec, base, snapshot, estate->es_query_cxt,
+	asked = sc_asked(spec, ((CustomScan *) state->css.ss.ps.plan)->custom_exprs,
+					 &state->css.ss.ps, is_wanted, state);
+	state->source = !sc_scan_load(spec, base, snapshot, asked, estate->es_query_cxt,
 								  &state->groups, &state->ndeltas);
 	if (state->groups)
 		merge_groups(state);

@@ -123,7 +123,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	}
 	distincts = sc_values_open(spec, snapshot, false);
 
-	if (sc_delta_load(changed, snapshot) < 0)
+	if (sc_delta_load(changed, snapshot, NULL) < 0)
 	{
 		table_close(base, NoLock);
 		sc_spec_release(spec);
