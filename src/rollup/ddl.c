@@ -276,12 +276,14 @@ start_drop_table(DropStmt *stmt)
 		{
 			ScSpec	   *spec = sc_rollup_lock(lfirst_oid(l2));
 			bool		detaching;
+			bool		unfit;
 
 			if (spec == NULL)
 				continue;
 			if (spec->stored == SC_LIVE && !spec->detaching)
 				sc_members_subtract(spec,
-									sc_source_members(relid, true, &detaching));
+									sc_source_members(relid, true, &detaching,
+													  &unfit));
 			sc_spec_release(spec);
 		}
 	}

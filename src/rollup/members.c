@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
@@ -20,6 +22,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -27,41 +30,105 @@
 #include "base/guc.h"
 #include "rollup/rollup.h"
 
-/*
- * The source and, when it inherits, all below it, sorted.  Partitions that
- * are being detached are among them, and *detaching is set.
- */
-List *
-sc_source_members(Oid source, bool inherits, bool *detaching)
+/* What pg_class says of a relation. */
+typedef struct Member
 {
-	List	   *members = list_make1_oid(source);
+	Oid			relid;			/* must be first */
+	bool		fits;			/* can only change under our triggers */
+	bool		parent;			/* may have children */
+} Member;
 
-	*detaching = false;
-	if (!inherits)
-		return members;
-	for (int i = 0; i < list_length(members); i++)
-	{
-		bool		some = false;
-
-		members = list_concat(members,
-							  find_inheritance_children_extended(list_nth_oid(members, i),
-																 false, NoLock,
-																 &some, NULL));
-		*detaching |= some;
-	}
-	list_sort(members, list_oid_cmp);
-	list_deduplicate_oid(members);
-	return members;
+static void
+look_at(Member *member, Form_pg_class form)
+{
+	member->fits = (form->relkind == RELKIND_RELATION ||
+					form->relkind == RELKIND_PARTITIONED_TABLE) &&
+		form->relpersistence == RELPERSISTENCE_PERMANENT;
+	member->parent = form->relhassubclass;
 }
 
-/* Can this relation only change under our triggers? */
-bool
-sc_member_fits(Oid relid)
+/*
+ * Look at n relations, sorted.  For many of them, one pass over pg_class is a
+ * small part of what as many entries of the syscache would take.
+ */
+static void
+look_at_all(Member *members, int n)
 {
-	char		kind = get_rel_relkind(relid);
+	Relation	rel = table_open(RelationRelationId, AccessShareLock);
 
-	return (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
-		get_rel_persistence(relid) == RELPERSISTENCE_PERMANENT;
+	if (n > RelationGetNumberOfBlocks(rel))
+	{
+		SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+		HeapTuple	tuple;
+
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+			Member	   *member = bsearch(&form->oid, members, n, sizeof(Member), oid_cmp);
+
+			if (member)
+				look_at(member, form);
+		}
+		systable_endscan(scan);
+	}
+	else
+		for (int i = 0; i < n; i++)
+		{
+			HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(members[i].relid));
+
+			if (!HeapTupleIsValid(tuple))
+				continue;
+			look_at(&members[i], (Form_pg_class) GETSTRUCT(tuple));
+			ReleaseSysCache(tuple);
+		}
+	table_close(rel, AccessShareLock);
+}
+
+/*
+ * The source and, when it inherits, all below it, sorted.  Partitions that
+ * are being detached are among them, and *detaching is set.  *unfit is set
+ * when one of them can change without our triggers.
+ */
+List *
+sc_source_members(Oid source, bool inherits, bool *detaching, bool *unfit)
+{
+	List	   *level = list_make1_oid(source);
+	List	   *result = NIL;
+
+	*detaching = false;
+	*unfit = false;
+	while (level)
+	{
+		Member	   *members;
+		List	   *below = NIL;
+		int			n;
+
+		list_sort(level, list_oid_cmp);
+		list_deduplicate_oid(level);
+		n = list_length(level);
+		members = palloc0(sizeof(Member) * n);
+		for (int i = 0; i < n; i++)
+			members[i].relid = list_nth_oid(level, i);
+		look_at_all(members, n);
+		for (int i = 0; i < n; i++)
+		{
+			bool		some = false;
+
+			*unfit |= !members[i].fits;
+			if (!inherits || !members[i].parent)
+				continue;
+			below = list_concat(below,
+								find_inheritance_children_extended(members[i].relid, false,
+																   NoLock, &some, NULL));
+			*detaching |= some;
+		}
+		result = list_concat(result, level);
+		level = below;
+		pfree(members);
+	}
+	list_sort(result, list_oid_cmp);
+	list_deduplicate_oid(result);
+	return result;
 }
 
 /* Keep the members from being dropped or truncated. */

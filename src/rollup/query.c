@@ -404,11 +404,11 @@ check_source(RangeTblEntry *rte)
 	else
 	{
 		bool		detaching;
-		ListCell   *lc;
+		bool		unfit;
 
-		foreach(lc, sc_source_members(rte->relid, rte->inh, &detaching))
-			if (!sc_member_fits(lfirst_oid(lc)))
-				bad = "a parent of a foreign, temporary or unlogged table";
+		(void) sc_source_members(rte->relid, rte->inh, &detaching, &unfit);
+		if (unfit)
+			bad = "a parent of a foreign, temporary or unlogged table";
 	}
 	if (bad)
 		ereport(ERROR,

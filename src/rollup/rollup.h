@@ -237,8 +237,8 @@ extern List *sc_catalog_views(void);
 extern List *sc_catalog_views_on(Oid source);
 
 /* members.c */
-extern List *sc_source_members(Oid source, bool inherits, bool *detaching);
-extern bool sc_member_fits(Oid relid);
+extern List *sc_source_members(Oid source, bool inherits, bool *detaching,
+							   bool *unfit);
 extern bool sc_members_lock(ScSpec *spec, bool nowait);
 extern bool sc_members_intact(ScSpec *spec);
 extern ScSpec *sc_rollup_lock(Oid view);

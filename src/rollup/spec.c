@@ -358,13 +358,11 @@ sc_spec_analyze(ScSpec *spec, Query *query)
 static void
 find_members(ScSpec *spec)
 {
-	ListCell   *lc;
+	bool		unfit;
 
 	spec->members = sc_source_members(spec->source, spec->inherits,
-									  &spec->detaching);
-	foreach(lc, spec->members)
-		if (!sc_member_fits(lfirst_oid(lc)))
-			spec->unfit = true;
+									  &spec->detaching, &unfit);
+	spec->unfit |= unfit;
 	if (spec->state == SC_LIVE &&
 		(spec->detaching || spec->unfit ||
 		 !equal(spec->members, spec->recorded)))

@@ -173,7 +173,7 @@ is($node->safe_psql('postgres', 'SELECT n, ops, failed_p, failed_q FROM schedule
 	'', 'no schedule fails with the rollup only');
 my ($fail, $only) = split /\|/, $node->safe_psql('postgres', 'SELECT count(*),
 	count(*) FILTER (WHERE failed_q = 0) FROM schedules WHERE failed_p > 0');
-note("$fail of $schedules schedules fail, $only of them without the rollup only");
+note("$fail of $schedules schedules fail, $only of them with partitions only");
 # Deltas are written late, and so a few more readers are over before.
 cmp_ok($only, '<', $fail / 4 + 1, 'nor do many with partitions only');
 
