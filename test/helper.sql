@@ -44,6 +44,36 @@ BEGIN
 	answered := 'from ' || answered_from(r);
 END $$;
 
+-- The rollup against its query to the letter, the rows where cond holds.
+CREATE FUNCTION exact(r regclass, cond text DEFAULT 'true') RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+	q text := format('SELECT array_agg(x::text ORDER BY x::text) FROM %s x WHERE %s', r, cond);
+	rolled text[];
+	plain text[];
+BEGIN
+	EXECUTE q INTO rolled;
+	SET LOCAL scalecache.enable_rollup_scan = off;
+	EXECUTE q INTO plain;
+	SET LOCAL scalecache.enable_rollup_scan = on;
+	IF rolled IS DISTINCT FROM plain THEN
+		RAISE WARNING '% is %, not %', r, left(rolled::text, 2000), left(plain::text, 2000);
+		RETURN false;
+	END IF;
+	RETURN scalecache.verify_rollup(r) = 0;
+END $$;
+
+-- Who answers a query, and how many groups were computed from the source
+CREATE FUNCTION answered(query text, OUT who text, OUT recomputed int)
+LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, FORMAT json, COSTS off, TIMING off) ' || query INTO plan;
+	who := substring(plan::text FROM '"Answered From": "(\w+)"');
+	recomputed := coalesce(substring(plan::text FROM '"Groups Recomputed": (\d+)')::int, 0);
+END $$;
+
 -- The error of a statement: SQLSTATE, message, detail and hint.
 CREATE FUNCTION error_of(sql text) RETURNS text
 LANGUAGE plpgsql AS $$

@@ -213,4 +213,4 @@ DROP SCHEMA one;
 DROP ROLE sc_owner;
 DROP VIEW left_over;
 DROP EXTENSION scalecache;
-DROP FUNCTION same, answered_from, checked, error_of, step;
+DROP FUNCTION same, answered_from, checked, exact, answered, error_of, step;

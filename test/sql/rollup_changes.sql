@@ -425,4 +425,4 @@ SELECT same('rp'), same('rp4');
 
 DROP EXTENSION scalecache CASCADE;
 DROP TABLE t, p, p2, p4, p5;
-DROP FUNCTION same, answered_from, checked, error_of;
+DROP FUNCTION same, answered_from, checked, exact, answered, error_of;

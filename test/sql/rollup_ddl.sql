@@ -216,4 +216,4 @@ DROP SCHEMA s;
 REVOKE CREATE ON SCHEMA public FROM sc_new_owner;
 DROP OWNED BY sc_new_owner;
 DROP ROLE sc_new_owner;
-DROP FUNCTION IF EXISTS fired, before, nothing, same, answered_from, checked, error_of;
+DROP FUNCTION IF EXISTS fired, before, nothing, same, answered_from, checked, exact, answered, error_of;

@@ -230,4 +230,4 @@ DROP SEQUENCE seq;
 DROP FOREIGN DATA WRAPPER sc_nothing CASCADE;
 DROP OPERATOR ### (NONE, int);
 DROP FUNCTION refused, stable_one, "Volatile one";
-DROP FUNCTION same, answered_from, checked, error_of;
+DROP FUNCTION same, answered_from, checked, exact, answered, error_of;

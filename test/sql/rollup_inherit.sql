@@ -121,4 +121,4 @@ SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'scalecache%';
 DROP VIEW IF EXISTS states;
 DROP TABLE p CASCADE;
 DROP TABLE c3 CASCADE;
-DROP FUNCTION step, same, answered_from, checked, error_of;
+DROP FUNCTION step, same, answered_from, checked, exact, answered, error_of;

@@ -174,4 +174,4 @@ DROP TABLE t, moods, wide;
 DROP TYPE mood, pair;
 DROP DOMAIN shorter, short;
 DROP COLLATION nocase, german;
-DROP FUNCTION same, answered_from, checked, error_of;
+DROP FUNCTION same, answered_from, checked, exact, answered, error_of;

@@ -226,4 +226,4 @@ DROP EXTENSION scalecache CASCADE;
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 't1'::regclass;
 DROP VIEW IF EXISTS states;
 DROP TABLE t, t4;
-DROP FUNCTION step, same, answered_from, checked, error_of;
+DROP FUNCTION step, same, answered_from, checked, exact, answered, error_of;

@@ -239,4 +239,4 @@ DROP TABLE IF EXISTS app.h;
 DROP ROLE sc_owner, sc_reader, sc_writer, sc_member, sc_bypass;
 SELECT count(*) FROM pg_class WHERE relnamespace = 'scalecache_data'::regnamespace;
 DROP EXTENSION scalecache;
-DROP FUNCTION same, answered_from, checked, error_of;
+DROP FUNCTION same, answered_from, checked, exact, answered, error_of;
