@@ -359,76 +359,106 @@ cost_rewrite(Path *path, ScMatch *m, Path *base, double edgerows, Cost edgecost)
 	path->total_cost = path->startup_cost + path->rows * cpu_tuple_cost;
 }
 
+/* Why the rollup cannot be asked by this query at all, or NULL. */
+static const char *
+refuse_rollup(ScSpec *spec, RangeTblEntry *rte, bool own)
+{
+	if (!spec->rewrite && !own)
+		return "it is switched off; see set_rollup_rewrite";
+	if (spec->state == SC_UNFILLED)
+		return "it has no data; see rebuild_rollup";
+	if (spec->state != SC_LIVE)
+		return "it is being filled";
+	if (rte->inh ? !spec->inherits : list_length(spec->members) != 1)
+		return "the query reads other rows than its source's (ONLY, or inheritance)";
+	return NULL;
+}
+
+/* A match to be filled, for a rollup and a table of the query. */
+static ScMatch *
+new_match(PlannerInfo *root, RelOptInfo *input, Index srcvarno, ScSpec *spec)
+{
+	ScMatch    *m = palloc0(sizeof(ScMatch));
+
+	m->root = root;
+	m->input = input;
+	m->srcvarno = srcvarno;
+	m->basevarno = root->simple_rel_array_size;
+	m->view = spec->view;
+	m->spec = spec;
+	return m;
+}
+
+/*
+ * Match the query with the rollup; the result has a reason if it does not.
+ * Queries of one table that ask for more than a state for each aggregate are
+ * taken for a join of it with nothing.
+ */
+static ScMatch *
+match_query(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+			Index srcvarno, ScSpec *spec, List *having, List *outputs)
+{
+	List	   *groups = stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
+		root->parse->groupClause;
+	List	   *sets = root->parse->groupingSets;
+	bool		joined = input->reloptkind == RELOPT_JOINREL;
+	ScMatch    *m = new_match(root, input, srcvarno, spec);
+	ScMatch    *second;
+	const char *reason = "its time zone is %s, the session's is %s";
+
+	if (!(joined ? sc_join_match(m, groups, sets, root->processed_tlist, outputs, having) :
+		  sc_match(m, groups, sets, root->processed_tlist, outputs, having)))
+	{
+		if (joined)
+			return m;
+		second = new_match(root, input, srcvarno, spec);
+		if (!sc_join_match(second, groups, sets, root->processed_tlist, outputs, having))
+			return m;
+		m = second;
+	}
+	m->reason = NULL;
+	if (m->zoned && strcmp(pg_get_timezone_name(session_timezone), spec->zone) != 0)
+		m->reason = psprintf(reason, spec->zone, pg_get_timezone_name(session_timezone));
+	return m;
+}
+
 /* A path that answers from this rollup of a table of the query, or NULL. */
 static RewritePath *
 try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		   Index srcvarno, RelOptInfo *rel, Oid view, bool own, List *having,
 		   Path *raw)
 {
-	ScMatch    *m = palloc0(sizeof(ScMatch));
-	RewritePath *path = NULL;
-	RangeTblEntry *rte = root->simple_rte_array[srcvarno];
-	List	   *groups = stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
-		root->parse->groupClause;
-	bool		joined = input->reloptkind == RELOPT_JOINREL;
-	bool		matches;
+	ScSpec	   *spec = sc_spec_by_view(view);
+	ScMatch    *m;
+	RewritePath *path;
+	const char *reason;
 	Path	   *base;
 	List	   *edges = NIL;
 	double		edgerows = 0;
 	Cost		edgecost = 0;
 
-	m->root = root;
-	m->input = input;
-	m->srcvarno = srcvarno;
-	m->basevarno = root->simple_rel_array_size;
-	m->view = view;
-	m->spec = sc_spec_by_view(view);
-	if (m->spec == NULL)
+	if (spec == NULL)
 		return NULL;
-	if (!m->spec->rewrite && !own)
+	reason = refuse_rollup(spec, root->simple_rte_array[srcvarno], own);
+	if (reason == NULL)
 	{
-		sc_rewrite_note(view, "it is switched off; see set_rollup_rewrite");
-		sc_spec_release(m->spec);
-		return NULL;
+		m = match_query(root, stage, input, srcvarno, spec, having, raw->pathtarget->exprs);
+		reason = m->reason;
 	}
-	if (m->spec->state != SC_LIVE)
+	if (reason == NULL)
 	{
-		sc_rewrite_note(view, m->spec->state == SC_UNFILLED ? "it has no data; see rebuild_rollup" :
-			 "it is being filled");
-		sc_spec_release(m->spec);
-		return NULL;
+		LockRelationOid(spec->base, AccessShareLock);
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))
+			reason = "its storage has gone";
 	}
-	if (rte->inh ? !m->spec->inherits : list_length(m->spec->members) != 1)
+	if (reason)
 	{
-		sc_rewrite_note(view, "the query reads other rows than its source's (ONLY, or inheritance)");
-		sc_spec_release(m->spec);
-		return NULL;
-	}
-	matches = joined ?
-		sc_join_match(m, groups, root->processed_tlist, raw->pathtarget->exprs, having) :
-		sc_match(m, groups, root->parse->groupingSets, root->processed_tlist,
-				 raw->pathtarget->exprs, having);
-	if (matches && m->zoned &&
-		strcmp(pg_get_timezone_name(session_timezone), m->spec->zone) != 0)
-	{
-		m->reason = psprintf("its time zone is %s, the session's is %s", m->spec->zone,
-							 pg_get_timezone_name(session_timezone));
-		matches = false;
-	}
-	if (matches)
-	{
-		LockRelationOid(m->spec->base, AccessShareLock);
-		matches = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(m->spec->base));
-		m->reason = "its storage has gone";
-	}
-	if (!matches)
-	{
-		sc_rewrite_note(view, m->reason);
-		sc_spec_release(m->spec);
+		sc_rewrite_note(view, reason);
+		sc_spec_release(spec);
 		return NULL;
 	}
 
-	base = joined ? sc_join_path(m) : scan_base(m);
+	base = m->joined ? sc_join_path(m) : scan_base(m);
 	if (m->edges)
 		edges = sc_edge_paths(m, &edgerows, &edgecost);
 	path = (RewritePath *) newNode(sizeof(RewritePath), T_CustomPath);
@@ -442,16 +472,17 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	if (m->ragged)
 		path->cpath.path.rows = raw->rows;
 	path->cpath.custom_paths = list_concat(list_make2(base, raw), edges);
-	if (joined)
+	if (m->joined)
 	{
-		/* Planned by a planner state of its own. */
+		/* Planned by planner states of their own. */
 		path->join = base;
 		path->cpath.custom_paths = list_make1(raw);
-		m->zone = m->spec->zone ? pstrdup(m->spec->zone) : NULL;
+		m->edgepaths = edges;
+		m->zone = spec->zone ? pstrdup(spec->zone) : NULL;
 	}
 	path->cpath.methods = &path_methods;
 	cost_rewrite(&path->cpath.path, m, base, edgerows, edgecost);
-	sc_spec_release(m->spec);
+	sc_spec_release(spec);
 	return path;
 }
 
@@ -488,20 +519,14 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	foreach(lc, supposed)
 	{
 		ScSupposed *s = lfirst(lc);
-		ScMatch    *m = palloc0(sizeof(ScMatch));
+		ScMatch    *m;
 		Cost		cost;
 
 		if (s->spec->source != root->simple_rte_array[input->relid]->relid)
 			continue;
-		m->root = root;
-		m->input = input;
-		m->srcvarno = input->relid;
-		m->basevarno = root->simple_rel_array_size;
-		m->spec = s->spec;
-		if (!sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
-					  root->parse->groupClause, root->parse->groupingSets,
-					  root->processed_tlist, raw->pathtarget->exprs, having) ||
-			m->ragged)
+		m = match_query(root, stage, input, input->relid, s->spec, having,
+						raw->pathtarget->exprs);
+		if (m->reason || m->ragged)
 			continue;
 		cost = sc_supposed_size(s->spec, s->groups) / BLCKSZ * seq_page_cost +
 			s->groups * (cpu_tuple_cost + cpu_operator_cost *

@@ -6,6 +6,7 @@
  * rewrite_edges.c	ranges that do not begin and end with a bucket
  * rewrite.c		the planner's path and plan
  * rewrite_join.c	the same where the source is joined with other tables
+ * rewrite_parts.c	aggregates there, and what each group adds to them
  * rewrite_join_exec.c	the execution of that
  * rewrite_exec.c	the execution
  * rewrite_explain.c	what was decided, for people
@@ -104,18 +105,29 @@ typedef struct ScBucket
 typedef enum ScJoinKind
 {
 	SC_JOIN_KEY,				/* the query's group key number arg */
-	SC_JOIN_SLOT,				/* from state number arg */
-	SC_JOIN_ROWS,				/* count(*) */
-	SC_JOIN_VALUE				/* of args, each as often as the group has rows */
+	SC_JOIN_ROWS,				/* count(*), of the rows that the part selects */
+	SC_JOIN_STATE,				/* a state that parts are added to, as state
+								 * number arg of the rollup, or -1: its own */
+	SC_JOIN_GROUPING			/* grouping() number arg */
 } ScJoinKind;
+
+/*
+ * What a group adds to an aggregate, if it passes the filter: one of its
+ * states, or a value as often as it has rows.
+ */
+typedef struct ScJoinPart
+{
+	int			slot;			/* -1: args */
+	Expr	   *filter;			/* over base and other tables, or NULL */
+	List	   *args;			/* likewise */
+} ScJoinPart;
 
 typedef struct ScJoinItem
 {
 	ScJoinKind	kind;
 	int			arg;
 	Expr	   *expr;			/* in the query */
-	Expr	   *filter;			/* over base and other tables, or NULL */
-	List	   *args;			/* likewise */
+	List	   *parts;			/* of ScJoinPart; no two select the same row */
 } ScJoinItem;
 
 /* A rollup that answers a query, and how.  In the planner's context. */
@@ -147,8 +159,13 @@ typedef struct ScMatch
 	bool		joined;			/* the query joins the source */
 	List	   *joinitems;		/* of ScJoinItem, if so */
 	FromExpr   *from;			/* likewise: with the base table */
+	List	   *fresh;			/* likewise: entries that it needs copies of,
+								 * to follow the base table's */
+	List	   *freshof;		/* what these are copies of */
 	List	   *columns;		/* likewise: what the join returns */
 	PlannerInfo *joinroot;		/* likewise: what planned it */
+	List	   *edgepaths;		/* likewise: of rows beyond edges */
+	List	   *edgeroots;		/* what planned these */
 	const char *zone;			/* the rollup's, if zoned */
 	const char *reason;			/* why not */
 } ScMatch;
@@ -163,6 +180,7 @@ extern void sc_match_read(ScMatch *m);
 extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist);
 extern Expr *sc_match_derive(ScMatch *m, Node *expr);
 extern bool sc_match_is_key(ScMatch *m, Node *expr);
+extern bool sc_match_sets(ScMatch *m, List *groupingsets, List *groupings);
 extern List *sc_match_args(Aggref *agg);
 extern int	sc_match_slot(ScMatch *m, Aggref *agg, ScStateDef *def);
 extern bool sc_match_never_null(ScMatch *m, Expr *expr);
@@ -173,10 +191,14 @@ extern bool sc_match_fail(ScMatch *m, const char *reason);
 extern bool sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after);
 extern List *sc_edge_paths(ScMatch *m, double *rows, Cost *cost);
 
+/* rewrite_parts.c */
+extern bool sc_join_items(ScMatch *m, Node *node);
+
 /* rewrite_join.c */
-extern bool sc_join_match(ScMatch *m, List *groupclause, List *tlist,
-						  List *outputs, List *having);
+extern bool sc_join_match(ScMatch *m, List *groupclause, List *groupingsets,
+						  List *tlist, List *outputs, List *having);
 extern Path *sc_join_path(ScMatch *m);
+extern Path *sc_join_edge_path(ScMatch *m, List *quals);
 extern Plan *sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 						  List *custom_plans);
 extern Bitmapset *sc_join_relations(PlannerInfo *root);
@@ -190,7 +212,31 @@ typedef enum ScAnswer
 	SC_FROM_TABLE
 } ScAnswer;
 
+/* Where the bounds of a range are, once they are known. */
+typedef enum ScRange
+{
+	SC_RANGE_WHOLE,				/* all on edges of buckets */
+	SC_RANGE_RAGGED,
+	SC_RANGE_UNKNOWN			/* NULL, or infinite */
+} ScRange;
+
+/* The groups of a grouping set, or all that there is without. */
+typedef struct ScSetResult
+{
+	ScGroups   *groups;
+	List	   *set;			/* see SC_PRIVATE_SETS; NIL: all keys */
+} ScSetResult;
+
+typedef void (*ScMergeGroup) (void *arg, ScGroup *from, ScGroup *into);
+
 /* rewrite_node.c */
+extern ScRange sc_node_range(ExprState **bounds, int n, ExprContext *econtext);
+extern List *sc_node_sets(ScGroups *target, List *sets, ScMergeGroup merge,
+						  void *arg);
+extern ScSetResult *sc_node_next_group(List *results, int *n, ScGroup **group);
+extern Datum sc_node_key_of_set(List *set, ScGroup *group, int key,
+								bool *isnull);
+extern Datum sc_node_grouping_of_set(List *set, int n);
 extern ScSpec *sc_node_spec(Oid view);
 extern ScSpec *sc_node_target(const ScSpec *like, List *exprs, List *ops,
 							  int nkeys, Size statesize);
@@ -200,6 +246,9 @@ extern TupleTableSlot *sc_node_plain_row(CustomScanState *node, PlanState *plain
 extern bool sc_node_recheck(ScanState *ss, TupleTableSlot *slot);
 extern void sc_node_end(CustomScanState *node, ScSpec *spec);
 extern void sc_node_rescan(CustomScanState *node);
+extern void sc_node_explain_keys(CustomScanState *node, List *ancestors,
+								 int nkeys, List *sets, bool prefix,
+								 struct ExplainState *es);
 extern void sc_node_explain_rollup(Oid view, struct ExplainState *es);
 
 /* rewrite_join_exec.c */

@@ -457,12 +457,15 @@ edge_path(ScMatch *m, List *quals)
 {
 	PlannerInfo *root = m->root;
 	Index		varno = root->simple_rel_array_size;
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblEntry *rte;
 	RelOptInfo *rel;
 	RelOptInfo *final;
 	List	   *names = NIL;
 	ListCell   *lc;
 
+	if (m->joined)
+		return sc_join_edge_path(m, quals);
+	rte = makeNode(RangeTblEntry);
 	rte->rtekind = RTE_SUBQUERY;
 	rte->subquery = edge_query(m, quals);
 	foreach(lc, rte->subquery->targetList)
@@ -498,6 +501,9 @@ by_index(Path *path)
 				return false;
 		return true;
 	}
+	if (IsA(path, NestPath) || IsA(path, MergePath) || IsA(path, HashPath))
+		return by_index(((JoinPath *) path)->outerjoinpath) ||
+			by_index(((JoinPath *) path)->innerjoinpath);
 	return IsA(path, IndexPath) || IsA(path, BitmapHeapPath);
 }
 
@@ -527,7 +533,7 @@ sc_edge_paths(ScMatch *m, double *rows, Cost *cost)
 		*cost += path->total_cost;
 		paths = lappend(paths, path);
 		unknown &= bound->where == SC_BOUND_UNKNOWN &&
-			by_index(((SubqueryScanPath *) path)->subpath);
+			by_index(m->joined ? path : ((SubqueryScanPath *) path)->subpath);
 		ors = lappend(ors, beyond(bound, true));
 		inside = lappend(inside, beyond(bound, false));
 	}

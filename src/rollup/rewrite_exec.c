@@ -75,7 +75,7 @@ typedef struct RewriteState
 	ScSpec	   *tspec;			/* what target is grouped by */
 	MemoryContext cxt;			/* target's; reset by a rescan */
 	ScGroups   *target;			/* by all of the query's keys */
-	List	   *results;		/* of SetResult, in this order */
+	List	   *results;		/* of ScSetResult, in this order */
 	int			nresult;		/* the one that is being returned */
 	ScGroup    *tgroup;
 	MemoryContext rowcxt;		/* reset for each row */
@@ -87,13 +87,6 @@ typedef struct RewriteState
 	int64		nedgerows;		/* rows read from the table */
 	int64		nrecomputed;	/* groups computed from the source */
 } RewriteState;
-
-/* The groups of a grouping set, or all that there is without. */
-typedef struct SetResult
-{
-	ScGroups   *groups;
-	List	   *set;			/* see SC_PRIVATE_SETS; NIL: all keys */
-} SetResult;
 
 /* A group of the rollup: with deltas, or a row of the base table. */
 typedef struct FineRow
@@ -298,35 +291,6 @@ packed_states(RewriteState *state, FineRow *row)
 
 /* ---- who answers ---- */
 
-typedef enum Range
-{
-	RANGE_WHOLE,				/* all bounds are on edges of buckets */
-	RANGE_RAGGED,
-	RANGE_UNKNOWN				/* NULL, or infinite */
-} Range;
-
-static Range
-look_at_bounds(RewriteState *state)
-{
-	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
-	Range		result = RANGE_WHOLE;
-
-	for (int i = 0; i < state->nbounds && result != RANGE_UNKNOWN; i++)
-	{
-		bool		edgenull;
-		bool		outernull;
-		Datum		edge = ExecEvalExprSwitchContext(state->bounds[2 * i], econtext, &edgenull);
-		Datum		outer = ExecEvalExprSwitchContext(state->bounds[2 * i + 1], econtext, &outernull);
-
-		if (edgenull || outernull)
-			result = RANGE_UNKNOWN;
-		else if (DatumGetInt64(edge) != DatumGetInt64(outer))
-			result = RANGE_RAGGED;
-	}
-	ResetExprContext(econtext);
-	return result;
-}
-
 /* Is a bucket of this group cut in two by a change of the zone's offset? */
 static bool
 is_split(RewriteState *state, TupleTableSlot *keys)
@@ -498,52 +462,32 @@ add_edges(RewriteState *state, PlanState *rows)
 	}
 }
 
-/* ---- grouping sets ---- */
+/* ---- results ---- */
 
-/* The target's groups, added up by some of its keys. */
-static ScGroups *
-add_up_set(RewriteState *state, List *set)
+/* Add a group of the target to one of a grouping set. */
+static void
+merge_group(void *arg, ScGroup *from, ScGroup *into)
 {
-	ScSpec	   *spec = MemoryContextAlloc(state->cxt, sizeof(ScSpec));
-	int			n = linitial_int(set);
-	Datum	   *keys = MemoryContextAlloc(state->cxt, sizeof(Datum) * (n + 1));
-	bool	   *nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (n + 1));
-	ScGroup    *from = NULL;
-	ScGroups   *groups;
+	RewriteState *state = arg;
+	int			s = -1;
 
-	*spec = *state->tspec;
-	spec->nkeys = n;
-	spec->keys = MemoryContextAlloc(state->cxt, sizeof(ScKey) * (n + 1));
-	for (int i = 0; i < n; i++)
-		spec->keys[i] = state->tspec->keys[list_nth_int(set, 1 + i)];
-	groups = sc_groups_create(spec, state->cxt);
-	while ((from = sc_groups_next(state->target, from)) != NULL)
+	into->nrows += from->nrows;
+	while ((s = bms_next_member(state->slots, s)) >= 0)
 	{
-		ScGroup    *into;
-		int			s = -1;
+		ScSlot	   *slot = &state->spec->slots[s];
 
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < n; i++)
-		{
-			keys[i] = from->keys[list_nth_int(set, 1 + i)];
-			nulls[i] = from->nulls[list_nth_int(set, 1 + i)];
-		}
-		into = sc_groups_get(groups, keys, nulls, true);
-		into->nrows += from->nrows;
-		while ((s = bms_next_member(state->slots, s)) >= 0)
-			merge_state(state, &spec->slots[s].def, from->states + spec->slots[s].offset,
-						into->states + spec->slots[s].offset);
-		for (int i = 0; i < state->nitems; i++)
-		{
-			OutItem    *item = &state->items[i];
-
-			if (item->kind == SC_ITEM_KEYSTATE)
-				merge_state(state, &item->state, from->states + item->offset,
-							into->states + item->offset);
-		}
-		MemoryContextReset(state->rowcxt);
+		merge_state(state, &slot->def, from->states + slot->offset,
+					into->states + slot->offset);
 	}
-	return groups;
+	for (int i = 0; i < state->nitems; i++)
+	{
+		OutItem	   *item = &state->items[i];
+
+		if (item->kind == SC_ITEM_KEYSTATE)
+			merge_state(state, &item->state, from->states + item->offset,
+						into->states + item->offset);
+	}
+	MemoryContextReset(state->rowcxt);
 }
 
 /* Let the groups tell their aggregates.  False: some extreme was lost. */
@@ -573,31 +517,17 @@ settle(RewriteState *state, ScGroups *groups)
 static bool
 make_results(RewriteState *state)
 {
-	List	   *sets = list_nth(state->private, SC_PRIVATE_SETS);
-	MemoryContext old = MemoryContextSwitchTo(state->cxt);
 	ListCell   *lc;
-	bool		known = true;
 
 	/* All are added up before any is settled. */
-	foreach(lc, sets ? sets : list_make1(NIL))
-	{
-		SetResult  *result = palloc0(sizeof(SetResult));
-
-		result->set = lfirst(lc);
-		result->groups = result->set == NIL ||
-			linitial_int(result->set) == state->nqkeys ? state->target :
-			add_up_set(state, result->set);
-		/* Without keys there is a row even for no rows. */
-		if (result->groups->spec->nkeys == 0)
-			sc_groups_get(result->groups, NULL, NULL, true);
-		state->results = lappend(state->results, result);
-	}
+	state->results = sc_node_sets(state->target, list_nth(state->private, SC_PRIVATE_SETS),
+								  merge_group, state);
 	foreach(lc, state->results)
-		known &= settle(state, ((SetResult *) lfirst(lc))->groups);
-	MemoryContextSwitchTo(old);
+		if (!settle(state, ((ScSetResult *) lfirst(lc))->groups))
+			return false;
 	state->nresult = 0;
 	state->tgroup = NULL;
-	return known;
+	return true;
 }
 
 /* Add up the states by the query's keys.  False: some cannot be told. */
@@ -684,15 +614,16 @@ prepare(RewriteState *state)
 	EState	   *estate = state->css.ss.ps.state;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
 	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
-	Range		range = look_at_bounds(state);
+	ScRange		range = sc_node_range(state->bounds, state->nbounds,
+									  state->css.ss.ps.ps_ExprContext);
 
 	state->source = SC_FROM_TABLE;
-	state->ragged = range == RANGE_RAGGED;
+	state->ragged = range == SC_RANGE_RAGGED;
 	state->adding = !state->exact || state->ragged;
 	state->readskeys = !state->adding || state->nqkeys > 0 || state->nkeystates > 0 ||
 		list_nth(state->private, SC_PRIVATE_GUARDS) != NIL;
 	if (sc_node_zone_holds(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
-		range != RANGE_UNKNOWN &&
+		range != SC_RANGE_UNKNOWN &&
 		(!state->ragged || list_length(cscan->custom_plans) > 2) && load(state))
 	{
 		start_over(state);
@@ -809,44 +740,18 @@ next_exact(RewriteState *state)
 	return slot;
 }
 
-/* Where a group of the set has the query's key, or -1. */
-static int
-key_of_set(List *set, int key)
-{
-	if (set == NIL)
-		return key;
-	for (int i = 0; i < linitial_int(set); i++)
-		if (list_nth_int(set, 1 + i) == key)
-			return i;
-	return -1;
-}
-
-static int
-grouping_of_set(List *set, int n)
-{
-	return set == NIL ? 0 : list_nth_int(set, 1 + linitial_int(set) + n);
-}
-
 static TupleTableSlot *
 next_added_up(RewriteState *state)
 {
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 	int			n = state->spec->nkeys;
-	ScGroup    *group;
-	SetResult  *result;
+	ScSetResult *result = sc_node_next_group(state->results, &state->nresult,
+											 &state->tgroup);
+	ScGroup    *group = state->tgroup;
 	MemoryContext old;
 
-	for (;;)
-	{
-		result = list_nth(state->results, state->nresult);
-		group = sc_groups_next(result->groups, state->tgroup);
-		state->tgroup = group;
-		if (group != NULL)
-			break;
-		if (state->nresult + 1 == list_length(state->results))
-			return NULL;
-		state->nresult++;
-	}
+	if (result == NULL)
+		return NULL;
 	MemoryContextReset(state->rowcxt);
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, n * sizeof(bool));
@@ -856,15 +761,11 @@ next_added_up(RewriteState *state)
 		OutItem	   *item = &state->items[i];
 
 		if (item->kind == SC_ITEM_KEY)
-		{
-			int			k = key_of_set(result->set, item->arg);
-
-			slot->tts_values[n + i] = k < 0 ? (Datum) 0 : group->keys[k];
-			slot->tts_isnull[n + i] = k < 0 || group->nulls[k];
-		}
+			slot->tts_values[n + i] = sc_node_key_of_set(result->set, group, item->arg,
+														 &slot->tts_isnull[n + i]);
 		else if (item->kind == SC_ITEM_GROUPING)
 		{
-			slot->tts_values[n + i] = Int32GetDatum(grouping_of_set(result->set, item->arg));
+			slot->tts_values[n + i] = sc_node_grouping_of_set(result->set, item->arg);
 			slot->tts_isnull[n + i] = false;
 		}
 		else if (!final(state, item, group, &slot->tts_values[n + i],
@@ -914,35 +815,11 @@ static void
 explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	RewriteState *state = (RewriteState *) node;
-	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	List	   *keys = NIL;
-	List	   *sets = NIL;
-	ListCell   *lc;
 
 	sc_node_explain_rollup(state->view, es);
 	if (!state->exact)
-	{
-		List	   *context = set_deparse_context_plan(es->deparse_cxt,
-													   node->ss.ps.plan, ancestors);
-
-		for (int i = 0; i < state->nqkeys; i++)
-			keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
-													context, es->verbose, false));
-		ExplainPropertyList("Added Up By", keys, es);
-		foreach(lc, list_nth(state->private, SC_PRIVATE_SETS))
-		{
-			List	   *set = lfirst(lc);
-			StringInfoData buf;
-
-			initStringInfo(&buf);
-			for (int i = 0; i < linitial_int(set); i++)
-				appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
-								 (char *) list_nth(keys, list_nth_int(set, 1 + i)));
-			sets = lappend(sets, psprintf("(%s)", buf.data));
-		}
-		if (sets)
-			ExplainPropertyList("Grouping Sets", sets, es);
-	}
+		sc_node_explain_keys(node, ancestors, state->nqkeys,
+							 list_nth(state->private, SC_PRIVATE_SETS), es->verbose, es);
 	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
 	ExplainPropertyText("Answered From", state->source == SC_FROM_ROLLUP ? "rollup" : "source", es);

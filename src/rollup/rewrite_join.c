@@ -29,8 +29,7 @@
 #include "optimizer/planner.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
-#include "pgtime.h"
-#include "storage/lmgr.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
@@ -92,12 +91,7 @@ replace_quals(JoinContext *cxt, Node **quals, bool filter)
 		}
 		derived = sc_match_derive(m, normal);
 		if (derived == NULL && filter && sc_bucket_range(m, (OpExpr *) normal))
-		{
 			derived = llast(m->quals);
-			if (m->ragged || m->edges || m->bounds)
-				return sc_match_fail(m, psprintf("the range %s need not start and end with a bucket",
-												 sc_match_text(m, normal)));
-		}
 		if (derived == NULL && !of_source(m, normal))
 			return sc_match_fail(m, "a condition compares columns of its source that are not its group keys with other tables'");
 		if (derived == NULL)
@@ -106,6 +100,96 @@ replace_quals(JoinContext *cxt, Node **quals, bool filter)
 		result = lappend(result, derived);
 	}
 	*quals = (Node *) result;
+	return true;
+}
+
+/*
+ * Entries that are planned anew, or refer to the source, are copied.  A
+ * subquery that is planned twice must not be one entry: each has a plan.
+ */
+static Index
+copy_entry(ScMatch *m, List **fresh, Index varno, RangeTblEntry *copy)
+{
+	m->freshof = lappend_int(m->freshof, varno);
+	*fresh = lappend(*fresh, copy);
+	return m->basevarno + list_length(*fresh);
+}
+
+typedef struct LateralContext
+{
+	ScMatch    *m;
+	int			level;
+	bool		failed;
+} LateralContext;
+
+/* Keys in the place of the source's columns, in a LATERAL item. */
+static Node *
+replace_lateral(Node *node, void *context)
+{
+	LateralContext *cxt = context;
+	Var		   *var = (Var *) node;
+
+	if (node == NULL || cxt->failed)
+		return node;
+	if (IsA(node, Query))
+	{
+		Query	   *query;
+
+		cxt->level++;
+		query = query_tree_mutator((Query *) node, replace_lateral, cxt, 0);
+		cxt->level--;
+		return (Node *) query;
+	}
+	if (IsA(node, Var) && var->varlevelsup == cxt->level && var->varno == cxt->m->srcvarno)
+	{
+		Var		   *own = copyObject(var);
+		Node	   *key;
+
+		own->varlevelsup = 0;
+		key = (Node *) sc_match_derive(cxt->m, (Node *) own);
+		if (key == NULL)
+		{
+			cxt->failed = true;
+			return node;
+		}
+		IncrementVarSublevelsUp(key, cxt->level, 0);
+		return key;
+	}
+	return expression_tree_mutator(node, replace_lateral, context);
+}
+
+/* An item of FROM that is not the source; its number may change. */
+static bool
+replace_other(ScMatch *m, RangeTblRef *ref)
+{
+	RangeTblEntry *rte = m->root->simple_rte_array[ref->rtindex];
+	RangeTblEntry *copy;
+	LateralContext cxt = {m, 0, false};
+
+	if (rte->tablesample)
+		return sc_match_fail(m, "it is joined with part of a table");
+	if (rte->rtekind == RTE_SUBQUERY ?
+		rte->inh || rte->subquery->hasForUpdate || rte->subquery->hasModifyingCTE :
+		rte->rtekind == RTE_CTE ? rte->self_reference :
+		rte->rtekind != RTE_RELATION && rte->rtekind != RTE_VALUES &&
+		rte->rtekind != RTE_FUNCTION && rte->rtekind != RTE_RESULT)
+		return sc_match_fail(m, "it is joined with a kind of item in FROM that cannot be planned again");
+	if (contain_volatile_functions((Node *) rte->functions) ||
+		contain_volatile_functions((Node *) rte->values_lists) ||
+		contain_volatile_functions((Node *) rte->subquery))
+		return sc_match_fail(m, "the query calls a volatile function");
+	if (contain_subplans((Node *) rte->functions) ||
+		contain_subplans((Node *) rte->values_lists))
+		return sc_match_fail(m, "it is joined with a function of a subquery");
+	if (rte->rtekind != RTE_SUBQUERY && !rte->lateral)
+		return true;
+	copy = copyObject(rte);
+	copy->functions = (List *) replace_lateral((Node *) copy->functions, &cxt);
+	copy->values_lists = (List *) replace_lateral((Node *) copy->values_lists, &cxt);
+	copy->subquery = (Query *) replace_lateral((Node *) copy->subquery, &cxt);
+	if (cxt.failed)
+		return sc_match_fail(m, "a LATERAL item reads columns of its source that are not its group keys");
+	ref->rtindex = copy_entry(m, &m->fresh, ref->rtindex, copy);
 	return true;
 }
 
@@ -118,22 +202,11 @@ replace_source(JoinContext *cxt, Node *jtnode, bool filter)
 	if (IsA(jtnode, RangeTblRef))
 	{
 		RangeTblRef *ref = (RangeTblRef *) jtnode;
-		RangeTblEntry *rte = m->root->simple_rte_array[ref->rtindex];
 
-		if (ref->rtindex == m->srcvarno)
-		{
-			ref->rtindex = m->basevarno;
-			cxt->found = true;
-			return true;
-		}
-		if (rte->lateral || rte->tablesample ||
-			(rte->rtekind != RTE_RELATION && rte->rtekind != RTE_VALUES &&
-			 rte->rtekind != RTE_FUNCTION && rte->rtekind != RTE_RESULT))
-			return sc_match_fail(m, "it is joined with a subquery, or with part of a table");
-		if (rte->rtekind == RTE_FUNCTION &&
-			(contain_volatile_functions((Node *) rte->functions) ||
-			 contain_subplans((Node *) rte->functions)))
-			return sc_match_fail(m, "the query calls a volatile function");
+		if (ref->rtindex != m->srcvarno)
+			return replace_other(m, ref);
+		ref->rtindex = m->basevarno;
+		cxt->found = true;
 	}
 	else if (IsA(jtnode, FromExpr))
 	{
@@ -180,109 +253,6 @@ match_from(ScMatch *m)
 	return from;
 }
 
-/* ---- aggregates ---- */
-
-static bool
-add_item(ScMatch *m, ScJoinKind kind, int arg, Aggref *agg, Expr *filter,
-		 List *args)
-{
-	ScJoinItem *item = palloc0(sizeof(ScJoinItem));
-
-	item->kind = kind;
-	item->arg = arg;
-	item->expr = (Expr *) agg;
-	item->filter = filter;
-	item->args = args;
-	m->joinitems = lappend(m->joinitems, item);
-	return true;
-}
-
-/* From the rollup's states or row counts; false: there are none that fit. */
-static bool
-match_states(ScMatch *m, Aggref *agg, Aggref *normal, ScStateDef *def,
-			 Expr *filter)
-{
-	Aggref	   *bare;
-	int			slot;
-
-	if (of_source(m, (Node *) normal->aggfilter) &&
-		(slot = sc_match_slot(m, normal, def)) >= 0)
-		return add_item(m, SC_JOIN_SLOT, slot, agg, NULL, NIL);
-	if (normal->aggfilter && filter == NULL)
-		return false;
-	bare = copyObject(normal);
-	bare->aggfilter = NULL;
-	if (def->kind == SC_STATE_COUNT &&
-		(bare->args == NIL ||
-		 sc_match_never_null(m, ((TargetEntry *) linitial(bare->args))->expr)))
-		return add_item(m, SC_JOIN_ROWS, 0, agg, filter, NIL);
-	if ((slot = sc_match_slot(m, bare, def)) >= 0)
-		return add_item(m, SC_JOIN_SLOT, slot, agg, filter, NIL);
-	return false;
-}
-
-static bool
-match_aggref(ScMatch *m, Aggref *agg)
-{
-	Aggref	   *normal = (Aggref *) sc_match_normalize(m, (Node *) agg);
-	Expr	   *filter = NULL;
-	List	   *args = NIL;
-	ScStateDef	def;
-	ListCell   *lc;
-
-	foreach(lc, m->joinitems)
-		if (equal(((ScJoinItem *) lfirst(lc))->expr, agg))
-			return true;
-	if (agg->agglevelsup > 0 || agg->aggsplit != AGGSPLIT_SIMPLE)
-		return sc_match_fail(m, "an aggregate belongs to an outer query");
-	if (contain_volatile_functions((Node *) agg->args) || contain_subplans((Node *) agg->args) ||
-		contain_volatile_functions((Node *) agg->aggfilter) ||
-		contain_subplans((Node *) agg->aggfilter))
-		return sc_match_fail(m, "an aggregate's argument is volatile or a subquery");
-	sc_state_classify(normal, &def);
-	if (agg->aggorder != NIL || agg->aggkind != AGGKIND_NORMAL ||
-		def.kind == SC_STATE_RECOMPUTE)
-		return sc_match_fail(m, psprintf("%s cannot be added up from its groups",
-										 sc_match_text(m, (Node *) normal)));
-	if (normal->aggfilter)
-		filter = sc_match_derive(m, (Node *) normal->aggfilter);
-	if (def.kind != SC_STATE_DISTINCT && match_states(m, agg, normal, &def, filter))
-		return true;
-	if (normal->aggfilter == NULL || filter)
-	{
-		foreach(lc, sc_match_args(normal))
-		{
-			Expr	   *derived = sc_match_derive(m, lfirst(lc));
-
-			if (derived == NULL)
-				break;
-			args = lappend(args, derived);
-		}
-		if (lc == NULL)
-			return add_item(m, SC_JOIN_VALUE, 0, agg, filter, args);
-	}
-	return sc_match_fail(m, of_source(m, (Node *) normal) ?
-						 psprintf("it does not keep %s", sc_match_text(m, (Node *) normal)) :
-						 "an aggregate reads columns of its source that are not its group keys together with other tables'");
-}
-
-/* Collect the aggregates in node; true stops, at a failure. */
-static bool
-collect_items(Node *node, void *context)
-{
-	ScMatch    *m = context;
-
-	if (node == NULL || sc_match_is_key(m, node))
-		return false;
-	if (IsA(node, Aggref))
-		return !match_aggref(m, (Aggref *) node);
-	if (IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
-		return !sc_match_fail(m, "the query has a subquery in its output");
-	if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, GroupingFunc))
-		return !sc_match_fail(m, "the query returns something that is not a group key");
-	return expression_tree_walker(node, collect_items, context);
-}
-
 /* ---- planning the join ---- */
 
 static void
@@ -293,6 +263,24 @@ no_pathkeys(PlannerInfo *root, void *extra)
 	root->window_pathkeys = NIL;
 	root->distinct_pathkeys = NIL;
 	root->sort_pathkeys = NIL;
+}
+
+/* What the parts of an item read: for each its filter, if any, and args. */
+static List *
+part_exprs(ScJoinItem *item)
+{
+	List	   *exprs = NIL;
+	ListCell   *lc;
+
+	foreach(lc, item->parts)
+	{
+		ScJoinPart *part = lfirst(lc);
+
+		if (part->filter)
+			exprs = lappend(exprs, part->filter);
+		exprs = list_concat(exprs, part->args);
+	}
+	return exprs;
 }
 
 /* What the scan reads from the join: columns of the base and other tables. */
@@ -310,14 +298,21 @@ join_columns(ScMatch *m)
 	foreach(lc, m->qkeys)
 		exprs = lappend(exprs, ((ScQueryKey *) lfirst(lc))->derived);
 	foreach(lc, m->joinitems)
-	{
-		ScJoinItem *item = lfirst(lc);
-
-		exprs = lappend(exprs, item->filter);
-		exprs = list_concat(exprs, item->args);
-	}
+		exprs = list_concat(exprs, part_exprs(lfirst(lc)));
 	vars = list_concat_unique(vars, pull_var_clause((Node *) exprs,
 													PVC_RECURSE_PLACEHOLDERS));
+
+	/*
+	 * Keys that do not read the source, as they are: whatever is computed with
+	 * one is taken for the scan's own column of it, unless this comes first.
+	 */
+	foreach(lc, m->qkeys)
+	{
+		ScQueryKey *key = lfirst(lc);
+
+		if (!IsA(key->expr, Var) && !IsA(key->expr, Const) && equal(key->expr, key->derived))
+			vars = lappend(vars, key->expr);
+	}
 	foreach(lc, vars)
 	{
 		/* pull_var_clause does not drop repeated ones. */
@@ -334,16 +329,19 @@ join_columns(ScMatch *m)
 	return tlist;
 }
 
-/* A planner state for this query's join alone, at the same query level. */
+/*
+ * A planner state for a join of this query's tables and others alone, at the
+ * same query level.
+ */
 static PlannerInfo *
-join_root(ScMatch *m, FromExpr *from, List *tlist)
+join_root(PlannerInfo *above, FromExpr *from, List *entries, List *tlist)
 {
 	PlannerInfo *root = palloc(sizeof(PlannerInfo));
 	Query	   *parse = makeNode(Query);
 
-	memcpy(parse, m->root->parse, sizeof(Query));
+	memcpy(parse, above->parse, sizeof(Query));
 	parse->jointree = from;
-	parse->rtable = lappend(list_copy(parse->rtable), sc_base_entry(m->spec));
+	parse->rtable = list_concat_copy(parse->rtable, entries);
 	parse->targetList = tlist;
 	parse->groupClause = NIL;
 	parse->distinctClause = NIL;
@@ -358,12 +356,13 @@ join_root(ScMatch *m, FromExpr *from, List *tlist)
 	parse->limitOffset = NULL;
 	parse->setOperations = NULL;
 
-	memcpy(root, m->root, sizeof(PlannerInfo));
+	memcpy(root, above, sizeof(PlannerInfo));
 	root->parse = parse;
 	root->processed_tlist = tlist;
 	root->plan_params = NIL;
 	root->outer_params = NULL;
-	root->init_plans = NIL;
+	/* Scans of CTEs look for theirs here. */
+	root->init_plans = list_copy(above->init_plans);
 	root->agginfos = NIL;
 	root->aggtransinfos = NIL;
 	root->append_rel_list = NIL;
@@ -380,7 +379,10 @@ join_root(ScMatch *m, FromExpr *from, List *tlist)
 	return root;
 }
 
-/* The query's range table gets what the join's planning has added. */
+/*
+ * The query's range table gets what the join's planning has added, and what
+ * the plan's references to subqueries are resolved by.
+ */
 static void
 adopt_entries(PlannerInfo *root, PlannerInfo *from)
 {
@@ -389,39 +391,60 @@ adopt_entries(PlannerInfo *root, PlannerInfo *from)
 
 	root->parse->rtable = list_concat(root->parse->rtable,
 									  list_copy_tail(from->parse->rtable, n));
-	expand_planner_arrays(root, m - n);
+	if (m > n)
+		expand_planner_arrays(root, m - n);
 	for (int i = n; i < m; i++)
+	{
 		root->simple_rte_array[i + 1] = list_nth(from->parse->rtable, i);
+		if (root->simple_rte_array[i + 1]->rtekind == RTE_SUBQUERY)
+			root->simple_rel_array[i + 1] = from->simple_rel_array[i + 1];
+	}
 	root->append_rel_list = list_concat(root->append_rel_list, from->append_rel_list);
 }
 
-/*
- * Match a query that joins the source, and plan the join with the rollup in
- * its place.  False, with a reason, if it cannot be answered.
- */
-bool
-sc_join_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
-			  List *having)
+static Path *
+plan_join(PlannerInfo *root, PlannerInfo *above, List *columns)
 {
-	FromExpr   *from;
-	List	   *keyitems = NIL;
+	RelOptInfo *rel = query_planner(root, no_pathkeys, NULL);
+
+	adopt_entries(above, root);
+	return (Path *) create_projection_path(root, rel, rel->cheapest_total_path,
+										   create_pathtarget(root, columns));
+}
+
+/* Let an expression refer to copies of entries, the first of them number n. */
+static void
+renumber(Node *node, List *old, Index n, int sublevels_up)
+{
+	ListCell   *lc;
+
+	foreach(lc, old)
+		ChangeVarNodes(node, lfirst_int(lc), n++, sublevels_up);
+}
+
+static void
+renumber_entries(List *entries, List *old, Index n)
+{
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		renumber((Node *) rte->functions, old, n, 0);
+		renumber((Node *) rte->values_lists, old, n, 0);
+		renumber((Node *) rte->subquery, old, n, 1);
+	}
+}
+
+/* The query's keys, in the list of items. */
+static void
+add_key_items(ScMatch *m)
+{
+	List	   *items = NIL;
 	ListCell   *lc;
 	int			i = 0;
 
-	m->joined = true;
-	if (m->root->parse->groupingSets)
-		return sc_match_fail(m, "the query has grouping sets, and joins its source");
-	sc_match_read(m);
-	if ((from = match_from(m)) == NULL ||
-		!sc_match_keys(m, groupclause, tlist))
-		return false;
-	if (contain_volatile_functions((Node *) outputs) ||
-		contain_volatile_functions((Node *) having))
-		return sc_match_fail(m, "the query calls a volatile function");
-	if (collect_items((Node *) outputs, m) || collect_items((Node *) having, m))
-		return false;
-	if (m->guards != NIL)
-		return sc_match_fail(m, "changes of the time zone's offset may split its groups");
 	foreach(lc, m->qkeys)
 	{
 		ScJoinItem *item = palloc0(sizeof(ScJoinItem));
@@ -429,10 +452,48 @@ sc_join_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 		item->kind = SC_JOIN_KEY;
 		item->arg = i++;
 		item->expr = ((ScQueryKey *) lfirst(lc))->expr;
-		keyitems = lappend(keyitems, item);
+		items = lappend(items, item);
 	}
-	m->joinitems = list_concat(keyitems, m->joinitems);
-	m->from = from;
+	m->joinitems = list_concat(items, m->joinitems);
+}
+
+/*
+ * Match a query that joins the source, or one of the source alone, with the
+ * rollup in its place.  False, with a reason, if it cannot be answered.
+ */
+bool
+sc_join_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
+			  List *outputs, List *having)
+{
+	List	   *groupings = NIL;
+	Index		first = m->basevarno + 1;
+	ListCell   *lc;
+
+	m->joined = true;
+	sc_match_read(m);
+	if ((m->from = match_from(m)) == NULL ||
+		!sc_match_keys(m, groupclause, tlist))
+		return false;
+	if (contain_volatile_functions((Node *) outputs) ||
+		contain_volatile_functions((Node *) having))
+		return sc_match_fail(m, "the query calls a volatile function");
+	if (!sc_join_items(m, (Node *) outputs) || !sc_join_items(m, (Node *) having))
+		return false;
+	if (m->guards != NIL)
+		return sc_match_fail(m, "changes of the time zone's offset may split its groups");
+	foreach(lc, m->joinitems)
+		if (((ScJoinItem *) lfirst(lc))->kind == SC_JOIN_GROUPING)
+			groupings = lappend(groupings, ((ScJoinItem *) lfirst(lc))->expr);
+	if (!sc_match_sets(m, groupingsets, groupings))
+		return false;
+	add_key_items(m);
+
+	renumber((Node *) m->from, m->freshof, first, 0);
+	renumber_entries(m->fresh, m->freshof, first);
+	foreach(lc, m->qkeys)
+		renumber((Node *) ((ScQueryKey *) lfirst(lc))->derived, m->freshof, first, 0);
+	foreach(lc, m->joinitems)
+		renumber((Node *) part_exprs(lfirst(lc)), m->freshof, first, 0);
 	return true;
 }
 
@@ -440,29 +501,121 @@ sc_join_match(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 Path *
 sc_join_path(ScMatch *m)
 {
-	RelOptInfo *rel;
-
 	m->columns = join_columns(m);
-	m->joinroot = join_root(m, m->from, m->columns);
-	rel = query_planner(m->joinroot, no_pathkeys, NULL);
-	adopt_entries(m->root, m->joinroot);
-	return (Path *) create_projection_path(m->joinroot, rel, rel->cheapest_total_path,
-										   create_pathtarget(m->joinroot, m->columns));
+	m->joinroot = join_root(m->root, m->from, lcons(sc_base_entry(m->spec), m->fresh),
+							m->columns);
+	return plan_join(m->joinroot, m->root, m->columns);
 }
 
+/* ---- rows beyond the edges ---- */
+
 /*
- * What a row of the scan is: the join's columns, then the query's keys and
- * aggregates.  custom_exprs is over that.
+ * What is needed of a row of the plain join: the query's keys, then for each
+ * aggregate its FILTER, if any, and its arguments.
  */
-Plan *
-sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
-			 List *custom_plans)
+static List *
+edge_columns(ScMatch *m)
 {
-	CustomScan *cscan = makeNode(CustomScan);
-	List	   *columns = copyObject(m->columns);
-	List	   *items = NIL;
-	List	   *ops = NIL;
 	List	   *exprs = NIL;
+	List	   *tlist = NIL;
+	ListCell   *lc;
+
+	foreach(lc, m->joinitems)
+	{
+		ScJoinItem *item = lfirst(lc);
+		Aggref	   *agg = (Aggref *) item->expr;
+
+		if (item->kind == SC_JOIN_KEY)
+			exprs = lappend(exprs, item->expr);
+		if (item->kind != SC_JOIN_ROWS && item->kind != SC_JOIN_STATE)
+			continue;
+		if (agg->aggfilter)
+			exprs = lappend(exprs, agg->aggfilter);
+		if (item->kind == SC_JOIN_STATE)
+			exprs = list_concat(exprs, sc_match_args(agg));
+	}
+	foreach(lc, exprs)
+		tlist = lappend(tlist, makeTargetEntry(copyObject(lfirst(lc)),
+											   list_length(tlist) + 1, NULL, false));
+	return tlist;
+}
+
+/* Copies of the plain query's items of FROM that have plans of their own. */
+static void
+copy_items(PlannerInfo *root, Node *jtnode, List **entries, List **old)
+{
+	ListCell   *lc;
+
+	if (IsA(jtnode, RangeTblRef))
+	{
+		int			varno = ((RangeTblRef *) jtnode)->rtindex;
+		RangeTblEntry *rte = root->simple_rte_array[varno];
+
+		if (rte->rtekind != RTE_SUBQUERY && !rte->lateral)
+			return;
+		*entries = lappend(*entries, copyObject(rte));
+		*old = lappend_int(*old, varno);
+	}
+	else if (IsA(jtnode, FromExpr))
+		foreach(lc, ((FromExpr *) jtnode)->fromlist)
+			copy_items(root, lfirst(lc), entries, old);
+	else if (IsA(jtnode, JoinExpr))
+	{
+		copy_items(root, ((JoinExpr *) jtnode)->larg, entries, old);
+		copy_items(root, ((JoinExpr *) jtnode)->rarg, entries, old);
+	}
+}
+
+/* A path for the rows of the plain join that pass some more quals. */
+Path *
+sc_join_edge_path(ScMatch *m, List *quals)
+{
+	FromExpr   *from = copyObject(m->root->parse->jointree);
+	List	   *columns = edge_columns(m);
+	List	   *entries = NIL;
+	List	   *old = NIL;
+	Index		first = m->root->simple_rel_array_size;
+	PlannerInfo *root;
+	Path	   *path;
+
+	copy_items(m->root, (Node *) from, &entries, &old);
+	from->quals = (Node *) list_concat((List *) from->quals, copyObject(quals));
+	renumber((Node *) from, old, first, 0);
+	renumber((Node *) columns, old, first, 0);
+	renumber_entries(entries, old, first);
+	root = join_root(m->root, from, entries, columns);
+	path = plan_join(root, m->root, columns);
+	m->edgeroots = lappend(m->edgeroots, list_make2(path, root));
+	return path;
+}
+
+/* ---- the plan ---- */
+
+static Plan *
+plan_part(PlannerInfo *root, Path *path)
+{
+	Plan	   *plan = create_plan(root, path);
+
+	/* They are the query's, above. */
+	plan->initPlan = NIL;
+	return plan;
+}
+
+static PlannerInfo *
+root_of_edge(ScMatch *m, Path *path)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->edgeroots)
+		if (linitial(lfirst(lc)) == path)
+			return lsecond(lfirst(lc));
+	elog(ERROR, "path of unknown origin");
+}
+
+/* The query keys that columns of the join are, or -1. */
+static List *
+shown_keys(ScMatch *m)
+{
 	List	   *shown = NIL;
 	ListCell   *lc;
 
@@ -476,6 +629,25 @@ sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 				shows = i;
 		shown = lappend_int(shown, shows);
 	}
+	return shown;
+}
+
+/*
+ * What a row of the scan is: the join's columns, then the query's keys and
+ * aggregates.  custom_exprs is over that: see rewrite_join_exec.c.
+ */
+Plan *
+sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
+			 List *custom_plans)
+{
+	CustomScan *cscan = makeNode(CustomScan);
+	List	   *columns = copyObject(m->columns);
+	List	   *items = NIL;
+	List	   *ops = NIL;
+	List	   *exprs = NIL;
+	ListCell   *lc;
+	ListCell   *l2;
+
 	sc_key_exprs(m, &exprs, &ops);
 	foreach(lc, m->joinitems)
 	{
@@ -484,26 +656,38 @@ sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 		columns = lappend(columns, makeTargetEntry(copyObject(item->expr),
 												   list_length(columns) + 1, NULL, false));
 		items = lappend_int(lappend_int(items, item->kind), item->arg);
-		items = lappend_int(lappend_int(items, item->filter != NULL),
-							list_length(item->args));
-		if (item->filter)
-			exprs = lappend(exprs, item->filter);
-		exprs = list_concat(exprs, item->args);
+		items = lappend_int(items, list_length(item->parts));
+		foreach(l2, item->parts)
+		{
+			ScJoinPart *part = lfirst(l2);
+
+			items = lappend_int(lappend_int(items, part->slot), part->filter != NULL);
+			items = lappend_int(items, list_length(part->args));
+		}
+		exprs = list_concat(exprs, part_exprs(item));
 	}
+	foreach(lc, m->bounds)
+		exprs = lappend(lappend(exprs, ((ScBound *) lfirst(lc))->edge),
+						((ScBound *) lfirst(lc))->outer);
 	cscan->scan.plan.targetlist = tlist;
 	cscan->scan.plan.qual = having;
 	cscan->scan.scanrelid = m->basevarno;
 	cscan->flags = 0;
-	cscan->custom_plans = lcons(create_plan(m->joinroot, path), custom_plans);
+	cscan->custom_plans = lcons(plan_part(m->joinroot, path), custom_plans);
+	foreach(lc, m->edgepaths)
+		cscan->custom_plans = lappend(cscan->custom_plans,
+									  plan_part(root_of_edge(m, lfirst(lc)), lfirst(lc)));
 	cscan->custom_scan_tlist = columns;
 	cscan->custom_exprs = exprs;
 	/* Two Oids in the first list tell it from other scans: see scan.c. */
 	cscan->custom_private = list_make5(list_make2_oid(m->view, m->view),
-									   list_make2_int(list_length(m->columns),
-													  list_length(m->qkeys)),
-									   items, ops, shown);
+									   list_make3_int(list_length(m->columns),
+													  list_length(m->qkeys),
+													  list_length(m->bounds)),
+									   items, ops, shown_keys(m));
 	cscan->custom_private = lappend(cscan->custom_private, m->zoned ?
 									list_make1(makeString(pstrdup(m->zone))) : NIL);
+	cscan->custom_private = lappend(cscan->custom_private, m->sets);
 	cscan->methods = &sc_scan_methods;
 	return &cscan->scan.plan;
 }

@@ -4,7 +4,9 @@
  *
  * Each row of the join stands for as many rows of the plain join as the
  * rollup's group has.  Rows are added up by the query's keys in memory, and
- * returned as the custom scan's own.  The plain query's plan answers instead,
+ * returned as the custom scan's own.  Rows of the plain join that are beyond
+ * the edges of a range of time are added from other plans, the same plain join
+ * with a condition more.  The plain query's plan answers instead,
  * started only then, when the storage cannot for the snapshot, the session's
  * time zone has changed since planning, or an extreme is not known.
  */
@@ -26,23 +28,40 @@
 
 /* Members of custom_private. */
 #define PRIVATE_VIEW	0
-#define PRIVATE_COUNTS	1		/* columns of the join, query keys */
-#define PRIVATE_ITEMS	2		/* kind, arg, has filter, arguments; ... */
+#define PRIVATE_COUNTS	1		/* columns of the join, query keys, bounds */
+#define PRIVATE_ITEMS	2		/* kind, arg, parts, (slot, has filter,
+								 * arguments; ...); ... */
 #define PRIVATE_OPS		3		/* equality operator, hashable; ... */
 #define PRIVATE_SHOWN	4		/* query key that a column is, or -1; ... */
 #define PRIVATE_ZONE	5
+#define PRIVATE_SETS	6		/* see SC_PRIVATE_SETS */
+
+/* custom_exprs: query keys, filters and arguments of parts, bounds. */
+
+/* Plans: the join of groups, the plain query, rows beyond edges. */
+#define PLAN_JOIN		0
+#define PLAN_PLAIN		1
+#define PLAN_EDGES		2
 
 /* Columns of the join that are always there. */
 #define COLUMN_ROWS		0
 #define COLUMN_STATE	1
 
+typedef struct JoinPart
+{
+	int			slot;
+	ExprState  *filter;
+	ExprState  *args[2];
+	int			nargs;
+} JoinPart;
+
 typedef struct JoinItem
 {
 	ScJoinKind	kind;
 	int			arg;
-	ExprState  *filter;
-	ExprState  *args[2];
-	int			nargs;
+	int			nparts;
+	JoinPart   *parts;
+	bool		filtered;		/* rows beyond edges have a FILTER's value */
 	ScStateDef	state;
 	ScFinalDef	fin;
 	Size		offset;			/* into a target group's states */
@@ -58,16 +77,26 @@ typedef struct RollupJoinState
 	int			ncolumns;
 	int			nqkeys;
 	int			nitems;
-	int			nslots;			/* of the rollup that are asked for */
+	int			nbounds;
+	int			nslots;			/* of the rollup, up to the last asked for */
 	ExprState **qkeys;
 	JoinItem   *items;
+	ExprState **bounds;			/* edge, outer; edge, outer; ... */
+	PlanState  *plain;			/* the plain query, once it is needed */
+	List	   *edges;			/* of PlanState, once they are needed */
 	ScAnswer	source;
+	bool		ragged;			/* this time, the tables have some rows */
 	ScSpec	   *tspec;			/* what target is grouped by */
 	MemoryContext cxt;			/* target's; reset by a rescan */
 	MemoryContext rowcxt;		/* reset for each row */
 	ScGroups   *target;
+	List	  **uses;			/* of JoinItem that take each slot's state of
+								 * the row at hand */
+	List	   *results;		/* of ScSetResult */
+	int			nresult;
 	ScGroup    *tgroup;
 	int64		nread;			/* rows of the join, for EXPLAIN */
+	int64		nedgerows;
 } RollupJoinState;
 
 /* ---- start ---- */
@@ -78,15 +107,16 @@ init_item(RollupJoinState *state, JoinItem *item, Aggref *agg, Size *size)
 	MemoryContext cxt = CurrentMemoryContext;
 
 	item->offset = *size;
-	if (item->kind == SC_JOIN_KEY)
+	if (item->kind == SC_JOIN_KEY || item->kind == SC_JOIN_GROUPING)
 		return;
+	item->filtered = agg->aggfilter != NULL;
 	if (item->kind == SC_JOIN_ROWS)
 	{
 		*size += sizeof(int64);
 		return;
 	}
 	sc_final_prepare(agg, &item->fin, cxt);
-	if (item->kind == SC_JOIN_SLOT)
+	if (item->arg >= 0)
 		item->state = state->spec->slots[item->arg].def;
 	else
 	{
@@ -96,48 +126,92 @@ init_item(RollupJoinState *state, JoinItem *item, Aggref *agg, Size *size)
 	*size += MAXALIGN(item->state.size);
 }
 
-static void
-begin_join(CustomScanState *node, EState *estate, int eflags)
+/* Read the items and their parts; returns the bytes of their states. */
+static Size
+init_items(RollupJoinState *state, CustomScan *cscan)
 {
-	RollupJoinState *state = (RollupJoinState *) node;
-	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	PlanState  *ps = &node->ss.ps;
-	List	   *items;
+	PlanState  *ps = &state->css.ss.ps;
+	ListCell   *lc = list_head(list_nth(state->private, PRIVATE_ITEMS));
+	List	   *ints = list_nth(state->private, PRIVATE_ITEMS);
 	Size		size = 0;
-	int			n = 0;
+	int			n = state->nqkeys;
 
-	state->private = cscan->custom_private;
-	state->eflags = eflags;
-	state->view = linitial_oid(list_nth(state->private, PRIVATE_VIEW));
-	state->ncolumns = linitial_int(list_nth(state->private, PRIVATE_COUNTS));
-	state->nqkeys = lsecond_int(list_nth(state->private, PRIVATE_COUNTS));
-	items = list_nth(state->private, PRIVATE_ITEMS);
-	state->nitems = list_length(items) / 4;
-	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
-	state->spec = sc_node_spec(state->view);
-
-	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
-	for (int i = 0; i < state->nqkeys; i++)
-		state->qkeys[i] = ExecInitExpr(list_nth(cscan->custom_exprs, n++), ps);
-	state->items = palloc0(sizeof(JoinItem) * (state->nitems + 1));
+#define NEXT_INT(x) ((x) = lfirst_int(lc), lc = lnext(ints, lc))
+#define NEXT_EXPR(x) ((x) = ExecInitExpr(list_nth(cscan->custom_exprs, n++), ps))
 	for (int i = 0; i < state->nitems; i++)
 	{
 		JoinItem   *item = &state->items[i];
 		TargetEntry *tle = list_nth(cscan->custom_scan_tlist, state->ncolumns + i);
 
-		item->kind = list_nth_int(items, 4 * i);
-		item->arg = list_nth_int(items, 4 * i + 1);
-		if (list_nth_int(items, 4 * i + 2))
-			item->filter = ExecInitExpr(list_nth(cscan->custom_exprs, n++), ps);
-		item->nargs = list_nth_int(items, 4 * i + 3);
-		for (int a = 0; a < item->nargs; a++)
-			item->args[a] = ExecInitExpr(list_nth(cscan->custom_exprs, n++), ps);
-		if (item->kind == SC_JOIN_SLOT)
-			state->nslots = Max(state->nslots, item->arg + 1);
-		if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		NEXT_INT(item->kind);
+		NEXT_INT(item->arg);
+		NEXT_INT(item->nparts);
+		item->parts = palloc0(sizeof(JoinPart) * (item->nparts + 1));
+		for (JoinPart *part = item->parts; part < item->parts + item->nparts; part++)
+		{
+			int			filtered;
+
+			NEXT_INT(part->slot);
+			NEXT_INT(filtered);
+			NEXT_INT(part->nargs);
+			if (filtered)
+				NEXT_EXPR(part->filter);
+			for (int a = 0; a < part->nargs; a++)
+				NEXT_EXPR(part->args[a]);
+			state->nslots = Max(state->nslots, part->slot + 1);
+		}
+		if (!(state->eflags & EXEC_FLAG_EXPLAIN_ONLY))
 			init_item(state, item, (Aggref *) tle->expr, &size);
 	}
-	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	state->bounds = palloc0(sizeof(ExprState *) * (2 * state->nbounds + 1));
+	for (int i = 0; i < 2 * state->nbounds; i++)
+		NEXT_EXPR(state->bounds[i]);
+	return size;
+}
+
+/* The plans of the rows beyond the edges. */
+static void
+open_edges(RollupJoinState *state)
+{
+	List	   *plans = ((CustomScan *) state->css.ss.ps.plan)->custom_plans;
+
+	if (state->edges)
+		return;
+	for (int i = PLAN_EDGES; i < list_length(plans); i++)
+		state->edges = lappend(state->edges,
+							   ExecInitNode(list_nth(plans, i), state->css.ss.ps.state,
+											state->eflags));
+	state->css.custom_ps = list_concat(state->css.custom_ps, state->edges);
+}
+
+static void
+begin_join(CustomScanState *node, EState *estate, int eflags)
+{
+	RollupJoinState *state = (RollupJoinState *) node;
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
+	List	   *counts;
+	Size		size;
+
+	state->private = cscan->custom_private;
+	state->eflags = eflags;
+	state->view = linitial_oid(list_nth(state->private, PRIVATE_VIEW));
+	counts = list_nth(state->private, PRIVATE_COUNTS);
+	state->ncolumns = linitial_int(counts);
+	state->nqkeys = lsecond_int(counts);
+	state->nbounds = lthird_int(counts);
+	state->nitems = list_length(cscan->custom_scan_tlist) - state->ncolumns;
+	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
+	state->spec = sc_node_spec(state->view);
+
+	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
+	for (int i = 0; i < state->nqkeys; i++)
+		state->qkeys[i] = ExecInitExpr(list_nth(cscan->custom_exprs, i), &node->ss.ps);
+	state->items = palloc0(sizeof(JoinItem) * (state->nitems + 1));
+	size = init_items(state, cscan);
+	state->uses = palloc0(sizeof(List *) * (state->nslots + 1));
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		open_edges(state);
+	else
 		state->tspec = sc_node_target(NULL, cscan->custom_exprs,
 									  list_nth(state->private, PRIVATE_OPS),
 									  state->nqkeys, size);
@@ -152,16 +226,16 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 #define STATE_OF(group, item) \
 	((ScState *) ((group)->states + (item)->offset))
 
-/* Does the row pass the aggregate's FILTER? */
+/* Is the part for this row? */
 static bool
-passes(JoinItem *item, ExprContext *econtext)
+passes(JoinPart *part, ExprContext *econtext)
 {
 	bool		isnull;
 	Datum		pass;
 
-	if (item->filter == NULL)
+	if (part->filter == NULL)
 		return true;
-	pass = ExecEvalExprSwitchContext(item->filter, econtext, &isnull);
+	pass = ExecEvalExprSwitchContext(part->filter, econtext, &isnull);
 	return !isnull && DatumGetBool(pass);
 }
 
@@ -176,7 +250,7 @@ accum_often(RollupJoinState *state, JoinItem *item, ScState *into, const Datum *
 	MemoryContext old;
 	const char *p;
 
-	for (int i = 0; i < item->nargs; i++)
+	for (int i = 0; i < item->state.nargs; i++)
 		if (nulls[i])
 			return;
 	switch (item->state.kind)
@@ -221,9 +295,9 @@ accum_often(RollupJoinState *state, JoinItem *item, ScState *into, const Datum *
 	MemoryContextSwitchTo(old);
 }
 
-/* Merge the states that the row's group has kept. */
+/* Merge the states of the row's group that are used. */
 static void
-merge_states(RollupJoinState *state, ScGroup *group, Datum packed, const bool *pass)
+merge_states(RollupJoinState *state, ScGroup *group, Datum packed)
 {
 	MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
 	bytea	   *bytes = (bytea *) PG_DETOAST_DATUM_PACKED(packed);
@@ -235,52 +309,104 @@ merge_states(RollupJoinState *state, ScGroup *group, Datum packed, const bool *p
 	{
 		ScStateDef *def = &state->spec->slots[s].def;
 		const char *start = p;
+		ListCell   *lc;
 
 		if (def->kind == SC_STATE_RECOMPUTE)
 			continue;
-		for (int i = 0; i < state->nitems; i++)
+		foreach(lc, state->uses[s])
 		{
-			JoinItem   *item = &state->items[i];
-
-			if (item->kind != SC_JOIN_SLOT || item->arg != s || !pass[i])
-				continue;
 			p = start;
-			sc_state_merge(def, STATE_OF(group, item), &p, end, state->target->cxt);
+			sc_state_merge(def, STATE_OF(group, (JoinItem *) lfirst(lc)), &p, end,
+						   state->target->cxt);
 		}
-		if (p == start && s + 1 < state->nslots)
+		if (state->uses[s] == NIL && s + 1 < state->nslots)
 			sc_state_merge(def, palloc0(def->size), &p, end, state->rowcxt);
+		state->uses[s] = NIL;
 	}
 	MemoryContextSwitchTo(old);
 }
 
+/* Add a row of the join; true if states of its group are used. */
+static bool
+add_part(RollupJoinState *state, ExprContext *econtext, JoinItem *item, JoinPart *part,
+		 ScGroup *group, int64 rows)
+{
+	Datum		args[2] = {0};
+	bool		nulls[2] = {0};
+
+	if (item->kind == SC_JOIN_ROWS)
+		*(int64 *) STATE_OF(group, item) += rows;
+	else if (part->slot >= 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
+
+		state->uses[part->slot] = lappend(state->uses[part->slot], item);
+		MemoryContextSwitchTo(old);
+		return true;
+	}
+	else
+	{
+		for (int a = 0; a < part->nargs; a++)
+			args[a] = ExecEvalExprSwitchContext(part->args[a], econtext, &nulls[a]);
+		accum_often(state, item, STATE_OF(group, item), args, nulls, rows);
+	}
+	return false;
+}
+
 static void
 add_row(RollupJoinState *state, ExprContext *econtext, ScGroup *group, int64 rows,
-		Datum packed, bool *pass)
+		Datum packed)
 {
 	bool		merge = false;
 
-	for (int i = 0; i < state->nitems; i++)
-	{
-		JoinItem   *item = &state->items[i];
-		Datum		args[2] = {0};
-		bool		nulls[2] = {0};
-
-		pass[i] = item->kind != SC_JOIN_KEY && passes(item, econtext);
-		if (!pass[i])
-			continue;
-		if (item->kind == SC_JOIN_ROWS)
-			*(int64 *) STATE_OF(group, item) += rows;
-		else if (item->kind == SC_JOIN_SLOT)
-			merge = true;
-		else
-		{
-			for (int a = 0; a < item->nargs; a++)
-				args[a] = ExecEvalExprSwitchContext(item->args[a], econtext, &nulls[a]);
-			accum_often(state, item, STATE_OF(group, item), args, nulls, rows);
-		}
-	}
+	for (JoinItem *item = state->items; item < state->items + state->nitems; item++)
+		for (JoinPart *part = item->parts; part < item->parts + item->nparts; part++)
+			if (passes(part, econtext))
+				merge |= add_part(state, econtext, item, part, group, rows);
 	if (merge)
-		merge_states(state, group, packed, pass);
+		merge_states(state, group, packed);
+}
+
+/* Add the plain join's rows that are beyond the edges. */
+static void
+add_edges(RollupJoinState *state, PlanState *rows)
+{
+	TupleTableSlot *row;
+
+	for (row = ExecProcNode(rows); !TupIsNull(row); row = ExecProcNode(rows))
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
+		ScGroup    *group;
+		int			n = state->nqkeys;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		state->nedgerows++;
+		group = sc_groups_get(state->target, row->tts_values, row->tts_isnull, true);
+		for (JoinItem *item = state->items; item < state->items + state->nitems; item++)
+		{
+			bool		pass = true;
+
+			if (item->kind == SC_JOIN_KEY || item->kind == SC_JOIN_GROUPING)
+				continue;
+			if (item->filtered)
+			{
+				pass = !row->tts_isnull[n] && DatumGetBool(row->tts_values[n]);
+				n++;
+			}
+			if (item->kind == SC_JOIN_ROWS)
+				*(int64 *) STATE_OF(group, item) += pass;
+			else
+			{
+				if (pass)
+					sc_state_accum(&item->state, STATE_OF(group, item), row->tts_values + n,
+								   row->tts_isnull + n, 1, state->target->cxt);
+				n += item->state.nargs;
+			}
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(state->rowcxt);
+	}
 }
 
 /* Show a row of the join to expressions over the scan's row. */
@@ -323,20 +449,20 @@ item_final(RollupJoinState *state, JoinItem *item, ScGroup *group, Datum *value,
 
 /* Let multisets be known; false: some extreme is not. */
 static bool
-settle(RollupJoinState *state)
+settle(RollupJoinState *state, ScGroups *groups)
 {
 	ScGroup    *group = NULL;
 
-	while ((group = sc_groups_next(state->target, group)) != NULL)
+	while ((group = sc_groups_next(groups, group)) != NULL)
 		for (int i = 0; i < state->nitems; i++)
 		{
 			JoinItem   *item = &state->items[i];
 			Datum		value;
 			bool		isnull;
 
-			if (item->kind == SC_JOIN_KEY || item->kind == SC_JOIN_ROWS)
+			if (item->kind != SC_JOIN_STATE)
 				continue;
-			sc_state_settle(&item->state, STATE_OF(group, item), state->target->cxt);
+			sc_state_settle(&item->state, STATE_OF(group, item), groups->cxt);
 			if (item->state.kind == SC_STATE_EXTREME &&
 				!item_final(state, item, group, &value, &isnull))
 				return false;
@@ -344,21 +470,42 @@ settle(RollupJoinState *state)
 	return true;
 }
 
-/* Add up the join's rows by the query's keys.  False: some cannot be told. */
-static bool
-add_up(RollupJoinState *state)
+/* Add a group of the target to one of a grouping set. */
+static void
+merge_group(void *arg, ScGroup *from, ScGroup *into)
+{
+	RollupJoinState *state = arg;
+
+	for (JoinItem *item = state->items; item < state->items + state->nitems; item++)
+	{
+		StringInfoData buf;
+		MemoryContext old;
+		const char *p;
+
+		if (item->kind == SC_JOIN_ROWS)
+			*(int64 *) STATE_OF(into, item) += *(int64 *) STATE_OF(from, item);
+		if (item->kind != SC_JOIN_STATE)
+			continue;
+		old = MemoryContextSwitchTo(state->rowcxt);
+		initStringInfo(&buf);
+		sc_state_pack(&item->state, STATE_OF(from, item), &buf);
+		MemoryContextSwitchTo(old);
+		p = buf.data;
+		sc_state_merge(&item->state, STATE_OF(into, item), &p, buf.data + buf.len,
+					   state->target->cxt);
+	}
+	MemoryContextReset(state->rowcxt);
+}
+
+/* Add up the join's rows by the query's keys. */
+static void
+add_groups(RollupJoinState *state)
 {
 	PlanState  *join = linitial(state->css.custom_ps);
-	Datum	   *keys;
-	bool	   *nulls;
-	bool	   *pass;
+	Datum	   *keys = MemoryContextAlloc(state->cxt, sizeof(Datum) * (state->nqkeys + 1));
+	bool	   *nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (state->nqkeys + 1));
 	TupleTableSlot *row;
 
-	MemoryContextReset(state->cxt);
-	keys = MemoryContextAlloc(state->cxt, sizeof(Datum) * (state->nqkeys + 1));
-	nulls = MemoryContextAlloc(state->cxt, sizeof(bool) * (state->nqkeys + 1));
-	pass = MemoryContextAlloc(state->cxt, sizeof(bool) * (state->nitems + 1));
-	state->target = sc_groups_create(state->tspec, state->cxt);
 	for (row = ExecProcNode(join); !TupIsNull(row); row = ExecProcNode(join))
 	{
 		ExprContext *econtext = show_row(state, row);
@@ -371,13 +518,34 @@ add_up(RollupJoinState *state)
 		for (int i = 0; i < state->nqkeys; i++)
 			keys[i] = ExecEvalExprSwitchContext(state->qkeys[i], econtext, &nulls[i]);
 		add_row(state, econtext, sc_groups_get(state->target, keys, nulls, true),
-				rows, row->tts_values[COLUMN_STATE], pass);
+				rows, row->tts_values[COLUMN_STATE]);
 		MemoryContextReset(state->rowcxt);
 	}
-	if (state->nqkeys == 0)
-		sc_groups_get(state->target, NULL, NULL, true);
+}
+
+/* Add up all there is.  False: some extreme cannot be told. */
+static bool
+add_up(RollupJoinState *state)
+{
+	ListCell   *lc;
+
+	MemoryContextReset(state->cxt);
+	state->target = sc_groups_create(state->tspec, state->cxt);
+	add_groups(state);
+	if (state->ragged)
+	{
+		open_edges(state);
+		foreach(lc, state->edges)
+			add_edges(state, lfirst(lc));
+	}
+	state->results = sc_node_sets(state->target, list_nth(state->private, PRIVATE_SETS),
+								  merge_group, state);
+	foreach(lc, state->results)
+		if (!settle(state, ((ScSetResult *) lfirst(lc))->groups))
+			return false;
+	state->nresult = 0;
 	state->tgroup = NULL;
-	return settle(state);
+	return true;
 }
 
 /* Decide who answers, and get it ready. */
@@ -385,11 +553,16 @@ static void
 prepare(RollupJoinState *state)
 {
 	EState	   *estate = state->css.ss.ps.state;
-	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
+	List	   *plans = ((CustomScan *) state->css.ss.ps.plan)->custom_plans;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	ScRange		range = sc_node_range(state->bounds, state->nbounds,
+									  state->css.ss.ps.ps_ExprContext);
 
 	state->source = SC_FROM_TABLE;
-	if (sc_node_zone_holds(list_nth(state->private, PRIVATE_ZONE)) &&
+	state->ragged = range == SC_RANGE_RAGGED;
+	if (range != SC_RANGE_UNKNOWN &&
+		(!state->ragged || list_length(plans) > PLAN_EDGES) &&
+		sc_node_zone_holds(list_nth(state->private, PRIVATE_ZONE)) &&
 		sc_scan_answers(state->spec, state->css.ss.ss_currentRelation,
 						estate->es_snapshot) &&
 		add_up(state))
@@ -397,10 +570,11 @@ prepare(RollupJoinState *state)
 		state->source = SC_FROM_ROLLUP;
 		sc_rollup_stats_rewrite(state->spec->id);
 	}
-	if (state->source == SC_FROM_TABLE && list_length(state->css.custom_ps) == 1)
-		state->css.custom_ps = lappend(state->css.custom_ps,
-									   ExecInitNode(lsecond(cscan->custom_plans), estate,
-													state->eflags));
+	if (state->source == SC_FROM_TABLE && state->plain == NULL)
+	{
+		state->plain = ExecInitNode(list_nth(plans, PLAN_PLAIN), estate, state->eflags);
+		state->css.custom_ps = lappend(state->css.custom_ps, state->plain);
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -411,13 +585,14 @@ next_row(ScanState *ss)
 {
 	RollupJoinState *state = (RollupJoinState *) ss;
 	TupleTableSlot *slot = ss->ss_ScanTupleSlot;
-	ScGroup    *group = sc_groups_next(state->target, state->tgroup);
+	ScSetResult *result = sc_node_next_group(state->results, &state->nresult,
+											 &state->tgroup);
+	ScGroup    *group = state->tgroup;
 	MemoryContext old;
 	int			i = 0;
 	ListCell   *lc;
 
-	state->tgroup = group;
-	if (group == NULL)
+	if (result == NULL)
 		return NULL;
 	MemoryContextReset(state->rowcxt);
 	ExecClearTuple(slot);
@@ -425,13 +600,9 @@ next_row(ScanState *ss)
 	/* A column may be a key that the output computes something with. */
 	foreach(lc, (List *) list_nth(state->private, PRIVATE_SHOWN))
 	{
-		int			key = lfirst_int(lc);
-
-		if (key >= 0)
-		{
-			slot->tts_values[i] = group->keys[key];
-			slot->tts_isnull[i] = group->nulls[key];
-		}
+		if (lfirst_int(lc) >= 0)
+			slot->tts_values[i] = sc_node_key_of_set(result->set, group, lfirst_int(lc),
+													 &slot->tts_isnull[i]);
 		i++;
 	}
 	old = MemoryContextSwitchTo(state->rowcxt);
@@ -442,9 +613,11 @@ next_row(ScanState *ss)
 		bool	   *isnull = &slot->tts_isnull[state->ncolumns + i];
 
 		if (item->kind == SC_JOIN_KEY)
+			*value = sc_node_key_of_set(result->set, group, item->arg, isnull);
+		else if (item->kind == SC_JOIN_GROUPING)
 		{
-			*value = group->keys[item->arg];
-			*isnull = group->nulls[item->arg];
+			*value = sc_node_grouping_of_set(result->set, item->arg);
+			*isnull = false;
 		}
 		else if (!item_final(state, item, group, value, isnull))
 			elog(ERROR, "rollup cannot tell an aggregate");
@@ -461,7 +634,7 @@ exec_join(CustomScanState *node)
 	if (state->source == SC_UNDECIDED)
 		prepare(state);
 	if (state->source == SC_FROM_TABLE)
-		return sc_node_plain_row(node, lsecond(node->custom_ps));
+		return sc_node_plain_row(node, state->plain);
 	return ExecScan(&node->ss, next_row, sc_node_recheck);
 }
 
@@ -482,21 +655,19 @@ static void
 explain_join(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	RollupJoinState *state = (RollupJoinState *) node;
-	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
-	List	   *context = set_deparse_context_plan(es->deparse_cxt,
-												   node->ss.ps.plan, ancestors);
-	List	   *keys = NIL;
 
 	sc_node_explain_rollup(state->view, es);
-	for (int i = 0; i < state->nqkeys; i++)
-		keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
-												context, true, false));
-	ExplainPropertyList("Added Up By", keys, es);
+	sc_node_explain_keys(node, ancestors, state->nqkeys,
+						 list_nth(state->private, PRIVATE_SETS), true, es);
 	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
 	ExplainPropertyText("Answered From", state->source == SC_FROM_ROLLUP ? "rollup" : "source", es);
 	if (state->source == SC_FROM_ROLLUP)
+	{
 		ExplainPropertyInteger("Groups Joined", NULL, state->nread, es);
+		if (state->ragged)
+			ExplainPropertyInteger("Rows Added From Source", NULL, state->nedgerows, es);
+	}
 }
 
 static const CustomExecMethods exec_methods = {

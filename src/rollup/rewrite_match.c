@@ -357,6 +357,9 @@ match_keys(ScMatch *m, List *groupclause, List *tlist)
 			expression_returns_set(normal))
 			return fail(m, psprintf("the group key %s is volatile or a subquery",
 									text_of(m, normal)));
+		/* It would be taken for the scan's own column. */
+		if (!m->joined && !IsA(expr, Const) && !contain_var_clause((Node *) expr))
+			return fail(m, "a group key of the query does not read its source");
 		if (i >= 0)
 		{
 			key->derived = (Expr *) key_var(m, i);
@@ -596,12 +599,18 @@ key_in_set(ScMatch *m, int key, List *set)
 	return list_member_int(set, qkey->sgc->tleSortGroupRef);
 }
 
-/* Bring the grouping sets into the form that the execution reads. */
-static void
-read_grouping_sets(ScMatch *m, List *groupingsets)
+/*
+ * Bring the grouping sets into the form that the execution reads, with the
+ * value of each grouping() in them.
+ */
+bool
+sc_match_sets(ScMatch *m, List *groupingsets, List *groupings)
 {
 	ListCell   *lc;
 
+	/* A column that is the same in all rows is null in some sets. */
+	if (groupingsets && !keys_differ(m))
+		return fail(m, "a key of the query's grouping sets is a constant");
 	foreach(lc, groupingsets)
 	{
 		List	   *refs = lfirst(lc);
@@ -612,20 +621,18 @@ read_grouping_sets(ScMatch *m, List *groupingsets)
 			if (key_in_set(m, i, refs))
 				set = lappend_int(set, i);
 		set = lcons_int(list_length(set), set);
-		foreach(l2, m->items)
+		foreach(l2, groupings)
 		{
-			ScItem	   *item = lfirst(l2);
 			ListCell   *l3;
 			int			value = 0;
 
-			if (item->kind != SC_ITEM_GROUPING)
-				continue;
-			foreach(l3, ((GroupingFunc *) item->expr)->refs)
+			foreach(l3, lfirst_node(GroupingFunc, l2)->refs)
 				value = (value << 1) | (list_member_int(refs, lfirst_int(l3)) ? 0 : 1);
 			set = lappend_int(set, value);
 		}
 		m->sets = lappend(m->sets, set);
 	}
+	return true;
 }
 
 /* Is it one of the query's group keys? */
@@ -700,14 +707,12 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 {
 	ListCell   *lc;
 	List	   *keyitems = NIL;
+	List	   *groupings = NIL;
 	int			i = 0;
 
 	read_rollup(m);
 	if (!match_where(m) || !match_keys(m, groupclause, tlist))
 		return false;
-	/* A column that is the same in all rows is null in some sets. */
-	if (groupingsets && !keys_differ(m))
-		return fail(m, "a key of the query's grouping sets is a constant");
 	if (contain_volatile_functions((Node *) outputs) ||
 		contain_volatile_functions((Node *) having))
 		return fail(m, "the query calls a volatile function");
@@ -722,8 +727,12 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 		item->expr = ((ScQueryKey *) lfirst(lc))->expr;
 		keyitems = lappend(keyitems, item);
 	}
+	foreach(lc, m->items)
+		if (((ScItem *) lfirst(lc))->kind == SC_ITEM_GROUPING)
+			groupings = lappend(groupings, ((ScItem *) lfirst(lc))->expr);
+	if (!sc_match_sets(m, groupingsets, groupings))
+		return false;
 	m->items = list_concat(keyitems, m->items);
-	read_grouping_sets(m, groupingsets);
 	decide_exactness(m);
 	foreach(lc, m->items)
 	{

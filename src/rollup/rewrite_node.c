@@ -2,17 +2,20 @@
  * rewrite_node.c: what the nodes have in common that answer a query from a
  * rollup, be it of one table (rewrite_exec.c) or joined (rewrite_join_exec.c).
  *
- * Both add groups up by the query's keys in a target of their own, and both
- * fall back on the plain query's plan.
+ * Both add groups up by the query's keys in a target of their own, once more
+ * by each grouping set, and both fall back on the plain query's plan.
  */
 #include "postgres.h"
 
 #include "commands/explain.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ruleutils.h"
 
 #include "rollup/rewrite.h"
 
@@ -68,6 +71,124 @@ sc_node_zone_holds(List *zone)
 {
 	return zone == NIL ||
 		strcmp(strVal(linitial(zone)), pg_get_timezone_name(session_timezone)) == 0;
+}
+
+/* Where the bounds of a range are: n pairs of edge and outer. */
+ScRange
+sc_node_range(ExprState **bounds, int n, ExprContext *econtext)
+{
+	ScRange		result = SC_RANGE_WHOLE;
+
+	for (int i = 0; i < n && result != SC_RANGE_UNKNOWN; i++)
+	{
+		bool		edgenull;
+		bool		outernull;
+		Datum		edge = ExecEvalExprSwitchContext(bounds[2 * i], econtext, &edgenull);
+		Datum		outer = ExecEvalExprSwitchContext(bounds[2 * i + 1], econtext, &outernull);
+
+		if (edgenull || outernull)
+			result = SC_RANGE_UNKNOWN;
+		else if (DatumGetInt64(edge) != DatumGetInt64(outer))
+			result = SC_RANGE_RAGGED;
+	}
+	ResetExprContext(econtext);
+	return result;
+}
+
+/* ---- grouping sets ---- */
+
+/* The target's groups, added up by some of its keys, in its context. */
+static ScGroups *
+add_up_set(ScGroups *target, List *set, ScMergeGroup merge, void *arg)
+{
+	MemoryContext cxt = target->cxt;
+	ScSpec	   *spec = MemoryContextAlloc(cxt, sizeof(ScSpec));
+	int			n = linitial_int(set);
+	Datum	   *keys = MemoryContextAlloc(cxt, sizeof(Datum) * (n + 1));
+	bool	   *nulls = MemoryContextAlloc(cxt, sizeof(bool) * (n + 1));
+	ScGroup    *from = NULL;
+	ScGroups   *groups;
+
+	*spec = *target->spec;
+	spec->nkeys = n;
+	spec->keys = MemoryContextAlloc(cxt, sizeof(ScKey) * (n + 1));
+	for (int i = 0; i < n; i++)
+		spec->keys[i] = target->spec->keys[list_nth_int(set, 1 + i)];
+	groups = sc_groups_create(spec, cxt);
+	while ((from = sc_groups_next(target, from)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+		{
+			keys[i] = from->keys[list_nth_int(set, 1 + i)];
+			nulls[i] = from->nulls[list_nth_int(set, 1 + i)];
+		}
+		merge(arg, from, sc_groups_get(groups, keys, nulls, true));
+	}
+	return groups;
+}
+
+/*
+ * What is to be returned of the target: a list of ScSetResult, in its
+ * context.  merge adds a group to another.
+ */
+List *
+sc_node_sets(ScGroups *target, List *sets, ScMergeGroup merge, void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(target->cxt);
+	List	   *results = NIL;
+	ListCell   *lc;
+
+	foreach(lc, sets ? sets : list_make1(NIL))
+	{
+		ScSetResult *result = palloc0(sizeof(ScSetResult));
+
+		result->set = lfirst(lc);
+		result->groups = result->set == NIL ||
+			linitial_int(result->set) == target->spec->nkeys ? target :
+			add_up_set(target, result->set, merge, arg);
+		/* Without keys there is a row even for no rows. */
+		if (result->groups->spec->nkeys == 0)
+			sc_groups_get(result->groups, NULL, NULL, true);
+		results = lappend(results, result);
+	}
+	MemoryContextSwitchTo(old);
+	return results;
+}
+
+/* The next group of all sets; *n and *group start as 0 and NULL. */
+ScSetResult *
+sc_node_next_group(List *results, int *n, ScGroup **group)
+{
+	for (; *n < list_length(results); (*n)++)
+	{
+		ScSetResult *result = list_nth(results, *n);
+
+		*group = sc_groups_next(result->groups, *group);
+		if (*group != NULL)
+			return result;
+	}
+	return NULL;
+}
+
+/* The query's key of a group of the set, or NULL. */
+Datum
+sc_node_key_of_set(List *set, ScGroup *group, int key, bool *isnull)
+{
+	int			k = set == NIL ? key : -1;
+
+	for (int i = 0; set && i < linitial_int(set); i++)
+		if (list_nth_int(set, 1 + i) == key)
+			k = i;
+	*isnull = k < 0 || group->nulls[k];
+	return k < 0 ? (Datum) 0 : group->keys[k];
+}
+
+/* The value of the query's grouping() of this number. */
+Datum
+sc_node_grouping_of_set(List *set, int n)
+{
+	return Int32GetDatum(set == NIL ? 0 : list_nth_int(set, 1 + linitial_int(set) + n));
 }
 
 /* The query would have failed as well, if not in these words. */
@@ -128,6 +249,37 @@ sc_node_rescan(CustomScanState *node)
 			ExecReScan(lfirst(lc));
 	}
 	ExecScanReScan(&node->ss);
+}
+
+/* By which expressions groups are added up, and for which sets. */
+void
+sc_node_explain_keys(CustomScanState *node, List *ancestors, int nkeys,
+					 List *sets, bool prefix, ExplainState *es)
+{
+	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
+	List	   *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan,
+												   ancestors);
+	List	   *keys = NIL;
+	List	   *texts = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < nkeys; i++)
+		keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
+												context, prefix, false));
+	ExplainPropertyList("Added Up By", keys, es);
+	foreach(lc, sets)
+	{
+		List	   *set = lfirst(lc);
+		StringInfoData buf;
+
+		initStringInfo(&buf);
+		for (int i = 0; i < linitial_int(set); i++)
+			appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
+							 (char *) list_nth(keys, list_nth_int(set, 1 + i)));
+		texts = lappend(texts, psprintf("(%s)", buf.data));
+	}
+	if (texts)
+		ExplainPropertyList("Grouping Sets", texts, es);
 }
 
 /* VERBOSE says whose storage it is. */

@@ -163,10 +163,75 @@ SELECT joins_check($$ SELECT r.name, sum(o.amount) FROM joins_order o JOIN joins
 SELECT joins_check($$ SELECT v.n, sum(o.amount) FROM joins_order o JOIN (VALUES (1, 'one'), (2, 'two')) v(i, n) ON v.i = o.product_id GROUP BY 1 $$);
 SELECT joins_check($$ SELECT g, sum(o.amount) FROM joins_order o JOIN generate_series(1, 5) g ON g = o.qty GROUP BY 1 $$);
 SELECT joins_check($$ SELECT g, sum(o.amount) FROM joins_order o, LATERAL generate_series(1, o.qty) g GROUP BY 1 $$);
+-- Ranges that start and end inside a month
+CREATE INDEX joins_order_created ON joins_order (created_at);
+ANALYZE joins_order;
+SELECT joins_check($$ SELECT p.label, sum(o.amount), count(*), avg(o.x), min(o.amount), sum(o.qty * p.price), count(*) FILTER (WHERE o.status = 'paid'), count(p.code) FILTER (WHERE p.price > 9)
+	FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE created_at >= '2024-02-10' AND created_at < '2025-04-20 13:00' GROUP BY 1 $$);
+SELECT joins_check($$ SELECT c.name, o.qty, date_trunc('year', o.created_at), sum(o.amount) FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id
+	LEFT JOIN joins_category c ON c.id = p.category_id AND c.id > 1 WHERE created_at BETWEEN '2024-02-10' AND '2025-04-20 13:00' AND (p.id IS NULL OR p.id < 20) GROUP BY 1, 2, 3 $$);
+SELECT joins_check($$ SELECT count(*), sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE created_at > '2024-02-10' AND created_at < '2024-02-12' $$);
+SELECT joins_check($$ SELECT count(*), sum(o.amount) FROM joins_order o JOIN joins_order b ON b.id = o.product_id AND b.created_at > '2024-01-05' WHERE o.created_at > '2024-02-10' $$);
+SELECT joins_check($$ SELECT count(*), sum(o.amount) FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id AND o.created_at > '2024-02-10' $$);
+SET enable_bitmapscan = off;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
+SELECT p.label, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE created_at >= '2024-02-28' AND created_at < '2025-04-02' GROUP BY 1;
+RESET enable_bitmapscan;
+SELECT joins_check($$ SELECT p.label, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE created_at >= '2024-02-28' AND created_at < '2025-04-02' GROUP BY 1 $$);
+PREPARE joins_since(timestamptz, timestamptz) AS SELECT p.label, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id
+	WHERE created_at >= $1 AND created_at < $2 GROUP BY 1 ORDER BY 1 LIMIT 2;
+EXECUTE joins_since('2024-02-28', '2025-04-02');
+EXECUTE joins_since('2024-03-01', '2025-04-01');
+EXECUTE joins_since('2024-03-01', NULL);
+EXECUTE joins_since('2024-03-01', 'infinity');
+SET scalecache.enable_rewrite = off;
+EXECUTE joins_since('2024-02-28', '2025-04-02');
+EXECUTE joins_since('2024-03-01', '2025-04-01');
+EXECUTE joins_since('2024-03-01', 'infinity');
+SET scalecache.enable_rewrite = on;
+BEGIN;
+UPDATE joins_order SET created_at = created_at + interval '9 days', amount = amount + 1 WHERE id % 50 = 0;
+SELECT joins_check($$ SELECT p.label, sum(o.amount), count(*) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE created_at >= '2024-02-28' AND created_at < '2025-04-02' GROUP BY 1 $$);
+ROLLBACK;
+DROP INDEX joins_order_created;
+-- Grouping sets
+SELECT joins_check($$ SELECT c.name, o.qty, grouping(c.name, o.qty), grouping(o.qty), sum(o.amount), count(*), avg(o.x), max(o.amount), count(DISTINCT p.label), sum(p.price)
+	FROM joins_order o JOIN joins_product p ON p.id = o.product_id JOIN joins_category c ON c.id = p.category_id GROUP BY CUBE (1, 2) $$);
+SELECT joins_check($$ SELECT p.label, date_trunc('year', o.created_at), date_trunc('quarter', o.created_at), sum(o.amount) FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id
+	WHERE created_at < '2025-04-12' GROUP BY ROLLUP (1, (2, 3)) HAVING sum(o.amount) > 100 $$);
+SELECT joins_check($$ SELECT o.qty, p.label, sum(o.amount), count(*) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE p.id < 0 GROUP BY GROUPING SETS ((1), (2), (), ()) $$);
+EXPLAIN (COSTS OFF)
+SELECT o.qty, p.label, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY ROLLUP (1, 2);
+-- LATERAL, subqueries and WITH
+SELECT joins_check($$ SELECT g, sum(o.amount) FROM joins_order o, LATERAL generate_series(1, o.qty) g GROUP BY 1 $$);
+SELECT joins_check($$ SELECT v.l, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id, LATERAL (VALUES (p.label || o.qty), (p.code)) v(l) GROUP BY 1 $$);
+SELECT joins_check($$ SELECT p.n, sum(o.amount), count(*) FROM joins_order o JOIN (SELECT category_id, count(*) n FROM joins_product GROUP BY 1) p ON p.category_id = o.qty GROUP BY 1 $$);
+SELECT joins_check($$ SELECT l.label, sum(o.amount), count(*) FROM joins_order o LEFT JOIN LATERAL
+	(SELECT label FROM joins_product p WHERE p.id <= o.product_id AND p.category_id > o.qty ORDER BY price DESC LIMIT 1) l ON true GROUP BY 1 $$);
+SELECT joins_check($$ SELECT l.m, sum(o.amount) FROM joins_order o JOIN joins_product q ON q.id = o.product_id, LATERAL
+	(SELECT max(p.price) m FROM joins_product p WHERE p.category_id = q.category_id AND p.id IN (SELECT category_id FROM joins_product r WHERE r.id < o.product_id)) l GROUP BY 1 $$);
+SELECT joins_check($$ SELECT l.m, sum(o.amount) FROM joins_order o, LATERAL (SELECT max(p.price) m FROM joins_product p WHERE p.id <= o.rate) l GROUP BY 1 $$);
+SELECT joins_check($$ WITH w AS MATERIALIZED (SELECT id, label FROM joins_product WHERE price > 5) SELECT w.label, sum(o.amount) FROM joins_order o JOIN w ON w.id = o.product_id GROUP BY 1 $$);
+SELECT joins_check($$ WITH w AS MATERIALIZED (SELECT id, label FROM joins_product WHERE price > 5) SELECT w.label, sum(o.amount) FROM joins_order o JOIN w ON w.id = o.product_id
+	JOIN w v ON v.label = w.label WHERE o.created_at > '2024-02-12' GROUP BY 1 $$);
+SELECT joins_check($$ WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 20) SELECT r.i % 3, sum(o.amount) FROM joins_order o JOIN r ON r.i = o.product_id GROUP BY 1 $$);
+SELECT joins_check($$ SELECT u.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label FROM joins_product UNION ALL SELECT id, name FROM joins_category) u ON u.id = o.product_id GROUP BY 1 $$);
+SELECT joins_check($$ SELECT u.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label FROM joins_product UNION SELECT id, name FROM joins_category) u ON u.id = o.product_id WHERE o.created_at > '2024-02-12' GROUP BY 1 $$);
+SELECT joins_check($$ SELECT p.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label, random() r FROM joins_product OFFSET 0) p ON p.id = o.product_id GROUP BY 1 $$);
+SELECT joins_check($$ SELECT x.s, sum(o.amount) FROM joins_order o JOIN (SELECT product_id, sum(amount) s FROM joins_order GROUP BY 1) x USING (product_id) GROUP BY 1 $$);
+-- Keys that are expressions of the other tables, also within others
+SELECT joins_check($$ SELECT p.id % 3, upper(p.label), sum(o.amount), sum(p.id % 3), sum((p.id % 3) * o.qty), max(upper(p.label)) FILTER (WHERE p.id % 3 > 0)
+	FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY 1, 2 HAVING length(upper(p.label)) > 1 $$);
+SELECT joins_check($$ SELECT q.i, (SELECT sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE o.qty = q.i GROUP BY q.i, q.i + 1) FROM generate_series(0, 2) q(i) $$);
+-- CASE
+SELECT joins_check($$ SELECT p.label, sum(CASE WHEN c.id = 1 THEN o.amount WHEN c.id IS NULL THEN NULL ELSE 0 END), count(CASE c.name WHEN 'category 2' THEN 1 END),
+	max(CASE WHEN o.qty > 0 THEN o.amount END), sum(CASE WHEN o.qty = 1 THEN p.price ELSE 1 END), avg(CASE WHEN p.price > 9 THEN o.amount ELSE 5 END)
+	FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id LEFT JOIN joins_category c ON c.id = p.category_id GROUP BY 1 $$);
 -- Folded, the same
 SELECT scalecache.fold_rollup('joins_fact') >= 0;
 SELECT joins_check($$ SELECT c.name, sum(o.amount), avg(o.x), count(*) FROM joins_order o
 	JOIN joins_product p ON p.id = o.product_id JOIN joins_category c ON c.id = p.category_id GROUP BY 1 $$);
+DEALLOCATE joins_since;
 DROP VIEW joins_fact;
 EXECUTE joins_q(1, 'p3');
 DROP VIEW joins_view;

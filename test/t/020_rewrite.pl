@@ -62,7 +62,9 @@ BEGIN
 			'date_trunc(''quarter'', at)', 'extract(year FROM at)', 'at::date', 'to_char(at, ''YYYY-MM'')',
 			'extract(dow FROM at)', 'extract(hour FROM at)', 'date_trunc(''day'', at)', 'c', 'upper(c)', 'date_trunc(''month'', at AT TIME ZONE ''Europe/Berlin'')');
 		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'count(*)', 'avg(v)', 'min(n)', 'max(at)', 'avg(n)', 'stddev(n)', 'sum(n)',
-			'count(1)', 'min(c)', 'count(DISTINCT c)', 'count(DISTINCT date_trunc(''month'', at))', 'max(date_trunc(''day'', at))', 'sum(v) / nullif(count(*), 0)', 'count(DISTINCT k)');
+			'count(1)', 'min(c)', 'count(DISTINCT c)', 'count(DISTINCT date_trunc(''month'', at))', 'max(date_trunc(''day'', at))', 'sum(v) / nullif(count(*), 0)', 'count(DISTINCT k)',
+			'sum(v) FILTER (WHERE c = ''a'')', 'sum(CASE WHEN c = ''b'' THEN v ELSE 0 END)', 'sum(CASE c WHEN ''a'' THEN 1 WHEN ''b'' THEN 2 END)',
+			'count(*) FILTER (WHERE date_trunc(''month'', at) > ''2024-04-01'')', 'avg(CASE WHEN c > ''a'' THEN n END)');
 		IF random() < 0.6 THEN
 			quals := quals || format('at %s %s', pick('>=', '<', '>', '<='), edge);
 		END IF;
@@ -82,7 +84,8 @@ BEGIN
 	ELSIF family = 3 THEN
 		keys := sample(floor(random() * 3)::int, 'k', 'c', 'k % 2', 'c || k', 'CASE WHEN k > 5 THEN c END');
 		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'avg(n)', 'count(*)', 'max(v)', 'min(at)', 'bool_and(n < 19)', 'sum(n)',
-			'max(k)', 'min(c)', 'avg(v)', 'sum(DISTINCT k)', 'count(DISTINCT c)');
+			'max(k)', 'min(c)', 'avg(v)', 'sum(DISTINCT k)', 'count(DISTINCT c)', 'sum(k)', 'avg(k * 1.5)', 'avg(v) FILTER (WHERE k > 5)', 'count(c)',
+			'max(CASE WHEN k = 1 THEN v ELSE 0 END)', 'sum(CASE WHEN c = ''a'' THEN n WHEN k = 2 THEN 3 END)', 'sum(n) FILTER (WHERE k % 2 = 0 OR c = ''b'')');
 		quals := sample(floor(random() * 3)::int, 'k > 3', 'k IN (1, 2, 9)', 'c = ''b''', 'c IS NOT NULL', 'k = 5', 'k % 2 = 0 OR c = ''a''');
 	ELSE
 		keys := sample(floor(random() * 3)::int, 'local::date', 'date_trunc(''month'', local)', 'k % 3', 'extract(month FROM local)', 'to_char(local, ''IYYY-IW'')');

@@ -21,6 +21,7 @@ CREATE TABLE product (id int PRIMARY KEY, category_id int, price numeric(10,2), 
 CREATE TABLE orders (id bigserial PRIMARY KEY, product_id int, d timestamptz, amount numeric, qty int);
 INSERT INTO category SELECT g, 'c' || g % 4 FROM generate_series(1, 6) g;
 INSERT INTO product SELECT g, g % 8, g, 'p' || g % 5 FROM generate_series(1, 20) g;
+CREATE INDEX ON orders (d);
 INSERT INTO orders (product_id, d, amount, qty)
 SELECT g % 25, timestamptz '2026-01-01 UTC' + g % 100 * interval '1 day', g, g % 4 FROM generate_series(1, 100000) g;
 ANALYZE category, product, orders;
@@ -44,6 +45,8 @@ my %rollup = (
 	j_range => [ 'n, s',
 		q{SELECT count(*) AS n, sum(o.amount) AS s FROM orders o
 		  JOIN product p ON o.product_id BETWEEN p.id - 1 AND p.id + 1} ],
+	r_month => [ 'product_id, m, s',
+		q{SELECT product_id, date_trunc('month', d) AS m, sum(amount) AS s, max(amount) AS hi FROM orders GROUP BY 1, 2} ],
 	r_plain => [ 'product_id, s, n',
 		q{SELECT product_id, sum(amount) AS s, count(*) AS n FROM orders GROUP BY 1} ]);
 
@@ -90,6 +93,11 @@ my %query = (
 		JOIN category c ON c.id = p.category_id GROUP BY 1},
 	q_label => q{SELECT p.label, sum(o.amount), avg(o.amount), sum(p.price) FROM orders o
 		LEFT JOIN product p ON p.id = o.product_id GROUP BY 1},
+	q_sets => q{SELECT upper(c.name), p.label, grouping(p.label), sum(o.amount), count(*), max(o.amount) FROM orders o JOIN product p ON p.id = o.product_id
+		LEFT JOIN category c ON c.id = p.category_id WHERE o.d > '2026-01-15' GROUP BY ROLLUP (1, 2)},
+	q_case => q{SELECT p.id % 3, sum(CASE WHEN p.price > 8 THEN o.amount ELSE 0 END), sum(p.id % 3), count(*) FILTER (WHERE p.label = 'p1')
+		FROM orders o JOIN product p ON p.id = o.product_id GROUP BY 1},
+	q_lateral => q{SELECT l.n, sum(o.amount) FROM orders o, LATERAL (SELECT count(*) AS n FROM product p WHERE p.id < o.product_id) l GROUP BY 1},
 	q_exists => q{SELECT sum(amount), count(*) FROM orders o WHERE EXISTS
 		(SELECT FROM product p WHERE p.id = o.product_id AND p.price > 5)});
 my $queries = script($node, 'queries', join("\n",
@@ -135,7 +143,7 @@ my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('copy') ],
 	'restored');
-ok($node->poll_query_until('copy', q{SELECT count(*) = 5 FROM scalecache.rollups WHERE state = 'live'}),
+ok($node->poll_query_until('copy', q{SELECT count(*) = 6 FROM scalecache.rollups WHERE state = 'live'}),
 	'the copy is live');
 $node->safe_psql('copy', q{INSERT INTO orders (product_id, d, amount, qty) VALUES (3, '2026-01-01', 100, 2)});
 verified($node, 'copy', 'copy');
