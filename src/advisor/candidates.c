@@ -415,6 +415,11 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 	if (strategy != 0)
 	{
 		key->role = SC_ROLE_RANGE;
+		if (!isjoin && pred_eligible(use, clause, col, tuples))
+		{
+			key->clause = clause;
+			use->preds = lappend(use->preds, clause);
+		}
 		use->range = lappend(use->range, key);
 		return;
 	}
@@ -1265,14 +1270,17 @@ small_key(Oid relid)
 }
 
 static void
-make_for_pred(ScAdvice *advice, ScItem *item, ScRelUse *use, List *pred)
+make_for_pred(ScAdvice *advice, ScItem *item, ScRelUse *whole, List *pred)
 {
+	ScRelUse   *use = (ScRelUse *) palloc(sizeof(ScRelUse));
 	Maker		m = {advice, item, use, pred};
-	List	   *cols = without_preds(use->eq, pred);
-	List	   *eq = ranked_columns(advice, use->relid, cols, true);
-	List	   *other = ranked_columns(advice, use->relid, cols, false);
+	List	   *cols = without_preds(whole->eq, pred);
+	List	   *eq = ranked_columns(advice, whole->relid, cols, true);
+	List	   *other = ranked_columns(advice, whole->relid, cols, false);
 	ListCell   *lc;
 
+	*use = *whole;
+	use->range = without_preds(whole->range, pred);
 	make_from(&m, eq, true);
 	if (list_length(eq) > 1 && !equal(eq, other))
 		make_from(&m, other, false);
@@ -1340,44 +1348,72 @@ make_brin(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	}
 }
 
-/* The part of a table's rows that a condition selects. */
+/* The part of a table's rows that conditions select. */
 static double
-pred_part(ScAdvice *advice, Oid relid, Node *pred)
+pred_part(ScAdvice *advice, Oid relid, List *pred)
 {
-	Relation	rel = relation_open(relid, NoLock);
-	char		relkind = rel->rd_rel->relkind;
-
-	relation_close(rel, NoLock);
 	/* Partitions are looked at when the size is estimated. */
-	if (relkind == RELKIND_PARTITIONED_TABLE)
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
 		return 0;
 	return sc_sample_fraction(advice->study,
-							  sc_sample_get(advice->study, relid),
-							  list_make1(pred));
+							  sc_sample_get(advice->study, relid), pred);
 }
 
-/* Conditions that come with nearly every execution of the statement. */
+/* Does a condition come with nearly every execution of the statement? */
+static bool
+recurs(ScItem *item, ScRelUse *use, Node *clause)
+{
+	double		weight = 0;
+	ListCell   *lc;
+
+	foreach(lc, item->uses)
+	{
+		ScRelUse   *other = (ScRelUse *) lfirst(lc);
+
+		if (other->relid == use->relid && list_member(other->preds, clause))
+			weight += other->weight;
+	}
+	return weight >= SC_PRED_WEIGHT;
+}
+
+/*
+ * Lists of conditions that recur and leave out enough of the rows; those on
+ * the same columns, such as both ends of a range, go together.
+ */
 static List *
 recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 {
+	List	   *groups = NIL;
+	List	   *columns = NIL;
 	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, use->preds)
 	{
-		double		weight = 0;
-		ListCell   *l;
+		Node	   *clause = (Node *) lfirst(lc);
+		Bitmapset  *attrs = NULL;
+		ListCell   *g;
+		ListCell   *c;
 
-		foreach(l, item->uses)
+		if (!recurs(item, use, clause))
+			continue;
+		pull_varattnos(clause, 1, &attrs);
+		forboth(g, groups, c, columns)
 		{
-			ScRelUse   *other = (ScRelUse *) lfirst(l);
-
-			if (other->relid == use->relid &&
-				list_member(other->preds, lfirst(lc)))
-				weight += other->weight;
+			if (bms_equal((Bitmapset *) lfirst(c), attrs))
+				break;
 		}
-		if (weight >= SC_PRED_WEIGHT && !list_member(result, lfirst(lc)) &&
-			pred_part(advice, use->relid, (Node *) lfirst(lc)) <= SC_PRED_PART)
+		if (g != NULL)
+			lfirst(g) = list_append_unique((List *) lfirst(g), clause);
+		else
+		{
+			groups = lappend(groups, list_make1(clause));
+			columns = lappend(columns, attrs);
+		}
+	}
+	foreach(lc, groups)
+	{
+		if (pred_part(advice, use->relid, (List *) lfirst(lc)) <= SC_PRED_PART)
 			result = lappend(result, lfirst(lc));
 	}
 	return result;
@@ -1400,15 +1436,19 @@ sc_candidates_make(ScAdvice *advice)
 		{
 			ScRelUse   *use = (ScRelUse *) lfirst(l);
 			List	   *preds = recurring_preds(advice, item, use);
+			List	   *all = NIL;
 			ListCell   *p;
 
 			make_for_pred(advice, item, use, NIL);
 			make_cover(advice, item, use);
 			make_brin(advice, item, use);
 			foreach(p, preds)
-				make_for_pred(advice, item, use, list_make1(lfirst(p)));
+			{
+				make_for_pred(advice, item, use, (List *) lfirst(p));
+				all = list_union(all, (List *) lfirst(p));
+			}
 			if (list_length(preds) > 1)
-				make_for_pred(advice, item, use, preds);
+				make_for_pred(advice, item, use, all);
 		}
 	}
 	MemoryContextSwitchTo(oldcxt);

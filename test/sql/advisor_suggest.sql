@@ -46,6 +46,10 @@ SELECT advise('SELECT * FROM orders WHERE status = ''new'' AND deleted_at IS NUL
 SELECT advise('SELECT id FROM orders WHERE deleted_at IS NOT NULL');
 SELECT advise('SELECT * FROM users WHERE NOT active');
 SELECT advise('SELECT * FROM orders WHERE deleted_at IS NULL AND user_id = 5');
+-- both ends of a range, of few values but not of many
+CREATE TABLE reviews AS SELECT i AS id, i * 7919 % 20 AS stars, i * 7907 % 20000 AS price, md5(i::text) AS body FROM generate_series(1, 20000) i;
+VACUUM ANALYZE reviews;
+SELECT advise('SELECT id FROM reviews WHERE stars BETWEEN 4 AND 15 AND price BETWEEN 5000 AND 15000');
 -- Expressions
 SELECT advise('SELECT * FROM users WHERE lower(email) = ''user5@example.com''');
 SELECT advise('SELECT * FROM orders WHERE doc->>''name'' = ''n77''');
