@@ -169,10 +169,12 @@ typedef struct ScOutboxPos
 	BlockNumber block;
 } ScOutboxPos;
 
+extern void sc_outbox_init(void);
 extern void sc_outbox_write(const char *entries, const uint32 *offsets,
 							uint32 n, uint32 length, bool prepare);
 extern List *sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot,
 							Size max_bytes);
+extern bool sc_outbox_at_end(const ScOutboxPos *pos);
 extern void sc_outbox_delete(List *items);
 extern void sc_outbox_rotate(void);
 extern void sc_outbox_collapse(void);

@@ -69,7 +69,7 @@ static bool collapsed = false;	/* some rule reached the limit */
 
 static bool wrote = false;		/* the outbox has a tuple of ours */
 static bool fenced = false;
-static TransactionId my_xid;	/* where fences are up */
+static FullTransactionId my_xid;	/* where fences are up */
 static bool async = false;		/* this commit may be lost in a crash */
 static bool wait_after = false; /* for synchronous_invalidation */
 
@@ -474,6 +474,17 @@ capture(ScRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 	}
 }
 
+/* The trigger's argument is a number as the rule's creation wrote it. */
+static int64
+parse_id(const char *s)
+{
+	uint64		id = 0;
+
+	for (; *s >= '0' && *s <= '9'; s++)
+		id = id * 10 + (*s - '0');
+	return (int64) id;
+}
+
 static int64
 rule_of_trigger(FunctionCallInfo fcinfo, const char *function, bool row)
 {
@@ -487,7 +498,7 @@ rule_of_trigger(FunctionCallInfo fcinfo, const char *function, bool row)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" serves cache rules only", function),
 				 errhint("Create rules with scalecache.create_cache_rule.")));
-	return strtoll(data->tg_trigger->tgargs[0], NULL, 10);
+	return parse_id(data->tg_trigger->tgargs[0]);
 }
 
 Datum
@@ -652,8 +663,8 @@ xact_callback(XactEvent event, void *arg)
 			}
 			if (nentries > 0)
 			{
-				my_xid = GetTopTransactionIdIfAny();
-				sc_cache_note_commit(my_xid, 0);
+				my_xid = GetTopFullTransactionIdIfAny();
+				sc_cache_note_commit(XidFromFullTransactionId(my_xid), 0);
 				sc_memory_fence(entries.data, entries.len);
 				fenced = true;
 			}
@@ -665,7 +676,8 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			if (fenced && event == XACT_EVENT_COMMIT)
-				sc_cache_note_commit(my_xid, GetCurrentTimestamp());
+				sc_cache_note_commit(XidFromFullTransactionId(my_xid),
+									 GetCurrentTimestamp());
 			if (fenced)
 				sc_memory_lift(entries.data, entries.len,
 							   event == XACT_EVENT_COMMIT, my_xid);

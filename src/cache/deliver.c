@@ -37,8 +37,9 @@
 #define BATCH_BYTES		(256 * 1024)	/* of outbox entries in a pipeline */
 #define FIRST_RETRY_MS	50
 #define WALK_STEPS		8		/* of a walk in one turn */
-#define GATHER_MS		4		/* under load, between two turns */
+#define GATHER_MS		8		/* under load, between two turns */
 #define GATHER_RATE		1000	/* transactions/s from which that is */
+#define ROTATE_BYTES	(64 * 1024)	/* acknowledged before tables are cut */
 #define UNSET_LIMIT		(1024 * 1024)	/* bytes queued for no Redis */
 
 static ScRedisStatus status;
@@ -63,6 +64,7 @@ static Walk *next_walk = NULL;	/* for tuples seen since it began */
 /* Load, to choose between promptness and few wake-ups. */
 static double rate = 0;			/* transactions per second, smoothed */
 static TimestampTz last_turn = 0;
+static Size acknowledged = 0;	/* bytes since tables were cut */
 
 /* ---- failure and recovery ---- */
 
@@ -287,7 +289,12 @@ acknowledge(List *items)
 	ListCell   *lc;
 
 	foreach(lc, items)
-		count_latency(lfirst(lc));
+	{
+		ScOutboxItem *item = lfirst(lc);
+
+		count_latency(item);
+		acknowledged += item->entries ? VARSIZE(item->entries) : 0;
+	}
 	sc_outbox_delete(items);
 }
 
@@ -513,16 +520,17 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 	while (ok && more)
 	{
 		List	   *items;
+		bool		some;
 
 		begin_transaction();
 		MemoryContextSwitchTo(cxt);
 		items = sc_outbox_read(&pos, GetActiveSnapshot(), BATCH_BYTES);
-		more = items != NIL;
+		some = items != NIL;
 		sc_link_set_snapshot(GetActiveSnapshot());
 		ok = introduce(error, sizeof(error));
 		if (!ok)
 			;
-		else if (more)
+		else if (some)
 			ok = send_batch(items, ntransactions, error, sizeof(error));
 		else if (walk || next_walk)
 			ok = continue_walk(error, sizeof(error));
@@ -532,8 +540,10 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 		MemoryContextReset(cxt);
 		if (!ok)
 			note_failure(error);
-		else if (more)
+		else if (some)
 			note_success();
+		/* A walk goes on when all that was read is delivered. */
+		more = some && (walk || next_walk || !sc_outbox_at_end(&pos));
 	}
 	MemoryContextDelete(cxt);
 	return ok;
@@ -638,7 +648,12 @@ sc_cache_work(void)
 	MemoryContextSwitchTo(turn_cxt);
 	if (ok)
 	{
-		sc_outbox_rotate();
+		/* Cutting tables takes a look at each: not worth it every time. */
+		if (ntransactions == 0 || acknowledged >= ROTATE_BYTES)
+		{
+			sc_outbox_rotate();
+			acknowledged = 0;
+		}
 		if (walk == NULL && next_walk == NULL)
 			publish(clock);
 		sc_cache_turn_end(number, walk == NULL && next_walk == NULL);

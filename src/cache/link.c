@@ -31,6 +31,7 @@ static TimestampTz last_rotation = 0;
 static int64 sent_since_rotation = 0;
 static StringInfoData snapshot_text;
 static char link_id[24] = "";	/* of this connection */
+static char link_address[64] = "";	/* of its other end */
 
 /* The command being put together. */
 static const char *argv[KEYS_PER_COMMAND * 2 + 8];
@@ -111,7 +112,7 @@ void
 sc_link_describe(char *id, Size idsize, char *address, Size size)
 {
 	strlcpy(id, link_id, idsize);
-	sc_redis_address(redis, address, size);
+	strlcpy(address, link_address, size);
 }
 
 /* Whom the tombstones are from: this database of this cluster. */
@@ -411,6 +412,7 @@ sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size err
 		sc_link_close();
 		return false;
 	}
+	sc_redis_address(redis, link_address, sizeof(link_address));
 	return true;
 }
 

@@ -9,8 +9,13 @@
  * it when the commit is visible to all, or when it has aborted.  Lifting after
  * a commit stamps the key with a counter, and with the writer's xid.  A value
  * is taken only if no fence is up and its snapshot is newer than the stamp:
- * taken after the counter had passed it, or seeing the writers.  What is
- * evicted leaves its stamp to its part, so forgetting refuses, never allows.
+ * taken after the counter had passed it, or seeing the writers.
+ *
+ * A key that is not here gets no entry from its writers: of such keys each
+ * part has a few slots, by hash, with the fences and stamps of all keys of a
+ * slot.  Memory that writers touch stays small, and in their caches.  What
+ * is evicted leaves its stamp to its slot; so forgetting, and sharing a slot,
+ * refuses values and never allows one.
  *
  * Fences on all keys with a prefix, for the epochs of rules, are a short list
  * that every access looks through.
@@ -43,6 +48,7 @@
 #define PARTS			16
 #define BLOCK_BYTES		248		/* of content; with its link, 256 */
 #define BYTES_PER_ENTRY	512		/* expected, to choose the number of entries */
+#define SLOTS			256		/* of a part, for keys without an entry */
 #define PREFIXES		64
 #define PREFIX_BYTES	SC_PREFIX_MAX
 #define NONE			(-1)
@@ -59,7 +65,7 @@ typedef struct Stamp
 {
 	uint64		clock;
 	uint64		below;			/* every writer but the last has a lower xid */
-	TransactionId xid;			/* the last writer */
+	uint64		xid;			/* the last writer, with its epoch; 0: unknown */
 } Stamp;
 
 typedef struct Entry
@@ -82,6 +88,13 @@ typedef struct Entry
 	bool		recent;			/* since the hand passed */
 } Entry;
 
+/* What is known of keys that have, or had, no entry. */
+typedef struct Slot
+{
+	uint32		fences;
+	Stamp		stamp;
+} Slot;
+
 typedef struct Part
 {
 	LWLock	   *lock;
@@ -91,8 +104,9 @@ typedef struct Part
 	int32		free_block;
 	int32		nfree_blocks;
 	int32		nentries;
-	uint32		fences;			/* on all keys: there was no room for an entry */
-	Stamp		floor;			/* of the entries that are gone */
+	uint32		fences;			/* on all keys: the prefixes were too many */
+	Stamp		floor;			/* of all keys */
+	Slot		slots[SLOTS];
 	pg_atomic_uint64 hits;
 	pg_atomic_uint64 misses;
 	int64		fills;
@@ -246,6 +260,12 @@ part_of(uint64 hash)
 	return (int) (hash >> 60) & (PARTS - 1);
 }
 
+static Slot *
+slot_of(int p, uint64 hash)
+{
+	return &memory->parts[p].slots[(hash >> 32) & (SLOTS - 1)];
+}
+
 /* Compare, or copy to dst, n bytes from offset on of a chain. */
 static bool
 chain_equals(int p, int32 block, const char *s, uint32 n)
@@ -298,14 +318,15 @@ find(int p, uint64 hash, const char *key, uint32 keylen)
 
 /* ---- stamps ---- */
 
+/* The writer xid has committed, or some below a bound that are not known. */
 static void
-stamp_add(Stamp *stamp, uint64 clock, uint64 next_xid, TransactionId xid)
+stamp_add(Stamp *stamp, uint64 clock, uint64 below, uint64 xid)
 {
 	stamp->clock = Max(stamp->clock, clock);
 	/* All but the last are known by an upper bound. */
-	if (!TransactionIdIsValid(xid) ||
-		(TransactionIdIsValid(stamp->xid) && stamp->xid != xid))
-		stamp->below = Max(stamp->below, next_xid);
+	if (stamp->xid != xid)
+		below = Max(below, stamp->xid + 1);
+	stamp->below = Max(stamp->below, below);
 	stamp->xid = xid;
 }
 
@@ -314,12 +335,8 @@ stamp_merge(Stamp *floor, const Stamp *stamp)
 {
 	floor->clock = Max(floor->clock, stamp->clock);
 	floor->below = Max(floor->below, stamp->below);
-	if (TransactionIdIsValid(stamp->xid))
-	{
-		FullTransactionId next = ReadNextFullTransactionId();
-
-		floor->below = Max(floor->below, U64FromFullTransactionId(next));
-	}
+	if (stamp->xid != 0)
+		floor->below = Max(floor->below, stamp->xid + 1);
 }
 
 /* xmin of a snapshot, with its epoch */
@@ -342,8 +359,8 @@ stamp_seen(const Stamp *stamp, Snapshot snapshot, uint64 clock)
 		return true;
 	if (snapshot == NULL || stamp->below > full_xmin(snapshot))
 		return false;
-	return !TransactionIdIsValid(stamp->xid) ||
-		!XidInMVCCSnapshot(stamp->xid, snapshot);
+	return stamp->xid == 0 ||
+		!XidInMVCCSnapshot((TransactionId) stamp->xid, snapshot);
 }
 
 /* ---- prefixes ---- */
@@ -422,10 +439,10 @@ find_prefix(const char *text, uint32 length)
  */
 static void
 fence_prefix(const char *text, uint32 length, int change, bool committed,
-			 TransactionId xid)
+			 uint64 xid)
 {
 	uint64		clock = committed ? pg_atomic_add_fetch_u64(&memory->clock, 1) : 0;
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	uint64		below = U64FromFullTransactionId(ReadNextFullTransactionId());
 	Prefix	   *prefix;
 
 	LWLockAcquire(memory->prefix_lock, LW_EXCLUSIVE);
@@ -434,7 +451,7 @@ fence_prefix(const char *text, uint32 length, int change, bool committed,
 	{
 		prefix->fences += change;
 		if (committed)
-			stamp_add(&prefix->stamp, clock, next, xid);
+			stamp_add(&prefix->stamp, clock, below, xid);
 	}
 	LWLockRelease(memory->prefix_lock);
 	if (prefix)
@@ -447,7 +464,7 @@ fence_prefix(const char *text, uint32 length, int change, bool committed,
 		part->fences += change;
 		if (committed)
 		{
-			stamp_add(&part->floor, clock, next, xid);
+			stamp_add(&part->floor, clock, below, xid);
 			for (int i = 0; i < part_entries; i++)
 				if (entries_of(p)[i].filled < clock)
 					entries_of(p)[i].has_value = false;
@@ -460,14 +477,14 @@ void
 sc_memory_fence_all(void)
 {
 	if (memory)
-		fence_prefix("", 0, 1, false, InvalidTransactionId);
+		fence_prefix("", 0, 1, false, 0);
 }
 
 void
 sc_memory_lift_all(bool committed)
 {
 	if (memory)
-		fence_prefix("", 0, -1, committed, InvalidTransactionId);
+		fence_prefix("", 0, -1, committed, 0);
 }
 
 /* ---- room ---- */
@@ -499,7 +516,7 @@ remove_entry(int p, Entry *e)
 	while (*link != i)
 		link = &entries_of(p)[*link].next;
 	*link = e->next;
-	stamp_merge(&part->floor, &e->stamp);
+	stamp_merge(&slot_of(p, e->hash)->stamp, &e->stamp);
 	free_blocks(p, e->blocks);
 	memset(e, 0, sizeof(Entry));
 	e->blocks = NONE;
@@ -602,8 +619,8 @@ make_entry(int p, uint64 hash, const char *key, uint32 keylen)
 	e->keylen = keylen;
 	e->blocks = chain;
 	e->used = true;
-	/* What is not known about it is what the part knows about all. */
-	e->stamp = part->floor;
+	/* What is not known about it is what the slot knows about its keys. */
+	e->stamp = slot_of(p, hash)->stamp;
 	e->next = buckets_of(p)[hash & (part_buckets - 1)];
 	buckets_of(p)[hash & (part_buckets - 1)] = (int32) (e - entries_of(p));
 	part->nentries++;
@@ -639,27 +656,25 @@ fence_key(const char *key, uint32 keylen)
 
 	LWLockAcquire(part->lock, LW_EXCLUSIVE);
 	e = find(p, hash, key, keylen);
-	if (e == NULL)
-		e = make_entry(p, hash, key, keylen);
 	if (e)
 	{
 		drop_value(p, e);
 		e->fences++;
 	}
 	else
-		part->fences++;
+		slot_of(p, hash)->fences++;
 	LWLockRelease(part->lock);
 }
 
 static void
-lift_key(const char *key, uint32 keylen, bool committed, TransactionId xid)
+lift_key(const char *key, uint32 keylen, bool committed, uint64 xid)
 {
 	uint64		hash = hash_key(key, keylen);
 	int			p = part_of(hash);
 	Part	   *part = &memory->parts[p];
+	Slot	   *slot = slot_of(p, hash);
 	Entry	   *e;
 	uint64		clock = committed ? pg_atomic_add_fetch_u64(&memory->clock, 1) : 0;
-	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
 	LWLockAcquire(part->lock, LW_EXCLUSIVE);
 	e = find(p, hash, key, keylen);
@@ -667,18 +682,15 @@ lift_key(const char *key, uint32 keylen, bool committed, TransactionId xid)
 	if (e && e->fences > 0)
 		e->fences--;
 	else
-	{
-		part->fences--;
-		e = NULL;
-	}
+		slot->fences--;
 	if (committed)
-		stamp_add(e ? &e->stamp : &part->floor, clock, next, xid);
+		stamp_add(e ? &e->stamp : &slot->stamp, clock, 0, xid);
 	LWLockRelease(part->lock);
 }
 
 static void
 for_each_entry(const char *entries, uint32 length, bool fence, bool committed,
-			   TransactionId xid)
+			   uint64 xid)
 {
 	const char *p = entries;
 	const char *end = entries + length;
@@ -706,15 +718,16 @@ void
 sc_memory_fence(const char *entries, uint32 length)
 {
 	if (memory)
-		for_each_entry(entries, length, true, false, InvalidTransactionId);
+		for_each_entry(entries, length, true, false, 0);
 }
 
 void
 sc_memory_lift(const char *entries, uint32 length, bool committed,
-			   TransactionId xid)
+			   FullTransactionId xid)
 {
 	if (memory)
-		for_each_entry(entries, length, false, committed, xid);
+		for_each_entry(entries, length, false, committed,
+					   U64FromFullTransactionId(xid));
 }
 
 /* ---- leases ---- */
@@ -939,13 +952,15 @@ expiry(int64 ttl_us)
 
 /* Is no fence up, and does the snapshot see all that was?  e may be NULL. */
 static bool
-is_fresh(int p, const Entry *e, const char *key, uint32 keylen,
+is_fresh(int p, uint64 hash, const Entry *e, const char *key, uint32 keylen,
 		 Snapshot snapshot, uint64 clock)
 {
 	Part	   *part = &memory->parts[p];
+	Slot	   *slot = slot_of(p, hash);
 
-	return part->fences == 0 && (e == NULL || e->fences == 0) &&
-		(e == NULL || stamp_seen(&e->stamp, snapshot, clock)) &&
+	return part->fences == 0 && slot->fences == 0 &&
+		(e == NULL || e->fences == 0) &&
+		stamp_seen(e ? &e->stamp : &slot->stamp, snapshot, clock) &&
 		stamp_seen(&part->floor, snapshot, clock) &&
 		prefixes_seen(key, keylen, snapshot, clock);
 }
@@ -958,7 +973,7 @@ sc_memory_fresh(const char *key, uint32 keylen, Snapshot snapshot, uint64 clock)
 	bool		ok;
 
 	LWLockAcquire(memory->parts[p].lock, LW_SHARED);
-	ok = is_fresh(p, find(p, hash, key, keylen), key, keylen, snapshot, clock);
+	ok = is_fresh(p, hash, find(p, hash, key, keylen), key, keylen, snapshot, clock);
 	LWLockRelease(memory->parts[p].lock);
 	return ok;
 }
@@ -981,7 +996,7 @@ sc_memory_put(const char *key, uint32 keylen, Oid owner, const char *value,
 	e = find(p, hash, key, keylen);
 	if (e == NULL)
 		e = make_entry(p, hash, key, keylen);
-	ok = e && is_fresh(p, e, key, keylen, snapshot, clock);
+	ok = e && is_fresh(p, hash, e, key, keylen, snapshot, clock);
 	if (!ok && e)
 		part->refused++;
 	if (ok)

@@ -4,6 +4,7 @@
 #ifndef SC_CACHE_MEMORY_H
 #define SC_CACHE_MEMORY_H
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
@@ -15,12 +16,12 @@ extern void sc_memory_startup(void);
 extern bool sc_memory_usable(void);
 
 /*
- * Entries as in the outbox: from fence to lift nobody reads or fills their
- * keys.  Lifting never fails.
+ * Entries as in the outbox: from fence to lift nobody gets or fills values
+ * of their keys.  Lifting never fails.
  */
 extern void sc_memory_fence(const char *entries, uint32 length);
 extern void sc_memory_lift(const char *entries, uint32 length, bool committed,
-						   TransactionId xid);
+						   FullTransactionId xid);
 /* The same for every key of the database. */
 extern void sc_memory_fence_all(void);
 extern void sc_memory_lift_all(bool committed);

@@ -29,6 +29,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -45,12 +46,34 @@ static const char *const names[SC_OUTBOX_TABLES] = {
 	"cache_outbox_prepared"
 };
 
+/* Found once; a change of the table's definition has it looked up again. */
+static Oid	relids[SC_OUTBOX_TABLES];
+
+static void
+forget_relid(Datum arg, Oid relid)
+{
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+		if (!OidIsValid(relid) || relids[i] == relid)
+			relids[i] = InvalidOid;
+}
+
+void
+sc_outbox_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_relid, (Datum) 0);
+}
+
 Oid
 sc_outbox_relid(int table)
 {
-	Oid			nsp = get_namespace_oid("scalecache", true);
+	if (!OidIsValid(relids[table]))
+	{
+		Oid			nsp = get_namespace_oid("scalecache", true);
 
-	return OidIsValid(nsp) ? get_relname_relid(names[table], nsp) : InvalidOid;
+		if (OidIsValid(nsp))
+			relids[table] = get_relname_relid(names[table], nsp);
+	}
+	return relids[table];
 }
 
 bool
@@ -107,18 +130,20 @@ sc_entry_read(const char *p, const char *end, ScEntry *e)
 /* ---- writing ---- */
 
 static void
-insert_tuple(Relation rel, TupleTableSlot *slot, const char *p, uint32 len)
+insert_tuple(Relation rel, const char *p, uint32 len)
 {
 	bytea	   *data = palloc(VARHDRSZ + len);
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+	HeapTuple	tuple;
 
 	SET_VARSIZE(data, VARHDRSZ + len);
 	memcpy(VARDATA(data), p, len);
-	ExecClearTuple(slot);
-	slot->tts_values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
-	slot->tts_values[1] = PointerGetDatum(data);
-	slot->tts_isnull[0] = slot->tts_isnull[1] = false;
-	ExecStoreVirtualTuple(slot);
-	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[1] = PointerGetDatum(data);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
+	heap_freetuple(tuple);
 	pfree(data);
 }
 
@@ -130,13 +155,11 @@ sc_outbox_write(const char *entries, const uint32 *offsets, uint32 n,
 	int			table = prepare ? SC_OUTBOX_RING : sc_cache_active_table();
 	Oid			relid = sc_outbox_relid(table);
 	Relation	rel;
-	TupleTableSlot *slot;
 	uint32		start = 0;
 
 	if (!OidIsValid(relid))
 		return;					/* the extension goes in this transaction */
 	rel = table_open(relid, RowExclusiveLock);
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	for (uint32 i = 0; i < n; i++)
 	{
 		uint32		end = i + 1 < n ? offsets[i + 1] : length;
@@ -144,11 +167,10 @@ sc_outbox_write(const char *entries, const uint32 *offsets, uint32 n,
 		if (i + 1 == n ||
 			(i + 2 < n ? offsets[i + 2] : length) - start > TUPLE_BYTES)
 		{
-			insert_tuple(rel, slot, entries + start, end - start);
+			insert_tuple(rel, entries + start, end - start);
 			start = end;
 		}
 	}
-	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 }
 
@@ -244,6 +266,12 @@ sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot, Size max_bytes)
 			break;
 	}
 	return items;
+}
+
+bool
+sc_outbox_at_end(const ScOutboxPos *pos)
+{
+	return pos->table >= SC_OUTBOX_TABLES;
 }
 
 void

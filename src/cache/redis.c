@@ -22,6 +22,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -34,6 +35,8 @@ struct ScRedis
 	redisContext *context;
 	int			expected;		/* replies not yet read */
 	bool		failed;
+	WaitEventSet *set;			/* made at the first wait */
+	int			socket_at;		/* its place in the set */
 };
 
 /* There is one at a time, so that it can be found after an error. */
@@ -53,23 +56,36 @@ time_left(TimestampTz deadline)
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 }
 
+static void
+make_set(ScRedis *redis, int event)
+{
+	WaitEventSet *set = CreateWaitEventSet(TopMemoryContext, 3);
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	redis->socket_at = AddWaitEventToSet(set, event, redis->context->fd, NULL, NULL);
+	redis->set = set;
+}
+
 /* Wait until the socket is ready; false at the deadline. */
 static bool
 wait_for_socket(ScRedis *redis, int event, TimestampTz deadline)
 {
+	if (redis->set == NULL)
+		make_set(redis, event);
+	ModifyWaitEvent(redis->set, redis->socket_at, event, NULL);
 	for (;;)
 	{
 		long		ms = time_left(deadline);
-		int			rc;
+		WaitEvent	occurred;
 
 		if (ms <= 0)
 			return false;
-		rc = WaitLatchOrSocket(MyLatch,
-							   event | WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							   redis->context->fd, ms, PG_WAIT_EXTENSION);
-		if (rc & event)
+		if (WaitEventSetWait(redis->set, ms, &occurred, 1, PG_WAIT_EXTENSION) == 0)
+			continue;
+		if (occurred.events & event)
 			return true;
-		if (rc & WL_LATCH_SET)
+		if (occurred.events & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
 			/* A writer's wake-up is found again by the next turn. */
@@ -86,6 +102,9 @@ sc_redis_close(ScRedis *redis)
 	if (redis->context)
 		redisFree(redis->context);
 	redis->context = NULL;
+	if (redis->set)
+		FreeWaitEventSet(redis->set);
+	redis->set = NULL;
 	if (fd_acquired)
 		ReleaseExternalFD();
 	fd_acquired = false;

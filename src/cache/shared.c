@@ -600,6 +600,7 @@ void
 sc_cache_init(void)
 {
 	sc_rules_init();
+	sc_outbox_init();
 	sc_cache_capture_init();
 	prev_ProcessUtility_hook = ProcessUtility_hook;
 	ProcessUtility_hook = utility;

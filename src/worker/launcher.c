@@ -24,6 +24,9 @@
  * - "dirty" is cleared before the deltas are read, never after, so that a
  *	 writer who finds it set can rely on being seen.
  *
+ * - Who sets "dirty" looks at "awake" after that; the worker clears "awake"
+ *	 before it looks at "dirty" and sleeps.  One of them sees the other.
+ *
  * - No worker is in a database that someone who may drop it is dropping,
  *	 copying, moving or renaming.
  *
@@ -111,6 +114,7 @@ typedef struct ScDb
 	TimestampTz retry_at;
 	TimestampTz paused_until;
 	pg_atomic_uint32 dirty;		/* deltas wait to be folded */
+	pg_atomic_uint32 awake;		/* and will look at dirty: needs no latch */
 } ScDb;
 
 typedef struct ScShared
@@ -167,7 +171,10 @@ sc_shmem_startup(void)
 		memset(sc_shared, 0, sizeof(ScShared));
 		sc_shared->lock = &(GetNamedLWLockTranche("scalecache"))->lock;
 		for (i = 0; i < SC_MAX_ENTRIES; i++)
+		{
 			pg_atomic_init_u32(&sc_shared->db[i].dirty, 0);
+			pg_atomic_init_u32(&sc_shared->db[i].awake, 0);
+		}
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -258,6 +265,8 @@ notify(ScWorkerKind kind)
 		if (pg_atomic_read_u32(&db->dirty) != 0)
 			return;
 		if (pg_atomic_exchange_u32(&db->dirty, 1) != 0)
+			return;
+		if (pg_atomic_read_u32(&db->awake) != 0)
 			return;
 
 		LWLockAcquire(sc_shared->lock, LW_SHARED);
@@ -352,6 +361,7 @@ worker_exit(int code, Datum arg)
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
 	my_db->pid = 0;
 	my_db->latch = NULL;
+	pg_atomic_write_u32(&my_db->awake, 0);
 	my_db->state = exit_state;
 	my_db->retry_at = TimestampTzPlusMilliseconds(now, exit_retry_ms);
 	LWLockRelease(sc_shared->lock);
@@ -612,14 +622,24 @@ sc_cache_worker_main(Datum main_arg)
 
 	for (;;)
 	{
-		ScTurn		turn = delivery_turn(turn_context);
+		ScTurn		turn;
 
+		/* Nobody needs to wake us until we say that we sleep. */
+		pg_atomic_write_u32(&my_db->awake, 1);
+		turn = delivery_turn(turn_context);
 		if (turn.gather && turn.wait_ms > 0)
 			wait_all_of(turn.wait_ms);
-		else if (pg_atomic_read_u32(&my_db->dirty) == 0 && turn.wait_ms != 0)
-			wait_a_while(turn.wait_ms > 0 ? turn.wait_ms : sc_naptime);
-		else
+		else if (turn.wait_ms == 0)
 			wait_a_while(0);
+		else
+		{
+			(void) pg_atomic_exchange_u32(&my_db->awake, 0);
+			if (pg_atomic_read_u32(&my_db->dirty) != 0)
+				turn.wait_ms = 0;
+			else if (turn.wait_ms < 0)
+				turn.wait_ms = sc_naptime;
+			wait_a_while(turn.wait_ms);
+		}
 		exit_if_disabled();
 	}
 }

@@ -134,7 +134,7 @@ $redis->signal('CONT');
 ready();
 my $victim = $node->background_psql($p, on_error_stop => 0);
 $pid = $victim->query("SET scalecache.session_timeout = '10min'; SELECT pg_backend_pid()");
-$victim->{stdin} .= "SELECT count(scalecache.cache_get('n' || g)) FROM generate_series(1, 1000000000) g;\n";
+$victim->{stdin} .= "SELECT count(scalecache.cache_get('n' || g)) FROM (SELECT generate_series(1, 1000000000) AS g) s;\n";
 $victim->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT state = 'active' FROM pg_stat_activity WHERE pid = $pid"), 'a session reads');
 $redis->signal('STOP');
