@@ -110,26 +110,26 @@ close $listener;
 my $worker = q{SELECT pid FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type = 'scalecache delivery'};
 my $pid = sql($worker);
 my @cases = (
-	[ 'SELECT', "HTTP/1.1 400 Bad Request\r\n\r\n", qr/bad reply|protocol/i ],
-	[ 'SELECT', '', qr/timeout/ ],
-	[ 'SELECT', "-NOAUTH Authentication required.\r\n", qr/NOAUTH/ ],
-	[ 'INFO', '$100' . "\r\nhalf a reply", qr/timeout/ ],
-	[ 'INFO', "-LOADING Redis is loading the dataset in memory\r\n", qr/LOADING/ ],
-	[ 'INFO', ":1\r\n", qr/unexpected reply to INFO/ ],
-	[ 'INFO', "\$10\r\nrole:slave\r\n", qr/cannot be written to|timeout/ ],
-	[ 'scalecache_hello', "-NOPERM this user has no permissions\r\n", qr/^NOPERM/ ],
-	[ 'scalecache_arm', "-TIMELINE a later timeline is served here\r\n", qr/TIMELINE/ ],
-	[ 'scalecache_arm', "*-1\r\n", qr/unexpected reply/ ],
-	(map { [ 'scalecache_invalidate', "-$_\r\n", qr/^\Q$_/ ] }
+	[ 'SELECT', "HTTP/1.1 400 Bad Request\r\n\r\n", 'bad reply|protocol' ],
+	[ 'SELECT', '', 'timeout' ],
+	[ 'SELECT', "-NOAUTH Authentication required.\r\n", 'NOAUTH' ],
+	[ 'INFO', '$100' . "\r\nhalf a reply", 'timeout' ],
+	[ 'INFO', "-LOADING Redis is loading the dataset in memory\r\n", 'LOADING' ],
+	[ 'INFO', ":1\r\n", 'unexpected reply to INFO' ],
+	[ 'INFO', "\$10\r\nrole:slave\r\n", 'cannot be written to|timeout' ],
+	[ 'scalecache_hello', "-NOPERM this user has no permissions\r\n", '^NOPERM' ],
+	[ 'scalecache_arm', "-TIMELINE a later timeline is served here\r\n", 'TIMELINE' ],
+	[ 'scalecache_arm', "*-1\r\n", 'unexpected reply' ],
+	(map { [ 'scalecache_invalidate', "-$_\r\n", "^$_" ] }
 		'LOADING Redis is loading the dataset in memory', "READONLY You can't write against a read only replica.",
 		'OOM command not allowed', 'MOVED 3999 127.0.0.1:6381', 'NOSCRIPT No matching script', 'ERR Function not found',
 		'UNARMED 1', 'BUSY Redis is busy running a script', 'CLUSTERDOWN The cluster is down'),
-	[ 'scalecache_invalidate', 'close', qr/closed/ ],
-	[ 'scalecache_invalidate', '', qr/timeout/ ],
-	[ 'scalecache_invalidate', '$999999999' . "\r\nand then", qr/timeout/ ],
-	[ 'scalecache_invalidate', '*1000000' . "\r\n", qr/timeout/ ],
-	[ 'scalecache_invalidate', "\0\1\2\3\xff" x 1000, qr/bad reply/ ],
-	[ 'scalecache_invalidate', ":1\r\n:2\r\n", qr/no command was sent/ ]);
+	[ 'scalecache_invalidate', 'close', 'closed' ],
+	[ 'scalecache_invalidate', '', 'timeout' ],
+	[ 'scalecache_invalidate', '$999999999' . "\r\nand then", 'timeout' ],
+	[ 'scalecache_invalidate', '*1000000' . "\r\n", 'timeout' ],
+	[ 'scalecache_invalidate', "\0\1\2\3\xff" x 1000, 'bad reply' ],
+	[ 'scalecache_invalidate', ":1\r\n:2\r\n", 'no command was sent' ]);
 my $id = 0;
 for my $case (@cases)
 {
@@ -142,8 +142,9 @@ for my $case (@cases)
 	$id++;
 	$redis->command('SET', "t:$id", 'x');
 	sql("UPDATE t SET v = v + 1 WHERE id = $id");
-	ok($node->poll_query_until($p, "SELECT server LIKE '%fake%' AND failures > 0 FROM scalecache.redis_status"), "$shown: fails");
-	like(sql('SELECT last_error FROM scalecache.redis_status'), $error, 'and says how');
+	# A slow machine may see timeouts first; the attempts go on.
+	ok($node->poll_query_until($p, "SELECT server LIKE '%fake%' AND failures > 0 AND last_error ~ \$re\$$error\$re\$ FROM scalecache.redis_status"),
+		"$shown: fails, and says how");
 	is(sql('SELECT entries >= 1 FROM scalecache.cache_queue'), 't', 'the key stays queued');
 	sql("ALTER SYSTEM SET scalecache.redis_url = '" . $redis->url . "'");
 	sql('SELECT pg_reload_conf()');
