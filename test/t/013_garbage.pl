@@ -14,7 +14,7 @@ my $redis = RedisServer->new;
 my $fake = "$redis->{dir}/fake";
 my $mode_file = "$redis->{dir}/mode";
 my $node = new_server('garbage', conf => "scalecache.redis_url = 'redis+unix://$fake'
-scalecache.redis_timeout = 150
+scalecache.redis_timeout = 400
 scalecache.redis_retry_max = 30
 scalecache.naptime = 50
 ");
