@@ -93,6 +93,10 @@ REVOKE ALL ON FUNCTION scalecache.rollup_capture(), scalecache.rollup_truncate()
 CREATE FUNCTION scalecache.row_differs(VARIADIC "any") RETURNS boolean
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_row_differs';
 
+-- The condition of INSERT triggers during COPY; whoever copies evaluates it.
+CREATE FUNCTION scalecache.rollup_inserted(rollup bigint, VARIADIC columns "any") RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_inserted';
+
 CREATE FUNCTION scalecache.rollup_starting() RETURNS event_trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_starting';
 CREATE FUNCTION scalecache.rollup_dropped() RETURNS event_trigger
@@ -405,6 +409,7 @@ COMMENT ON FUNCTION scalecache.rollup_capture IS 'internal: trigger on a rollup'
 COMMENT ON FUNCTION scalecache.rollup_truncate IS 'internal: trigger on a rollup''s source, for TRUNCATE';
 COMMENT ON FUNCTION scalecache.rollup_protect IS 'internal: trigger on a rollup''s storage, refuses changes by hand';
 COMMENT ON FUNCTION scalecache.rollup_restored IS 'internal: trigger that makes a restored rollup stale';
+COMMENT ON FUNCTION scalecache.rollup_inserted IS 'internal: condition of a rollup''s trigger during COPY, captures the row';
 COMMENT ON FUNCTION scalecache.row_differs IS 'internal: condition of triggers, is any pair of values not the same';
 COMMENT ON FUNCTION scalecache.rollup_starting IS 'internal: event trigger for what happens to a rollup''s source';
 COMMENT ON FUNCTION scalecache.rollup_dropped IS 'internal: event trigger that removes what a dropped rollup leaves';

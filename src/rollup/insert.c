@@ -10,19 +10,38 @@
  * returned last is added to the changes, and the trigger is switched off in
  * the executor's own copy of the table's triggers.
  *
+ * COPY has no plan, but evaluates the conditions of triggers right after a
+ * row has got into the table and its indexes, with the row still at hand.  So
+ * before a COPY our trigger is given a condition that captures the row, and
+ * says no.  It is put into the relation cache only, whose triggers the
+ * executor copies when it starts.  Should the cache lose it before, there are
+ * events; should it stay longer, other statements capture that way too: each
+ * row is captured once, in either way.
+ *
+ * All other changes, routed rows among them, take the trigger.
+ *
  * A reader in the middle of the statement does not rely on changes that are
  * not complete: see source_is_changing() in scan.c.
- *
- * All other changes, COPY and routed rows among them, take the trigger.
  */
 #include "postgres.h"
 
 #include "access/sysattr.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "parser/parse_func.h"
+#include "rewrite/prs2lock.h"
+#include "tcop/utility.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -51,6 +70,9 @@ static Oid	capture_function = InvalidOid;	/* once seen in this session */
 static uint32 capture_hash;		/* of its syscache entry */
 static ExecutorStart_hook_type prev_start = NULL;
 static ExecutorFinish_hook_type prev_finish = NULL;
+static ProcessUtility_hook_type prev_utility = NULL;
+
+PG_FUNCTION_INFO_V1(scalecache_rollup_inserted);
 
 /* The capturing function has been called as the trigger function it is. */
 void
@@ -59,7 +81,9 @@ sc_insert_learn(Oid function)
 	if (function == capture_function)
 		return;
 	capture_function = function;
-	capture_hash = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(function));
+	if (OidIsValid(function))
+		capture_hash = GetSysCacheHashValue1(PROCOID,
+											 ObjectIdGetDatum(function));
 }
 
 static void
@@ -127,17 +151,15 @@ static bool
 is_ours(Trigger *trigger)
 {
 	return trigger->tgfoid == capture_function &&
-		trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
 		TRIGGER_FOR_ROW(trigger->tgtype) &&
 		TRIGGER_FOR_AFTER(trigger->tgtype) &&
 		TRIGGER_FOR_INSERT(trigger->tgtype) &&
-		trigger->tgnargs == 1 && trigger->tgnattr == 0 &&
-		trigger->tgqual == NULL;
+		trigger->tgnargs == 1 && trigger->tgnattr == 0;
 }
 
 /*
  * The specification, pinned, of the rollup whose trigger this is.  NULL where
- * its rows are not counted one by one, or need more than the columns.
+ * its rows are not counted one by one.
  */
 static ScSpec *
 spec_of(Trigger *trigger, Relation rel)
@@ -150,8 +172,7 @@ spec_of(Trigger *trigger, Relation rel)
 	if (spec->stored == SC_LIVE || spec->stored == SC_FILLING)
 	{
 		eval = sc_spec_eval(spec, rel);
-		if (eval->counted &&
-			bms_next_member(eval->used, -1) > -FirstLowInvalidHeapAttributeNumber)
+		if (eval->counted)
 			return spec;
 	}
 	sc_spec_release(spec);
@@ -174,6 +195,7 @@ take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
 			!TRIGGER_FOR_INSERT(trigger->tgtype))
 			continue;
 		if (n < SC_TAPPED && is_ours(trigger) &&
+			trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
 			(specs[n] = spec_of(trigger, rel)) != NULL)
 		{
 			trigger->tgenabled = TRIGGER_DISABLED;
@@ -264,6 +286,257 @@ executor_finish(QueryDesc *query)
 		standard_ExecutorFinish(query);
 }
 
+/* ---- COPY ---- */
+
+/* Leaves of a partitioned table beyond these take the trigger. */
+#define SC_CONDITIONS		256
+
+static Expr *
+new_column(Oid relid, AttrNumber attno)
+{
+	Oid			type = OIDOID;
+	int32		typmod = -1;
+	Oid			collation = InvalidOid;
+
+	if (attno > 0)
+		get_atttypetypmodcoll(relid, attno, &type, &typmod, &collation);
+	return (Expr *) makeVar(PRS2_NEW_VARNO, attno, type, typmod, collation, 0);
+}
+
+/*
+ * rollup_inserted(rollup, NEW.tableoid, NEW.a, ...), as the catalog would
+ * have it, or NULL when a function cannot be given all that the rollup reads.
+ */
+static char *
+condition_of(Trigger *trigger, Relation rel)
+{
+	Oid			types[2] = {INT8OID, ANYOID};
+	ScSpec	   *spec = spec_of(trigger, rel);
+	List	   *args;
+	Oid			function;
+	int			i = -1;
+
+	if (spec == NULL)
+		return NULL;
+	args = list_make2(makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
+								Int64GetDatum(spec->id), false, FLOAT8PASSBYVAL),
+					  new_column(RelationGetRelid(rel), TableOidAttributeNumber));
+	while ((i = bms_next_member(sc_spec_eval(spec, rel)->used, i)) >= 0)
+		args = lappend(args, new_column(RelationGetRelid(rel),
+										i + FirstLowInvalidHeapAttributeNumber));
+	sc_spec_release(spec);
+	function = LookupFuncName(list_make2(makeString("scalecache"),
+										 makeString("rollup_inserted")),
+							  2, types, true);
+	if (!OidIsValid(function) || list_length(args) > FUNC_MAX_ARGS)
+		return NULL;
+	return nodeToString(makeFuncExpr(function, BOOLOID, args, InvalidOid,
+									 InvalidOid, COERCE_EXPLICIT_CALL));
+}
+
+/* Give our triggers on a relation their condition, or take it from them. */
+static void
+set_conditions(Oid relid, bool set)
+{
+	Relation	rel = RelationIdGetRelation(relid);
+
+	for (int i = 0; rel && rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Oid			oid = trigger->tgoid;
+		char	   *condition;
+
+		/* It asks for NEW, so what fires for other events is left alone. */
+		if (!is_ours(trigger) || (trigger->tgqual == NULL) != set ||
+			TRIGGER_FOR_DELETE(trigger->tgtype) ||
+			TRIGGER_FOR_UPDATE(trigger->tgtype))
+			continue;
+		if (!set)
+		{
+			pfree(trigger->tgqual);
+			trigger->tgqual = NULL;
+			continue;
+		}
+		condition = condition_of(trigger, rel);
+		/* The cache entry may have been built anew on the way. */
+		if (rel->trigdesc == NULL || i >= rel->trigdesc->numtriggers ||
+			rel->trigdesc->triggers[i].tgoid != oid)
+			break;
+		if (condition)
+			rel->trigdesc->triggers[i].tgqual =
+				MemoryContextStrdup(CacheMemoryContext, condition);
+	}
+	if (rel)
+		RelationClose(rel);
+}
+
+/* The tables whose triggers a COPY can fire, if one may be a source. */
+static List *
+copy_targets(CopyStmt *copy)
+{
+	Oid			relid;
+	char		relkind;
+	List	   *leaves = NIL;
+
+	if (!copy->is_from || copy->relation == NULL || RecoveryInProgress())
+		return NIL;
+	sc_insert_learn(LookupFuncName(list_make2(makeString("scalecache"),
+											  makeString("rollup_capture")),
+								   0, NULL, true));
+	if (!OidIsValid(capture_function))
+		return NIL;
+	/* What COPY will do first itself. */
+	relid = RangeVarGetRelid(copy->relation, RowExclusiveLock, true);
+	relkind = OidIsValid(relid) ? get_rel_relkind(relid) : 0;
+	if (relkind == RELKIND_RELATION)
+		leaves = list_make1_oid(relid);
+	else if (relkind == RELKIND_PARTITIONED_TABLE)
+		leaves = find_all_inheritors(relid, NoLock, NULL);
+	return list_length(leaves) <= SC_CONDITIONS ? leaves : NIL;
+}
+
+static void
+utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		ProcessUtilityContext context, ParamListInfo params,
+		QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_utility ? prev_utility
+		: standard_ProcessUtility;
+
+	List	   *targets = NIL;
+	ListCell   *lc;
+
+	if (IsA(pstmt->utilityStmt, CopyStmt))
+		targets = copy_targets((CopyStmt *) pstmt->utilityStmt);
+	foreach(lc, targets)
+		set_conditions(lfirst_oid(lc), true);
+	next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	foreach(lc, targets)
+		set_conditions(lfirst_oid(lc), false);
+}
+
+/* What a condition has found out about itself, in the FmgrInfo's context. */
+typedef struct Condition
+{
+	int64		id;				/* of the rollup */
+	Oid			relid;			/* whose trigger has it */
+	Bitmapset  *given;			/* columns it gets, as ScEval's "used" */
+	AttrNumber *attnos;			/* the same in order, argument by argument */
+	TupleTableSlot *row;
+} Condition;
+
+static bool
+is_new(Node *arg)
+{
+	return IsA(arg, Var) && ((Var *) arg)->varno == OUTER_VAR;
+}
+
+/* Does rel have the trigger of this rollup, which nobody else can make? */
+static bool
+has_trigger(Relation rel, int64 id)
+{
+	TriggerDesc *desc = rel ? rel->trigdesc : NULL;
+
+	for (int i = 0; desc && i < desc->numtriggers; i++)
+		if (is_ours(&desc->triggers[i]) &&
+			sc_capture_rollup_id(desc->triggers[i].tgargs[0]) == id)
+			return true;
+	return false;
+}
+
+/*
+ * Anybody may call it who may insert, so it has to be sure that this is a
+ * trigger's condition: nowhere else does NEW, as the executor names it, have
+ * system columns.  So rel cannot be made up.
+ */
+static Condition *
+read_condition(FunctionCallInfo fcinfo, Relation rel)
+{
+	FuncExpr   *call = (FuncExpr *) fcinfo->flinfo->fn_expr;
+	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	Condition  *cond = palloc0(sizeof(Condition));
+	bool		fits = call && IsA(call, FuncExpr) && !call->funcvariadic &&
+		list_length(call->args) >= 2 && IsA(linitial(call->args), Const) &&
+		is_new(lsecond(call->args)) &&
+		((Var *) lsecond(call->args))->varattno == TableOidAttributeNumber;
+
+	cond->attnos = palloc0(sizeof(AttrNumber) * PG_NARGS());
+	for (int i = 2; fits && i < PG_NARGS(); i++)
+	{
+		Var		   *var = list_nth(call->args, i);
+
+		fits = is_new((Node *) var) && var->varattno > 0;
+		if (!fits)
+			break;
+		cond->attnos[i] = var->varattno;
+		cond->given = bms_add_member(cond->given,
+									 var->varattno - FirstLowInvalidHeapAttributeNumber);
+	}
+	if (!fits || PG_ARGISNULL(0) || !has_trigger(rel, PG_GETARG_INT64(0)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves rollup triggers only", "rollup_inserted"),
+				 errhint("Create rollups with scalecache.create_rollup.")));
+	cond->id = PG_GETARG_INT64(0);
+	cond->relid = RelationGetRelid(rel);
+	MemoryContextSwitchTo(old);
+	fcinfo->flinfo->fn_extra = cond;
+	return cond;
+}
+
+/* The row that was inserted, as far as it is known. */
+static TupleTableSlot *
+given_row(Condition *cond, FunctionCallInfo fcinfo, Relation rel)
+{
+	if (cond->row == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		cond->row = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)),
+											 &TTSOpsVirtual);
+		memset(cond->row->tts_isnull, true,
+			   sizeof(bool) * RelationGetDescr(rel)->natts);
+		MemoryContextSwitchTo(old);
+	}
+	ExecClearTuple(cond->row);
+	for (int i = 2; i < PG_NARGS(); i++)
+	{
+		cond->row->tts_values[cond->attnos[i] - 1] = PG_GETARG_DATUM(i);
+		cond->row->tts_isnull[cond->attnos[i] - 1] = PG_ARGISNULL(i);
+	}
+	return ExecStoreVirtualTuple(cond->row);
+}
+
+/*
+ * rollup_inserted(rollup, NEW.tableoid, NEW.a, ...): captures the row and is
+ * false, or true when the trigger has to do that.
+ */
+Datum
+scalecache_rollup_inserted(PG_FUNCTION_ARGS)
+{
+	Condition  *cond = fcinfo->flinfo->fn_extra;
+	Relation	rel = PG_ARGISNULL(1) ? NULL : RelationIdGetRelation(PG_GETARG_OID(1));
+	ScSpec	   *spec;
+	bool		left = false;
+
+	if (cond == NULL)
+		cond = read_condition(fcinfo, rel);
+	spec = sc_spec_by_id(cond->id);
+	if (spec)
+	{
+		if (spec->stored == SC_LIVE || spec->stored == SC_FILLING)
+			left = rel == NULL || cond->relid != RelationGetRelid(rel) ||
+				!bms_is_subset(sc_spec_eval(spec, rel)->used, cond->given);
+		if (!left)
+			sc_capture_insert(&spec, rel, given_row(cond, fcinfo, rel),
+							  GetCurrentCommandId(true));
+		sc_spec_release(spec);
+	}
+	if (rel)
+		RelationClose(rel);
+	PG_RETURN_BOOL(left);
+}
+
 void
 sc_insert_init(void)
 {
@@ -271,5 +544,7 @@ sc_insert_init(void)
 	ExecutorStart_hook = executor_start;
 	prev_finish = ExecutorFinish_hook;
 	ExecutorFinish_hook = executor_finish;
+	prev_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
 	CacheRegisterSyscacheCallback(PROCOID, forget_function, (Datum) 0);
 }

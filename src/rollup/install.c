@@ -3,7 +3,7 @@
  *
  * Tables belong to the extension's owner and are members of the extension,
  * so dumps leave them out and nobody else can touch them.  Triggers sit on
- * the source: the one for rows is cloned to partitions by the server, all
+ * the source: those for rows are cloned to partitions by the server, all
  * others are made for each member here.  They fire always, depend on the
  * view, and are known by their function and argument, never by their name.
  */
@@ -259,10 +259,12 @@ sc_install_storage(Oid view)
 /* ---- triggers ---- */
 
 /* What a trigger of ours does. */
-#define ROWS		1			/* AFTER INSERT OR DELETE, each row */
-#define UPDATES		2			/* AFTER UPDATE, each row */
-#define TRUNCATE	4			/* BEFORE TRUNCATE */
-#define TRUNCATED	8			/* AFTER TRUNCATE */
+#define INSERTS		1			/* AFTER INSERT, each row */
+#define DELETES		2			/* AFTER DELETE, each row */
+#define UPDATES		4			/* AFTER UPDATE, each row */
+#define TRUNCATE	8			/* BEFORE TRUNCATE */
+#define TRUNCATED	16			/* AFTER TRUNCATE */
+#define ROWS		(INSERTS | DELETES | UPDATES)
 
 static Oid
 our_function(const char *name)
@@ -278,14 +280,15 @@ trigger_kind(Trigger *trigger, Oid capture, Oid truncate)
 
 	if (trigger->tgfoid == capture && TRIGGER_FOR_ROW(type) &&
 		TRIGGER_FOR_AFTER(type))
-		return (TRIGGER_FOR_INSERT(type) && TRIGGER_FOR_DELETE(type) ? ROWS : 0) |
+		return (TRIGGER_FOR_INSERT(type) ? INSERTS : 0) |
+			(TRIGGER_FOR_DELETE(type) ? DELETES : 0) |
 			(TRIGGER_FOR_UPDATE(type) ? UPDATES : 0);
 	if (trigger->tgfoid == truncate && TRIGGER_FOR_TRUNCATE(type))
 		return TRIGGER_FOR_BEFORE(type) ? TRUNCATE : TRUNCATED;
 	return 0;
 }
 
-#define ALL_KINDS	(ROWS | UPDATES | TRUNCATE | TRUNCATED)
+#define ALL_KINDS	(ROWS | TRUNCATE | TRUNCATED)
 
 /*
  * What the rollup's triggers on a relation do that fire always; and the Oids
@@ -332,7 +335,7 @@ used_columns(ScSpec *spec)
 static int
 wanted(ScSpec *spec)
 {
-	return ROWS | TRUNCATE | TRUNCATED |
+	return INSERTS | DELETES | TRUNCATE | TRUNCATED |
 		(bms_is_empty(used_columns(spec)) ? 0 : UPDATES);
 }
 
@@ -471,7 +474,7 @@ install_row_triggers(ScSpec *spec, List *members)
 {
 	bool		cloned = get_rel_relkind(spec->source) == RELKIND_PARTITIONED_TABLE;
 	List	   *on = cloned ? list_make1_oid(spec->source) : members;
-	int			need = wanted(spec) & (ROWS | UPDATES);
+	int			need = wanted(spec) & ROWS;
 	bool		whole = true;
 	ListCell   *lc;
 
@@ -487,10 +490,13 @@ install_row_triggers(ScSpec *spec, List *members)
 		if (!cloned &&
 			(need & ~find_triggers(spec, relid, 0, NULL)) == 0)
 			continue;
-		remove_triggers(spec, relid, ROWS | UPDATES);
+		remove_triggers(spec, relid, ROWS);
 		members = cloned ? spec->members : list_make1_oid(relid);
-		create_trigger(spec, relid, trigger_name(spec, members, "row"),
-					   "AFTER INSERT OR DELETE",
+		create_trigger(spec, relid, trigger_name(spec, members, "insert"),
+					   "AFTER INSERT",
+					   "FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture");
+		create_trigger(spec, relid, trigger_name(spec, members, "delete"),
+					   "AFTER DELETE",
 					   "FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture");
 		if (need & UPDATES)
 			create_trigger(spec, relid, trigger_name(spec, members, "update"),
