@@ -22,7 +22,8 @@ CREATE TABLE scalecache.rollup (
 	members oid[],
 	time_zone text,
 	distincts oid NOT NULL,	-- values of DISTINCT aggregates, or 0
-	rewrite boolean NOT NULL DEFAULT true	-- may it answer queries of the source
+	rewrite boolean NOT NULL DEFAULT true,	-- may it answer queries of the source
+	views regclass[]	-- views that its query was taken apart from
 );
 CREATE INDEX rollup_source_idx ON scalecache.rollup (source);
 CREATE INDEX rollup_base_idx ON scalecache.rollup (base);

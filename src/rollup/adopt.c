@@ -1,9 +1,10 @@
 /*
  * adopt.c: dependencies that a dump does not carry.
  *
- * A view depends (auto) on the extension, and a rollup's triggers (auto) on
- * its view.  pg_dump and pg_upgrade lose both, and with them that DROP VIEW
- * and DROP EXTENSION take everything.  So they are put back: by the worker
+ * A view depends (auto) on the extension, and on the views that its query was
+ * taken apart from (pullup.c); a rollup's triggers depend (auto) on its view.
+ * pg_dump and pg_upgrade lose all of that, and with it that DROP VIEW and DROP
+ * EXTENSION take everything, or ask.  So they are put back: by the worker
  * when it starts, before each command that drops something, and when the
  * storage is filled anew.
  */
@@ -110,6 +111,25 @@ sc_adopt_triggers(ScSpec *spec)
 		adopt_triggers(lfirst_oid(lc), psprintf(INT64_FORMAT, spec->id), &view);
 }
 
+/* A rollup goes with the views that it was made from. */
+void
+sc_adopt_by_views(Oid view, List *views)
+{
+	ObjectAddress self;
+	ListCell   *lc;
+
+	ObjectAddressSet(self, RelationRelationId, view);
+	foreach(lc, views)
+	{
+		ObjectAddress on;
+
+		ObjectAddressSet(on, RelationRelationId, lfirst_oid(lc));
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+			!depends(&self, &on))
+			recordDependencyOn(&self, &on, DEPENDENCY_NORMAL);
+	}
+}
+
 /* Put back what is missing, for all rollups of this database. */
 void
 sc_adopt(void)
@@ -125,6 +145,7 @@ sc_adopt(void)
 	{
 		Oid			relid = lfirst_oid(lc);
 		ObjectAddress view;
+		HeapTuple	row;
 		ScSpec	   *spec;
 
 		ObjectAddressSet(view, RelationRelationId, relid);
@@ -136,6 +157,9 @@ sc_adopt(void)
 		if (spec == NULL)
 			continue;
 		sc_adopt_triggers(spec);
+		row = sc_catalog_fetch(Anum_rollup_rollup, ObjectIdGetDatum(relid), NULL);
+		if (row)
+			sc_adopt_by_views(relid, sc_catalog_oids(row, Anum_rollup_views));
 		recordDependencyOn(&view, &extension, DEPENDENCY_AUTO_EXTENSION);
 		sc_spec_release(spec);
 	}

@@ -138,8 +138,8 @@ sc_catalog_oids(HeapTuple tuple, int attno)
 
 	if (isnull)
 		return NIL;
-	deconstruct_array(DatumGetArrayTypeP(value), OIDOID, sizeof(Oid), true,
-					  TYPALIGN_INT, &elems, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(value), ARR_ELEMTYPE(DatumGetArrayTypeP(value)),
+					  sizeof(Oid), true, TYPALIGN_INT, &elems, NULL, &n);
 	for (int i = 0; i < n; i++)
 		oids = lappend_oid(oids, DatumGetObjectId(elems[i]));
 	return oids;
@@ -177,9 +177,22 @@ sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot)
 	return result;
 }
 
+static Datum
+oid_array(List *oids, Oid type)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(oids) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, oids)
+		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(construct_array(elems, n, type, sizeof(Oid),
+										   true, TYPALIGN_INT));
+}
+
 void
 sc_catalog_insert(int64 id, Oid view, Oid source, char state,
-				  const char *zone)
+				  const char *zone, List *views)
 {
 	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	Datum		values[Natts_rollup] = {0};
@@ -198,6 +211,9 @@ sc_catalog_insert(int64 id, Oid view, Oid source, char state,
 	values[Anum_rollup_state - 1] = CharGetDatum(state);
 	nulls[Anum_rollup_members - 1] = true;
 	values[Anum_rollup_time_zone - 1] = CStringGetTextDatum(zone);
+	nulls[Anum_rollup_views - 1] = views == NIL;
+	if (views != NIL)
+		values[Anum_rollup_views - 1] = oid_array(views, REGCLASSOID);
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values,
 											nulls));
 	/* Sessions remember which tables have rollups. */
@@ -250,19 +266,6 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	CommandCounterIncrement();
 }
 
-static Datum
-oid_array(List *oids)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * (list_length(oids) + 1));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, oids)
-		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
-	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid),
-										   true, TYPALIGN_INT));
-}
-
 /* Change a row; an invalid Oid, NULL and NIL leave the column. */
 void
 sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
@@ -287,7 +290,7 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
 	if (members != NIL)
 	{
 		repl[Anum_rollup_members - 1] = true;
-		values[Anum_rollup_members - 1] = oid_array(members);
+		values[Anum_rollup_members - 1] = oid_array(members, OIDOID);
 	}
 	update_row(id, values, repl, bump_epoch);
 }
@@ -300,7 +303,7 @@ sc_catalog_set_members(int64 id, List *members, bool bump_epoch)
 	bool		repl[Natts_rollup] = {0};
 
 	repl[Anum_rollup_members - 1] = true;
-	values[Anum_rollup_members - 1] = oid_array(members);
+	values[Anum_rollup_members - 1] = oid_array(members, OIDOID);
 	update_row(id, values, repl, bump_epoch);
 }
 

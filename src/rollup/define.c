@@ -62,7 +62,6 @@ define(const char *name, const char *sql, char state)
 	Oid			nsp = RangeVarGetCreationNamespace(rv);
 	Oid			view;
 	int64		id;
-	ListCell   *lc;
 	Oid			source = sc_query_joins(query) ? sc_join_source(query)->relid :
 		rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
 				 query->rtable)->relid;
@@ -86,21 +85,13 @@ define(const char *name, const char *sql, char state)
 		elog(ERROR, "could not create the view of the rollup");
 	SPI_finish();
 	view = get_relname_relid(rv->relname, nsp);
-	foreach(lc, views)
-	{
-		ObjectAddress self;
-		ObjectAddress on;
-
-		ObjectAddressSet(self, RelationRelationId, view);
-		ObjectAddressSet(on, RelationRelationId, lfirst_oid(lc));
-		recordDependencyOn(&self, &on, DEPENDENCY_NORMAL);
-	}
+	sc_adopt_by_views(view, views);
 
 	if (!pg_strong_random(&id, sizeof(id)))
 		elog(ERROR, "could not get a random number");
 	id = (id & INT64CONST(0x7fffffffffffffff)) | 1;
 	sc_catalog_insert(id, view, source, state,
-					  pg_get_timezone_name(session_timezone));
+					  pg_get_timezone_name(session_timezone), views);
 	return view;
 }
 

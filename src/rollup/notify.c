@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "optimizer/optimizer.h"
+#include "utils/lsyscache.h"
 
 #include "base/hooks.h"
 #include "rollup/rollup.h"
@@ -55,17 +56,24 @@ sc_notify_all_groups(Oid view)
 		sc_group_changed_hook(view, 0, NULL, NULL, NULL);
 }
 
+/* Can changes of the view be told?  One of a join is refused in words. */
 static bool
 is_rollup(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		joined;
 
-	bool		result = spec && spec->joined == NULL;
-
-	/* Changes of the other tables of a join are not captured. */
-	if (spec)
-		sc_spec_release(spec);
-	return result;
+	if (spec == NULL)
+		return false;
+	joined = spec->joined != NULL;
+	sc_spec_release(spec);
+	if (joined)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create a cache rule for \"%s\"", get_rel_name(view)),
+				 errdetail("It is a rollup of a join, and changes of the tables beside its source are not captured."),
+				 errhint("Make a rule for each of the joined tables, or a rollup of one table.")));
+	return true;
 }
 
 static bool

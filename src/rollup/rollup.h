@@ -126,7 +126,8 @@ typedef struct ScSpec
 #define Anum_rollup_time_zone	11
 #define Anum_rollup_distincts	12
 #define Anum_rollup_rewrite		13
-#define Natts_rollup			13
+#define Anum_rollup_views		14
+#define Natts_rollup			14
 
 /* Attribute numbers of a base table. */
 #define ScBaseKey(i)			((i) + 1)
@@ -226,7 +227,7 @@ extern Datum sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull);
 extern List *sc_catalog_oids(HeapTuple tuple, int attno);
 extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
 extern void sc_catalog_insert(int64 id, Oid view, Oid source, char state,
-							  const char *zone);
+							  const char *zone, List *views);
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
@@ -390,6 +391,7 @@ extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
 
 /* adopt.c */
 extern void sc_adopt(void);
+extern void sc_adopt_by_views(Oid view, List *views);
 extern void sc_adopt_triggers(ScSpec *spec);
 
 /* stats.c */

@@ -104,6 +104,7 @@ SELECT count(*) FROM totals;
 RESET ROLE;
 
 -- What is refused
+SELECT scalecache.create_cache_rule('joined', 'by_category', key => 'c:{category}');
 \set VERBOSITY sqlstate
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, sum(o.amount) FROM product p LEFT JOIN orders o ON o.product_id = p.id GROUP BY 1');
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, sum(o.amount) FROM product p FULL JOIN orders o ON o.product_id = p.id GROUP BY 1');

@@ -120,7 +120,8 @@ run_loads($node, 'joins',
 			args => [ '-c', 1, '-f', $queries ] },
 		folder => { least => 5, args => [ '-c', 1, '-f', $folder ] } });
 
-compared($node, 'joins');
+# The planner may read the tables for a ragged range.
+compared($node, 'joins', 0.7);
 folded($node, 'postgres', 'joins');
 verified($node, 'postgres', 'joins');
 
@@ -137,17 +138,28 @@ pass('nobody waits');
 $one->query_safe('COMMIT');
 $one->quit;
 
-# A dump, restored, has them again
+# A dump, restored, has them again, and what they depend on.  In one
+# transaction: the worker must not make the triggers before the dump does.
+$node->safe_psql('postgres', q{CREATE VIEW "their Orders" AS SELECT product_id, amount FROM orders WHERE amount > 0;
+	SELECT scalecache.create_rollup('v_view', 'SELECT product_id, sum(amount) FROM "their Orders" GROUP BY 1')});
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
-$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('copy') ],
+$node->command_ok([ 'psql', '-X', '-q', '-1', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('copy') ],
 	'restored');
-ok($node->poll_query_until('copy', q{SELECT count(*) = 6 FROM scalecache.rollups WHERE state = 'live'}),
+ok($node->poll_query_until('copy', q{SELECT count(*) = 7 FROM scalecache.rollups WHERE state = 'live'}),
 	'the copy is live');
 $node->safe_psql('copy', q{INSERT INTO orders (product_id, d, amount, qty) VALUES (3, '2026-01-01', 100, 2)});
 verified($node, 'copy', 'copy');
 like($node->safe_psql('copy', 'EXPLAIN SELECT * FROM j_left'), qr/ScaleCacheRollup/, 'copy: answered from the rollup');
+for my $db ('postgres', 'copy')
+{
+	my (undef, undef, $err) = $node->psql($db, 'DROP VIEW "their Orders"');
+	like($err, qr/view v_view depends on view "their Orders"/, "$db: a rollup of a view depends on it");
+}
+$node->safe_psql('copy', 'DROP VIEW "their Orders" CASCADE');
+is($node->safe_psql('copy', q{SELECT count(*) FROM scalecache.rollups WHERE rollup::text ~ 'v_view'}),
+	'0', 'copy: and goes with it');
 no_deadlock($node);
 
 $node->stop;

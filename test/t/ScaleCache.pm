@@ -207,12 +207,12 @@ sub comparing_script
 # What was compared was the same, and mostly answered from the storage.
 sub compared
 {
-	my ($node, $what) = @_;
+	my ($node, $what, $share) = @_;
 	my ($n, $scanned) = split /\|/, $node->safe_psql('postgres',
 		'SELECT count(*), count(*) FILTER (WHERE scanned) FROM checks');
 
 	note("$what: $n comparisons, $scanned answered from the rollup");
-	cmp_ok($scanned, '>', 0.9 * $n, "$what: mostly answered from the rollup");
+	cmp_ok($scanned, '>', ($share || 0.9) * $n, "$what: mostly answered from the rollup");
 	is( $node->safe_psql('postgres', q{SELECT rollup, count(*), max(differ_plain), max(differ_off)
 			FROM checks WHERE differ_plain <> 0 OR differ_off <> 0 GROUP BY 1}),
 		'', "$what: no differences")
