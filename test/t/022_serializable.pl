@@ -177,6 +177,34 @@ note("$fail of $schedules schedules fail, $only of them with partitions only");
 # Deltas are written late, and so a few more readers are over before.
 cmp_ok($only, '<', $fail / 4 + 1, 'nor do many with partitions only');
 
+# ---- a writer that has gone over to the other delta table ----
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE w (k text, v int);
+	INSERT INTO w VALUES ('a', 1), ('b', 1);
+	SELECT scalecache.create_rollup('rw', 'SELECT k, sum(v) AS s FROM w GROUP BY k');
+});
+my $turns = sprintf(q{
+	DO $$BEGIN PERFORM dblink_connect('s' || s, 'host=%s port=%s dbname=postgres') FROM generate_series(1, 3) s; END$$;
+	SET client_min_messages = error;
+	SELECT FROM dblink_exec('s1', 'BEGIN ISOLATION LEVEL SERIALIZABLE;
+		DO $$BEGIN PERFORM * FROM rw WHERE k = ''a''; END$$');
+	SELECT FROM dblink_exec('s3', 'INSERT INTO w SELECT repeat(g::text, 200), 1 FROM generate_series(1, 20000) g');
+	DO $$
+	BEGIN
+		FOR i IN 1..1800 LOOP
+			EXIT WHEN (SELECT turn %% 4 FROM scalecache.rollup WHERE rollup = 'rw'::regclass) = 1;
+			PERFORM dblink_exec('s3', 'DO $f$BEGIN PERFORM scalecache.fold_rollup(''rw''); END$f$'), pg_sleep(0.1);
+		END LOOP;
+	END $$;
+	SELECT turn %% 4 FROM scalecache.rollup WHERE rollup = 'rw'::regclass;
+	SELECT FROM dblink_exec('s2', 'BEGIN ISOLATION LEVEL SERIALIZABLE;
+		DO $$BEGIN PERFORM * FROM rw WHERE k = ''b''; END$$; INSERT INTO w VALUES (''a'', 1); COMMIT');
+	SELECT dblink_exec('s1', 'INSERT INTO w VALUES (''b'', 1); COMMIT', false);
+}, $node->host, $node->port);
+is($node->safe_psql('postgres', $turns) =~ s/\n+/ /gr, '1 ERROR',
+	'readers before and writers after a turn meet');
+
 exact($node, 'postgres', 'SERIALIZABLE');
 verified($node, 'postgres', 'SERIALIZABLE');
 no_deadlock($node);
