@@ -61,6 +61,29 @@ EXCEPTION WHEN too_many_rows THEN
 END $$;
 SELECT same();
 SELECT count(*) FROM t WHERE k = 9;
+-- a language that asks for one row only, where there is one
+DO $do$
+DECLARE
+	pl record;
+BEGIN
+	FOR pl IN SELECT * FROM (VALUES
+			('plperl', 'spi_exec_query(q{%s}, 1); return;'),
+			('pltcl', 'spi_exec -count 1 {%s}')) pls (name, code)
+		WHERE name IN (SELECT name FROM pg_available_extensions)
+	LOOP
+		EXECUTE format('CREATE EXTENSION %s', pl.name);
+		EXECUTE format('CREATE FUNCTION stop() RETURNS void LANGUAGE %s AS %L', pl.name,
+			format(pl.code, 'INSERT INTO ins.t (id, k, v) SELECT 3000000 + i, 9, i FROM generate_series(1, 3) i RETURNING v'));
+		PERFORM stop();
+		IF NOT EXISTS (SELECT FROM t WHERE k = 9) THEN
+			RAISE WARNING '% has inserted nothing', pl.name;
+		END IF;
+		DROP FUNCTION stop;
+		EXECUTE format('DROP EXTENSION %s', pl.name);
+	END LOOP;
+END $do$;
+SELECT same();
+DELETE FROM t WHERE k = 9;
 INSERT INTO t SELECT id + 100000, k, v, tags FROM t;
 INSERT INTO t (k, v, tags) VALUES
 	(3, 1, array_append('{a}', 'b')), (3, 1, array_append('{a}', 'b'));
