@@ -75,7 +75,7 @@ ok( $node->safe_psql('postgres', q{
 
 # A session that wrote to a table keeps it from being retired for good.
 my $holder = $node->background_psql('postgres');
-$holder->query_safe('BEGIN; INSERT INTO t (k, v) VALUES (7, 1000000); TABLE many');
+$holder->query_safe('BEGIN; INSERT INTO t (k, v) VALUES (7, 1000000); SELECT count(*) FROM many');
 for my $round (1 .. 2)
 {
 	$node->safe_psql('postgres',
