@@ -304,6 +304,7 @@ CREATE OR REPLACE TRIGGER :inserts AFTER INSERT ON t FOR EACH ROW
 	WHEN (scalecache.rollup_inserted(:r_id, NEW.tableoid, NEW.k)) EXECUTE FUNCTION scalecache.rollup_capture(:r_id);
 ALTER TABLE t ENABLE ALWAYS TRIGGER :inserts;
 SELECT scalecache.rebuild_rollup('r');
+SELECT pg_stat_force_next_flush();
 BEGIN;
 COPY t (k, v) FROM stdin;
 1	17
