@@ -6,7 +6,8 @@
  * pg_dump and pg_upgrade lose all of that, and with it that DROP VIEW and DROP
  * EXTENSION take everything, or ask.  So they are put back: by the worker
  * when it starts, before each command that drops something, and when the
- * storage is filled anew.
+ * storage is filled anew.  And who restores a dump need not fail because the
+ * worker was there first.
  */
 #include "postgres.h"
 
@@ -23,6 +24,9 @@
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
+#include "commands/tablecmds.h"
+#include "commands/trigger.h"
+#include "parser/parse_func.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -164,6 +168,57 @@ sc_adopt(void)
 		sc_spec_release(spec);
 	}
 	CommandCounterIncrement();
+}
+
+/*
+ * While a database is being restored its worker may make a trigger before the
+ * dump does.  Is one there already with this name, function, arguments and
+ * events?  (Its condition is of the worker's making, and at least as good.)
+ */
+bool
+sc_trigger_restored(CreateTrigStmt *stmt)
+{
+	Oid			relid;
+	Oid			oid;
+	Relation	rel;
+	bool		same = false;
+	int16		type = stmt->timing | stmt->events |
+		(stmt->row ? TRIGGER_TYPE_ROW : 0);
+
+	if (stmt->isconstraint || stmt->replace ||
+		list_length(stmt->funcname) != 2 ||
+		strcmp(strVal(linitial(stmt->funcname)), "scalecache") != 0)
+		return false;
+	/* As CREATE TRIGGER: the worker may be about to commit its own. */
+	relid = RangeVarGetRelidExtended(stmt->relation, ShareRowExclusiveLock,
+									 RVR_MISSING_OK,
+									 RangeVarCallbackOwnsTable, NULL);
+	oid = OidIsValid(relid) ? get_trigger_oid(relid, stmt->trigname, true) :
+		InvalidOid;
+	if (!OidIsValid(oid))
+		return false;
+	rel = table_open(relid, NoLock);
+	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *t = &rel->trigdesc->triggers[i];
+		ListCell   *lc;
+		int			nth = 0;
+
+		if (t->tgoid != oid)
+			continue;
+		same = t->tgtype == type && t->tgnargs == list_length(stmt->args) &&
+			t->tgfoid == LookupFuncName(stmt->funcname, 0, NULL, true);
+		foreach(lc, stmt->args)
+			same = same &&
+				strcmp(strVal(lfirst(lc)), t->tgargs[nth++]) == 0;
+	}
+	table_close(rel, NoLock);
+	if (same)
+		ereport(NOTICE,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("trigger \"%s\" for relation \"%s\" already exists, skipping",
+						stmt->trigname, get_rel_name(relid))));
+	return same;
 }
 
 /* ddl_command_start of what may drop a rollup or its extension */

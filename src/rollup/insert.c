@@ -408,6 +408,9 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	if (IsA(pstmt->utilityStmt, CopyStmt))
 		targets = copy_targets((CopyStmt *) pstmt->utilityStmt);
+	else if (IsA(pstmt->utilityStmt, CreateTrigStmt) &&
+			 sc_trigger_restored((CreateTrigStmt *) pstmt->utilityStmt))
+		return;
 	foreach(lc, targets)
 		set_conditions(lfirst_oid(lc), true);
 	next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

@@ -95,5 +95,24 @@ is( $standby->safe_psql('restored', q{SELECT
 	(SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass)}),
 	'0|0', 'restored: DROP EXTENSION leaves nothing');
 
+# The worker makes a rollup live before the dump gets to its triggers.
+$standby->safe_psql('postgres', 'CREATE DATABASE slowly');
+my $part = sub {
+	my ($name, @sections) = @_;
+	$standby->command_ok([ 'pg_dump', '-f', $dump, (map { "--section=$_" } @sections), 'postgres' ], "pg_dump, $name");
+	$standby->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, 'slowly' ], "restore, $name");
+};
+$part->('rows', 'pre-data', 'data');
+ok( $standby->poll_query_until('slowly',
+		"SELECT count(*) = 2 AND bool_and(state = 'live') FROM scalecache.rollups"),
+	'slowly restored: live before the triggers');
+my $triggers = 'SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal';
+my $before = $standby->safe_psql('slowly', $triggers);
+$part->('triggers', 'post-data');
+is($standby->safe_psql('slowly', $triggers), $before, 'and no trigger twice');
+$standby->safe_psql('slowly', $WRITE);
+right($standby, 'slowly', 'slowly restored and written to');
+verified($standby, 'slowly', 'slowly restored');
+
 $standby->stop;
 done_testing();
