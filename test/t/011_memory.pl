@@ -82,17 +82,21 @@ sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
 sql("SELECT pg_reload_conf()");
 my $writer = $node->background_psql($p, on_error_stop => 0);
 my $pid = $writer->query("SELECT pg_backend_pid()");
-$writer->{stdin} .= "UPDATE users SET name = 'f' WHERE id = 1;\n";
+my $unread = "SELECT scalecache.cached_query('user:600', 'SELECT name FROM users WHERE id = 600')";
+$writer->{stdin} .= "UPDATE users SET name = 'f' WHERE id IN (1, 600);\n";
 $writer->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $pid"),
 	'a commit is on its way');
 my $fills = stat_of('fills');
 is(sql($get), '[{"name": "e"}]', 'readers run the query meanwhile');
+is(sql($unread), '[{"name": "d"}]', 'for a key that nobody had asked for as well');
 is(stat_of('fills'), $fills, 'and keep nothing');
 sql("ALTER SYSTEM RESET synchronous_standby_names");
 sql("SELECT pg_reload_conf()");
 $writer->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT name = 'f' FROM users WHERE id = 1"), 'visible');
+is(sql($unread), '[{"name": "f"}]', 'the new value there');
+$fills = stat_of('fills');
 is(sql($get), '[{"name": "f"}]', 'then the new value');
 is(stat_of('fills'), $fills + 1, 'which is kept') or diag stat_of('refused_fills');
 $writer->quit;
@@ -129,6 +133,24 @@ $locker->query_safe("COMMIT");
 $locker->quit;
 $loader->quit;
 
+# An old snapshot fills nothing, whether or not the key was known before.
+sub old_snapshot
+{
+	my ($id, $between) = @_;
+	my $query = "SELECT scalecache.cached_query('user:$id', 'SELECT name FROM users WHERE id = $id')";
+	my $reader = $node->background_psql($p);
+
+	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users');
+	sql("UPDATE users SET name = 'later' WHERE id = $id");
+	$between->() if $between;
+	my $seen = $reader->query_safe($query);
+	$reader->query_safe('COMMIT');
+	$reader->quit;
+	is(sql($query), '[{"name": "later"}]', "$id: after an older snapshot");
+	return $seen;
+}
+is(old_snapshot(700), '[{"name": "d"}]', 'which saw its own');
+
 # ---- roles ----
 sql("CREATE ROLE other; GRANT SELECT ON users TO other; SELECT scalecache.cached_query('who', 'SELECT current_user AS me')");
 is(sql("SET ROLE other; SELECT scalecache.cached_query('who', 'SELECT current_user AS me')"), '[{"me": "other"}]',
@@ -139,6 +161,8 @@ sql("SELECT scalecache.cache_set('k' || g, repeat('z', 1000)) FROM generate_seri
 cmp_ok(stat_of('used_bytes'), '<=', 4 * 1024 * 1024, 'bounded');
 cmp_ok(stat_of('evictions'), '>', 10000, 'by evicting');
 is(sql("SELECT count(scalecache.cache_get('k' || g)) > 10 FROM generate_series(19800, 20000) g"), 't', 'the newest stay');
+sql("SELECT scalecache.cached_query('user:701', 'SELECT name FROM users WHERE id = 701')");
+old_snapshot(701, sub { sql("SELECT scalecache.cache_set('l' || g, repeat('z', 1000)) FROM generate_series(1, 20000) g") });
 sql("UPDATE users SET name = 'g'");
 is(sql($get), '[{"name": "g"}]', 'a full cache invalidates');
 is(sql("SELECT count(*) FROM generate_series(1, 1000) g WHERE scalecache.cached_query('user:' || g,

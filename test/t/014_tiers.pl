@@ -158,6 +158,20 @@ $redis->start;
 ready();
 is(fetch(8), 'away', 'back');
 
+# ---- Redis has what was not deleted yet, memory does not know the key ----
+sql("UPDATE t SET v = 'one' WHERE id = 12");
+ok(delivered(), 'delivered');
+ready();
+is(fcall('scalecache_fill', 1, 't:12', 'one', sql('SELECT scalecache.cache_token()'), 0), '1', 'filled by an application');
+my $stopped = sql($worker);
+kill('STOP', $stopped);
+sql("UPDATE t SET v = 'two' WHERE id = 12");
+is($redis->command('GET', 't:12'), 'one', 'not deleted yet');
+is(sql("SELECT scalecache.cache_get('t:12') IS NULL"), 't', 'what Redis has is not believed');
+is(fetch(12), 'two', 'and the query is run');
+kill('CONT', $stopped);
+ok(delivered(), 'delivered');
+
 # ---- another Redis, and back ----
 my $second = RedisServer->new;
 $token = sql("SELECT scalecache.cache_token()");

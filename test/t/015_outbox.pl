@@ -152,6 +152,16 @@ $reader->command('ACL', 'SETUSER', 'default', 'on', 'nopass');
 set('redis_url', $redis->url);
 ok(delivered(), 'delivered');
 
+# ---- what waits for a walk over many keys is not cut away ----
+$redis->command('EVAL', "for i = 1, 300000 do redis.call('SET', 'many:' .. i, 'x') end", 0);
+$redis->command('SET', key(7), 'x');
+sql("BEGIN; TRUNCATE t; PREPARE TRANSACTION 'walk'");
+sql("COMMIT PREPARED 'walk'");
+ok(delivered(), 'delivered');
+is($redis->command('GET', key(7)), undef, 'every key of the rule');
+unlike(slurp_file($node->logfile), qr/could not read block|could not open file/, 'nothing was cut too early');
+sql("INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) g");
+
 # ---- promotion ----
 $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('outbox_standby');
