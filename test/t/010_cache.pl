@@ -253,6 +253,11 @@ ok(delivered(), 'delivered');
 is(fcall('scalecache_rotate', 0, $source, token() =~ s/^.*:(?=\d+:)//r), '1', 'what is old moves on');
 is(fcall('scalecache_fill', 1, 'user:57', 'v', $early, 0), '0', 'and is known');
 is(fcall('scalecache_fill', 1, 'unread:1', 'v', $early, 0), '0', 'as are epochs');
+# A database of whose keys Redis may hold old ones: nothing is served or stored.
+is(fcall('scalecache_arm', 0, '9/9', '9', '1', 'boot', '10:', '600000', 'begin', 'link'), 'walk', 'another database begins');
+$redis->command('SET', 'user:58', 'old');
+is(fcall('scalecache_get', 1, 'user:58'), 'nil', 'no value until it has walked');
+is(fcall('scalecache_fill', 1, 'user:59', 'v', token(), 0), '0', 'and no fill');
 $redis->command('FUNCTION', 'FLUSH');
 my $tries = 10 * $PostgreSQL::Test::Utils::timeout_default;
 sleep 0.1 while fcall('scalecache_get', 1, 'user:56') =~ /not found/ && --$tries;
