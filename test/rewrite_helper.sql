@@ -32,3 +32,23 @@ BEGIN
 	END LOOP;
 	RETURN CASE WHEN a IS DISTINCT FROM b THEN 'WRONG ROWS, ' ELSE '' END || used;
 END $$;
+
+-- The same rows from the rollup as from the tables, and was it the rollup, as
+-- this line of the plan shows?
+CREATE FUNCTION answer(query text, sign text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	a text[];
+	b text[];
+	plan text := '';
+	line text;
+BEGIN
+	SET LOCAL scalecache.enable_rewrite = off;
+	a := rows_of(query);
+	SET LOCAL scalecache.enable_rewrite = on;
+	b := rows_of(query);
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+		plan := plan || line || E'\n';
+	END LOOP;
+	RETURN CASE WHEN plan ~ sign THEN 'rollup' WHEN plan ~ 'Answered From' THEN 'rollup, but otherwise'
+		ELSE 'tables' END || CASE WHEN a IS DISTINCT FROM b THEN ', WRONG ROWS' ELSE ', ' || cardinality(a) || ' rows' END;
+END $$;

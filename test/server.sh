@@ -201,6 +201,31 @@ sc_server_dir()
 	fi
 }
 
+# Set work to a new directory for a test of this name, to be deleted by the
+# caller.  It is one that the server's user can enter, with a path short enough
+# for sockets below it, so it may not be where TMPDIR says.
+sc_work_dir()
+{
+	local at
+
+	for at in "${TMPDIR:-/tmp}" /tmp; do
+		work=$(mktemp -d "$at/scalecache-$1.XXXXXX") || continue
+		chmod 755 "$work"
+		[ ${#work} -le 60 ] && sc_unprivileged test -x "$work" && return
+		rmdir "$work"
+	done
+	sc_die "no temporary directory"
+}
+
+# Copy the checkout $1 as it is on disk, committed or not, without builds.
+sc_copy_tree()
+{
+	mkdir "$2"
+	tar -C "$1" --exclude=./.git --exclude=./.quickstart --exclude=./.bench \
+		--exclude=./tmp_check --exclude='*.o' --exclude='*.so' --exclude='*.bc' \
+		-cf - . | tar -C "$2" --no-same-owner -xf - || sc_die "copy failed"
+}
+
 sc_psql()
 {
 	"$BINDIR/psql" -X -q -v ON_ERROR_STOP=1 "$@"

@@ -238,5 +238,5 @@ SELECT try($$SELECT date_trunc('day', created_at), country, count(DISTINCT n) FR
 DROP TABLE orders CASCADE;
 DROP ROLE sc_reader;
 DROP ROLE sc_stranger;
-DROP FUNCTION rows_of, try, why_not;
+DROP FUNCTION answer, rows_of, try, why_not;
 DROP EXTENSION scalecache;

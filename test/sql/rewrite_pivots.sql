@@ -20,23 +20,9 @@ ANALYZE pivots;
 \i :helper
 \set ECHO all
 
-CREATE FUNCTION pivots_check(query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	a text[];
-	b text[];
-	plan text := '';
-	line text;
-BEGIN
-	SET LOCAL scalecache.enable_rewrite = off;
-	a := rows_of(query);
-	SET LOCAL scalecache.enable_rewrite = on;
-	b := rows_of(query);
-	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
-		plan := plan || line || E'\n';
-	END LOOP;
-	RETURN CASE WHEN plan ~ 'Answered From: rollup' THEN 'rollup' WHEN plan ~ 'Answered From' THEN 'rollup, but otherwise'
-		ELSE 'table' END || CASE WHEN a IS DISTINCT FROM b THEN ', WRONG ROWS' ELSE ', ' || cardinality(a) || ' rows' END;
-END $$;
+-- Was it the rollup that answered, and right?
+CREATE FUNCTION pivots_check(query text) RETURNS text LANGUAGE sql AS
+	$$ SELECT answer(query, 'Answered From: rollup') $$;
 
 SELECT scalecache.create_rollup('pivots_month', $$
 	SELECT status, region, qty, date_trunc('month', d) AS month, sum(amount) AS total, avg(hits) AS mean, min(amount) AS least, max(amount) AS most,
@@ -102,5 +88,5 @@ SELECT used, reason FROM scalecache.explain_rewrite($$ SELECT sum(CASE WHEN x > 
 DROP VIEW pivots_month;
 DEALLOCATE pivots_q;
 DROP TABLE pivots;
-DROP FUNCTION pivots_check, rows_of, try;
+DROP FUNCTION pivots_check, answer, rows_of, try;
 DROP EXTENSION scalecache;

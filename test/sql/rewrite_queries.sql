@@ -107,5 +107,5 @@ SELECT country, sum(amount) FROM sales WHERE country = 'ES' GROUP BY 1;
 
 DROP TABLE sales CASCADE;
 DROP TABLE copied;
-DROP FUNCTION rows_of, try;
+DROP FUNCTION answer, rows_of, try;
 DROP EXTENSION scalecache;

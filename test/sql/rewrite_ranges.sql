@@ -152,5 +152,5 @@ SELECT scalecache.bucket_edge(timestamp '2024-02-03', u, false, true), scalecach
 FROM unnest(ARRAY['second', 'minute', 'hour', 'day', 'week', 'month', 'quarter', 'year', 'decade', 'century', 'millennium']) u;
 
 DROP TABLE orders CASCADE;
-DROP FUNCTION rows_of, try, try_with, try_ranges;
+DROP FUNCTION answer, rows_of, try, try_with, try_ranges;
 DROP EXTENSION scalecache;

@@ -2,9 +2,9 @@
 package RedisServer;
 use strict;
 use warnings;
-use File::Temp ();
 use IO::Socket::UNIX;
 use POSIX ();
+use PostgreSQL::Test::Utils ();
 use Time::HiRes qw(sleep time);
 
 # %opt: args => further arguments of redis-server
@@ -12,7 +12,7 @@ sub new
 {
 	my ($class, %opt) = @_;
 	# The path of a socket must be short, and that of a test directory is not.
-	my $dir = File::Temp::tempdir('/tmp/scalecache-redis.XXXXXX', CLEANUP => 0);
+	my $dir = PostgreSQL::Test::Utils::tempdir_short();
 	my $self = bless { dir => $dir, socket => "$dir/sock", args => $opt{args} // [], owner => $$ }, $class;
 
 	$self->start;
