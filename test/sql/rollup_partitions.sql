@@ -218,6 +218,23 @@ ALTER TABLE t8 SET LOGGED;
 SELECT scalecache.rebuild_rollup(r::regclass) FROM unnest('{r,total,median}'::text[]) r;
 SELECT step();
 
+-- many of them, on two levels, are looked at in one pass
+CREATE TABLE many (k int, v int) PARTITION BY LIST (k);
+DO $$ BEGIN
+	FOR i IN 1 .. 150 LOOP
+		EXECUTE format('CREATE TABLE many%1$s PARTITION OF many FOR VALUES IN (%1$s)', i);
+	END LOOP;
+END $$;
+CREATE TABLE others PARTITION OF many DEFAULT PARTITION BY RANGE (k);
+CREATE TABLE others1 PARTITION OF others DEFAULT;
+SELECT 150 > pg_relation_size('pg_class') / 8192 AS many;
+SELECT scalecache.create_rollup('r_many', 'SELECT k, sum(v) AS total FROM many GROUP BY k');
+INSERT INTO many SELECT i % 160, i FROM generate_series(1, 1000) i;
+SELECT same('r_many'), answered_from('r_many');
+CREATE UNLOGGED TABLE others2 PARTITION OF others FOR VALUES FROM (200) TO (300);
+SELECT same('r_many'), answered_from('r_many');
+DROP TABLE many CASCADE;
+
 -- names of triggers tell the rollup
 SELECT tgname FROM pg_trigger WHERE tgrelid = 't1'::regclass ORDER BY 1;
 DROP SERVER nowhere CASCADE;
