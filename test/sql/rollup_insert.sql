@@ -67,13 +67,13 @@ DECLARE
 	pl record;
 BEGIN
 	FOR pl IN SELECT * FROM (VALUES
-			('plperl', 'spi_exec_query(q{%s}, 1); return;'),
-			('pltcl', 'spi_exec -count 1 {%s}')) pls (name, code)
+			('plperl', 3000000, 'spi_exec_query(q{%s}, 1); return;'),
+			('pltcl', 4000000, 'spi_exec -count 1 {%s}')) pls (name, id, code)
 		WHERE name IN (SELECT name FROM pg_available_extensions)
 	LOOP
 		EXECUTE format('CREATE EXTENSION %s', pl.name);
 		EXECUTE format('CREATE FUNCTION stop() RETURNS void LANGUAGE %s AS %L', pl.name,
-			format(pl.code, 'INSERT INTO ins.t (id, k, v) SELECT 3000000 + i, 9, i FROM generate_series(1, 3) i RETURNING v'));
+			format(pl.code, format('INSERT INTO ins.t (id, k, v) SELECT %s + i, 9, i FROM generate_series(1, 3) i RETURNING v', pl.id)));
 		PERFORM stop();
 		IF NOT EXISTS (SELECT FROM t WHERE k = 9) THEN
 			RAISE WARNING '% has inserted nothing', pl.name;
