@@ -270,6 +270,30 @@ pin_zone(Node *node, void *zone)
 	return node;
 }
 
+/* May sc_pin_zone change the expression? */
+bool
+sc_zone_matters(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+		switch (((FuncExpr *) node)->funcid)
+		{
+			case F_DATE_TRUNC_TEXT_TIMESTAMPTZ:
+			case F_EXTRACT_TEXT_TIMESTAMPTZ:
+			case F_DATE_PART_TEXT_TIMESTAMPTZ:
+			case F_TO_CHAR_TIMESTAMPTZ_TEXT:
+			case F_DATE_TIMESTAMPTZ:
+			case F_TIMESTAMP_TIMESTAMPTZ:
+			case F_TIMESTAMPTZ_TIMESTAMP:
+			case F_TIMESTAMPTZ_DATE:
+				return true;
+			default:
+				break;
+		}
+	return expression_tree_walker(node, sc_zone_matters, context);
+}
+
 Node *
 sc_pin_zone(Node *node, const char *zone)
 {

@@ -16,6 +16,7 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
@@ -170,36 +171,50 @@ static const CustomPathMethods path_methods = {
 	.ReparameterizeCustomPathByChild = reparameterize,
 };
 
-/* The planner takes small tables that were never vacuumed for larger ones. */
+/*
+ * The planner takes small tables that were never vacuumed for larger ones, of
+ * ten pages.
+ */
 static void
-know_size(RelOptInfo *rel, Oid relid)
+know_size(RelOptInfo *rel, Relation base)
 {
-	Relation	base = table_open(relid, NoLock);
-	BlockNumber pages = Max(RelationGetNumberOfBlocks(base), 1);
+	BlockNumber pages;
 
+	if (rel->pages != 10)
+		return;
+	pages = Max(RelationGetNumberOfBlocks(base), 1);
 	if (pages < rel->pages)
 	{
 		rel->tuples = clamp_row_est(rel->tuples * pages / rel->pages);
 		rel->pages = pages;
 	}
-	table_close(base, NoLock);
 }
 
 /* A rollup's base table, to be appended to a query's range table. */
-RangeTblEntry *
-sc_base_entry(ScSpec *spec)
+static RangeTblEntry *
+base_entry(ScSpec *spec, Relation base)
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	List	   *names = NIL;
 
 	for (int i = 0; i < ScBaseNatts(spec); i++)
-		names = lappend(names, makeString(get_attname(spec->base, i + 1, false)));
+		names = lappend(names, makeString(pstrdup(NameStr(TupleDescAttr(RelationGetDescr(base), i)->attname))));
 	rte->rtekind = RTE_RELATION;
 	rte->relid = spec->base;
 	rte->relkind = RELKIND_RELATION;
 	rte->rellockmode = AccessShareLock;
 	rte->eref = makeAlias(get_rel_name(spec->view), names);
 	rte->inFromCl = true;
+	return rte;
+}
+
+RangeTblEntry *
+sc_base_entry(ScSpec *spec)
+{
+	Relation	base = table_open(spec->base, NoLock);
+	RangeTblEntry *rte = base_entry(spec, base);
+
+	table_close(base, NoLock);
 	return rte;
 }
 
@@ -225,7 +240,8 @@ scan_base(ScMatch *m)
 {
 	PlannerInfo *root = m->root;
 	ScSpec	   *spec = m->spec;
-	RangeTblEntry *rte = sc_base_entry(spec);
+	Relation	base = table_open(spec->base, NoLock);
+	RangeTblEntry *rte = base_entry(spec, base);
 	RelOptInfo *rel;
 	ListCell   *lc;
 
@@ -238,25 +254,22 @@ scan_base(ScMatch *m)
 	rel->reltarget->exprs = NIL;
 	for (int i = 0; i < ScBaseNatts(spec); i++)
 	{
-		Form_pg_attribute att;
-		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(spec->base),
-											Int16GetDatum(i + 1));
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(base), i);
 
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "column %d of rollup's table %u is missing", i + 1, spec->base);
-		att = (Form_pg_attribute) GETSTRUCT(tuple);
 		rel->reltarget->exprs = lappend(rel->reltarget->exprs,
 										makeVar(m->basevarno, i + 1, att->atttypid,
 												att->atttypmod, att->attcollation, 0));
-		ReleaseSysCache(tuple);
 	}
 	foreach(lc, m->quals)
 		rel->baserestrictinfo = lappend(rel->baserestrictinfo,
 										make_simple_restrictinfo(root, lfirst(lc)));
-	know_size(rel, spec->base);
+	know_size(rel, base);
+	table_close(base, NoLock);
 	set_baserel_size_estimates(root, rel);
 	add_path(rel, create_seqscan_path(root, rel, NULL, 0));
-	create_index_paths(root, rel);
+	/* Its order is of no use. */
+	if (m->quals != NIL)
+		create_index_paths(root, rel);
 	set_cheapest(rel);
 	return rel->cheapest_total_path;
 }
@@ -324,23 +337,41 @@ raw_path(RelOptInfo *rel, PathTarget *target)
 	return best ? copy_path(best) : NULL;
 }
 
-static void
-cost_rewrite(Path *path, ScMatch *m, Path *base, double edgerows, Cost edgecost)
+/*
+ * Pages of the delta tables.  What was true a second ago will do where it
+ * decides nothing: opening two tables costs as much as the matching.
+ */
+static double
+delta_pages(ScSpec *spec, bool roughly)
 {
-	double		merged = base->rows;
-	Cost		startup = 0;
-	Cost		perrow = cpu_tuple_cost;
+	TimestampTz now = GetCurrentStatementStartTimestamp();
 
+	if (roughly && spec->pages_at > now - USECS_PER_SEC && spec->pages_at <= now)
+		return spec->pages;
+	spec->pages = 0;
+	spec->pages_at = now;
 	for (int i = 0; i < 2; i++)
 	{
-		Relation	delta = try_table_open(m->spec->delta[i], AccessShareLock);
+		Relation	delta = try_table_open(spec->delta[i], AccessShareLock);
 
 		if (delta == NULL)
 			continue;
-		/* Some sixty deltas fit on a page; each is looked up in the base. */
-		startup += RelationGetNumberOfBlocks(delta) * (seq_page_cost + 60 * 4 * cpu_tuple_cost);
+		spec->pages += RelationGetNumberOfBlocks(delta);
 		table_close(delta, AccessShareLock);
 	}
+	return spec->pages;
+}
+
+static void
+cost_rewrite(Path *path, ScMatch *m, Path *base, Cost raw, double edgerows, Cost edgecost)
+{
+	double		merged = base->rows;
+	Cost		startup;
+	Cost		perrow = cpu_tuple_cost;
+
+	/* Some sixty deltas fit on a page; each is looked up in the base. */
+	startup = delta_pages(m->spec, raw > 10 * base->total_cost) *
+		(seq_page_cost + 60 * 4 * cpu_tuple_cost);
 	if (m->exact)
 	{
 		path->startup_cost = startup + base->startup_cost;
@@ -406,6 +437,11 @@ match_query(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	ScMatch    *second;
 	const char *reason = "its time zone is %s, the session's is %s";
 
+	if (!sc_rewrite_noting() && !sc_match_reads_keys(m, groups, root->processed_tlist))
+	{
+		m->reason = "";			/* nobody asks for it */
+		return m;
+	}
 	if (!(joined ? sc_join_match(m, groups, sets, root->processed_tlist, outputs, having) :
 		  sc_match(m, groups, sets, root->processed_tlist, outputs, having)))
 	{
@@ -481,7 +517,7 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		m->zone = spec->zone ? pstrdup(spec->zone) : NULL;
 	}
 	path->cpath.methods = &path_methods;
-	cost_rewrite(&path->cpath.path, m, base, edgerows, edgecost);
+	cost_rewrite(&path->cpath.path, m, base, raw->total_cost, edgerows, edgecost);
 	sc_spec_release(spec);
 	return path;
 }

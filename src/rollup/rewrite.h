@@ -175,7 +175,8 @@ extern bool sc_match(ScMatch *m, List *groupclause, List *groupingsets,
 					 List *tlist, List *outputs, List *having);
 extern Oid	sc_btree_family(Oid type);
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
-extern Node *sc_match_rollup_expr(ScMatch *m, void *expr);
+extern void *sc_match_as_query(ScMatch *m, void *form);
+extern bool sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist);
 extern void sc_match_read(ScMatch *m);
 extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist);
 extern Expr *sc_match_derive(ScMatch *m, Node *expr);

@@ -417,10 +417,10 @@ edge_columns(ScMatch *m)
 	}
 	while ((i = bms_next_member(slots, i)) >= 0)
 	{
-		foreach(lc, m->spec->slots[i].args)
-			tlist = add_column(tlist, sc_match_rollup_expr(m, lfirst(lc)));
-		if (m->spec->slots[i].filter)
-			tlist = add_column(tlist, sc_match_rollup_expr(m, m->spec->slots[i].filter));
+		foreach(lc, sc_match_as_query(m, m->spec->forms->args[i]))
+			tlist = add_column(tlist, lfirst(lc));
+		if (m->spec->forms->filters[i])
+			tlist = add_column(tlist, sc_match_as_query(m, m->spec->forms->filters[i]));
 	}
 	foreach(lc, m->keyargs)
 		tlist = add_column(tlist, lfirst(lc));

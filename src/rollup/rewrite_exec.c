@@ -72,7 +72,8 @@ typedef struct RewriteState
 	int64		ndeltas;
 	ScGroup    *group;
 	bool		changeddone;
-	ScSpec	   *tspec;			/* what target is grouped by */
+	ScSpec	   *tspec;			/* what target is grouped by, once needed */
+	Size		targetsize;		/* bytes of all states of its groups */
 	MemoryContext cxt;			/* target's; reset by a rescan */
 	ScGroups   *target;			/* by all of the query's keys */
 	List	   *results;		/* of ScSetResult, in this order */
@@ -146,9 +147,7 @@ init_items(RewriteState *state, CustomScan *cscan)
 	}
 
 	/* The target's groups hold the rollup's states, then the key states. */
-	state->tspec = sc_node_target(spec, cscan->custom_exprs,
-								  list_nth(state->private, SC_PRIVATE_GROUPOPS),
-								  state->nqkeys, size);
+	state->targetsize = size;
 }
 
 /* The plans of the rows beyond the edges: not before sc_scan_load. */
@@ -541,6 +540,15 @@ add_up(RewriteState *state)
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
 	ListCell   *lc;
 
+	if (state->tspec == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
+
+		state->tspec = sc_node_target(state->spec, ((CustomScan *) state->css.ss.ps.plan)->custom_exprs,
+									  list_nth(state->private, SC_PRIVATE_GROUPOPS),
+									  state->nqkeys, state->targetsize);
+		MemoryContextSwitchTo(old);
+	}
 	state->target = sc_groups_create(state->tspec, state->cxt);
 	/* Without keys there is one row, whatever comes. */
 	group = state->nqkeys == 0 ? sc_groups_get(state->target, NULL, NULL, true) : NULL;

@@ -59,48 +59,27 @@ text_of(ScMatch *m, Node *expr)
 
 /* ---- the same form for both sides ---- */
 
-static bool
-reset_aggref(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Aggref))
-		((Aggref *) node)->aggno = ((Aggref *) node)->aggtransno = -1;
-	return expression_tree_walker(node, reset_aggref, context);
-}
-
-/* An expression of the query, in the form the rollup's are in. */
+/* An expression of the query, in the form the rollup's are in; not a copy. */
 Node *
 sc_match_normalize(ScMatch *m, Node *expr)
 {
-	Node	   *copy = copyObject(expr);
 	Node	   *pinned;
 
-	reset_aggref(copy, NULL);
-	if (m->spec->zone == NULL)
-		return copy;
-	pinned = sc_pin_zone(copyObject(copy), m->spec->zone);
-	if (equal(pinned, copy))
-		return copy;
+	if (IsA(expr, Aggref))
+	{
+		Aggref	   *agg = makeNode(Aggref);
+
+		*agg = *(Aggref *) expr;
+		agg->aggno = agg->aggtransno = -1;
+		expr = (Node *) agg;
+	}
+	if (m->spec->zone == NULL || !sc_zone_matters(expr, NULL))
+		return expr;
+	pinned = sc_pin_zone(expr, m->spec->zone);
+	if (equal(pinned, expr))
+		return expr;
 	m->zoned = true;
 	return eval_const_expressions(m->root, pinned);
-}
-
-/* An expression of the rollup, as the query would say. */
-static Node *
-rollup_expr(ScMatch *m, void *expr, Index varno)
-{
-	Node	   *copy = copyObject(expr);
-
-	if (varno != m->srcvarno)
-		ChangeVarNodes(copy, varno, m->srcvarno, 0);
-	return eval_const_expressions(m->root, copy);
-}
-
-Node *
-sc_match_rollup_expr(ScMatch *m, void *expr)
-{
-	return rollup_expr(m, expr, 1);
 }
 
 /* The default btree operator family of a type, or invalid. */
@@ -128,32 +107,105 @@ key_is_sharp(ScKey *key)
 		DatumGetBool(OidFunctionCall1Coll(proc, key->collation, ObjectIdGetDatum(intype)));
 }
 
+/* Simplified as a query's are, over varno 1, in CurrentMemoryContext. */
+static Node *
+simplified(void *expr, Index varno)
+{
+	Node	   *copy = copyObject(expr);
+
+	if (varno != 1)
+		ChangeVarNodes(copy, varno, 1, 0);
+	return eval_const_expressions(NULL, copy);
+}
+
+/* The rollup's expressions, made once for all queries. */
+static void
+make_forms(ScSpec *spec)
+{
+	MemoryContext old = MemoryContextSwitchTo(spec->cxt);
+	ScForms    *forms = palloc0(sizeof(ScForms));
+	ListCell   *lc;
+
+	forms->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
+	forms->sharp = palloc0(sizeof(bool) * (spec->nkeys + 1));
+	forms->args = palloc0(sizeof(List *) * (spec->nslots + 1));
+	forms->filters = palloc0(sizeof(Node *) * (spec->nslots + 1));
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		forms->keys[i] = (Expr *) simplified(spec->keys[i].expr, 1);
+		forms->sharp[i] = key_is_sharp(&spec->keys[i]);
+		pull_varattnos((Node *) forms->keys[i], 1, &forms->keyattrs);
+	}
+	for (int i = 0; i < spec->naggs; i++)
+		forms->aggs = lappend(forms->aggs, simplified(spec->aggs[i].aggref, spec->srcvarno));
+	for (int i = 0; i < spec->nslots; i++)
+	{
+		forms->args[i] = (List *) simplified(spec->slots[i].args, 1);
+		if (spec->slots[i].filter)
+			forms->filters[i] = simplified(spec->slots[i].filter, 1);
+	}
+	foreach(lc, spec->quals)
+		forms->quals = lappend(forms->quals, simplified(lfirst(lc), 1));
+	if (forms->quals)
+		forms->quals =
+			make_ands_implicit(canonicalize_qual(make_ands_explicit(forms->quals), false));
+	spec->forms = forms;
+	MemoryContextSwitchTo(old);
+}
+
+/* One of them as the query would say; not a copy, unless it has to be. */
+void *
+sc_match_as_query(ScMatch *m, void *form)
+{
+	Node	   *copy;
+
+	if (m->srcvarno == 1 || form == NULL)
+		return form;
+	copy = copyObject(form);
+	ChangeVarNodes(copy, 1, m->srcvarno, 0);
+	return copy;
+}
+
+/*
+ * Can the query's keys follow from the rollup's, as far as the columns tell
+ * that they read?  Most rollups that do not match are passed over so.
+ */
+bool
+sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist)
+{
+	Bitmapset  *attrs = NULL;
+	ListCell   *lc;
+
+	if (m->spec->forms == NULL)
+		make_forms(m->spec);
+	foreach(lc, groupclause)
+		pull_varattnos((Node *) get_sortgroupclause_tle(lfirst(lc), tlist)->expr,
+					   m->srcvarno, &attrs);
+	return bms_is_subset(attrs, m->spec->forms->keyattrs);
+}
+
+/* All but the buckets' zones lives as long as the specification is pinned. */
 static void
 read_rollup(ScMatch *m)
 {
 	ScSpec	   *spec = m->spec;
-	ListCell   *lc;
 
+	if (spec->forms == NULL)
+		make_forms(spec);
 	m->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
 	m->buckets = palloc0(sizeof(ScBucket) * (spec->nkeys + 1));
-	m->sharp = palloc0(sizeof(bool) * (spec->nkeys + 1));
+	m->sharp = spec->forms->sharp;
 	for (int i = 0; i < spec->nkeys; i++)
 	{
 		ScKey	   *key = &spec->keys[i];
 
-		m->keys[i] = (Expr *) rollup_expr(m, key->expr, 1);
-		m->sharp[i] = key_is_sharp(key);
+		m->keys[i] = sc_match_as_query(m, spec->forms->keys[i]);
 		sc_bucket_of_key(&m->buckets[i], m->keys[i],
 						 (Expr *) makeVar(m->basevarno, ScBaseKey(i), key->type,
 										  key->typmod, key->collation, 0));
 	}
-	for (int i = 0; i < spec->naggs; i++)
-		m->aggs = lappend(m->aggs, rollup_expr(m, spec->aggs[i].aggref, spec->srcvarno));
-	foreach(lc, spec->quals)
-		m->rollupquals = lappend(m->rollupquals, rollup_expr(m, lfirst(lc), 1));
-	if (m->rollupquals)
-		m->rollupquals =
-			make_ands_implicit(canonicalize_qual(make_ands_explicit(m->rollupquals), false));
+	m->aggs = sc_match_as_query(m, spec->forms->aggs);
+	m->rollupquals = sc_match_as_query(m, spec->forms->quals);
 }
 
 /* ---- functions of the keys ---- */
@@ -476,19 +528,14 @@ find_slot(ScMatch *m, Aggref *agg, ScStateDef *def)
 	for (int i = 0; i < m->spec->nslots; i++)
 	{
 		ScSlot	   *slot = &m->spec->slots[i];
-		List	   *slotargs = NIL;
-		ListCell   *lc;
-
 		ScStateDef	probe = *def;
 
 		/* Sums are kept beside sums of squares. */
 		probe.squares |= slot->def.squares;
 		if (!sc_state_same(&slot->def, &probe))
 			continue;
-		foreach(lc, slot->args)
-			slotargs = lappend(slotargs, rollup_expr(m, lfirst(lc), 1));
-		if (equal(slotargs, args) &&
-			equal(slot->filter ? rollup_expr(m, slot->filter, 1) : NULL, agg->aggfilter))
+		if (equal(sc_match_as_query(m, m->spec->forms->args[i]), args) &&
+			equal(sc_match_as_query(m, m->spec->forms->filters[i]), agg->aggfilter))
 			return i;
 	}
 	return -1;

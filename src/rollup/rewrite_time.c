@@ -178,7 +178,7 @@ look_through_zone(ScBucket *bucket, Expr *local)
 	if (IsA(f, FuncExpr) && f->funcid == F_TIMEZONE_TEXT_TIMESTAMPTZ &&
 		IsA(linitial(f->args), Const))
 	{
-		bucket->zone = linitial(f->args);
+		bucket->zone = copyObject(linitial(f->args));
 		bucket->instant = lsecond(f->args);
 	}
 }
@@ -200,7 +200,7 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 				return;
 			bucket->unit = sc_time_unit(linitial(f->args), false);
 			bucket->instant = lsecond(f->args);
-			bucket->zone = lthird(f->args);
+			bucket->zone = copyObject(lthird(f->args));
 			bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
 								 list_make2(bucket->zone, bucket->instant),
 								 DEFAULT_COLLATION_OID);

@@ -70,6 +70,21 @@ typedef struct ScEval
 	struct ScEval *next;
 } ScEval;
 
+/*
+ * What queries are compared with: a rollup's expressions over the source,
+ * varno 1, simplified by the planner.
+ */
+typedef struct ScForms
+{
+	Expr	  **keys;
+	bool	   *sharp;			/* equal values of the key are identical */
+	Bitmapset  *keyattrs;		/* columns that the keys read */
+	List	   *aggs;			/* of Aggref */
+	List	  **args;			/* [slot] */
+	Node	  **filters;		/* [slot] */
+	List	   *quals;			/* implicitly ANDed */
+} ScForms;
+
 /* Owned by the specification cache; valid until sc_spec_release. */
 typedef struct ScSpec
 {
@@ -110,6 +125,9 @@ typedef struct ScSpec
 	List	   *quals;			/* of Expr, varno 1, implicitly ANDed */
 	ExprContext *econtext;
 	ScEval	   *evals;
+	ScForms    *forms;			/* made by the first query */
+	double		pages;			/* of the delta tables, as last seen */
+	TimestampTz pages_at;		/* when that was */
 } ScSpec;
 
 /* Columns of scalecache.rollup. */
@@ -358,6 +376,7 @@ extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 extern Query *sc_query_analyze(const char *sql, List **views);
 extern void sc_query_check(Query *query);
 extern Node *sc_pin_zone(Node *node, const char *zone);
+extern bool sc_zone_matters(Node *node, void *context);
 
 /* join.c */
 extern bool sc_query_joins(Query *query);
