@@ -52,10 +52,14 @@
 
 /* Values a column may have for one of them to make a predicate. */
 #define SC_PRED_DISTINCT	50
+/* The same of a number, which is a code less often, and who or what more. */
+#define SC_PRED_CODES		10
 /* Of a statement's executions, those that must have a constant. */
 #define SC_PRED_WEIGHT		0.8
-/* A partial index must leave out at least the rest of the rows. */
+/* A partial index must leave out at least the rest of the rows... */
 #define SC_PRED_PART		0.75
+/* ...or of those not deleted, as marked by a time or a boolean. */
+#define SC_LIVE_PART		0.97
 /* Columns with so few values are no good as the first. */
 #define SC_COARSE			10
 #define SC_MAX_EQ			4
@@ -353,9 +357,23 @@ add_pattern(ScRelUse *use, Node *col, Oid opno, Node *pattern)
  * Clauses
  */
 
+/* Do values of this column say what kind of row it is, and not which? */
+static bool
+names_kind(Oid relid, Node *col, bool range)
+{
+	/* Of a fraction of the rows, there are more the more rows there are. */
+	double		d = ndistinct_of(relid, col, 1e9);
+	char		category;
+	bool		preferred;
+
+	get_type_category_preferred(exprType(col), &category, &preferred);
+	return d > 0 && d <= (category == TYPCATEGORY_NUMERIC && !range ?
+						  SC_PRED_CODES : SC_PRED_DISTINCT);
+}
+
 /* Could this condition select the rows of a partial index? */
 static bool
-pred_eligible(ScRelUse *use, Node *clause, Node *col, double tuples)
+pred_eligible(ScRelUse *use, Node *clause, Node *col, bool range)
 {
 	if (contain_mutable_functions(clause) || !indexable(clause, use->relid))
 		return false;
@@ -364,12 +382,7 @@ pred_eligible(ScRelUse *use, Node *clause, Node *col, double tuples)
 	if (exprType(col) == BOOLOID)
 		return true;
 	if (IsA(clause, OpExpr) || IsA(clause, ScalarArrayOpExpr))
-	{
-		/* Of a fraction of the rows, there are more the more rows there are. */
-		double		d = ndistinct_of(use->relid, col, 1e9);
-
-		return d > 0 && d <= SC_PRED_DISTINCT;
-	}
+		return names_kind(use->relid, col, range);
 	return false;
 }
 
@@ -386,7 +399,7 @@ btree_column(Node *col, ScRole role)
 /* col OP other, where other has nothing of the table. */
 static void
 use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
-			 Node *other, bool isjoin, double tuples)
+			 Node *other, bool isjoin)
 {
 	ScKeyCol   *key = btree_column(col, SC_ROLE_EQ);
 	int			strategy = 0;
@@ -404,7 +417,7 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 			use->join = lappend(use->join, key);
 			return;
 		}
-		if (pred_eligible(use, clause, col, tuples))
+		if (pred_eligible(use, clause, col, false))
 		{
 			key->clause = clause;
 			use->preds = lappend(use->preds, clause);
@@ -415,7 +428,7 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 	if (strategy != 0)
 	{
 		key->role = SC_ROLE_RANGE;
-		if (!isjoin && pred_eligible(use, clause, col, tuples))
+		if (!isjoin && pred_eligible(use, clause, col, true))
 		{
 			key->clause = clause;
 			use->preds = lappend(use->preds, clause);
@@ -433,7 +446,7 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 			get_op_opfamily_strategy(negator, get_opclass_family(key->opclass)) ==
 			BTEqualStrategyNumber)
 		{
-			if (!isjoin && pred_eligible(use, clause, col, tuples))
+			if (!isjoin && pred_eligible(use, clause, col, true))
 				use->preds = lappend(use->preds, clause);
 			return;
 		}
@@ -445,11 +458,10 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 }
 
 static void use_clause(PlannerInfo *root, ScRelUse *use, Index rti,
-					   Node *clause, bool isjoin, double tuples);
+					   Node *clause, bool isjoin);
 
 static void
-use_null_test(PlannerInfo *root, ScRelUse *use, Index rti, NullTest *test,
-			  double tuples)
+use_null_test(PlannerInfo *root, ScRelUse *use, Index rti, NullTest *test)
 {
 	Node	   *col = strip((Node *) test->arg);
 	ScKeyCol   *key;
@@ -515,7 +527,7 @@ use_own_columns(ScRelUse *use, OpExpr *clause)
 
 static void
 use_opexpr(PlannerInfo *root, ScRelUse *use, Index rti, OpExpr *op,
-		   bool isjoin, double tuples)
+		   bool isjoin)
 {
 	Node	   *left = strip((Node *) linitial(op->args));
 	Node	   *right = strip((Node *) lsecond(op->args));
@@ -524,23 +536,22 @@ use_opexpr(PlannerInfo *root, ScRelUse *use, Index rti, OpExpr *op,
 	if (is_column(root, left, rti, use->relid) &&
 		!bms_is_member(rti, pull_varnos(root, right)))
 		use_operator(use, clause, renumbered(left, rti), op->opno,
-					 op->inputcollid, right, isjoin, tuples);
+					 op->inputcollid, right, isjoin);
 	else if (is_column(root, right, rti, use->relid) &&
 			 !bms_is_member(rti, pull_varnos(root, left)) &&
 			 OidIsValid(get_commutator(op->opno)))
 		use_operator(use, clause, renumbered(right, rti),
-					 get_commutator(op->opno), op->inputcollid, left, isjoin,
-					 tuples);
+					 get_commutator(op->opno), op->inputcollid, left, isjoin);
 	else if (!isjoin)
 		use_own_columns(use, (OpExpr *) clause);
 }
 
 static void
 use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
-		   bool isjoin, double tuples)
+		   bool isjoin)
 {
 	if (IsA(clause, OpExpr) && list_length(((OpExpr *) clause)->args) == 2)
-		use_opexpr(root, use, rti, (OpExpr *) clause, isjoin, tuples);
+		use_opexpr(root, use, rti, (OpExpr *) clause, isjoin);
 	else if (IsA(clause, ScalarArrayOpExpr))
 	{
 		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
@@ -549,11 +560,10 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		if (op->useOr && is_column(root, left, rti, use->relid) &&
 			!bms_is_member(rti, pull_varnos(root, lsecond(op->args))))
 			use_operator(use, renumbered(clause, rti), renumbered(left, rti),
-						 op->opno, op->inputcollid, lsecond(op->args), isjoin,
-						 tuples);
+						 op->opno, op->inputcollid, lsecond(op->args), isjoin);
 	}
 	else if (IsA(clause, NullTest))
-		use_null_test(root, use, rti, (NullTest *) clause, tuples);
+		use_null_test(root, use, rti, (NullTest *) clause);
 	else if (IsA(clause, RowCompareExpr))
 	{
 		Node	   *left = strip((Node *) linitial(((RowCompareExpr *) clause)->largs));
@@ -577,14 +587,13 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		ListCell   *lc;
 
 		foreach(lc, ((BoolExpr *) clause)->args)
-			use_clause(root, use, rti, (Node *) lfirst(lc), isjoin, tuples);
+			use_clause(root, use, rti, (Node *) lfirst(lc), isjoin);
 	}
 }
 
 /* An OR is served by an index for each of its arms. */
 static List *
-use_arms(PlannerInfo *root, ScRelUse *whole, Index rti, BoolExpr *clause,
-		 double tuples)
+use_arms(PlannerInfo *root, ScRelUse *whole, Index rti, BoolExpr *clause)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -596,7 +605,7 @@ use_arms(PlannerInfo *root, ScRelUse *whole, Index rti, BoolExpr *clause,
 		use->relid = whole->relid;
 		use->weight = whole->weight;
 		use->eq = list_copy(whole->eq);
-		use_clause(root, use, rti, (Node *) lfirst(lc), false, tuples);
+		use_clause(root, use, rti, (Node *) lfirst(lc), false);
 		if (list_length(use->eq) > list_length(whole->eq) ||
 			use->range != NIL || use->special != NIL)
 			result = lappend(result, use);
@@ -651,7 +660,7 @@ use_joins(PlannerInfo *root, ScRelUse *use, RelOptInfo *rel)
 	}
 	foreach(lc, rel->joininfo)
 		use_clause(root, use, rel->relid,
-				   (Node *) lfirst_node(RestrictInfo, lc)->clause, true, 0);
+				   (Node *) lfirst_node(RestrictInfo, lc)->clause, true);
 }
 
 /* The columns of the table that an order starts with. */
@@ -715,7 +724,6 @@ harvest_rel(PlannerInfo *root, RelOptInfo *rel, Index rti, Oid relid)
 	MemoryContext oldcxt = MemoryContextSwitchTo(harvest_advice->study->cxt);
 	ScRelUse   *use = (ScRelUse *) palloc0(sizeof(ScRelUse));
 	Bitmapset  *attrs = NULL;
-	double		tuples = Max(1, rel->tuples);
 	List	   *ors = NIL;
 	ListCell   *lc;
 	int			x = -1;
@@ -730,7 +738,7 @@ harvest_rel(PlannerInfo *root, RelOptInfo *rel, Index rti, Oid relid)
 		if (is_orclause(clause))
 			ors = lappend(ors, clause);
 		else
-			use_clause(root, use, rti, clause, false, tuples);
+			use_clause(root, use, rti, clause, false);
 	}
 	use_joins(root, use, rel);
 	use_order(root, use, rel, root->sort_pathkeys, SC_ROLE_SORT);
@@ -755,8 +763,7 @@ harvest_rel(PlannerInfo *root, RelOptInfo *rel, Index rti, Oid relid)
 	foreach(lc, ors)
 		harvest_item->uses = list_concat(harvest_item->uses,
 										 use_arms(root, use, rti,
-												  (BoolExpr *) lfirst(lc),
-												  tuples));
+												  (BoolExpr *) lfirst(lc)));
 	harvest_item->relids = list_append_unique_oid(harvest_item->relids, relid);
 	harvest_variant->nrels++;
 	MemoryContextSwitchTo(oldcxt);
@@ -1102,6 +1109,26 @@ make_one(Maker *m, List *keys, bool cover)
 	}
 }
 
+/*
+ * Columns compared by equality that an order can follow: to the planner IS
+ * NULL makes nothing equal.
+ */
+static List *
+before_order(List *cols)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, cols)
+	{
+		Node	   *clause = ((ScKeyCol *) lfirst(lc))->clause;
+
+		if (clause == NULL || !IsA(clause, NullTest))
+			result = lappend(result, lfirst(lc));
+	}
+	return result;
+}
+
 /* Everything that can follow a set of columns compared by equality. */
 static void
 make_from(Maker *m, List *base, bool cover)
@@ -1126,7 +1153,7 @@ make_from(Maker *m, List *base, bool cover)
 	}
 	foreach(lc, use->orders)
 	{
-		List	   *keys = extended(base, (List *) lfirst(lc));
+		List	   *keys = extended(before_order(base), (List *) lfirst(lc));
 
 		make_one(m, keys, cover);
 		foreach(l, use->range)
@@ -1359,9 +1386,9 @@ pred_part(ScAdvice *advice, Oid relid, List *pred)
 							  sc_sample_get(advice->study, relid), pred);
 }
 
-/* Does a condition come with nearly every execution of the statement? */
-static bool
-recurs(ScItem *item, ScRelUse *use, Node *clause)
+/* The part of a statement's executions that have this condition. */
+static double
+part_with(ScItem *item, ScRelUse *use, Node *clause)
 {
 	double		weight = 0;
 	ListCell   *lc;
@@ -1373,7 +1400,48 @@ recurs(ScItem *item, ScRelUse *use, Node *clause)
 		if (other->relid == use->relid && list_member(other->preds, clause))
 			weight += other->weight;
 	}
-	return weight >= SC_PRED_WEIGHT;
+	return weight;
+}
+
+/*
+ * Does a condition come with nearly every execution of the statement?  Those
+ * that differ from it in nothing but constants are executions of it.
+ */
+static bool
+recurs(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause)
+{
+	double		with = 0;
+	double		all = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *other = (ScItem *) lfirst(lc);
+
+		if (other != item && (item->shape == 0 || other->shape != item->shape))
+			continue;
+		with += other->weight * part_with(other, use, clause);
+		all += other->weight;
+	}
+	return with >= SC_PRED_WEIGHT * all;
+}
+
+/*
+ * Do so few rows meet the conditions that an index of these is worth having?
+ * That a row is live comes with so many statements that a little is enough.
+ */
+static bool
+selects_part(ScAdvice *advice, Oid relid, List *pred)
+{
+	double		limit = SC_LIVE_PART;
+	ListCell   *lc;
+
+	foreach(lc, pred)
+	{
+		if (IsA(lfirst(lc), OpExpr) || IsA(lfirst(lc), ScalarArrayOpExpr))
+			limit = SC_PRED_PART;
+	}
+	return pred_part(advice, relid, pred) <= limit;
 }
 
 /*
@@ -1395,7 +1463,7 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 		ListCell   *g;
 		ListCell   *c;
 
-		if (!recurs(item, use, clause))
+		if (!recurs(advice, item, use, clause))
 			continue;
 		pull_varattnos(clause, 1, &attrs);
 		forboth(g, groups, c, columns)
@@ -1413,7 +1481,7 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	}
 	foreach(lc, groups)
 	{
-		if (pred_part(advice, use->relid, (List *) lfirst(lc)) <= SC_PRED_PART)
+		if (selects_part(advice, use->relid, (List *) lfirst(lc)))
 			result = lappend(result, lfirst(lc));
 	}
 	return result;

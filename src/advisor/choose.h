@@ -94,6 +94,7 @@ typedef struct ScItem
 {
 	int			index;			/* in advice->items */
 	int64		id;				/* query id, or 1... of a given query */
+	uint64		shape;			/* same for same but for constants; 0: unknown */
 	double		weight;			/* calls, or the given weight */
 	double		mean_ms;		/* 0: not known */
 	TimestampTz since;			/* 0: not recorded */

@@ -220,6 +220,8 @@ load_one(Loader *l)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for a table of the statement")));
 	}
+	if (l->item->shape == 0)
+		l->item->shape = linitial_node(Query, query->queries)->queryId;
 	if (l->values != NULL)
 		query->params = make_params(l);
 	variant->query = query;

@@ -46,6 +46,17 @@ SELECT advise('SELECT * FROM orders WHERE status = ''new'' AND deleted_at IS NUL
 SELECT advise('SELECT id FROM orders WHERE deleted_at IS NOT NULL');
 SELECT advise('SELECT * FROM users WHERE NOT active');
 SELECT advise('SELECT * FROM orders WHERE deleted_at IS NULL AND user_id = 5');
+-- with an order, which does not follow IS NULL in an index; live rows although they are most
+SELECT advise('SELECT * FROM orders WHERE shop_id = 9 AND deleted_at IS NULL ORDER BY total LIMIT 10');
+SELECT advise('SELECT id FROM users WHERE active ORDER BY last_seen DESC LIMIT 5');
+-- a status, but not a number that says whose; nor one of several statuses asked for by the same statement
+CREATE TABLE tasks AS SELECT i AS id, i % 40 AS team, (ARRAY['open', 'held', 'late', 'done'])[1 + least(3, i % 20)] AS state,
+	i * 7919 % 20000 AS due FROM generate_series(1, 20000) i;
+VACUUM ANALYZE tasks;
+SELECT advise('SELECT id FROM tasks WHERE team = 7 ORDER BY due LIMIT 5');
+SELECT advise('SELECT id FROM tasks WHERE state = ''open'' ORDER BY due LIMIT 5');
+SELECT advise('SELECT id FROM tasks WHERE state = ''open'' ORDER BY due LIMIT 5',
+	'SELECT id FROM tasks WHERE state = ''held'' ORDER BY due LIMIT 5');
 -- both ends of a range, of few values but not of many
 CREATE TABLE reviews AS SELECT i AS id, i * 7919 % 20 AS stars, i * 7907 % 20000 AS price, md5(i::text) AS body FROM generate_series(1, 20000) i;
 VACUUM ANALYZE reviews;
