@@ -1,11 +1,11 @@
 /*
  * capture.c: from row changes to the keys of a transaction.
  *
- * An AFTER ROW trigger makes the keys of the old and the new row and keeps
- * them, once each, in one buffer.  Subtransactions nest, so what one of them
- * added is the end of the buffer from some mark on: its abort cuts that off,
- * its commit hands it to its parent.  Before commit or prepare the buffer is
- * written to the outbox, so it has the fate of the rows.
+ * An AFTER ROW trigger, or its condition, makes the keys of the old and the
+ * new row and keeps them, once each, in one buffer.  Subtransactions nest, so
+ * what one of them added is the end of the buffer from some mark on: its abort
+ * cuts that off, its commit hands it to its parent.  Before commit or prepare
+ * the buffer is written to the outbox, so it has the fate of the rows.
  *
  * Above max_keys_per_transaction the keys of a rule give way to one entry
  * that stands for all its keys, and further rows cost next to nothing.
@@ -15,6 +15,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
@@ -29,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "base/hooks.h"
+#include "base/known.h"
 #include "cache/cache.h"
 #include "cache/memory.h"
 #include "worker/launcher.h"
@@ -72,6 +74,9 @@ static bool fenced = false;
 static FullTransactionId my_xid;	/* where fences are up */
 static bool async = false;		/* this commit may be lost in a crash */
 static bool wait_after = false; /* for synchronous_invalidation */
+
+static ScKnown capturing;		/* the trigger function */
+static ExecutorStart_hook_type prev_start = NULL;
 
 PG_FUNCTION_INFO_V1(scalecache_cache_capture);
 PG_FUNCTION_INFO_V1(scalecache_cache_truncate);
@@ -501,28 +506,49 @@ rule_of_trigger(FunctionCallInfo fcinfo, const char *function, bool row)
 	return parse_id(data->tg_trigger->tgargs[0]);
 }
 
+/*
+ * A row of rel has changed; one of the slots may be NULL.  With conditions
+ * false the rule is left alone if it has one, and the result is false.
+ */
+static bool
+row_changed(int64 id, Relation rel, TupleTableSlot *old, TupleTableSlot *new,
+			bool conditions)
+{
+	ScRule	   *rule;
+	bool		done = true;
+
+	if (nepochs > 0 && has_epoch(id))
+		return true;
+	rule = sc_rule_by_id(id);
+	if (rule == NULL)
+		return true;
+	if (rule->condstate && !conditions)
+		done = false;
+	else
+	{
+		ScRuleEval *eval = sc_rule_eval(rule, rel);
+
+		capture(rule, converted(eval, old, 0), converted(eval, new, 1));
+	}
+	sc_rule_release(rule);
+	return done;
+}
+
 Datum
 scalecache_cache_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	int64		id = rule_of_trigger(fcinfo, "cache_capture", true);
-	ScRule	   *rule;
-	ScRuleEval *eval;
+	TupleTableSlot *old = data->tg_trigslot;
+	TupleTableSlot *new = data->tg_newslot;
 
-	if (nepochs > 0 && has_epoch(id))
-		return PointerGetDatum(NULL);
-	rule = sc_rule_by_id(id);
-	if (rule == NULL)
-		return PointerGetDatum(NULL);
-	eval = sc_rule_eval(rule, data->tg_relation);
+	sc_known_learn(&capturing, fcinfo->flinfo->fn_oid);
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		capture(rule, NULL, converted(eval, data->tg_trigslot, 0));
-	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		capture(rule, converted(eval, data->tg_trigslot, 0), NULL);
-	else
-		capture(rule, converted(eval, data->tg_trigslot, 0),
-				converted(eval, data->tg_newslot, 1));
-	sc_rule_release(rule);
+	{
+		new = old;
+		old = NULL;
+	}
+	(void) row_changed(id, data->tg_relation, old, new, true);
 	return PointerGetDatum(NULL);
 }
 
@@ -538,6 +564,82 @@ scalecache_cache_truncate(PG_FUNCTION_ARGS)
 		sc_rule_release(rule);
 	}
 	return PointerGetDatum(NULL);
+}
+
+/* ---- without an event ---- */
+
+/*
+ * An AFTER trigger's condition is evaluated when the row has just been
+ * changed, with the old and the new row at hand.  If it holds, an event is
+ * queued, which fetches both rows again.  So our triggers are given a condition
+ * that captures the keys and says no, in the executor's own copy of the
+ * table's triggers, and need no event.  What does not come from a plan's
+ * ModifyTable (COPY, logical apply, routed rows) has the event.
+ */
+typedef struct Condition
+{
+	ExprState	state;			/* must be first */
+	int64		id;				/* of the rule */
+	Relation	rel;
+} Condition;
+
+static Datum
+capture_row(ExprState *state, ExprContext *econtext, bool *isnull)
+{
+	Condition  *cond = (Condition *) state;
+
+	*isnull = false;
+	/* A rule's own condition may need a subtransaction: not here. */
+	return BoolGetDatum(!row_changed(cond->id, cond->rel,
+									 econtext->ecxt_innertuple,
+									 econtext->ecxt_outertuple, false));
+}
+
+static void
+set_conditions(EState *estate, ResultRelInfo *target)
+{
+	TriggerDesc *desc = target->ri_TrigDesc;
+
+	if (desc == NULL ||
+		target->ri_RelationDesc->rd_rel->relkind != RELKIND_RELATION)
+		return;
+	for (int i = 0; i < desc->numtriggers; i++)
+	{
+		Trigger    *trigger = &desc->triggers[i];
+		Condition  *cond;
+
+		if (trigger->tgfoid != capturing.function || trigger->tgqual ||
+			!TRIGGER_FOR_ROW(trigger->tgtype) ||
+			!TRIGGER_FOR_AFTER(trigger->tgtype) || trigger->tgnargs != 1)
+			continue;
+		cond = MemoryContextAllocZero(estate->es_query_cxt, sizeof(Condition));
+		cond->state.type = T_ExprState;
+		cond->state.flags = EEO_FLAG_IS_QUAL;
+		cond->state.evalfunc = capture_row;
+		cond->id = parse_id(trigger->tgargs[0]);
+		cond->rel = target->ri_RelationDesc;
+		target->ri_TrigWhenExprs[i] = &cond->state;
+		/* Says that there is one; what it is has been prepared above. */
+		trigger->tgqual = "";
+	}
+}
+
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	ModifyTableState *mt;
+
+	if (prev_start)
+		prev_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+	if (query->operation == CMD_SELECT || !OidIsValid(capturing.function) ||
+		(eflags & EXEC_FLAG_EXPLAIN_ONLY) || query->planstate == NULL ||
+		!IsA(query->planstate, ModifyTableState))
+		return;
+	mt = (ModifyTableState *) query->planstate;
+	for (int i = 0; i < mt->mt_nrels; i++)
+		set_conditions(query->estate, &mt->resultRelInfo[i]);
 }
 
 /* ---- rollups ---- */
@@ -737,6 +839,9 @@ sc_cache_capture_init(void)
 {
 	sc_group_changed_hook = group_changed;
 	sc_view_has_rules_hook = sc_relation_has_rules;
+	sc_known_init(&capturing);
+	prev_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }

@@ -32,40 +32,58 @@ local function dominates(snap, ref)
   return true
 end
 
--- A tombstone is a writer's xid, or a few, or a snapshot that sees them all.
-local function bury(tombs, key, xid, seen)
-  local t = tombs[key]
-  if t == nil then
-    tombs[key] = xid
+-- Tombstones are kept by a hash of their keys.  A table of the keys themselves
+-- is what Lua's collector would look through again and again, and takes more
+-- time than all else.  Keys that share a place may refuse each other's fills.
+local PLACES = 65536
+
+local function place_of(key)
+  local byte = string.byte
+  local h = #key
+  for i = 1, h, 4 do
+    local a, b, c, d = byte(key, i, i + 3)
+    h = (h * 1664525 + a + (b or 0) * 256 + (c or 0) * 65536 + (d or 0) * 16777216) % 4294967296
+  end
+  return (h * 1664525 % 4294967296 - h * 1664525 % 65536) / 65536 + 1
+end
+
+-- What was written between two rotations; tombs are used again if given.
+local function generation(tombs)
+  tombs = tombs or {}
+  for i = 1, PLACES do tombs[i] = 0 end
+  return { tombs = tombs, epochs = {}, refs = {} }
+end
+
+-- The number of a snapshot in which all is seen that has been buried so far.
+local function ref(gen, text)
+  local refs = gen.refs
+  if refs[#refs] ~= text then refs[#refs + 1] = text end
+  return #refs
+end
+
+-- A tombstone is a writer's xid; of several, minus the number of a snapshot.
+-- Returns how many places it has taken.
+local function bury(gen, tombs, place, xid, text)
+  local t = tombs[place]
+  if t == nil or t == 0 then
+    tombs[place] = xid
     return 1
-  elseif type(t) == 'number' then
-    if t ~= xid then tombs[key] = { t, xid } end
-  else
-    for i = 1, #t do
-      if t[i] == xid then return 0 end
-    end
-    if #t < 4 then
-      t[#t + 1] = xid
-    else
-      tombs[key] = { ref = seen() }
-    end
+  elseif t ~= xid then
+    tombs[place] = -ref(gen, text)
   end
   return 0
 end
 
-local function above(snap, t)
-  if t == nil then return true end
-  if type(t) == 'number' then return sees(snap, t) end
-  if t.ref and not dominates(snap, t.ref) then return false end
-  for i = 1, #t do
-    if not sees(snap, t[i]) then return false end
-  end
-  return true
+local function above(snap, gen, t)
+  if t == nil or t == 0 then return true end
+  if t > 0 then return sees(snap, t) end
+  return dominates(snap, snapshot(gen.refs[-t]))
 end
 
-local function above_epochs(snap, epochs, key)
-  for prefix, t in pairs(epochs) do
-    if string.sub(key, 1, #prefix) == prefix and not above(snap, t) then
+local function above_all(snap, gen, key, place)
+  if not above(snap, gen, gen.tombs[place]) then return false end
+  for prefix, t in pairs(gen.epochs) do
+    if string.sub(key, 1, #prefix) == prefix and not above(snap, gen, t) then
       return false
     end
   end
@@ -73,10 +91,10 @@ local function above_epochs(snap, epochs, key)
 end
 
 local function fresh(source, snap, key)
+  local place = place_of(key)
   return dominates(snap, source.floor)
-    and above(snap, source.new[key]) and above(snap, source.old[key])
-    and above_epochs(snap, source.new_epochs, key)
-    and above_epochs(snap, source.old_epochs, key)
+    and above_all(snap, source.new, key, place)
+    and above_all(snap, source.old, key, place)
 end
 
 local function armed()
@@ -214,8 +232,7 @@ local function arm(keys, args)
     -- was with another Redis, this one has missed something.
     source.boot = boot
     source.floor, source.next_floor = snap, snap
-    source.new, source.old, source.count = {}, {}, 0
-    source.new_epochs, source.old_epochs = {}, {}
+    source.new, source.old, source.count = generation(), generation(), 0
   end
   if args[7] == 'anew' then source.armed = false end
   source.link = args[8]
@@ -227,16 +244,12 @@ end
 local function invalidate(keys, args)
   local source, err = source_of(args[1])
   if err then return err end
-  local snap
-  local function seen()
-    snap = snap or snapshot(args[2])
-    return snap
-  end
+  local gen = source.new
   for i = 1, #keys do
-    redis.call('UNLINK', keys[i])
-    source.count = source.count + bury(source.new, keys[i], tonumber(args[i + 2]), seen)
+    source.count = source.count + bury(gen, gen.tombs, place_of(keys[i]), tonumber(args[i + 2]), args[2])
     release(keys[i])
   end
+  redis.call('UNLINK', unpack(keys))
   return #keys
 end
 
@@ -244,8 +257,8 @@ end
 local function store(keys, args)
   local source, err = source_of(args[1])
   if err then return err end
-  source.count = source.count + bury(source.new, keys[1], tonumber(args[3]),
-    function() return snapshot(args[2]) end)
+  local gen = source.new
+  source.count = source.count + bury(gen, gen.tombs, place_of(keys[1]), tonumber(args[3]), args[2])
   release(keys[1])
   if args[5] ~= '0' then
     redis.call('SET', keys[1], args[4], 'PX', args[5])
@@ -259,7 +272,7 @@ end
 local function epoch(keys, args)
   local source, err = source_of(args[1])
   if err then return err end
-  bury(source.new_epochs, args[4], tonumber(args[3]), function() return snapshot(args[2]) end)
+  bury(source.new, source.new.epochs, args[4], tonumber(args[3]), args[2])
   return 1
 end
 
@@ -269,8 +282,7 @@ local function rotate(keys, args)
   if err then return err end
   source.floor = source.next_floor
   source.next_floor = snapshot(args[2])
-  source.old, source.new, source.count = source.new, {}, 0
-  source.old_epochs, source.new_epochs = source.new_epochs, {}
+  source.old, source.new, source.count = source.new, generation(source.old.tombs), 0
   return 1
 end
 

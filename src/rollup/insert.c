@@ -39,12 +39,12 @@
 #include "parser/parse_func.h"
 #include "rewrite/prs2lock.h"
 #include "tcop/utility.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/known.h"
 #include "rollup/rollup.h"
 
 /* Rollups of one table beyond these take the trigger. */
@@ -66,8 +66,7 @@ typedef struct Tap
 } Tap;
 
 static Tap *taps = NULL;		/* innermost first */
-static Oid	capture_function = InvalidOid;	/* once seen in this session */
-static uint32 capture_hash;		/* of its syscache entry */
+static ScKnown capturing;		/* the trigger function */
 static ExecutorStart_hook_type prev_start = NULL;
 static ExecutorFinish_hook_type prev_finish = NULL;
 static ProcessUtility_hook_type prev_utility = NULL;
@@ -78,19 +77,7 @@ PG_FUNCTION_INFO_V1(scalecache_rollup_inserted);
 void
 sc_insert_learn(Oid function)
 {
-	if (function == capture_function)
-		return;
-	capture_function = function;
-	if (OidIsValid(function))
-		capture_hash = GetSysCacheHashValue1(PROCOID,
-											 ObjectIdGetDatum(function));
-}
-
-static void
-forget_function(Datum arg, int cacheid, uint32 hashvalue)
-{
-	if (hashvalue == 0 || hashvalue == capture_hash)
-		capture_function = InvalidOid;
+	sc_known_learn(&capturing, function);
 }
 
 /* The query's memory goes. */
@@ -150,7 +137,7 @@ returns_rows(Plan *plan)
 static bool
 is_ours(Trigger *trigger)
 {
-	return trigger->tgfoid == capture_function &&
+	return trigger->tgfoid == capturing.function &&
 		TRIGGER_FOR_ROW(trigger->tgtype) &&
 		TRIGGER_FOR_AFTER(trigger->tgtype) &&
 		TRIGGER_FOR_INSERT(trigger->tgtype) &&
@@ -259,7 +246,7 @@ executor_start(QueryDesc *query, int eflags)
 		prev_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
-	if (query->operation == CMD_INSERT && OidIsValid(capture_function) &&
+	if (query->operation == CMD_INSERT && OidIsValid(capturing.function) &&
 		!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && query->planstate &&
 		IsA(query->planstate, ModifyTableState))
 		tap_insert(query);
@@ -383,7 +370,7 @@ copy_targets(CopyStmt *copy)
 	sc_insert_learn(LookupFuncName(list_make2(makeString("scalecache"),
 											  makeString("rollup_capture")),
 								   0, NULL, true));
-	if (!OidIsValid(capture_function))
+	if (!OidIsValid(capturing.function))
 		return NIL;
 	/* What COPY will do first itself. */
 	relid = RangeVarGetRelid(copy->relation, RowExclusiveLock, true);
@@ -549,5 +536,5 @@ sc_insert_init(void)
 	ExecutorFinish_hook = executor_finish;
 	prev_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
-	CacheRegisterSyscacheCallback(PROCOID, forget_function, (Datum) 0);
+	sc_known_init(&capturing);
 }

@@ -80,6 +80,26 @@ is(left("COPY users (id) FROM PROGRAM 'echo 777'", @k, 'user:777'), "@k", 'COPY'
 is(left("SET session_replication_role = replica; UPDATE users SET name = 'r' WHERE id = 4", @k),
 	'user:1 user:2 user:3', 'replica role');
 
+# ---- a session that knows the trigger takes keys without events ----
+my $know = "UPDATE users SET name = 'k' WHERE id = 99;";
+unlike(sql("$know EXPLAIN (ANALYZE) UPDATE users SET name = 'e' WHERE id = 98"), qr/Trigger scalecache/, 'no event');
+is(left("$know UPDATE users SET name = 'x' WHERE id = 1", @k), 'user:2 user:3 user:4', 'UPDATE');
+is(left("$know UPDATE users SET id = 1000 WHERE id = 3", @k, 'user:1000'), 'user:1 user:2 user:4', 'old and new key');
+is(left("$know DELETE FROM users WHERE id IN (2, 1000)", @k, 'user:1000'), 'user:1 user:3 user:4', 'DELETE');
+is(left("$know INSERT INTO users VALUES (2), (3)", @k), 'user:1 user:4', 'INSERT');
+is(left("$know INSERT INTO users VALUES (1), (2000) ON CONFLICT (id) DO UPDATE SET name = 'y'", @k, 'user:2000'),
+	'user:2 user:3 user:4', 'ON CONFLICT DO UPDATE');
+is(left("$know MERGE INTO users u USING (VALUES (1), (2), (2001)) v(i) ON u.id = v.i WHEN MATCHED AND i = 2 THEN DELETE
+	WHEN MATCHED THEN UPDATE SET name = 'm' WHEN NOT MATCHED THEN INSERT (id) VALUES (i)", @k, 'user:2001'), 'user:3 user:4', 'MERGE');
+is(left("$know WITH d AS (INSERT INTO users VALUES (2)) UPDATE users SET name = 'w' WHERE id = 3", @k), 'user:1 user:4', 'WITH');
+is(left("$know COPY users (id) FROM PROGRAM 'echo 778'", @k, 'user:778'), "@k", 'COPY');
+is(left("$know SET session_replication_role = replica; UPDATE users SET name = 'r' WHERE id = 4", @k),
+	'user:1 user:2 user:3', 'replica role');
+is(left("$know BEGIN; SAVEPOINT a; UPDATE users SET name = 's' WHERE id = 1; ROLLBACK TO a; UPDATE users SET name = 's' WHERE id = 2; COMMIT", @k),
+	'user:1 user:3 user:4', 'a savepoint');
+is(left("$know SELECT scalecache.drop_cache_rule('u'); SELECT scalecache.create_cache_rule('u', 'users', 'user:{id}');
+	UPDATE users SET name = 'n' WHERE id = 1", 'order:1'), 'order:1', 'a rule made again');
+
 # ---- what does not ----
 is(left("BEGIN; UPDATE users SET name = 'z'; ROLLBACK", @k), "@k", 'ROLLBACK');
 is( left("BEGIN; UPDATE users SET name = 'z' WHERE id = 1; SAVEPOINT a;
@@ -135,6 +155,9 @@ is(left("UPDATE users SET city = NULL WHERE id = 1", @r), 'city:a:{x} vip:1', 'a
 is(left("UPDATE users SET name = 'vip' WHERE id = 1", @r), 'city:a:{x} city:b:{x}', 'condition: after');
 is(left("UPDATE users SET name = 'o' WHERE id = 1", @r), 'city:a:{x} city:b:{x}', 'condition: before');
 is(left("UPDATE users SET name = 'o2' WHERE id = 1", @r), "@r", 'condition: neither');
+is(left("UPDATE users SET seen = now() WHERE id = 1; UPDATE users SET name = 'vip' WHERE id = 1", @r), 'city:a:{x} city:b:{x}', 'condition: the second time');
+is(left("UPDATE users SET seen = now() WHERE id = 1; UPDATE users SET seen = now() WHERE id = 1", 'city:a:{x}'), 'city:a:{x}', 'columns: the second time');
+sql("UPDATE users SET name = 'o2' WHERE id = 1");
 sql("ALTER TABLE users RENAME city TO town; ALTER TABLE users RENAME id TO uid; ALTER TABLE users RENAME TO people");
 is(sql("SELECT key FROM scalecache.cache_rules ORDER BY name"), "city:{town}:{{x}}\nvip:{uid}\nuser:{uid}", 'renames are followed');
 ok(delivered(), 'delivered');
@@ -155,6 +178,9 @@ ok(delivered(), 'delivered');
 is(left("SET DateStyle = german; INSERT INTO ev (day, id, v) VALUES ('2020-03-01', 1, 'a')", @e), "$e[1] $e[2]", 'a partition');
 is(left("INSERT INTO ev2 (day, id, v) VALUES ('2021-03-01', 1, 'a')", @e), "$e[0] $e[2]", 'another layout');
 is(left("UPDATE ev SET day = day + 365 WHERE day = '2020-03-01'", @e), $e[2], 'from one to the other');
+is(left("UPDATE ev SET v = 'k' WHERE id = 99; UPDATE ev SET v = 'u' WHERE day = '2021-03-01'", @e), "$e[0] $e[2]", 'once known');
+is(left("UPDATE ev SET v = 'k' WHERE id = 1; UPDATE ev SET day = day - 365 WHERE id = 1", @e), $e[2], 'back');
+is(left("UPDATE ev SET day = day + 365", @e), $e[2], 'and forth');
 is(left("CREATE TABLE ev3 PARTITION OF ev FOR VALUES FROM ('2022-01-01') TO ('2023-01-01')", 'x'), 'x', 'a new one');
 is(left("INSERT INTO ev (day, id, v) VALUES ('2022-03-01', 1, 'skip')", @e), "@e", 'and the condition');
 is(left("INSERT INTO ev (day, id, v) VALUES ('2022-03-01', 1, 'b')", @e), "$e[0] $e[1]", 'in it');
