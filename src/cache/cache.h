@@ -152,12 +152,25 @@ extern void sc_cache_committed_prepared(void);
 #define SC_OUTBOX_RING		4	/* tables that take turns */
 #define SC_OUTBOX_TABLES	(SC_OUTBOX_RING + 1)	/* one more for PREPARE */
 
+/*
+ * Transactions whose keys have been acknowledged, whether or not their tuples
+ * are still there.  Ids have their epoch.  All zeros: none.
+ */
+#define SC_ACKED_MAX			256
+typedef struct ScAcked
+{
+	uint64		xmin;			/* all below are */
+	uint64		xmax;			/* none from here on is */
+	int			n;
+	uint64		xip[SC_ACKED_MAX];	/* between them, those that are not */
+} ScAcked;
+
 /* One committed outbox tuple. */
 typedef struct ScOutboxItem
 {
 	int			table;
 	ItemPointerData tid;
-	TransactionId xid;
+	uint64		xid;			/* with its epoch */
 	TimestampTz queued_at;
 	bytea	   *entries;		/* in the reader's context */
 } ScOutboxItem;
@@ -172,11 +185,14 @@ typedef struct ScOutboxPos
 extern void sc_outbox_init(void);
 extern void sc_outbox_write(const char *entries, const uint32 *offsets,
 							uint32 n, uint32 length, bool prepare);
+extern bool sc_acked_make(ScAcked *mark, Snapshot snapshot);
+extern bool sc_acked_except(ScAcked *mark, uint64 xid);
 extern List *sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot,
-							Size max_bytes);
+							const ScAcked *acked, Size max_bytes);
+extern void sc_outbox_acknowledged(void);
 extern bool sc_outbox_at_end(const ScOutboxPos *pos);
 extern void sc_outbox_delete(List *items);
-extern void sc_outbox_rotate(void);
+extern void sc_outbox_rotate(bool idle);
 extern void sc_outbox_collapse(void);
 extern int64 sc_outbox_size(void);
 extern bool sc_outbox_exists(void);
@@ -296,6 +312,8 @@ extern void sc_cache_shared_init(void);
 extern bool sc_cache_shared_exists(void);
 extern int	sc_cache_active_table(void);
 extern void sc_cache_set_active_table(int table);
+extern void sc_cache_get_acked(ScAcked *mark);
+extern void sc_cache_set_acked(const ScAcked *mark);
 extern const char *sc_cache_boot_id(void);
 extern void sc_cache_async_begin(void);
 extern void sc_cache_async_end(XLogRecPtr lsn);

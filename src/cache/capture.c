@@ -421,22 +421,35 @@ sc_error_is_harmless(void)
 }
 
 static bool
+same_column(AttrNumber attno, TupleTableSlot *a, TupleTableSlot *b)
+{
+	Form_pg_attribute att = TupleDescAttr(a->tts_tupleDescriptor, attno - 1);
+	bool		na;
+	bool		nb;
+	Datum		da = slot_getattr(a, attno, &na);
+	Datum		db = slot_getattr(b, attno, &nb);
+
+	return na == nb &&
+		(na || datum_image_eq(da, db, att->attbyval, att->attlen));
+}
+
+static bool
 same_columns(ScRule *rule, TupleTableSlot *a, TupleTableSlot *b)
 {
 	int			attno = -1;
 
 	while ((attno = bms_next_member(rule->columns, attno)) >= 0)
-	{
-		Form_pg_attribute att = TupleDescAttr(a->tts_tupleDescriptor, attno - 1);
-		bool		na;
-		bool		nb;
-		Datum		da = slot_getattr(a, attno, &na);
-		Datum		db = slot_getattr(b, attno, &nb);
-
-		if (na != nb ||
-			(!na && !datum_image_eq(da, db, att->attbyval, att->attlen)))
+		if (!same_column(attno, a, b))
 			return false;
-	}
+	return true;
+}
+
+static bool
+same_key(ScRule *rule, TupleTableSlot *a, TupleTableSlot *b)
+{
+	for (int i = 0; i < rule->npieces; i++)
+		if (rule->pieces[i].attno && !same_column(rule->pieces[i].attno, a, b))
+			return false;
 	return true;
 }
 
@@ -469,7 +482,8 @@ capture(ScRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 		return;
 	if (old && sc_rule_key(rule, old, &key, rule->write ? &parts : NULL))
 		add_key(rule, &key, rule->write ? &parts : NULL);
-	if (new && sc_rule_key(rule, new, &key, rule->write ? &parts : NULL))
+	if (new && !(old && same_key(rule, old, new)) &&
+		sc_rule_key(rule, new, &key, rule->write ? &parts : NULL))
 		add_key(rule, &key, rule->write ? &parts : NULL);
 	if (key.maxlen > KEEP_BUFFER || parts.maxlen > KEEP_BUFFER)
 	{

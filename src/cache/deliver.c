@@ -274,7 +274,7 @@ ask_for_walk(const ScOutboxItem *item, List *patterns)
 static void
 count_latency(const ScOutboxItem *item)
 {
-	TimestampTz done = sc_cache_commit_time(item->xid, item->queued_at);
+	TimestampTz done = sc_cache_commit_time((TransactionId) item->xid, item->queued_at);
 	int64		us = GetCurrentTimestamp() - done;
 	int			bucket = 0;
 
@@ -283,19 +283,73 @@ count_latency(const ScOutboxItem *item)
 	status.histogram[bucket]++;
 }
 
-static void
-acknowledge(List *items)
+/* Does a tuple of the transaction wait for a walk? */
+static bool
+has_waiting(const Walk *w, uint64 xid)
 {
 	ListCell   *lc;
 
+	if (w == NULL)
+		return false;
+	foreach(lc, w->items)
+		if (((ScOutboxItem *) lfirst(lc))->xid == xid)
+			return true;
+	return false;
+}
+
+/* Leave out of the mark what waits for a walk; false when it is too much. */
+static bool
+except_waiting(const Walk *w, ScAcked *mark)
+{
+	ListCell   *lc;
+
+	if (w == NULL)
+		return true;
+	foreach(lc, w->items)
+		if (!sc_acked_except(mark, ((ScOutboxItem *) lfirst(lc))->xid))
+			return false;
+	return true;
+}
+
+static void
+delete_items(List *items)
+{
+	if (items == NIL)
+		return;
+	/* A deletion that a crash undoes only sends a key again. */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	sc_outbox_delete(items);
+}
+
+/*
+ * Have the items done with: by the mark, if they are all that was left to send
+ * of what it names, or else one by one.
+ */
+static void
+acknowledge(List *items, ScAcked *mark)
+{
+	List	   *single = NIL;
+	ListCell   *lc;
+
+	if (mark && !(except_waiting(walk, mark) && except_waiting(next_walk, mark)))
+		mark = NULL;
 	foreach(lc, items)
 	{
 		ScOutboxItem *item = lfirst(lc);
 
 		count_latency(item);
 		acknowledged += item->entries ? VARSIZE(item->entries) : 0;
+		if (mark == NULL || item->table == SC_OUTBOX_RING ||
+			has_waiting(walk, item->xid) || has_waiting(next_walk, item->xid))
+			single = lappend(single, item);
 	}
-	sc_outbox_delete(items);
+	delete_items(single);
+	if (mark == NULL)
+		return;
+	sc_cache_set_acked(mark);
+	if (walk == NULL && next_walk == NULL)
+		sc_outbox_acknowledged();
 }
 
 /*
@@ -331,7 +385,7 @@ continue_walk(char *error, Size errlen)
 
 		if (walk->arms && !sc_link_arm(SC_ARM_DONE, &more, error, errlen))
 			return false;
-		acknowledge(walk->items);
+		acknowledge(walk->items, NULL);
 		MemoryContextDelete(walk->cxt);
 		walk = NULL;
 	}
@@ -375,9 +429,12 @@ send_item(const ScOutboxItem *item)
 	return epochs;
 }
 
-/* Send a batch; the list of those acknowledged, NIL with error set if not. */
+/*
+ * Send a batch.  With a mark, they are all that was left to send of what the
+ * mark names.
+ */
 static bool
-send_batch(List *items, int *ntransactions, char *error, Size errlen)
+send_batch(List *items, ScAcked *mark, int *ntransactions, char *error, Size errlen)
 {
 	List	   *done = NIL;
 	ListCell   *lc;
@@ -406,7 +463,7 @@ send_batch(List *items, int *ntransactions, char *error, Size errlen)
 	INSTR_TIME_SUBTRACT(took, start);
 	if (done)
 		status.latency_us = INSTR_TIME_GET_MICROSEC(took);
-	acknowledge(done);
+	acknowledge(done, mark);
 	return true;
 }
 
@@ -414,9 +471,6 @@ static void
 begin_transaction(void)
 {
 	StartTransactionCommand();
-	/* A deletion that a crash undoes only sends a key again. */
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -513,25 +567,33 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 	MemoryContext cxt = AllocSetContextCreate(turn_cxt, "scalecache batch",
 											  ALLOCSET_DEFAULT_SIZES);
 	ScOutboxPos pos = {0};
+	ScAcked		acked;
+	ScAcked		mark;
 	char		error[256] = "";
 	bool		ok = true;
+	bool		first = true;
 	bool		more = true;
 
-	while (ok && more)
+	sc_cache_get_acked(&acked);
+	for (; ok && more; first = false)
 	{
 		List	   *items;
 		bool		some;
+		bool		all;
 
 		begin_transaction();
 		MemoryContextSwitchTo(cxt);
-		items = sc_outbox_read(&pos, GetActiveSnapshot(), BATCH_BYTES);
+		items = sc_outbox_read(&pos, GetActiveSnapshot(), &acked, BATCH_BYTES);
 		some = items != NIL;
+		all = first && sc_outbox_at_end(&pos) &&
+			sc_acked_make(&mark, GetActiveSnapshot());
 		sc_link_set_snapshot(GetActiveSnapshot());
 		ok = introduce(error, sizeof(error));
 		if (!ok)
 			;
 		else if (some)
-			ok = send_batch(items, ntransactions, error, sizeof(error));
+			ok = send_batch(items, all ? &mark : NULL, ntransactions, error,
+							sizeof(error));
 		else if (walk || next_walk)
 			ok = continue_walk(error, sizeof(error));
 		ok = ok && sc_link_rotate(error, sizeof(error));
@@ -651,7 +713,7 @@ sc_cache_work(void)
 		/* Cutting tables takes a look at each: not worth it every time. */
 		if (ntransactions == 0 || acknowledged >= ROTATE_BYTES)
 		{
-			sc_outbox_rotate();
+			sc_outbox_rotate(ntransactions == 0);
 			acknowledged = 0;
 		}
 		if (walk == NULL && next_walk == NULL)

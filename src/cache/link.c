@@ -522,12 +522,12 @@ flush_deletes(void)
 }
 
 void
-sc_link_delete(const char *key, uint32 keylen, TransactionId xid)
+sc_link_delete(const char *key, uint32 keylen, uint64 xid)
 {
 	keys[nkeys] = key;
 	keylens[nkeys] = keylen;
 	snprintf(xids[nkeys], sizeof(xids[0]), UINT64_FORMAT,
-			 TransactionIdIsValid(xid) ? sc_full_xid(xid) : 0);
+			 xid);
 	sent_since_rotation++;
 	if (++nkeys == KEYS_PER_COMMAND)
 		flush_deletes();
@@ -535,7 +535,7 @@ sc_link_delete(const char *key, uint32 keylen, TransactionId xid)
 
 void
 sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
-			  TransactionId xid)
+			  uint64 xid)
 {
 	char		ttl[32];
 	char		x[24];
@@ -548,7 +548,7 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 	}
 	flush_deletes();
 	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
-	snprintf(x, sizeof(x), UINT64_FORMAT, sc_full_xid(xid));
+	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
 	if (functions)
 	{
 		begin_function("scalecache_store", "1");
@@ -577,14 +577,14 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 
 /* From now on no reader may fill a key that begins so with an older value. */
 void
-sc_link_epoch(const char *prefix, uint32 length, TransactionId xid)
+sc_link_epoch(const char *prefix, uint32 length, uint64 xid)
 {
 	char		x[24];
 
 	if (!functions)
 		return;
 	flush_deletes();
-	snprintf(x, sizeof(x), UINT64_FORMAT, sc_full_xid(xid));
+	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
 	begin_function("scalecache_epoch", "0");
 	add_word(sc_link_source_id());
 	add_word(snapshot_text.data);
@@ -645,7 +645,7 @@ read_scan(int n, const ScReply *reply, void *arg)
 		ScReply		key;
 
 		sc_reply_element(&keys, i, &key);
-		sc_link_delete(key.str, (uint32) key.len, InvalidTransactionId);
+		sc_link_delete(key.str, (uint32) key.len, 0);
 	}
 	flush_deletes();
 }

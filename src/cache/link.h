@@ -19,10 +19,10 @@ extern bool sc_link_has_functions(void);
 extern void sc_link_describe(char *id, Size idsize, char *address, Size size);
 extern void sc_link_set_snapshot(Snapshot snapshot);
 extern void sc_link_begin(void);
-extern void sc_link_delete(const char *key, uint32 keylen, TransactionId xid);
+extern void sc_link_delete(const char *key, uint32 keylen, uint64 xid);
 extern void sc_link_store(const char *key, uint32 keylen, const char *value,
-						  int64 ttl_ms, TransactionId xid);
-extern void sc_link_epoch(const char *prefix, uint32 length, TransactionId xid);
+						  int64 ttl_ms, uint64 xid);
+extern void sc_link_epoch(const char *prefix, uint32 length, uint64 xid);
 extern bool sc_link_finish(char *error, Size errlen);
 extern bool sc_link_walk_step(const char *pattern, char *cursor, Size size,
 							  char *error, Size errlen);

@@ -3,15 +3,21 @@
  *
  * A transaction appends one tuple with its keys (more only when they do not
  * fit a page) to a table without indexes, before it commits or is prepared.
- * The worker reads what its snapshot sees, never by a sequence, and deletes
- * what was acknowledged: a key may be sent twice, and is never lost.
+ * The worker reads what its snapshot sees, never by a sequence: a key may be
+ * sent twice, and is never lost.  When it has sent all that its snapshot saw,
+ * a mark in shared memory says so, which is that snapshot; tuples of the
+ * transactions it names count for nothing and wait until their table is cut.
+ * A crash forgets the mark, and their keys are sent again.  What cannot be
+ * told by a mark (not all could be sent at once, or some wait for a walk) is
+ * deleted when acknowledged.
  *
  * The tables take turns, so that churn leaves no bloat, whatever old snapshots
  * there are.  Writers append to the active one.  One that is not active, whose
  * every inserter has ended and that has no live tuple left, is cut to nothing
  * as VACUUM cuts a table's end.  A writer holds RowExclusiveLock until it has
  * ended, so whoever gets AccessExclusiveLock, without waiting, knows.  Prepared
- * transactions may hold their lock for days and have a table of their own.
+ * transactions may hold their lock for days and have a table of their own, from
+ * which all is deleted.
  *
  * The queue is bounded: above queue_limit, keys give way to one entry for each
  * rule, committed before anything is cut.
@@ -21,6 +27,7 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/storage.h"
@@ -36,10 +43,12 @@
 #include "utils/timestamp.h"
 
 #include "cache/cache.h"
+#include "cache/token.h"
 
 #define TUPLE_BYTES		7900	/* of entries in one tuple, fits a page */
 #define ROTATE_BLOCKS	32		/* size at which another table's turn comes */
-#define CHUNK_BLOCKS	32		/* read at a time */
+#define READ_BLOCKS		256		/* of a table, that can be skipped */
+#define NOTES			64		/* blocks skipped from the next turn on */
 
 static const char *const names[SC_OUTBOX_TABLES] = {
 	"cache_outbox_0", "cache_outbox_1", "cache_outbox_2", "cache_outbox_3",
@@ -174,7 +183,65 @@ sc_outbox_write(const char *entries, const uint32 *offsets, uint32 n,
 	table_close(rel, NoLock);
 }
 
+/* ---- marks ---- */
+
+/* All that the snapshot sees.  False when it is too large for a mark. */
+bool
+sc_acked_make(ScAcked *mark, Snapshot snapshot)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+
+	if (snapshot->xcnt > SC_ACKED_MAX)
+		return false;
+	mark->xmin = sc_full_xid(snapshot->xmin, next);
+	mark->xmax = sc_full_xid(snapshot->xmax, next);
+	mark->n = (int) snapshot->xcnt;
+	for (int i = 0; i < mark->n; i++)
+		mark->xip[i] = sc_full_xid(snapshot->xip[i], next);
+	return true;
+}
+
+/* But for this one.  False when there is no room. */
+bool
+sc_acked_except(ScAcked *mark, uint64 xid)
+{
+	if (mark->n == SC_ACKED_MAX)
+		return false;
+	mark->xmin = Min(mark->xmin, xid);
+	mark->xip[mark->n++] = xid;
+	return true;
+}
+
+static bool
+acked_has(const ScAcked *mark, uint64 xid)
+{
+	if (xid < mark->xmin)
+		return true;
+	if (xid >= mark->xmax)
+		return false;
+	for (int i = 0; i < mark->n; i++)
+		if (mark->xip[i] == xid)
+			return false;
+	return true;
+}
+
 /* ---- reading ---- */
+
+/*
+ * Pages with nothing but acknowledged tuples, as of an LSN: another tuple
+ * changes that, and pages of a table that was cut are newer.  Notes of this
+ * turn count once it is acknowledged.
+ */
+typedef struct Note
+{
+	int			table;
+	BlockNumber block;
+	XLogRecPtr	lsn;
+} Note;
+
+static XLogRecPtr finished[SC_OUTBOX_RING][READ_BLOCKS];
+static Note notes[NOTES];
+static int	nnotes = 0;
 
 static BlockNumber
 table_blocks(int table)
@@ -201,71 +268,139 @@ sc_outbox_size(void)
 }
 
 static ScOutboxItem *
-make_item(int table, HeapTuple tuple, TupleDesc desc)
+make_item(int table, uint64 xid, HeapTuple tuple, TupleDesc desc)
 {
 	ScOutboxItem *item = palloc(sizeof(ScOutboxItem));
 	bool		isnull;
 
 	item->table = table;
 	item->tid = tuple->t_self;
-	item->xid = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	item->xid = xid;
 	item->queued_at = DatumGetTimestampTz(heap_getattr(tuple, 1, desc, &isnull));
 	item->entries = DatumGetByteaPCopy(heap_getattr(tuple, 2, desc, &isnull));
 	return item;
 }
 
-/* The visible tuples of blocks from start on; adds their bytes to *bytes. */
-static List *
-read_chunk(Relation rel, int table, Snapshot snapshot, BlockNumber start,
-		   BlockNumber nblocks, List *items, Size *bytes)
+/* Is there nothing in the block but what was acknowledged? */
+static bool
+is_finished(Relation rel, int table, BlockNumber block, Note *note)
 {
-	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	Buffer		buffer = ReadBuffer(rel, block);
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	note->table = table;
+	note->block = block;
+	note->lsn = PageGetLSN(BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+	return table < SC_OUTBOX_RING && block < READ_BLOCKS &&
+		finished[table][block] == note->lsn;
+}
+
+/* The block's tuples, of which *n are visible, that are not acknowledged. */
+static List *
+read_block(TableScanDesc scan, int table, const ScAcked *acked, List *items,
+		   Size *bytes, int *n)
+{
+	TupleDesc	desc = RelationGetDescr(scan->rs_rd);
+	FullTransactionId next = ReadNextFullTransactionId();
 	HeapTuple	tuple;
 
-	heap_setscanlimits(scan, start, nblocks);
+	*n = 0;
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
-		ScOutboxItem *item = make_item(table, tuple, RelationGetDescr(rel));
+		uint64		xid = sc_full_xid(HeapTupleHeaderGetRawXmin(tuple->t_data), next);
+		ScOutboxItem *item;
 
+		(*n)++;
+		if (table < SC_OUTBOX_RING && acked_has(acked, xid))
+			continue;
+		item = make_item(table, xid, tuple, desc);
 		*bytes += VARSIZE(item->entries);
 		items = lappend(items, item);
 	}
-	table_endscan(scan);
+	return items;
+}
+
+static int
+line_pointers(Relation rel, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(rel, block);
+	int			n;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	n = PageGetMaxOffsetNumber(BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+	return n;
+}
+
+/* Read a table from *block on, up to max_bytes. */
+static List *
+read_table(Relation rel, int table, Snapshot snapshot, const ScAcked *acked,
+		   BlockNumber *block, List *items, Size *bytes, Size max_bytes)
+{
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+	TableScanDesc scan = NULL;
+
+	for (; *block < blocks && *bytes < max_bytes; (*block)++)
+	{
+		Note		note;
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_finished(rel, table, *block, &note))
+			continue;
+		if (scan)
+			table_rescan(scan, NULL);
+		else
+			scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+		heap_setscanlimits(scan, *block, 1);
+		items = read_block(scan, table, acked, items, bytes, &n);
+		/* A tuple that came since has changed the LSN. */
+		if (table < SC_OUTBOX_RING && *block < READ_BLOCKS && nnotes < NOTES &&
+			n == line_pointers(rel, *block))
+			notes[nnotes++] = note;
+	}
+	if (scan)
+		table_endscan(scan);
 	return items;
 }
 
 /*
- * The next tuples that the snapshot sees, about max_bytes of them; NIL when
- * all tables have been read.
+ * The next tuples that the snapshot sees and that are not acknowledged, about
+ * max_bytes of them; NIL when all tables have been read.
  */
 List *
-sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot, Size max_bytes)
+sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot, const ScAcked *acked,
+			   Size max_bytes)
 {
 	List	   *items = NIL;
 	Size		bytes = 0;
 
+	if (pos->table == 0 && pos->block == 0)
+		nnotes = 0;
 	for (; pos->table < SC_OUTBOX_TABLES; pos->table++, pos->block = 0)
 	{
 		Oid			relid = sc_outbox_relid(pos->table);
 		Relation	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
-		BlockNumber blocks;
 
 		if (rel == NULL)
 			continue;
-		blocks = RelationGetNumberOfBlocks(rel);
-		while (pos->block < blocks && bytes < max_bytes)
-		{
-			BlockNumber n = Min(CHUNK_BLOCKS, blocks - pos->block);
-
-			CHECK_FOR_INTERRUPTS();
-			items = read_chunk(rel, pos->table, snapshot, pos->block, n, items, &bytes);
-			pos->block += n;
-		}
+		items = read_table(rel, pos->table, snapshot, acked, &pos->block, items,
+						   &bytes, max_bytes);
 		table_close(rel, AccessShareLock);
 		if (bytes >= max_bytes)
 			break;
 	}
 	return items;
+}
+
+/* All that was read, and nothing was left out, is acknowledged by a mark. */
+void
+sc_outbox_acknowledged(void)
+{
+	for (int i = 0; i < nnotes; i++)
+		finished[notes[i].table][notes[i].block] = notes[i].lsn;
+	nnotes = 0;
 }
 
 bool
@@ -297,13 +432,33 @@ sc_outbox_delete(List *items)
 
 /* ---- taking turns ---- */
 
+/*
+ * The next live tuple of a scan that is not acknowledged.  Prepared
+ * transactions' are deleted then.
+ */
+static HeapTuple
+next_pending(TableScanDesc scan, int table, const ScAcked *acked)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	HeapTuple	tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		if (table == SC_OUTBOX_RING ||
+			!acked_has(acked, sc_full_xid(HeapTupleHeaderGetRawXmin(tuple->t_data), next)))
+			break;
+	return tuple;
+}
+
 static bool
-has_live_tuple(Relation rel)
+has_pending(Relation rel, int table)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
-	bool		found = heap_getnext(scan, ForwardScanDirection) != NULL;
+	ScAcked		acked;
+	bool		found;
 
+	sc_cache_get_acked(&acked);
+	found = next_pending(scan, table, &acked) != NULL;
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	return found;
@@ -330,22 +485,25 @@ empty_table(void)
 	return -1;
 }
 
-/* Let writers append elsewhere when the active table has grown. */
+/* Let writers append elsewhere when the active table has grown to n blocks. */
 static void
-next_turn(void)
+next_turn(BlockNumber n)
 {
 	int			next;
 
-	if (table_blocks(sc_cache_active_table()) < ROTATE_BLOCKS)
+	if (table_blocks(sc_cache_active_table()) < n)
 		return;
 	next = empty_table();
 	if (next >= 0)
 		sc_cache_set_active_table(next);
 }
 
-/* Cut tables that are done with, each in a transaction of its own. */
+/*
+ * Cut tables that are done with, each in a transaction of its own.  When there
+ * is nothing else to do, so that a crash has little sent again, no table stays.
+ */
 void
-sc_outbox_rotate(void)
+sc_outbox_rotate(bool idle)
 {
 	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
 	{
@@ -355,14 +513,14 @@ sc_outbox_rotate(void)
 		if (i != sc_cache_active_table() && table_blocks(i) > 0 &&
 			(rel = lock_for_cut(i)) != NULL)
 		{
-			if (!has_live_tuple(rel))
+			if (!has_pending(rel, i))
 				RelationTruncate(rel, 0);
 			table_close(rel, NoLock);
 		}
 		CommitTransactionCommand();
 	}
 	StartTransactionCommand();
-	next_turn();
+	next_turn(idle ? 1 : ROTATE_BLOCKS);
 	CommitTransactionCommand();
 }
 
@@ -429,18 +587,20 @@ rest_collapse(Rest *rest, const ScEntry *e)
 }
 
 static void
-collapse_entries(Relation rel, Rest *rest)
+collapse_entries(Relation rel, int table, Rest *rest)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	ScAcked		acked;
 	HeapTuple	tuple;
 
+	sc_cache_get_acked(&acked);
 	memset(rest, 0, sizeof(*rest));
 	initStringInfo(&rest->entries);
 	rest->max = rest->maxrules = 16;
 	rest->offsets = palloc(rest->max * sizeof(uint32));
 	rest->rules = palloc(rest->maxrules * sizeof(int64));
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	while ((tuple = next_pending(scan, table, &acked)) != NULL)
 	{
 		bool		isnull;
 		bytea	   *data = DatumGetByteaPP(heap_getattr(tuple, 2, RelationGetDescr(rel), &isnull));
@@ -483,7 +643,7 @@ collapse_table(int table)
 	LockRelationIdForSession(&lockid, AccessExclusiveLock);
 	PG_TRY();
 	{
-		collapse_entries(rel, &rest);
+		collapse_entries(rel, table, &rest);
 		if (rest.n > 0)
 			sc_outbox_write(rest.entries.data, rest.offsets, rest.n,
 							rest.entries.len, false);
@@ -520,6 +680,6 @@ sc_outbox_collapse(void)
 				collapse_table(i);
 		}
 	StartTransactionCommand();
-	next_turn();
+	next_turn(ROTATE_BLOCKS);
 	CommitTransactionCommand();
 }

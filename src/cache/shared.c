@@ -45,6 +45,7 @@ typedef struct CacheDb
 	pg_atomic_uint64 drained;	/* latest turn that left nothing */
 	ConditionVariable changed;	/* drained has */
 	ScDelivered delivered;		/* under the lock */
+	ScAcked		acked;			/* under the lock */
 	pg_atomic_uint32 session_failures;	/* in a row */
 	pg_atomic_uint64 session_retry_at;
 	ScRedisStatus status;
@@ -171,6 +172,35 @@ sc_cache_set_active_table(int table)
 
 	if (part)
 		pg_atomic_write_u32(&part->active, (uint32) table);
+}
+
+/*
+ * What has been acknowledged is known here, and lost in a crash: then keys
+ * whose tuples have not been cut away yet are sent again.
+ */
+void
+sc_cache_get_acked(ScAcked *mark)
+{
+	CacheDb    *part = my_part();
+
+	memset(mark, 0, offsetof(ScAcked, xip));
+	if (part == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	memcpy(mark, &part->acked, offsetof(ScAcked, xip) + part->acked.n * sizeof(uint64));
+	LWLockRelease(shared->lock);
+}
+
+void
+sc_cache_set_acked(const ScAcked *mark)
+{
+	CacheDb    *part = my_part();
+
+	if (part == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	memcpy(&part->acked, mark, offsetof(ScAcked, xip) + mark->n * sizeof(uint64));
+	LWLockRelease(shared->lock);
 }
 
 /* ---- commits that a crash may take back ---- */
@@ -491,6 +521,7 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 	Datum		values[6];
 	bool		nulls[6] = {0};
 	ScOutboxPos pos = {0};
+	ScAcked		acked;
 	List	   *items;
 	int64		transactions = 0;
 	int64		keys = 0;
@@ -504,7 +535,8 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	old = MemoryContextSwitchTo(cxt);
-	while ((items = sc_outbox_read(&pos, GetActiveSnapshot(), 1024 * 1024)) != NIL)
+	sc_cache_get_acked(&acked);
+	while ((items = sc_outbox_read(&pos, GetActiveSnapshot(), &acked, 1024 * 1024)) != NIL)
 	{
 		ListCell   *lc;
 

@@ -22,9 +22,8 @@ PG_FUNCTION_INFO_V1(scalecache_cache_token);
 
 /* The id with its epoch, which is that of the next id or the one before. */
 uint64
-sc_full_xid(TransactionId xid)
+sc_full_xid(TransactionId xid, FullTransactionId next)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
 	uint32		epoch = EpochFromFullTransactionId(next);
 
 	if (xid > XidFromFullTransactionId(next))
@@ -39,10 +38,11 @@ sc_snapshot_text(Snapshot snapshot, StringInfo buf)
 	/* On a standby they are all here, and those of subtransactions. */
 	TransactionId *running = snapshot->takenDuringRecovery ? snapshot->subxip : snapshot->xip;
 	int			n = snapshot->takenDuringRecovery ? snapshot->subxcnt : (int) snapshot->xcnt;
+	FullTransactionId next = ReadNextFullTransactionId();
 
-	appendStringInfo(buf, UINT64_FORMAT ":", sc_full_xid(snapshot->xmax));
+	appendStringInfo(buf, UINT64_FORMAT ":", sc_full_xid(snapshot->xmax, next));
 	for (int i = 0; i < n; i++)
-		appendStringInfo(buf, i ? "," UINT64_FORMAT : UINT64_FORMAT, sc_full_xid(running[i]));
+		appendStringInfo(buf, i ? "," UINT64_FORMAT : UINT64_FORMAT, sc_full_xid(running[i], next));
 }
 
 TimeLineID

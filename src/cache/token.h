@@ -7,7 +7,7 @@
 #include "lib/stringinfo.h"
 #include "utils/snapshot.h"
 
-extern uint64 sc_full_xid(TransactionId xid);
+extern uint64 sc_full_xid(TransactionId xid, FullTransactionId next);
 extern void sc_snapshot_text(Snapshot snapshot, StringInfo buf);
 extern void sc_token_text(Snapshot snapshot, StringInfo buf);
 extern TimeLineID sc_timeline(void);

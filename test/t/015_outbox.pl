@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use RedisServer;
 use ScaleCache;
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my $redis = RedisServer->new(args => [ '--port', $port, '--bind', '127.0.0.1' ]);
@@ -30,6 +30,7 @@ sql(q{CREATE EXTENSION scalecache; CREATE TABLE t (id int PRIMARY KEY, v int);
 	INSERT INTO t SELECT g, 0 FROM generate_series(1, 20000) g;
 	SELECT scalecache.create_cache_rule('t', 't', 'a_rather_long_prefix_of_keys:{id}')});
 ok(delivered(), 'delivered');
+my $tries;
 sub key { return "a_rather_long_prefix_of_keys:$_[0]"; }
 
 # ---- a full queue ----
@@ -56,6 +57,79 @@ is(join(' ', grep { defined $redis->command('GET', key($_)) } 1, 777, 20000), ''
 is($redis->command('GET', 'other:1'), 'x', 'and no more');
 is(sql('SELECT entries FROM scalecache.cache_queue'), '0', 'the queue is empty');
 set('queue_limit', '256MB');
+
+# ---- attempts in an outage, by number ----
+# The n-th pause is 25 ms * 2^n at least, whoever commits meanwhile.
+set('redis_retry_max', '1h');
+ok(delivered(), 'delivered');
+my $failures = sql('SELECT failures FROM scalecache.redis_status');
+my $began = time;
+$redis->kill9;
+sql('UPDATE t SET v = v + 1 WHERE id = 1') for 1 .. 20;
+is(sql("SELECT scalecache.wait_for_cache('3 s')"), 'f', 'Redis is away');
+my $attempts = sql('SELECT failures FROM scalecache.redis_status') - $failures;
+cmp_ok($attempts, '>=', 2, 'tried again');
+cmp_ok($attempts, '<=', 2 + log((time - $began) / 0.025 + 1) / log(2), 'but less and less often');
+set('redis_retry_max', '200');
+$redis->start;
+ok(delivered(), 'delivered');
+
+# ---- what the worker's mark does not name ----
+sub key_count { return sql('SELECT keys_acknowledged FROM scalecache.redis_status'); }
+my $before = key_count();
+for (1 .. 5)
+{
+	sql("UPDATE t SET v = v + 1 WHERE id = $_");
+	ok(delivered(), 'delivered');
+}
+is(key_count() - $before, 5, 'what was acknowledged is not sent again');
+# A transaction that has written its keys and is not visible yet
+$redis->command('SET', key($_), 'x') for 41, 42;
+sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+sql("ALTER SYSTEM SET synchronous_commit = 'local'");
+sql('SELECT pg_reload_conf()');
+my $slow = $node->background_psql($p, on_error_stop => 0);
+my $slow_pid = $slow->query("SET synchronous_commit = on; SELECT pg_backend_pid()");
+$slow->{stdin} .= "UPDATE t SET v = v + 1 WHERE id = 41;\n";
+$slow->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $slow_pid"), 'a commit is on its way');
+sql('UPDATE t SET v = v + 1 WHERE id = 42');
+ok(delivered(), 'a later one is delivered');
+is($redis->command('GET', key(42)), undef, 'its key has gone');
+is($redis->command('GET', key(41)), 'x', 'the other one has not');
+sql('ALTER SYSTEM RESET synchronous_standby_names');
+sql('ALTER SYSTEM RESET synchronous_commit');
+sql('SELECT pg_reload_conf()');
+$slow->query('SELECT 1');
+$slow->quit;
+ok(delivered(), 'delivered');
+is($redis->command('GET', key(41)), undef, 'until it commits');
+# An epoch whose walk does not end
+sql("CREATE TABLE other (id int); SELECT scalecache.create_cache_rule('other', 'other', 'other:{id}')");
+ok(delivered(), 'delivered');
+$redis->command('SET', $_, 'x') for 'other:1', 'other:2', key(43);
+$redis->command('ACL', 'SETUSER', 'default', '-scan');
+sql('TRUNCATE other');
+ok($node->poll_query_until($p, "SELECT last_error ~ '^NOPERM' FROM scalecache.redis_status"), 'no walk is possible');
+sql('UPDATE t SET v = v + 1 WHERE id = 43');
+$tries = 10 * $PostgreSQL::Test::Utils::timeout_default;
+sleep 0.1 while defined $redis->command('GET', key(43)) && --$tries;
+ok($tries, 'another key is delivered');
+is(sql('SELECT epochs FROM scalecache.cache_queue'), '1', 'and the epoch is not forgotten');
+sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'scalecache delivery' AND datname = 'postgres'");
+$redis->command('ACL', 'SETUSER', 'default', '+scan');
+ok(delivered(), 'delivered by another worker');
+is(join(' ', grep { defined $redis->command('GET', $_) } 'other:1', 'other:2'), '', 'every key of the rule');
+sql('DROP TABLE other');
+ok(delivered(), 'delivered');
+# A crash forgets what is still in the tables.
+sql('UPDATE t SET v = v + 1 WHERE id = 44');
+ok(delivered(), 'delivered');
+$node->stop('immediate');
+$node->start;
+ok(delivered(), 'delivered after a crash');
+is(sql('SELECT entries FROM scalecache.cache_queue'), '0', 'nothing is left');
+ok($node->poll_query_until($p, 'SELECT size_bytes = 0 FROM scalecache.cache_queue'), 'and an idle worker cuts the tables');
 
 # ---- an old snapshot ----
 my $old = $node->background_psql($p);
