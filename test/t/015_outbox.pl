@@ -28,7 +28,9 @@ sub set { my ($name, $value) = @_; sql("ALTER SYSTEM SET scalecache.$name = '$va
 
 sql(q{CREATE EXTENSION scalecache; CREATE TABLE t (id int PRIMARY KEY, v int);
 	INSERT INTO t SELECT g, 0 FROM generate_series(1, 20000) g;
-	SELECT scalecache.create_cache_rule('t', 't', 'a_rather_long_prefix_of_keys:{id}')});
+	SELECT scalecache.create_cache_rule('t', 't', 'a_rather_long_prefix_of_keys:{id}');
+	CREATE TABLE t2 (id int PRIMARY KEY, v int); INSERT INTO t2 VALUES (1, 0);
+	SELECT scalecache.create_cache_rule('t2', 't2', 'second:{id}')});
 ok(delivered(), 'delivered');
 my $tries;
 sub key { return "a_rather_long_prefix_of_keys:$_[0]"; }
@@ -43,6 +45,8 @@ for my $round (0 .. 19)
 	sql("UPDATE t SET v = v + 1 WHERE id BETWEEN $round * 1000 + 1 AND $round * 1000 + 1000");
 }
 sql('UPDATE t SET v = v + 1 WHERE id = 777');
+sql('UPDATE t2 SET v = v + 1') for 1 .. 5;
+sql('UPDATE t SET v = v + 1 WHERE id <= 3000') for 1 .. 5;
 ok($node->poll_query_until($p, 'SELECT epochs >= 1 AND size_bytes <= 2 * 512 * 1024 FROM scalecache.cache_queue'),
 	'keys give way to an epoch, and their room is free');
 is(sql('SELECT keys < 20000 FROM scalecache.cache_queue'), 't', 'most of them');
@@ -51,9 +55,10 @@ $node->start;
 is(sql('SELECT epochs >= 1 FROM scalecache.cache_queue'), 't', 'the epoch outlives a crash');
 $redis->start;
 $redis->command('SET', key($_), 'old') for 1, 777, 20000;
-$redis->command('SET', 'other:1', 'x');
+$redis->command('SET', $_, 'x') for 'other:1', 'second:1';
 ok(delivered(), 'delivered');
 is(join(' ', grep { defined $redis->command('GET', key($_)) } 1, 777, 20000), '', 'and does what the keys would have done');
+is($redis->command('GET', 'second:1'), undef, 'of each rule');
 is($redis->command('GET', 'other:1'), 'x', 'and no more');
 is(sql('SELECT entries FROM scalecache.cache_queue'), '0', 'the queue is empty');
 set('queue_limit', '256MB');
@@ -146,6 +151,18 @@ for my $round (1 .. 3)
 is($old->query_safe('SELECT sum(v) < 40000 FROM t'), 't', 'under an old snapshot');
 $old->query_safe('COMMIT');
 $old->quit;
+
+# ---- a transaction prepared for days is not in the way ----
+sql("BEGIN; UPDATE t SET v = v + 1 WHERE id = 45; PREPARE TRANSACTION 'days'");
+sql("UPDATE t SET v = v + 1 WHERE id = 46");
+ok(delivered(), 'delivered');
+ok($node->poll_query_until($p, q{SELECT sum(pg_relation_size(('scalecache.cache_outbox_' || i)::regclass)) = 0 FROM generate_series(0, 3) i}),
+	'the tables are cut');
+$redis->command('SET', key(45), 'x');
+sql("COMMIT PREPARED 'days'");
+ok(delivered(), 'delivered');
+is($redis->command('GET', key(45)), undef, 'its key goes');
+ok($node->poll_query_until($p, 'SELECT size_bytes = 0 FROM scalecache.cache_queue'), 'and its table is cut');
 
 # ---- a value that takes for ever ----
 sql(q{CREATE FUNCTION slow(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
@@ -247,7 +264,8 @@ $redis->kill9;
 sql('UPDATE t SET v = v + 1 WHERE id = 31');
 my $token = sql('SELECT scalecache.cache_token()');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
-like($standby->safe_psql($p, 'SELECT scalecache.cache_token()'), qr/:s:/, 'a token of a standby');
+my $standby_token = $standby->safe_psql($p, 'SELECT scalecache.cache_token()');
+like($standby_token, qr/:s:/, 'a token of a standby');
 is($standby->safe_psql($p, 'SELECT configured FROM scalecache.redis_status'), 'f', 'which delivers nothing');
 $node->stop('immediate');
 $standby->promote;
@@ -257,6 +275,7 @@ ok(delivered($standby), 'delivered after the promotion');
 is($redis->command('GET', key(31)), undef, 'what the old primary had queued');
 is($redis->command('GET', key(32)), undef, 'and what the new one has');
 is(eval { $redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $token, 0) }, '0', 'the old timeline fills nothing');
+is($redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $standby_token, 0), '0', 'whoever gave the token');
 is($redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $standby->safe_psql($p, 'SELECT scalecache.cache_token()'), 0), '1', 'the new one does');
 $standby->stop;
 $redis->stop;
