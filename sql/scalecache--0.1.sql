@@ -23,12 +23,15 @@ CREATE TABLE scalecache.rollup (
 	time_zone text,
 	distincts oid NOT NULL,	-- values of DISTINCT aggregates, or 0
 	rewrite boolean NOT NULL DEFAULT true,	-- may it answer queries of the source
-	views regclass[]	-- views that its query was taken apart from
+	views regclass[],	-- views that its query was taken apart from
+	part_of oid NOT NULL DEFAULT 0,	-- the view, in rows of what else is kept for a join
+	part integer NOT NULL DEFAULT 0,	-- which part: see src/rollup/stored.c
+	epochs bigint[]	-- of the other parts, when the join's groups were stored
 );
 CREATE INDEX rollup_source_idx ON scalecache.rollup (source);
 CREATE INDEX rollup_base_idx ON scalecache.rollup (base);
 REVOKE ALL ON scalecache.rollup FROM PUBLIC;
-SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', '');
+SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', 'WHERE part = 0');
 
 -- What the folds have merged, one row a rollup; see src/rollup/delta.c.
 CREATE TABLE scalecache.fold (
@@ -161,7 +164,8 @@ SELECT r.rollup,
 FROM scalecache.rollup r
 	JOIN pg_catalog.pg_class c ON c.oid = r.rollup,
 	LATERAL scalecache.rollup_stats(r.rollup) s,
-	LATERAL scalecache.rollup_counters(r.id) n;
+	LATERAL scalecache.rollup_counters(r.id) n
+WHERE r.part = 0;
 GRANT SELECT ON scalecache.rollups TO PUBLIC;
 
 -- Indexes

@@ -120,11 +120,14 @@ is_wide(ScSpec *spec, ScGroup *group)
 	return size > SC_NARROW_BYTES;
 }
 
-/* Does the entry stand for a rollup's view?  Others ask for permission. */
+/*
+ * Does the entry stand for a rollup's view?  Others ask for permission, or
+ * have an alias: see stored.c.
+ */
 bool
 sc_is_base_entry(RangeTblEntry *rte)
 {
-	return rte->rtekind == RTE_RELATION && rte->requiredPerms == 0 &&
+	return rte->rtekind == RTE_RELATION && rte->requiredPerms == 0 && rte->alias == NULL &&
 		rte->relkind == RELKIND_RELATION &&
 		get_rel_namespace(rte->relid) == get_namespace_oid("scalecache_data", true);
 }

@@ -162,7 +162,7 @@ make_tables(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 	bool		possible = spec != NULL && !spec->unfit && !spec->detaching &&
-		spec->stored != SC_UNFILLED;
+		spec->stored != SC_UNFILLED && spec->part != SC_PART_STORED;
 
 	if (spec)
 		sc_spec_release(spec);

@@ -190,9 +190,9 @@ oid_array(List *oids, Oid type)
 										   true, TYPALIGN_INT));
 }
 
-void
-sc_catalog_insert(int64 id, Oid view, Oid source, char state,
-				  const char *zone, List *views)
+static void
+insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
+		   List *views, Oid part_of, int part)
 {
 	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
 	Datum		values[Natts_rollup] = {0};
@@ -205,12 +205,15 @@ sc_catalog_insert(int64 id, Oid view, Oid source, char state,
 	values[Anum_rollup_delta1 - 1] = ObjectIdGetDatum(InvalidOid);
 	values[Anum_rollup_delta2 - 1] = ObjectIdGetDatum(InvalidOid);
 	values[Anum_rollup_distincts - 1] = ObjectIdGetDatum(InvalidOid);
-	values[Anum_rollup_rewrite - 1] = BoolGetDatum(true);
+	values[Anum_rollup_rewrite - 1] = BoolGetDatum(part == 0);
 	values[Anum_rollup_turn - 1] = Int64GetDatum(0);
 	values[Anum_rollup_epoch - 1] = Int64GetDatum(1);
 	values[Anum_rollup_state - 1] = CharGetDatum(state);
 	nulls[Anum_rollup_members - 1] = true;
 	values[Anum_rollup_time_zone - 1] = CStringGetTextDatum(zone);
+	values[Anum_rollup_part_of - 1] = ObjectIdGetDatum(part_of);
+	values[Anum_rollup_part - 1] = Int32GetDatum(part);
+	nulls[Anum_rollup_epochs - 1] = true;
 	nulls[Anum_rollup_views - 1] = views == NIL;
 	if (views != NIL)
 		values[Anum_rollup_views - 1] = oid_array(views, REGCLASSOID);
@@ -219,8 +222,23 @@ sc_catalog_insert(int64 id, Oid view, Oid source, char state,
 	/* Sessions remember which tables have rollups. */
 	CacheInvalidateRelcache(rel);
 	table_close(rel, NoLock);
-	CacheInvalidateRelcacheByRelid(view);
+	CacheInvalidateRelcacheByRelid(OidIsValid(part_of) ? part_of : view);
 	CommandCounterIncrement();
+}
+
+void
+sc_catalog_insert(int64 id, Oid view, Oid source, char state,
+				  const char *zone, List *views)
+{
+	insert_row(id, view, source, state, zone, views, InvalidOid, 0);
+}
+
+/* A part of a rollup is known by its base table instead of a view. */
+void
+sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char *zone,
+					   Oid part_of, int part)
+{
+	insert_row(id, handle, source, SC_STALE, zone, NIL, part_of, part);
 }
 
 static void
@@ -232,7 +250,7 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	bool		nulls[Natts_rollup] = {0};
 	bool		snapshot = ActiveSnapshotSet();
 	bool		isnull;
-	Oid			invalid[3];
+	Oid			invalid[4];
 
 	if (tuple == NULL)
 		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
@@ -259,8 +277,10 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	/* Queries on the source are planned anew, with the rollup or without. */
 	invalid[2] = repl[Anum_rollup_state - 1] || repl[Anum_rollup_rewrite - 1] ?
 		DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_source, &isnull)) : InvalidOid;
+	invalid[3] = repl[Anum_rollup_state - 1] ?
+		DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_part_of, &isnull)) : InvalidOid;
 	table_close(rel, NoLock);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < lengthof(invalid); i++)
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(invalid[i])))
 			CacheInvalidateRelcacheByRelid(invalid[i]);
 	CommandCounterIncrement();
@@ -337,6 +357,19 @@ void
 sc_catalog_set_rewrite(int64 id, bool enabled)
 {
 	set_column(id, Anum_rollup_rewrite, BoolGetDatum(enabled));
+}
+
+/* The state that the other parts of a rollup were in: see stored.c. */
+void
+sc_catalog_set_epochs(int64 id, const int64 *epochs, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(epochs[i]);
+	set_column(id, Anum_rollup_epochs,
+			   PointerGetDatum(construct_array(elems, n, INT8OID, sizeof(int64),
+											   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
 }
 
 static List *

@@ -381,6 +381,25 @@ any_of(List *a, List *b)
 	return false;
 }
 
+/* Rollups that have lost the table of a part: all parts are made anew. */
+static List *
+incomplete(Relation rel, List *relids)
+{
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	List	   *views = NIL;
+	bool		isnull;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		if (DatumGetInt32(sc_catalog_attr(tuple, Anum_rollup_part, &isnull)) != 0 &&
+			any_of(relids, storage_of(tuple)))
+			views = lappend_oid(views,
+								DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_part_of,
+																 &isnull)));
+	systable_endscan(scan);
+	return views;
+}
+
 static void
 drop_relations(List *relids)
 {
@@ -389,14 +408,17 @@ drop_relations(List *relids)
 	HeapTuple	tuple;
 	List	   *tables = NIL;
 	List	   *stale = NIL;
+	List	   *views = list_concat_copy(relids, incomplete(rel, relids));
 	ListCell   *lc;
 	bool		isnull;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Oid			view = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_rollup, &isnull));
+		Oid			part_of = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_part_of, &isnull));
 
-		if (list_member_oid(relids, view))
+		if (OidIsValid(part_of) ? list_member_oid(views, part_of) :
+			list_member_oid(relids, view))
 		{
 			int64		id = DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id,
 														   &isnull));
@@ -406,6 +428,8 @@ drop_relations(List *relids)
 			sc_rollup_stats_forget(id);
 			CatalogTupleDelete(rel, &tuple->t_self);
 			CacheInvalidateRelcache(rel);
+			if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(part_of)))
+				CacheInvalidateRelcacheByRelid(part_of);
 		}
 		else if (any_of(relids, sc_catalog_oids(tuple, Anum_rollup_members)) ||
 				 any_of(relids, storage_of(tuple)))

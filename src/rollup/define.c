@@ -114,6 +114,25 @@ check_join(Oid view)
 						 source)));
 }
 
+/* Store the groups of a join, if that can be; other writers are locked out. */
+static void
+store_groups(Oid view)
+{
+	ListCell   *lc;
+
+	(void) sc_parts_install(view);
+	foreach(lc, sc_parts_logs(view))
+	{
+		ScSpec	   *log = sc_spec_by_view(lfirst_oid(lc));
+		bool		live = log->state == SC_LIVE;
+
+		sc_spec_release(log);
+		if (!live)
+			sc_ensure_storage(lfirst_oid(lc));
+	}
+	sc_parts_fill(view);
+}
+
 Datum
 scalecache_create_rollup(PG_FUNCTION_ARGS)
 {
@@ -127,6 +146,7 @@ scalecache_create_rollup(PG_FUNCTION_ARGS)
 	{
 		sc_ensure_storage(view);
 		check_join(view);
+		store_groups(view);
 	}
 	PG_RETURN_OID(view);
 }
@@ -231,6 +251,7 @@ scalecache_rebuild_rollup(PG_FUNCTION_ARGS)
 		refuse_old_snapshot("rebuild_rollup");
 	if (!live || !sc_fill(view))
 		sc_ensure_storage(view);
+	store_groups(view);
 	PG_RETURN_VOID();
 }
 

@@ -762,8 +762,7 @@ is_closed(Oid relid)
 
 /*
  * Merge, for a fold, the pending deltas of all transactions that are over.
- * The snapshot it is done in is made here and left active; *next becomes the
- * mark to put if the fold goes through, or when it is *changed without one;
+ * That is done in the active snapshot; *next becomes the mark to put if the fold goes through, or when it is *changed without one;
  * NULL when a fold is not possible in this snapshot.  -1 as in sc_delta_load.
  * The caller holds the fold lock.
  */
@@ -783,7 +782,6 @@ sc_delta_take(ScGroups *groups, ScMark **next, bool *changed)
 
 	*changed = false;
 	table_close(rel, NoLock);
-	PushActiveSnapshot(GetTransactionSnapshot());
 	ds.snapshot = GetActiveSnapshot();
 	ds.folded = sc_mark_get(spec->id, ds.snapshot, NULL);
 	ds.next = mark = *next = mark_for_snapshot(ds.snapshot);

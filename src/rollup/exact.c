@@ -128,6 +128,13 @@ sc_exact_is_zero(ScExact *e, int64 base)
 	return !sc_exact_trim(e, base, &first, &last);
 }
 
+void
+sc_exact_negate(ScExact *e)
+{
+	for (int i = 0; i < e->n; i++)
+		e->d[i] = -e->d[i];
+}
+
 static inline int
 floor_div32(int x)
 {

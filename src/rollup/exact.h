@@ -27,6 +27,7 @@ extern void sc_exact_add(ScExact *e, int64 base, int pos, int64 value);
 extern void sc_exact_normalize(ScExact *e, int64 base);
 extern bool sc_exact_trim(ScExact *e, int64 base, int *first, int *last);
 extern bool sc_exact_is_zero(ScExact *e, int64 base);
+extern void sc_exact_negate(ScExact *e);
 
 /* Binary sums. */
 extern void sc_exact_add_double(ScExact *e, double x, int sign,

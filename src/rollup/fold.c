@@ -147,8 +147,10 @@ sc_fold(Oid view, bool nowait)
 	Oid			sourceid;
 	List	   *members;
 	bool		locked;
+	int64		logged;
+	ScParts    *parts;
 
-	if (spec == NULL || spec->state != SC_LIVE)
+	if (spec == NULL || spec->state != SC_LIVE || spec->part != 0)
 	{
 		if (spec)
 			sc_spec_release(spec);
@@ -164,8 +166,15 @@ sc_fold(Oid view, bool nowait)
 	locked = !sc_spec_rescans(spec) || sc_members_lock(spec, nowait);
 	members = list_copy(spec->members);
 	sc_spec_release(spec);
+	parts = locked ? sc_parts_open(view) : NULL;
+	if (parts)
+		locked = sc_parts_lock_tables(parts, nowait);
 	if (!locked)
+	{
+		if (parts)
+			sc_parts_close(parts);
 		return 0;
+	}
 	if (nowait)
 	{
 		if (!ConditionalLockRelationOid(sourceid, AccessShareLock))
@@ -178,11 +187,13 @@ sc_fold(Oid view, bool nowait)
 		LockRelationOid(sourceid, AccessShareLock);
 		LockRelationOid(baseid, ShareUpdateExclusiveLock);
 	}
+	if (parts && (parts = sc_parts_lock(parts, nowait)) == NULL)
+		return 0;
 	/* What was true before the locks may not be any more. */
 	spec = sc_spec_by_view(view);
 	if (spec == NULL)
 		return 0;
-	if (spec->state != SC_LIVE || spec->base != baseid ||
+	if (spec->hasparts != (parts != NULL) || spec->state != SC_LIVE || spec->base != baseid ||
 		!equal(spec->members, members) ||
 		(base = try_table_open(baseid, NoLock)) == NULL)
 	{
@@ -195,19 +206,30 @@ sc_fold(Oid view, bool nowait)
 	GetUserIdAndSecContext(&saveuser, &savesec);
 	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	n = sc_delta_take(groups, &mark, &changed);
+	logged = n >= 0 && mark && parts ? sc_parts_take(parts) : 0;
 	if (n < 0)
 	{
 		/* What the marks know of is gone: have it made anew. */
 		sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
 		n = 0;
 	}
+	else if (logged < 0)
+		n = 0;
 	else if (mark != NULL)
 	{
-		if (n > 0 && may_spare_base(groups, base, mark))
-			(void) sc_delta_append(groups, GetCurrentCommandId(true));
-		else if (n > 0)
+		if (n + logged > 0 && may_spare_base(groups, base, mark))
 		{
+			if (n > 0)
+				(void) sc_delta_append(groups, GetCurrentCommandId(true));
+			if (parts)
+				sc_parts_spare(parts);
+		}
+		else if (n + logged > 0)
+		{
+			if (parts)
+				sc_parts_fold(parts, groups, n);
 			sc_groups_load_base(groups, base, GetActiveSnapshot());
 			/* What this transaction did is pending: do not count it here. */
 			PushCopiedSnapshot(GetActiveSnapshot());
@@ -215,8 +237,11 @@ sc_fold(Oid view, bool nowait)
 			compute_values(groups, GetActiveSnapshot());
 			PopActiveSnapshot();
 			sc_groups_write_base(groups, base);
-			mark->basexid = GetTopTransactionId();
+			if (n > 0)
+				mark->basexid = GetTopTransactionId();
 		}
+		if (parts)
+			sc_parts_put_marks(parts);
 		changed |= sc_delta_retire(spec, mark);
 		if (n > 0 || changed)
 			sc_mark_put(spec->id, mark);
@@ -225,6 +250,17 @@ sc_fold(Oid view, bool nowait)
 	}
 	if (n > 0)
 		sc_rollup_stats_fold(spec->id);
+	if (parts)
+	{
+		CommandCounterIncrement();
+		PushCopiedSnapshot(GetActiveSnapshot());
+		UpdateActiveSnapshotCommandId();
+		if (n >= 0 && logged >= 0)
+			sc_parts_settle(parts, nowait);
+		PopActiveSnapshot();
+		sc_parts_close(parts);
+		n += Max(logged, 0);
+	}
 	MemoryContextDelete(groups->cxt);
 	PopActiveSnapshot();
 	SetUserIdAndSecContext(saveuser, savesec);
@@ -234,8 +270,8 @@ sc_fold(Oid view, bool nowait)
 	return n;
 }
 
-static void
-delete_all(Relation rel, Snapshot snapshot)
+void
+sc_delete_all(Relation rel, Snapshot snapshot)
 {
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -268,6 +304,7 @@ sc_fill(Oid view)
 	if (spec == NULL)
 		return false;
 	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING) ||
+		spec->part == SC_PART_STORED ||
 		spec->unfit || spec->detaching)
 	{
 		sc_spec_release(spec);
@@ -282,19 +319,21 @@ sc_fill(Oid view)
 	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
 
 	sc_delta_discard(spec, snapshot);
-	delete_all(base, snapshot);
+	sc_delete_all(base, snapshot);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
 	if (spec->distinct)
 	{
 		Relation	rel = table_open(spec->distincts, RowExclusiveLock);
 
-		delete_all(rel, snapshot);
+		sc_delete_all(rel, snapshot);
 		table_close(rel, NoLock);
 		CommandCounterIncrement();
 		groups->values = sc_values_open(spec, InvalidSnapshot, true);
 	}
-	sc_source_scan(groups, snapshot);
-	if (spec->nkeys == 0)
+	/* Nothing is kept of a log but what is pending. */
+	if (spec->part == 0)
+		sc_source_scan(groups, snapshot);
+	if (spec->nkeys == 0 && spec->part == 0)
 		sc_groups_get(groups, NULL, NULL, true);
 	if (spec->distinct)
 	{
@@ -313,6 +352,22 @@ sc_fill(Oid view)
 	table_close(base, NoLock);
 	sc_spec_release(spec);
 	return true;
+}
+
+/* Give a rollup of a join its parts, if it can have them. */
+static void
+install_parts(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		lacks;
+
+	if (spec == NULL)
+		return;
+	lacks = spec->joined != NULL && !spec->hasparts && spec->state == SC_LIVE &&
+		ConditionalLockRelationOid(spec->base, ShareUpdateExclusiveLock);
+	sc_spec_release(spec);
+	if (lacks)
+		(void) sc_parts_install(view);
 }
 
 static bool deferred;			/* a rollup was passed over, not being due */
@@ -340,7 +395,7 @@ is_unfinished(Oid view)
 
 	StartTransactionCommand();
 	spec = sc_spec_by_view(view);
-	result = spec != NULL &&
+	result = spec != NULL && spec->part != SC_PART_STORED &&
 		(spec->stored == SC_STALE || spec->stored == SC_FILLING);
 	if (spec)
 		sc_spec_release(spec);
@@ -413,6 +468,7 @@ sc_rollup_work(void)
 		else
 			in_transaction(fold_one, lfirst_oid(lc));
 		in_transaction(reclaim, lfirst_oid(lc));
+		in_transaction(install_parts, lfirst_oid(lc));
 	}
 	return deferred;
 }

@@ -69,7 +69,8 @@ keys_equal(ScSpec *spec, const Datum *a, const bool *an, const Datum *b,
 		if (an[i] != bn[i])
 			return false;
 		if (!an[i] &&
-			!DatumGetBool(FunctionCall2Coll(&key->eq, key->collation, a[i], b[i])))
+			!(key->imageeq ? datum_image_eq(a[i], b[i], key->typbyval, key->typlen) :
+			  DatumGetBool(FunctionCall2Coll(&key->eq, key->collation, a[i], b[i]))))
 			return false;
 	}
 	return true;

@@ -157,7 +157,7 @@ create_table(ScSpec *spec, const char *name, const char *kind)
 							  quote_identifier(relname),
 							  table_columns(spec, kind)));
 	relid = get_relname_relid(relname, nsp);
-	if (base)
+	if (base && spec->part < SC_PART_LOG)
 		foreach(lc, sc_base_index_commands(spec, sc_qualified_name(relid)))
 			sc_exec_as_owner(lfirst(lc));
 	if (strcmp(kind, "distinct") == 0)
@@ -236,12 +236,33 @@ create_storage(ScSpec *spec)
 	sc_mark_reset(spec->id, spec->turn);
 }
 
+/* Make the tables of a part of a rollup, and its row of the catalog. */
+void
+sc_install_part(ScSpec *part, const char *name)
+{
+	Oid			base = create_table(part, name, "base");
+	Oid			delta[2] = {InvalidOid, InvalidOid};
+
+	for (int i = 0; i < 2 && part->part >= SC_PART_LOG; i++)
+		delta[i] = create_table(part, get_rel_name(base), "delta");
+	sc_catalog_insert_part(part->id, base, part->source, part->zone, part->part_of,
+						   part->part);
+	sc_catalog_set(part->id, SC_STALE, true, base, delta, NIL);
+	sc_mark_reset(part->id, 0);
+}
+
 /* Make the tables anew if one is missing; triggers may come from a dump. */
 void
 sc_install_storage(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 
+	if (spec->part != 0)
+	{
+		/* They are made together: see stored_fold.c. */
+		sc_spec_release(spec);
+		return;
+	}
 	if (!exists(spec->base) || !exists(spec->delta[0]) ||
 		!exists(spec->delta[1]) ||
 		(spec->distinct && !exists(spec->distincts)))

@@ -402,6 +402,24 @@ build_query(Query *query, FactContext *cxt)
 	return fact;
 }
 
+/* A copy of a joining query that does not refer to the joins themselves. */
+Query *
+sc_join_flatten(Query *query)
+{
+	query = copyObject(query);
+	query->targetList = (List *) flatten_join_alias_vars(query, (Node *) query->targetList);
+	query->havingQual = flatten_join_alias_vars(query, query->havingQual);
+	query->jointree = (FromExpr *) flatten_join_alias_vars(query, (Node *) query->jointree);
+	return query;
+}
+
+/* The source's place in the range table. */
+Index
+sc_join_fact(Query *query, Oid source)
+{
+	return choose_source(query, source);
+}
+
 /*
  * What the storage of a joining query holds, as a query of its source alone;
  * NULL if there is none, or an error if strict.
@@ -415,10 +433,7 @@ sc_join_query(Query *query, Oid source, bool strict)
 	cxt.strict = strict;
 	if (cxt.varno == 0)
 		return NULL;
-	query = copyObject(query);
-	query->targetList = (List *) flatten_join_alias_vars(query, (Node *) query->targetList);
-	query->havingQual = flatten_join_alias_vars(query, query->havingQual);
-	query->jointree = (FromExpr *) flatten_join_alias_vars(query, (Node *) query->jointree);
+	query = sc_join_flatten(query);
 	collect_conditions(&cxt, (Node *) query->jointree, true);
 	collect_group_keys(&cxt, query);
 	collect_aggregates((Node *) query->targetList, &cxt);
@@ -482,4 +497,155 @@ sc_join_check(Query *query)
 	(void) ExecCheckRTPerms(query->rtable, true);
 	(void) sc_join_query(query, rt_fetch(varno, query->rtable)->relid, true);
 	return rt_fetch(varno, query->rtable);
+}
+
+/* ---- the join of other rows than the source's ---- */
+
+/* The tables in FROM beside that one, each once, in the order they come. */
+List *
+sc_join_tables(Query *query, Index fact)
+{
+	List	   *all = NIL;
+	List	   *candidates = NIL;
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	collect_tables((Node *) query->jointree, true, &all, &candidates);
+	foreach(lc, all)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (lfirst_int(lc) != fact && rte->rtekind == RTE_RELATION)
+			relids = list_append_unique_oid(relids, rte->relid);
+	}
+	return relids;
+}
+
+static int
+compare_columns(const ListCell *a, const ListCell *b)
+{
+	return ((Var *) lfirst(a))->varattno - ((Var *) lfirst(b))->varattno;
+}
+
+/*
+ * The columns of a table that a joining query reads, in order, with varno 1.
+ * *rte is an entry of it, or NULL.
+ */
+List *
+sc_join_columns(Query *query, Oid relid, RangeTblEntry **rte)
+{
+	List	   *vars;
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	query = sc_join_flatten(query);
+	vars = pull_var_clause((Node *) list_make3(query->targetList, query->havingQual,
+											   query->jointree),
+						   PVC_RECURSE_AGGREGATES);
+	*rte = NULL;
+	foreach(lc, vars)
+	{
+		Var		   *var = copyObject(lfirst(lc));
+
+		if (rt_fetch(var->varno, query->rtable)->rtekind != RTE_RELATION ||
+			rt_fetch(var->varno, query->rtable)->relid != relid)
+			continue;
+		var->varno = var->varnosyn = 1;
+		var->varattnosyn = var->varattno;
+		var->location = -1;
+		columns = list_append_unique(columns, var);
+	}
+	foreach(lc, query->rtable)
+		if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_RELATION &&
+			lfirst_node(RangeTblEntry, lc)->relid == relid)
+			*rte = lfirst(lc);
+	list_sort(columns, compare_columns);
+	return columns;
+}
+
+typedef struct ReplaceContext
+{
+	Index		varno;
+	List	   *exprs;			/* what becomes column 1, 2, ... of varno */
+	bool		failed;			/* something else of it is read */
+} ReplaceContext;
+
+static Node *
+replace_exprs(Node *node, ReplaceContext *cxt)
+{
+	int			n = 0;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return NULL;
+	foreach(lc, cxt->exprs)
+	{
+		n++;
+		if (equal(node, lfirst(lc)))
+			return (Node *) makeVar(cxt->varno, n, exprType(node), exprTypmod(node),
+									exprCollation(node), 0);
+	}
+	if (IsA(node, Var) && ((Var *) node)->varno == cxt->varno)
+		cxt->failed = true;
+	return expression_tree_mutator(node, replace_exprs, cxt);
+}
+
+/* Drop what collect_quals takes for the source's own conditions. */
+static Node *
+strip_quals(FactContext *cxt, Node *quals, bool filter)
+{
+	List	   *rest = NIL;
+	ListCell   *lc;
+
+	foreach(lc, make_ands_implicit((Expr *) quals))
+		if (!(filter && reads_source(cxt, lfirst(lc)) && of_source(cxt, lfirst(lc))))
+			rest = lappend(rest, lfirst(lc));
+	return rest ? (Node *) make_ands_explicit(rest) : NULL;
+}
+
+static void
+strip_conditions(FactContext *cxt, Node *jtnode, bool filter)
+{
+	ListCell   *lc;
+
+	if (IsA(jtnode, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) jtnode)->fromlist)
+			strip_conditions(cxt, lfirst(lc), filter);
+		((FromExpr *) jtnode)->quals = strip_quals(cxt, ((FromExpr *) jtnode)->quals, filter);
+	}
+	else if (IsA(jtnode, JoinExpr))
+	{
+		JoinExpr   *j = (JoinExpr *) jtnode;
+		bool		inner = j->jointype == JOIN_INNER;
+
+		strip_conditions(cxt, j->larg, filter && (inner || j->jointype == JOIN_LEFT));
+		strip_conditions(cxt, j->rarg, filter && (inner || j->jointype == JOIN_RIGHT));
+		j->quals = strip_quals(cxt, j->quals, filter && inner);
+	}
+}
+
+/*
+ * Let other rows take the place of an entry of a joining query that is a plain
+ * SELECT: those have spec's keys as their first columns.  False: the query
+ * reads more of it.
+ */
+bool
+sc_join_replace(Query *query, Index varno, ScSpec *spec)
+{
+	ReplaceContext cxt = {varno, NIL, false};
+	FactContext fact = {.varno = varno};
+
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		Node	   *expr = copyObject((Node *) spec->keys[i].expr);
+
+		ChangeVarNodes(expr, 1, varno, 0);
+		cxt.exprs = lappend(cxt.exprs, expr);
+	}
+	if (spec->part == 0)
+		strip_conditions(&fact, (Node *) query->jointree, true);
+	query->targetList = (List *) replace_exprs((Node *) query->targetList, &cxt);
+	query->jointree = (FromExpr *) replace_exprs((Node *) query->jointree, &cxt);
+	return !cxt.failed;
 }

@@ -352,7 +352,8 @@ sc_members_reconcile(Oid view, bool rewritten)
 
 	if (spec == NULL)
 		return;
-	if (spec->stored != SC_LIVE && spec->stored != SC_FILLING)
+	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING) ||
+		spec->part == SC_PART_STORED)
 	{
 		UnlockRelationOid(spec->base, ShareUpdateExclusiveLock);
 		sc_spec_release(spec);

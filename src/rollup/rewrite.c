@@ -95,6 +95,9 @@ load_entries(Oid catalog)
 	entries_valid = true;
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
+		if (DatumGetInt32(heap_getattr(tuple, Anum_rollup_part,
+									   RelationGetDescr(rel), &isnull)) != 0)
+			continue;
 		if (n == allocated)
 			loaded = repalloc(loaded, sizeof(SourceEntry) * (allocated *= 2));
 		loaded[n].source =

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -202,7 +203,7 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 		bool		nulls[3] = {false};
 		ListCell   *l2;
 
-		if (get_rel_name(view) == NULL)
+		if (get_rel_relkind(view) != RELKIND_VIEW)
 			continue;
 		foreach(l2, found)
 			if (linitial_oid(linitial(lfirst(l2))) == view)

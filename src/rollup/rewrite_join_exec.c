@@ -239,60 +239,17 @@ passes(JoinPart *part, ExprContext *econtext)
 	return !isnull && DatumGetBool(pass);
 }
 
-/* Add a value times times, by doubling. */
+/* Add a value times times. */
 static void
 accum_often(RollupJoinState *state, JoinItem *item, ScState *into, const Datum *args,
 			const bool *nulls, int64 times)
 {
-	MemoryContext cxt = state->target->cxt;
-	ScState    *twofold;
-	StringInfoData buf;
-	MemoryContext old;
-	const char *p;
-
-	for (int i = 0; i < item->state.nargs; i++)
-		if (nulls[i])
-			return;
-	switch (item->state.kind)
-	{
-		case SC_STATE_DISTINCT:
-		case SC_STATE_EXTREME:
-		case SC_STATE_BOOL:
-			times = 1;
-			break;
-		case SC_STATE_COUNT:
-		case SC_STATE_INT:
-			for (; times > INT_MAX; times -= INT_MAX)
-				sc_state_accum(&item->state, into, args, nulls, INT_MAX, cxt);
-			sc_state_accum(&item->state, into, args, nulls, (int) times, cxt);
-			return;
-		default:
-			break;
-	}
-	if (times <= 4)
-	{
-		while (times-- > 0)
-			sc_state_accum(&item->state, into, args, nulls, 1, cxt);
-		return;
-	}
-	old = MemoryContextSwitchTo(state->rowcxt);
-	twofold = palloc0(item->state.size);
-	sc_state_accum(&item->state, twofold, args, nulls, 1, state->rowcxt);
-	initStringInfo(&buf);
-	for (;;)
-	{
-		resetStringInfo(&buf);
-		sc_state_pack(&item->state, twofold, &buf);
-		p = buf.data;
-		if (times & 1)
-			sc_state_merge(&item->state, into, &p, buf.data + buf.len, cxt);
-		times >>= 1;
-		if (times == 0)
-			break;
-		p = buf.data;
-		sc_state_merge(&item->state, twofold, &p, buf.data + buf.len, state->rowcxt);
-	}
-	MemoryContextSwitchTo(old);
+	/* Nothing is retracted, so once is as good as often. */
+	if (item->state.kind == SC_STATE_DISTINCT || item->state.kind == SC_STATE_EXTREME ||
+		item->state.kind == SC_STATE_BOOL)
+		times = 1;
+	sc_state_accum_often(&item->state, into, args, nulls, times, state->target->cxt,
+						 state->rowcxt);
 }
 
 /* Merge the states of the row's group that are used. */

@@ -17,8 +17,11 @@
 #include "postgres.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
 #include "rollup/state.h"
 #include "storage/block.h"
+#include "tcop/dest.h"
+#include "utils/queryenvironment.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
@@ -28,6 +31,13 @@
 #define SC_FILLING	'f'			/* changes are captured, the source answers */
 #define SC_STALE	's'			/* nothing is captured, the source answers */
 #define SC_UNFILLED	'u'			/* the same, until somebody asks for a rebuild */
+
+/*
+ * scalecache.rollup.part: the groups of a join, and the first of the logs of
+ * changes of the tables beside its source.  See stored.c.
+ */
+#define SC_PART_STORED	1
+#define SC_PART_LOG		2
 
 typedef struct ScKey
 {
@@ -40,6 +50,7 @@ typedef struct ScKey
 	FmgrInfo	eq;
 	FmgrInfo	hash;			/* fn_oid invalid: hash the image, or nothing */
 	bool		imagehash;		/* equal values have equal images */
+	bool		imageeq;		/* other images are other values */
 } ScKey;
 
 typedef struct ScSlot
@@ -103,6 +114,11 @@ typedef struct ScSpec
 	MemoryContext cxt;
 	Query	   *query;			/* the view's query, or the source's part of it */
 	Query	   *joined;			/* the view's query if that is a join, or NULL */
+	Oid			part_of;		/* the view, if this is a part of a rollup */
+	int			part;			/* which: see stored.c */
+	bool		hasparts;		/* has others like that */
+	int			nepochs;		/* of the other parts, when this one was filled */
+	int64	   *epochs;
 	Index		srcvarno;		/* the source in query's range table */
 	Oid			owner;			/* the view's */
 	bool		rewrite;		/* may answer queries of the source */
@@ -145,7 +161,10 @@ typedef struct ScSpec
 #define Anum_rollup_distincts	12
 #define Anum_rollup_rewrite		13
 #define Anum_rollup_views		14
-#define Natts_rollup			14
+#define Anum_rollup_part_of		15
+#define Anum_rollup_part		16
+#define Anum_rollup_epochs		17
+#define Natts_rollup			17
 
 /* Attribute numbers of a base table. */
 #define ScBaseKey(i)			((i) + 1)
@@ -226,6 +245,7 @@ typedef struct ScGroups
 
 typedef struct ScValues ScValues;
 typedef struct ScAsked ScAsked;
+typedef struct ScParts ScParts;
 
 /* spec.c */
 extern ScSpec *sc_spec_by_view(Oid view);
@@ -235,6 +255,7 @@ extern void sc_spec_release(ScSpec *spec);
 extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
 extern bool sc_spec_analyze(ScSpec *spec, Query *query);
 extern bool sc_spec_rescans(ScSpec *spec);
+extern ScSpec *sc_spec_of_part(ScSpec *fact, int part, Oid source);
 extern bool sc_spec_counts(ScSpec *spec, Oid relid);
 extern void sc_spec_cache_init(void);
 
@@ -246,12 +267,15 @@ extern List *sc_catalog_oids(HeapTuple tuple, int attno);
 extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
 extern void sc_catalog_insert(int64 id, Oid view, Oid source, char state,
 							  const char *zone, List *views);
+extern void sc_catalog_insert_part(int64 id, Oid handle, Oid source,
+								   const char *zone, Oid part_of, int part);
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
 extern void sc_catalog_set_distincts(int64 id, Oid relid);
 extern void sc_catalog_set_rewrite(int64 id, bool enabled);
+extern void sc_catalog_set_epochs(int64 id, const int64 *epochs, int n);
 extern List *sc_catalog_views(void);
 extern List *sc_catalog_views_on(Oid source);
 
@@ -362,10 +386,14 @@ extern void sc_groups_spill(ScGroups *groups, ScValues *values);
 /* fold.c */
 extern int64 sc_fold(Oid view, bool nowait);
 extern bool sc_fill(Oid view);
+extern void sc_delete_all(Relation rel, Snapshot snapshot);
 extern bool sc_rollup_work(void);
 
 /* source.c */
 extern TupleDesc sc_source_desc(ScSpec *spec);
+extern PlannedStmt *sc_query_plan(Query *query, Snapshot snapshot);
+extern void sc_query_run(PlannedStmt *plan, Snapshot snapshot, DestReceiver *dest,
+						 QueryEnvironment *env);
 extern void sc_source_run(ScSpec *spec, Snapshot snapshot,
 						  Tuplestorestate *store, TupleDesc desc);
 extern int64 sc_source_values(ScGroups *groups, Snapshot snapshot);
@@ -384,6 +412,32 @@ extern List *sc_join_candidates(Query *query);
 extern RangeTblEntry *sc_join_source(Query *query);
 extern Query *sc_join_query(Query *query, Oid source, bool strict);
 extern RangeTblEntry *sc_join_check(Query *query);
+extern Query *sc_join_flatten(Query *query);
+extern Index sc_join_fact(Query *query, Oid source);
+extern List *sc_join_columns(Query *query, Oid relid, RangeTblEntry **rte);
+extern List *sc_join_tables(Query *query, Index fact);
+extern bool sc_join_replace(Query *query, Index varno, ScSpec *spec);
+
+/* stored.c */
+extern int64 sc_part_id(int64 id, int part);
+extern ScParts *sc_parts_open(Oid view);
+extern void sc_parts_close(ScParts *p);
+extern bool sc_parts_usable(ScParts *p);
+extern ScSpec *sc_stored_of(Oid view);
+extern bool sc_stored_load(ScSpec *stored, Relation base, Snapshot snapshot,
+						   MemoryContext cxt, ScGroups **groups, int64 *ndeltas);
+
+/* stored_fold.c */
+extern bool sc_parts_install(Oid view);
+extern List *sc_parts_logs(Oid view);
+extern bool sc_parts_lock_tables(ScParts *p, bool nowait);
+extern ScParts *sc_parts_lock(ScParts *p, bool nowait);
+extern int64 sc_parts_take(ScParts *p);
+extern void sc_parts_spare(ScParts *p);
+extern void sc_parts_fold(ScParts *p, ScGroups *changes, int64 n);
+extern void sc_parts_put_marks(ScParts *p);
+extern void sc_parts_settle(ScParts *p, bool worker);
+extern void sc_parts_fill(Oid view);
 
 /* pullup.c */
 extern Query *sc_pull_up_views(Query *query, List **views);
@@ -393,6 +447,7 @@ extern bool sc_own_command;		/* a command of ours is running */
 extern void sc_exec_as_owner(const char *sql);
 extern char *sc_qualified_name(Oid relid);
 extern void sc_install_storage(Oid view);
+extern void sc_install_part(ScSpec *part, const char *name);
 extern void sc_install_triggers(ScSpec *spec, List *members);
 extern void sc_remove_triggers(ScSpec *spec, Oid relid);
 extern bool sc_triggers_intact(ScSpec *spec, Oid relid);
@@ -422,6 +477,7 @@ extern void sc_rollup_stats_forget(int64 id);
 
 /* scan.c */
 extern void sc_scan_init(void);
+extern bool sc_scan_answers_part(ScSpec *spec, Snapshot snapshot);
 extern bool sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot);
 extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 						 const ScAsked *asked, MemoryContext cxt, ScGroups **groups,

@@ -91,6 +91,28 @@ to_base_vars(Node *node, ReplaceContext *cxt)
 	return expression_tree_mutator(node, to_base_vars, cxt);
 }
 
+/* The planner looks for the outer joins that it finds entries of. */
+static List *
+without_joins(List *rtable)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_JOIN)
+		{
+			rte = copyObject(rte);
+			rte->jointype = JOIN_INNER;
+			rte->joinaliasvars = rte->joinleftcols = rte->joinrightcols = NIL;
+		}
+		result = lappend(result, rte);
+	}
+	return result;
+}
+
 static void
 replace_view(RangeTblEntry *rte, bool marked)
 {
@@ -113,8 +135,17 @@ replace_view(RangeTblEntry *rte, bool marked)
 	spec = sc_spec_by_view(old->relid);
 	if (spec == NULL)
 		return;
-	/* A join is answered like any other query: see rewrite_join.c. */
-	if (spec->state != SC_LIVE || spec->joined)
+	if (spec->joined)
+	{
+		/* Without stored groups, like any other query: see rewrite_join.c. */
+		ScSpec	   *stored = sc_stored_of(spec->view);
+
+		sc_spec_release(spec);
+		if (stored == NULL)
+			return;
+		spec = stored;
+	}
+	if (spec->state != SC_LIVE || spec->part >= SC_PART_LOG)
 	{
 		sc_spec_release(spec);
 		return;
@@ -139,7 +170,7 @@ replace_view(RangeTblEntry *rte, bool marked)
 	brte->rellockmode = AccessShareLock;
 	for (int i = 0; i < ScBaseNatts(spec); i++)
 		names = lappend(names, makeString(get_attname(spec->base, i + 1, false)));
-	brte->eref = makeAlias(get_rel_name(spec->view), names);
+	brte->eref = makeAlias(get_rel_name(old->relid), names);
 	brte->inFromCl = true;
 
 	query = makeNode(Query);
@@ -147,7 +178,7 @@ replace_view(RangeTblEntry *rte, bool marked)
 	query->canSetTag = true;
 	/* No policy binds this reader, but the plan is good for no other. */
 	query->hasRowSecurity = sub->hasRowSecurity;
-	query->rtable = lappend(list_copy(sub->rtable), brte);
+	query->rtable = lappend(without_joins(sub->rtable), brte);
 	cxt.spec = spec;
 	cxt.varno = list_length(query->rtable);
 	ref = makeNode(RangeTblRef);
@@ -584,12 +615,19 @@ merge_groups(RollupScanState *state)
 	MemoryContextSwitchTo(old);
 }
 
+/* Has all been captured that the snapshot sees of the source? */
+bool
+sc_scan_answers_part(ScSpec *spec, Snapshot snapshot)
+{
+	return !source_is_changing(spec) && sc_catalog_row_matches(spec, snapshot);
+}
+
 /* Would the storage answer for the snapshot? */
 bool
 sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot)
 {
-	return spec->base == RelationGetRelid(base) && !source_is_changing(spec) &&
-		sc_catalog_row_matches(spec, snapshot);
+	return spec->base == RelationGetRelid(base) &&
+		sc_scan_answers_part(spec, snapshot);
 }
 
 /*
@@ -604,6 +642,8 @@ sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 {
 	*groups = NULL;
 	*ndeltas = 0;
+	if (spec->part == SC_PART_STORED)
+		return sc_stored_load(spec, base, snapshot, cxt, groups, ndeltas);
 	if (!sc_scan_answers(spec, base, snapshot) ||
 		!sc_capture_flush(spec, snapshot))
 		return false;

@@ -397,21 +397,30 @@ plan_on_source(Query *query)
 }
 
 /* The caller has checked permissions, or is the owner. */
-static void
-run_query(Query *query, Snapshot snapshot, DestReceiver *dest)
+PlannedStmt *
+sc_query_plan(Query *query, Snapshot snapshot)
 {
 	ListCell   *lc;
 	PlannedStmt *plan;
-	QueryDesc  *qd;
 
 	foreach(lc, query->rtable)
 		((RangeTblEntry *) lfirst(lc))->requiredPerms = 0;
 	AcquireRewriteLocks(query, true, false);
-
 	PushActiveSnapshot(snapshot);
 	plan = plan_on_source(query);
+	PopActiveSnapshot();
+	return plan;
+}
+
+void
+sc_query_run(PlannedStmt *plan, Snapshot snapshot, DestReceiver *dest,
+			 QueryEnvironment *env)
+{
+	QueryDesc  *qd;
+
+	PushActiveSnapshot(snapshot);
 	qd = CreateQueryDesc(plan, "scalecache rollup", GetActiveSnapshot(),
-						 InvalidSnapshot, dest, NULL, NULL, 0);
+						 InvalidSnapshot, dest, NULL, env, 0);
 	ExecutorStart(qd, 0);
 	ExecutorRun(qd, ForwardScanDirection, 0, true);
 	ExecutorFinish(qd);
@@ -419,6 +428,12 @@ run_query(Query *query, Snapshot snapshot, DestReceiver *dest)
 	FreeQueryDesc(qd);
 	dest->rDestroy(dest);
 	PopActiveSnapshot();
+}
+
+static void
+run_query(Query *query, Snapshot snapshot, DestReceiver *dest)
+{
+	sc_query_run(sc_query_plan(query, snapshot), snapshot, dest, NULL);
 }
 
 /*

@@ -28,6 +28,7 @@
 #include "rewrite/rewriteManip.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteSupport.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -119,7 +120,7 @@ invalidate(Datum arg, Oid relid)
 
 		if (!spec->valid)
 			continue;
-		if (!OidIsValid(relid) || relid == spec->view ||
+		if (!OidIsValid(relid) || relid == spec->view || relid == spec->part_of ||
 			relid == spec->source || relid == spec->base ||
 			relid == spec->delta[0] || relid == spec->delta[1] ||
 			sorted_member(spec->members, relid) ||
@@ -292,13 +293,85 @@ collect_aggrefs(Node *node, List **aggs)
 	return expression_tree_walker(node, collect_aggrefs, aggs);
 }
 
-/* Fill keys, aggs, slots and quals from the query, in spec->cxt. */
+/* Fill keys, aggs and slots from the query, in spec->cxt. */
+static void
+read_groups(ScSpec *spec, Query *query)
+{
+	List	   *aggs = NIL;
+	ListCell   *lc;
+
+	spec->keys = palloc0(sizeof(ScKey) * (list_length(query->groupClause) + 1));
+	foreach(lc, query->groupClause)
+	{
+		SortGroupClause *sgc = lfirst(lc);
+
+		key_prepare(spec, &spec->keys[spec->nkeys++], sgc,
+					get_sortgroupclause_tle(sgc, query->targetList)->expr);
+	}
+
+	collect_aggrefs((Node *) query->targetList, &aggs);
+	collect_aggrefs(query->havingQual, &aggs);
+	spec->aggs = palloc0(sizeof(ScAgg) * (list_length(aggs) + 1));
+	spec->slots = palloc0(sizeof(ScSlot) * (list_length(aggs) + 1));
+	foreach(lc, aggs)
+	{
+		ScAgg	   *agg = &spec->aggs[spec->naggs++];
+
+		agg->aggref = lfirst(lc);
+		agg->slot = slot_for(spec, agg->aggref);
+		sc_final_prepare(agg->aggref, &agg->fin, spec->cxt);
+	}
+}
+
+/* The groups of a join, whose expressions keep their varnos. */
+static void
+analyze_stored(ScSpec *spec, Query *query)
+{
+	MemoryContext old = MemoryContextSwitchTo(spec->cxt);
+
+	spec->query = sc_join_flatten(query);
+	spec->srcvarno = 1;
+	read_groups(spec, spec->query);
+	MemoryContextSwitchTo(old);
+}
+
+/* The log of a table in a join: each row's columns that the query reads. */
+static bool
+analyze_log(ScSpec *spec, Query *query)
+{
+	MemoryContext old = MemoryContextSwitchTo(spec->cxt);
+	RangeTblEntry *rte;
+	List	   *columns = sc_join_columns(query, spec->source, &rte);
+	ListCell   *lc;
+
+	spec->srcvarno = 1;
+	spec->keys = palloc0(sizeof(ScKey) * (list_length(columns) + 1));
+	spec->aggs = palloc0(sizeof(ScAgg));
+	spec->slots = palloc0(sizeof(ScSlot));
+	foreach(lc, columns)
+	{
+		ScKey	   *key = &spec->keys[spec->nkeys++];
+		Var		   *var = lfirst_node(Var, lc);
+
+		key->expr = (Expr *) var;
+		key->type = var->vartype;
+		key->typmod = var->vartypmod;
+		key->collation = var->varcollid;
+		get_typlenbyval(key->type, &key->typlen, &key->typbyval);
+		key->imagehash = key->imageeq = true;
+	}
+	spec->query = query;
+	if (rte)
+		spec->inherits = rte->inh;
+	MemoryContextSwitchTo(old);
+	return rte != NULL;
+}
+
+/* The same for a rollup's view, and quals too. */
 bool
 sc_spec_analyze(ScSpec *spec, Query *query)
 {
 	MemoryContext old = MemoryContextSwitchTo(spec->cxt);
-	List	   *aggs = NIL;
-	ListCell   *lc;
 
 	if (sc_query_joins(query))
 	{
@@ -326,30 +399,31 @@ sc_spec_analyze(ScSpec *spec, Query *query)
 		return false;
 	}
 	spec->quals = make_ands_implicit((Expr *) to_source_vars(spec, query->jointree->quals));
-
-	spec->keys = palloc0(sizeof(ScKey) * (list_length(query->groupClause) + 1));
-	foreach(lc, query->groupClause)
-	{
-		SortGroupClause *sgc = lfirst(lc);
-
-		key_prepare(spec, &spec->keys[spec->nkeys++], sgc,
-					get_sortgroupclause_tle(sgc, query->targetList)->expr);
-	}
-
-	collect_aggrefs((Node *) query->targetList, &aggs);
-	collect_aggrefs(query->havingQual, &aggs);
-	spec->aggs = palloc0(sizeof(ScAgg) * (list_length(aggs) + 1));
-	spec->slots = palloc0(sizeof(ScSlot) * (list_length(aggs) + 1));
-	foreach(lc, aggs)
-	{
-		ScAgg	   *agg = &spec->aggs[spec->naggs++];
-
-		agg->aggref = lfirst(lc);
-		agg->slot = slot_for(spec, agg->aggref);
-		sc_final_prepare(agg->aggref, &agg->fin, spec->cxt);
-	}
+	read_groups(spec, query);
 	MemoryContextSwitchTo(old);
 	return true;
+}
+
+/*
+ * What a part of a rollup would be, in CurrentMemoryContext, before there is
+ * one: its columns and names.
+ */
+ScSpec *
+sc_spec_of_part(ScSpec *fact, int part, Oid source)
+{
+	ScSpec	   *spec = palloc0(sizeof(ScSpec));
+
+	spec->cxt = CurrentMemoryContext;
+	spec->id = sc_part_id(fact->id, part);
+	spec->part_of = fact->view;
+	spec->part = part;
+	spec->source = source;
+	spec->zone = fact->zone;
+	if (part == SC_PART_STORED)
+		analyze_stored(spec, fact->joined);
+	else
+		(void) analyze_log(spec, fact->joined);
+	return spec;
 }
 
 /* ---- the cache ---- */
@@ -369,6 +443,18 @@ find_members(ScSpec *spec)
 		spec->state = SC_STALE;
 }
 
+static void
+read_epochs(ScSpec *spec, Datum value)
+{
+	Datum	   *elems;
+
+	deconstruct_array(DatumGetArrayTypeP(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elems, NULL, &spec->nepochs);
+	spec->epochs = palloc(sizeof(int64) * (spec->nepochs + 1));
+	for (int i = 0; i < spec->nepochs; i++)
+		spec->epochs[i] = DatumGetInt64(elems[i]);
+}
+
 static ScSpec *
 spec_build(HeapTuple tuple)
 {
@@ -376,14 +462,20 @@ spec_build(HeapTuple tuple)
 	MemoryContext old;
 	ScSpec	   *spec;
 	Relation	view;
+	Oid			part_of;
 	Datum		zone;
+	Datum		value;
+	Query	   *query;
+	bool		analyzed = true;
 	bool		isnull;
 
 	/*
 	 * The view is not locked: who captures a change holds locks on the source
 	 * that someone who drops the view, and has it locked, waits for.
 	 */
-	view = RelationIdGetRelation(DatumGetObjectId(sc_catalog_attr(tuple,
+	part_of = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_part_of, &isnull));
+	view = RelationIdGetRelation(OidIsValid(part_of) ? part_of :
+								 DatumGetObjectId(sc_catalog_attr(tuple,
 																  Anum_rollup_rollup,
 																  &isnull)));
 	if (view == NULL || view->rd_rel->relkind != RELKIND_VIEW)
@@ -411,18 +503,33 @@ spec_build(HeapTuple tuple)
 	zone = GET(Anum_rollup_time_zone);
 	if (!isnull)
 		spec->zone = TextDatumGetCString(zone);
+	spec->part_of = part_of;
+	spec->part = DatumGetInt32(GET(Anum_rollup_part));
+	value = GET(Anum_rollup_epochs);
+	if (!isnull)
+		read_epochs(spec, value);
 #undef GET
 	spec->recorded = sc_catalog_oids(tuple, Anum_rollup_members);
 
 	spec->owner = view->rd_rel->relowner;
 	spec->source = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_source,
 													&isnull));
-	if (!sc_spec_analyze(spec, copyObject(get_view_query(view))))
+	query = copyObject(get_view_query(view));
+	if (spec->part == SC_PART_STORED)
+		analyze_stored(spec, query);
+	else if (spec->part >= SC_PART_LOG)
+		analyzed = analyze_log(spec, query);
+	else
+		analyzed = sc_spec_analyze(spec, query);
+	if (!analyzed)
 	{
 		spec->state = SC_STALE;
 		spec->unfit = true;
 	}
 	RelationClose(view);
+	if (spec->joined)
+		spec->hasparts = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(sc_part_id(spec->id, SC_PART_STORED)),
+										  NULL) != NULL;
 	spec->econtext = CreateStandaloneExprContext();
 	if (OidIsValid(spec->source))
 		find_members(spec);

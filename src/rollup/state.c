@@ -419,6 +419,103 @@ sc_state_merge(const ScStateDef *def, ScState *st, const char **data,
 		state_ops[def->kind]->merge(def, st, data, end, cxt);
 }
 
+/* Add a packed state times times, by doubling it. */
+static void
+merge_often(const ScStateDef *def, ScState *st, const char *p, const char *end,
+			int64 times, MemoryContext cxt, MemoryContext scratch)
+{
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	ScState    *twofold = palloc0(def->size);
+	uint64		rest = times < 0 ? -(uint64) times : (uint64) times;
+	StringInfoData buf;
+
+	sc_state_merge(def, twofold, &p, end, scratch);
+	if (times < 0)
+		(void) sc_state_negate(def, twofold);
+	initStringInfo(&buf);
+	while (rest > 0)
+	{
+		resetStringInfo(&buf);
+		sc_state_pack(def, twofold, &buf);
+		p = buf.data;
+		if (rest & 1)
+			sc_state_merge(def, st, &p, buf.data + buf.len, cxt);
+		rest >>= 1;
+		p = buf.data;
+		if (rest > 0)
+			sc_state_merge(def, twofold, &p, buf.data + buf.len, scratch);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+void
+sc_state_accum_often(const ScStateDef *def, ScState *st, const Datum *args,
+					 const bool *nulls, int64 times, MemoryContext cxt,
+					 MemoryContext scratch)
+{
+	MemoryContext old;
+	ScState    *once;
+	StringInfoData buf;
+
+	for (int i = 0; i < def->nargs; i++)
+		if (nulls[i])
+			return;
+	/* Those that multiply by the sign. */
+	if (def->kind == SC_STATE_COUNT || def->kind == SC_STATE_INT ||
+		def->kind == SC_STATE_BOOL || def->kind == SC_STATE_EXTREME)
+	{
+		for (; times > INT_MAX; times -= INT_MAX)
+			sc_state_accum(def, st, args, nulls, INT_MAX, cxt);
+		for (; times < -INT_MAX; times += INT_MAX)
+			sc_state_accum(def, st, args, nulls, -INT_MAX, cxt);
+		if (times != 0)
+			sc_state_accum(def, st, args, nulls, (int) times, cxt);
+		return;
+	}
+	if (times >= -4 && times <= 4)
+	{
+		for (; times > 0; times--)
+			sc_state_accum(def, st, args, nulls, 1, cxt);
+		for (; times < 0; times++)
+			sc_state_accum(def, st, args, nulls, -1, cxt);
+		return;
+	}
+	old = MemoryContextSwitchTo(scratch);
+	once = palloc0(def->size);
+	initStringInfo(&buf);
+	sc_state_accum(def, once, args, nulls, 1, scratch);
+	sc_state_pack(def, once, &buf);
+	MemoryContextSwitchTo(old);
+	merge_often(def, st, buf.data, buf.data + buf.len, times, cxt, scratch);
+}
+
+/* As sc_state_merge, for times such states; times can be negative. */
+void
+sc_state_merge_often(const ScStateDef *def, ScState *st, const char **data,
+					 const char *end, int64 times, MemoryContext cxt,
+					 MemoryContext scratch)
+{
+	const char *start = *data;
+
+	if (times == 1)
+	{
+		sc_state_merge(def, st, data, end, cxt);
+		return;
+	}
+	/* Where it ends is only known after merging it somewhere. */
+	sc_state_merge(def, MemoryContextAllocZero(scratch, def->size), data, end, scratch);
+	merge_often(def, st, start, *data, times, cxt, scratch);
+}
+
+bool
+sc_state_negate(const ScStateDef *def, ScState *st)
+{
+	if (state_ops[def->kind] == NULL || state_ops[def->kind]->negate == NULL)
+		return false;
+	state_ops[def->kind]->negate(st);
+	return true;
+}
+
 bool
 sc_state_final(const ScStateDef *def, const ScFinalDef *fin,
 			   const ScState *st, Datum *value, bool *isnull, bool *overflow)

@@ -86,6 +86,12 @@ extern void sc_state_accum(const ScStateDef *def, ScState *st,
 						   const Datum *args, const bool *nulls, int sign,
 						   MemoryContext cxt);
 
+/* The same for any number of equal rows; what is in scratch can go then. */
+extern void sc_state_accum_often(const ScStateDef *def, ScState *st,
+								 const Datum *args, const bool *nulls,
+								 int64 times, MemoryContext cxt,
+								 MemoryContext scratch);
+
 /* True when adding the state to any other would change nothing. */
 extern bool sc_state_is_empty(const ScStateDef *def, const ScState *st);
 
@@ -100,6 +106,15 @@ extern void sc_state_pack(const ScStateDef *def, const ScState *st,
 extern void sc_state_merge(const ScStateDef *def, ScState *st,
 						   const char **data, const char *end,
 						   MemoryContext cxt);
+
+/* The same as often as times says; a negative number retracts. */
+extern void sc_state_merge_often(const ScStateDef *def, ScState *st,
+								 const char **data, const char *end,
+								 int64 times, MemoryContext cxt,
+								 MemoryContext scratch);
+
+/* Let a state retract what it has added; false if its kind cannot. */
+extern bool sc_state_negate(const ScStateDef *def, ScState *st);
 
 /*
  * Let a state that all rows of its group have been added to, and nothing

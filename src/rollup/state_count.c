@@ -64,6 +64,12 @@ count_merge(const ScStateDef *def, ScState *st, const char **data,
 	((CountState *) st)->n += sc_get_int(data, end);
 }
 
+static void
+count_negate(ScState *st)
+{
+	((CountState *) st)->n *= -1;
+}
+
 static bool
 count_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 			Datum *value, bool *isnull, bool *overflow)
@@ -79,6 +85,7 @@ const ScStateOps sc_count_ops = {
 	.is_empty = count_is_empty,
 	.pack = count_pack,
 	.merge = count_merge,
+	.negate = count_negate,
 	.final = count_final,
 };
 
@@ -129,6 +136,17 @@ interval_merge(const ScStateDef *def, ScState *st, const char **data,
 	s->time += sc_get_int128(data, end);
 }
 
+static void
+interval_negate(ScState *st)
+{
+	IntervalState *s = (IntervalState *) st;
+
+	s->n = -s->n;
+	s->month = -s->month;
+	s->day = -s->day;
+	s->time = -s->time;
+}
+
 static bool
 interval_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 			   Datum *value, bool *isnull, bool *overflow)
@@ -175,6 +193,7 @@ const ScStateOps sc_interval_ops = {
 	.is_empty = interval_is_empty,
 	.pack = interval_pack,
 	.merge = interval_merge,
+	.negate = interval_negate,
 	.final = interval_final,
 };
 
@@ -219,6 +238,15 @@ bool_merge(const ScStateDef *def, ScState *st, const char **data,
 	s->nfalse += sc_get_int(data, end);
 }
 
+static void
+bool_negate(ScState *st)
+{
+	BoolState  *s = (BoolState *) st;
+
+	s->ntrue = -s->ntrue;
+	s->nfalse = -s->nfalse;
+}
+
 static bool
 bool_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 		   Datum *value, bool *isnull, bool *overflow)
@@ -239,6 +267,7 @@ const ScStateOps sc_bool_ops = {
 	.is_empty = bool_is_empty,
 	.pack = bool_pack,
 	.merge = bool_merge,
+	.negate = bool_negate,
 	.final = bool_final,
 };
 
@@ -328,6 +357,16 @@ bits_merge(const ScStateDef *def, ScState *st, const char **data,
 	}
 }
 
+static void
+bits_negate(ScState *st)
+{
+	BitsState  *s = (BitsState *) st;
+
+	s->n = -s->n;
+	for (int i = 0; i < 64; i++)
+		s->count[i] = -s->count[i];
+}
+
 static bool
 bits_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 		   Datum *value, bool *isnull, bool *overflow)
@@ -377,5 +416,6 @@ const ScStateOps sc_bits_ops = {
 	.is_empty = bits_is_empty,
 	.pack = bits_pack,
 	.merge = bits_merge,
+	.negate = bits_negate,
 	.final = bits_final,
 };

@@ -184,6 +184,16 @@ extreme_merge(const ScStateDef *def, ScState *st, const char **data,
 	}
 }
 
+static void
+extreme_negate(ScState *st)
+{
+	ExtremeState *s = (ExtremeState *) st;
+
+	s->n = -s->n;
+	for (int i = 0; i < s->nentries; i++)
+		s->entries[i].count = -s->entries[i].count;
+}
+
 static bool
 extreme_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 			  Datum *value, bool *isnull, bool *overflow)
@@ -212,5 +222,6 @@ const ScStateOps sc_extreme_ops = {
 	.is_empty = extreme_is_empty,
 	.pack = extreme_pack,
 	.merge = extreme_merge,
+	.negate = extreme_negate,
 	.final = extreme_final,
 };

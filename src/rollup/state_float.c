@@ -97,6 +97,15 @@ get_specials(const char **p, const char *end, Specials *sp)
 	sp->nzero += sc_get_int(p, end);
 }
 
+static void
+negate_specials(Specials *sp)
+{
+	sp->nan = -sp->nan;
+	sp->pinf = -sp->pinf;
+	sp->ninf = -sp->ninf;
+	sp->nzero = -sp->nzero;
+}
+
 /* The value of a sum with inputs that are not finite. */
 static double
 special_sum(const Specials *sp)
@@ -190,6 +199,17 @@ float_merge(const ScStateDef *def, ScState *st, const char **data,
 		sc_get_exact(data, end, &s->sumsq, BIN, cxt);
 }
 
+static void
+float_negate(ScState *st)
+{
+	FloatState *s = (FloatState *) st;
+
+	s->n = -s->n;
+	negate_specials(&s->sp);
+	sc_exact_negate(&s->sum);
+	sc_exact_negate(&s->sumsq);
+}
+
 static bool
 float_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 			Datum *value, bool *isnull, bool *overflow)
@@ -261,6 +281,7 @@ const ScStateOps sc_float_ops = {
 	.is_empty = float_is_empty,
 	.pack = float_pack,
 	.merge = float_merge,
+	.negate = float_negate,
 	.final = float_final,
 };
 
@@ -346,6 +367,21 @@ regr_merge(const ScStateDef *def, ScState *st, const char **data,
 	sc_get_exact(data, end, &s->sxy, BIN, cxt);
 }
 
+static void
+regr_negate(ScState *st)
+{
+	RegrState  *s = (RegrState *) st;
+
+	s->n = -s->n;
+	negate_specials(&s->spx);
+	negate_specials(&s->spy);
+	sc_exact_negate(&s->sx);
+	sc_exact_negate(&s->sy);
+	sc_exact_negate(&s->sxx);
+	sc_exact_negate(&s->syy);
+	sc_exact_negate(&s->sxy);
+}
+
 static bool
 regr_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 		   Datum *value, bool *isnull, bool *overflow)
@@ -392,5 +428,6 @@ const ScStateOps sc_regr_ops = {
 	.is_empty = regr_is_empty,
 	.pack = regr_pack,
 	.merge = regr_merge,
+	.negate = regr_negate,
 	.final = regr_final,
 };

@@ -110,6 +110,16 @@ send_int128(StringInfo buf, int128 v)
 		pq_sendint16(buf, digits[i]);
 }
 
+static void
+int_negate(ScState *st)
+{
+	IntState   *s = (IntState *) st;
+
+	s->n = -s->n;
+	s->sum = -s->sum;
+	s->sumsq = -s->sumsq;
+}
+
 static bool
 int_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 		  Datum *value, bool *isnull, bool *overflow)
@@ -176,6 +186,7 @@ const ScStateOps sc_int_ops = {
 	.is_empty = int_is_empty,
 	.pack = int_pack,
 	.merge = int_merge,
+	.negate = int_negate,
 	.final = int_final,
 };
 
@@ -425,6 +436,20 @@ send_var(StringInfo buf, ScExact *e, int dscale)
 		pq_sendint16(buf, (int16) (negative ? -e->d[i] : e->d[i]));
 }
 
+static void
+num_negate(ScState *st)
+{
+	NumState   *s = (NumState *) st;
+
+	sc_exact_negate(&s->sum);
+	sc_exact_negate(&s->sumsq);
+	s->nan = -s->nan;
+	s->pinf = -s->pinf;
+	s->ninf = -s->ninf;
+	for (int i = 0; i < s->nscales; i++)
+		s->scales[i].count = -s->scales[i].count;
+}
+
 static bool
 num_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 		  Datum *value, bool *isnull, bool *overflow)
@@ -481,5 +506,6 @@ const ScStateOps sc_num_ops = {
 	.is_empty = num_is_empty,
 	.pack = num_pack,
 	.merge = num_merge,
+	.negate = num_negate,
 	.final = num_final,
 };

@@ -21,6 +21,7 @@ typedef struct ScStateOps
 	void		(*merge) (const ScStateDef *def, ScState *st,
 						  const char **data, const char *end,
 						  MemoryContext cxt);
+	void		(*negate) (ScState *st);
 	bool		(*final) (const ScStateDef *def, const ScFinalDef *fin,
 						  ScState *st, Datum *value, bool *isnull,
 						  bool *overflow);

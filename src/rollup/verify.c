@@ -57,10 +57,25 @@ same_values(ScSpec *spec, const Datum *a, const bool *an, const Datum *b, const 
 	return true;
 }
 
-Datum
-scalecache_verify_rollup(PG_FUNCTION_ARGS)
+/* What differs from the base table in the snapshot; NULL: it does not answer. */
+static ScGroups *
+load_changed(ScSpec *spec, Relation base, Snapshot snapshot)
 {
-	ScSpec	   *spec;
+	ScGroups   *changed = sc_groups_create(spec, CurrentMemoryContext);
+	ScGroups   *loaded = NULL;
+	int64		n = 0;
+
+	if (spec->part != SC_PART_STORED)
+		return sc_delta_load(changed, snapshot, NULL) < 0 ? NULL : changed;
+	if (!sc_stored_load(spec, base, snapshot, CurrentMemoryContext, &loaded, &n))
+		return NULL;
+	return loaded ? loaded : changed;
+}
+
+/* How many groups differ of what this specification's storage says. */
+static int64
+count_different(ScSpec *spec, Snapshot snapshot)
+{
 	ScGroups   *truth;
 	ScGroups   *changed;
 	Relation	base;
@@ -68,24 +83,23 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	TupleTableSlot *slot;
 	TableScanDesc scan;
-	Snapshot	snapshot = GetActiveSnapshot();
 	int64		differ = 0;
 	ScGroup    *group = NULL;
 	ScGroup    *other;
 	ScValues   *distincts;
 
-	sc_refuse_nulls(fcinfo, "rollup");
-	sc_check_rollup(PG_GETARG_OID(0));
-	spec = sc_spec_by_view(PG_GETARG_OID(0));
+	/* Else the source itself answers. */
 	if (!sc_catalog_row_matches(spec, snapshot) ||
 		!sc_capture_flush(spec, snapshot))
-	{
-		sc_spec_release(spec);
-		PG_RETURN_INT64(0);		/* the source itself answers */
-	}
+		return 0;
 	base = table_open(spec->base, AccessShareLock);
 	truth = sc_groups_create(spec, CurrentMemoryContext);
-	changed = sc_groups_create(spec, CurrentMemoryContext);
+	changed = load_changed(spec, base, snapshot);
+	if (changed == NULL)
+	{
+		table_close(base, NoLock);
+		return 0;
+	}
 
 	desc = sc_source_desc(spec);
 	store = tuplestore_begin_heap(false, false, work_mem);
@@ -123,12 +137,6 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	}
 	distincts = sc_values_open(spec, snapshot, false);
 
-	if (sc_delta_load(changed, snapshot, NULL) < 0)
-	{
-		table_close(base, NoLock);
-		sc_spec_release(spec);
-		PG_RETURN_INT64(0);
-	}
 	sc_groups_load_base(changed, base, snapshot);
 	group = NULL;
 	while ((group = sc_groups_next(changed, group)) != NULL)
@@ -185,6 +193,27 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 			differ++;
 	sc_values_close(distincts);
 	table_close(base, NoLock);
+	return differ;
+}
+
+Datum
+scalecache_verify_rollup(PG_FUNCTION_ARGS)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	ScSpec	   *spec;
+	ScSpec	   *stored;
+	int64		differ;
+
+	sc_refuse_nulls(fcinfo, "rollup");
+	sc_check_rollup(PG_GETARG_OID(0));
+	spec = sc_spec_by_view(PG_GETARG_OID(0));
+	differ = count_different(spec, snapshot);
+	stored = sc_stored_of(spec->view);
+	if (stored)
+	{
+		differ += count_different(stored, snapshot);
+		sc_spec_release(stored);
+	}
 	sc_spec_release(spec);
 	PG_RETURN_INT64(differ);
 }

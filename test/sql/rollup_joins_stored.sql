@@ -1,0 +1,199 @@
+-- The groups of a join, stored: see src/rollup/stored.c.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
+SET max_parallel_workers_per_gather = 0;
+SET timezone = 'UTC';
+SET compute_query_id = off;
+
+CREATE TABLE nation (id int PRIMARY KEY, name text, note text);
+CREATE TABLE customer (id int PRIMARY KEY, nation_id int, level numeric(4,1));
+CREATE TABLE orders (id int PRIMARY KEY, customer_id int, day date, note text);
+CREATE TABLE item (order_id int, line int, price numeric(12,2), qty int, rate float8, state text, PRIMARY KEY (order_id, line));
+INSERT INTO nation SELECT i, 'nation ' || i FROM generate_series(0, 4) i;
+INSERT INTO customer SELECT i, i % 5, i % 3 FROM generate_series(1, 50) i;
+INSERT INTO orders SELECT i, i % 50 + 1, date '2026-01-01' + i % 100 FROM generate_series(1, 2000) i;
+INSERT INTO item SELECT i, l, (i + l) % 100, l, i * 0.25, 's' || i % 2 FROM generate_series(1, 2000) i, generate_series(1, 3) l;
+ANALYZE nation, customer, orders, item;
+
+SELECT scalecache.create_rollup('revenue', $$ SELECT n.name, date_trunc('month', o.day::timestamp) AS month, sum(i.price * i.qty) AS revenue,
+	count(*) AS items, avg(i.rate) AS rate, sum(i.price) FILTER (WHERE c.level > 1) AS high, sum(c.level) AS levels,
+	min(i.price) AS least, max(i.price) FILTER (WHERE i.state = 's1') AS most
+	FROM item i JOIN orders o ON o.id = i.order_id JOIN customer c ON c.id = o.customer_id JOIN nation n ON n.id = c.nation_id
+	WHERE i.qty > 1 AND n.name <> 'nation 9' GROUP BY 1, 2 HAVING count(*) > 1 $$);
+SELECT scalecache.create_rollup('total', $$ SELECT count(*) AS n, sum(i.price) AS price, bool_and(o.day > '2026-01-02') AS late,
+	stddev(i.price) AS spread, count(i.state) FILTER (WHERE c.level = 2) AS states, bit_xor(i.qty) AS bits
+	FROM item i, orders o, customer c WHERE i.order_id = o.id AND o.customer_id = c.id $$);
+SELECT scalecache.create_rollup('known', $$ SELECT o.day, n.name, count(*) AS n, count(n.id) AS nations, sum(i.price) AS price
+	FROM item i JOIN orders o ON o.id = i.order_id LEFT JOIN customer c ON c.id = o.customer_id AND c.level > 0
+	LEFT JOIN nation n ON n.id = c.nation_id GROUP BY 1, 2 $$);
+SELECT scalecache.create_rollup('twice', $$ SELECT a.name AS x, b.name AS y, sum(c.id) AS ids, count(*) AS n
+	FROM customer c JOIN nation a ON a.id = c.nation_id JOIN nation b ON b.id <= a.id GROUP BY 1, 2 $$);
+-- What of them is stored, and where from changes are logged
+CREATE VIEW parts AS SELECT v.rollup, p.part, nullif(p.source, 0::regclass)::regclass::text AS source, p.state
+	FROM scalecache.rollup v JOIN scalecache.rollup p ON p.part_of = v.rollup;
+SELECT * FROM parts ORDER BY rollup::text, part;
+-- All of them: how they are read, whether they are right before and after a fold
+CREATE FUNCTION all_same(OUT rollup text, OUT pending text, OUT answered text, OUT folded text, OUT then_answered text)
+RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+	FOR rollup IN SELECT r.rollup::text FROM scalecache.rollups r ORDER BY 1 LOOP
+		pending := same(rollup::regclass);
+		answered := answered_from(rollup::regclass);
+		PERFORM scalecache.fold_rollup(rollup::regclass);
+		folded := same(rollup::regclass);
+		then_answered := answered_from(rollup::regclass);
+		RETURN NEXT;
+	END LOOP;
+END $$;
+SELECT * FROM all_same();
+EXPLAIN (COSTS OFF) SELECT * FROM revenue WHERE name = 'nation 3';
+
+-- New orders with their items; changes of the source alone
+INSERT INTO orders SELECT i, i % 50 + 1, date '2026-03-01' + i % 60 FROM generate_series(2001, 2040) i;
+INSERT INTO item SELECT i, l, (i + l) % 100, l, i * 0.25, 's' || i % 2 FROM generate_series(2001, 2040) i, generate_series(1, 3) l;
+SELECT * FROM all_same();
+UPDATE item SET price = price + 1, qty = qty + 1 WHERE order_id % 40 = 0;
+DELETE FROM item WHERE order_id % 50 = 7 AND line = 3;
+SELECT * FROM all_same();
+-- One other table
+DELETE FROM orders WHERE id BETWEEN 3 AND 5;
+UPDATE orders SET customer_id = customer_id % 7 + 1, day = day + 30 WHERE id % 400 = 9;
+SELECT * FROM all_same();
+INSERT INTO orders VALUES (3, 1, '2026-07-07');
+UPDATE customer SET level = 2.0, nation_id = 1 WHERE id = 3;
+SELECT * FROM all_same();
+-- All of them at once, items that come to what goes, and what is only changed in looks
+BEGIN;
+INSERT INTO item VALUES (5, 7, 7, 7, 7, 's1'), (10000, 1, 2, 3, 4, 'later'), (8, 8, 8, 8, 8, NULL);
+DELETE FROM orders WHERE id = 8;
+UPDATE customer SET nation_id = 2 WHERE id IN (9, 10);
+UPDATE nation SET name = 'nation two' WHERE id = 2;
+SAVEPOINT a;
+UPDATE nation SET name = 'nation three', note = 'x' WHERE id = 3;
+INSERT INTO orders VALUES (10000, 3, '2026-02-02');
+DELETE FROM customer WHERE id = 11;
+SELECT rollup, same(rollup), answered_from(rollup) FROM scalecache.rollups ORDER BY 1;
+ROLLBACK TO a;
+UPDATE orders SET customer_id = 12 WHERE id = 12;
+SELECT rollup, same(rollup), answered_from(rollup) FROM scalecache.rollups ORDER BY 1;
+-- A fold leaves alone what its own transaction has done
+SELECT * FROM all_same();
+COMMIT;
+SELECT * FROM all_same();
+-- Nothing is logged of columns that are not read
+UPDATE orders SET note = 'note';
+UPDATE nation SET note = 'note';
+SELECT sum(pending_deltas) FROM scalecache.rollups;
+SELECT * FROM all_same();
+
+-- A change of every row is not corrected for, but the groups are stored anew
+UPDATE orders SET day = day + 1;
+SELECT * FROM all_same();
+UPDATE nation SET name = upper(name);
+UPDATE customer SET nation_id = (nation_id + 1) % 5;
+SELECT * FROM all_same();
+
+-- Duplicates in another table count as often
+CREATE TABLE tag (product int, tag text);
+CREATE TABLE sale (id serial, product int, v numeric(10,2));
+INSERT INTO tag SELECT i % 10, 't' || i % 3 FROM generate_series(1, 60) i;
+INSERT INTO sale (product, v) SELECT i % 12, i FROM generate_series(1, 1000) i;
+ANALYZE tag, sale;
+SELECT scalecache.create_rollup('tags', $$ SELECT t.tag, sum(s.v) AS v, count(*) AS n, min(s.v) AS lo, max(s.v) AS hi
+	FROM sale s JOIN tag t ON t.product = s.product GROUP BY 1 $$);
+SELECT checked('tags');
+INSERT INTO tag SELECT 3, 't1' FROM generate_series(1, 7);
+INSERT INTO tag VALUES (11, 'new');
+SELECT checked('tags');
+DELETE FROM tag WHERE ctid IN (SELECT ctid FROM tag WHERE product = 3 LIMIT 3);
+DELETE FROM sale WHERE v > 990;
+UPDATE tag SET tag = 't2' WHERE product = 5;
+INSERT INTO sale (product, v) VALUES (3, 2000), (5, -1), (77, 1);
+SELECT checked('tags');
+-- The largest values go, with what they are joined with
+DELETE FROM tag WHERE product IN (SELECT product FROM sale ORDER BY v DESC LIMIT 40);
+SELECT checked('tags');
+TABLE tags ORDER BY tag;
+
+-- TRUNCATE, partitions that come and go, and what is not logged
+TRUNCATE tag;
+SELECT same('tags'), answered_from('tags');
+INSERT INTO tag VALUES (3, 'only');
+SELECT checked('tags');
+TRUNCATE sale;
+SELECT checked('tags');
+INSERT INTO sale (product, v) VALUES (3, 5);
+SELECT checked('tags');
+SELECT scalecache.rebuild_rollup('tags');
+SELECT checked('tags');
+ALTER TABLE tag DISABLE TRIGGER ALL;
+INSERT INTO tag VALUES (3, 'unseen');
+SELECT same('tags'), answered_from('tags');
+ALTER TABLE tag ENABLE TRIGGER ALL;
+SELECT rollup, part, state FROM parts WHERE rollup = 'tags'::regclass ORDER BY 2;
+SELECT scalecache.rebuild_rollup('tags');
+SELECT checked('tags');
+CREATE TABLE place (id int, area text) PARTITION BY LIST (id);
+CREATE TABLE place1 PARTITION OF place FOR VALUES IN (1);
+CREATE TABLE place2 (id int, area text);
+INSERT INTO place VALUES (1, 'a');
+INSERT INTO place2 VALUES (2, 'b'), (2, 'c');
+CREATE TABLE visit (place int, n int);
+INSERT INTO visit SELECT i % 3, i FROM generate_series(1, 30) i;
+SELECT scalecache.create_rollup('visits', 'SELECT p.area, sum(v.n) AS n FROM visit v JOIN place p ON p.id = v.place GROUP BY 1');
+ALTER TABLE place ATTACH PARTITION place2 FOR VALUES IN (2);
+SELECT same('visits'), answered_from('visits');
+SELECT checked('visits');
+INSERT INTO place VALUES (2, 'd');
+UPDATE place SET area = 'e' WHERE area = 'b';
+SELECT checked('visits');
+ALTER TABLE place DETACH PARTITION place1;
+SELECT checked('visits');
+INSERT INTO place1 VALUES (1, 'z');
+SELECT checked('visits');
+ALTER TABLE place RENAME area TO region;
+ALTER TABLE place ADD COLUMN more int;
+INSERT INTO place (id, region) VALUES (2, 'f');
+SELECT checked('visits');
+
+-- Stays with the source's groups: distinct values, keys whose equal values
+-- look different, tables that are not the owner's, foreign and unlogged ones
+CREATE UNLOGGED TABLE fleeting (id int, name text);
+CREATE ROLE stored_owner;
+GRANT CREATE ON SCHEMA public TO stored_owner;
+CREATE TABLE theirs (id int, name text, amount numeric);
+GRANT SELECT ON theirs TO stored_owner;
+CREATE TABLE mine (id int, n int);
+ALTER TABLE mine OWNER TO stored_owner;
+SELECT scalecache.create_rollup('no_distinct', 'SELECT p.region, count(DISTINCT v.n) AS n FROM visit v JOIN place p ON p.id = v.place GROUP BY 1');
+SELECT scalecache.create_rollup('no_sharp', 'SELECT t.amount, count(*) AS n FROM visit v JOIN theirs t ON t.id = v.place GROUP BY 1');
+SELECT scalecache.create_rollup('no_log', 'SELECT f.name, count(*) AS n FROM visit v JOIN fleeting f ON f.id = v.place GROUP BY 1');
+SET ROLE stored_owner;
+SELECT scalecache.create_rollup('no_owner', 'SELECT t.name, sum(m.n) AS n FROM mine m JOIN theirs t ON t.id = m.id GROUP BY 1');
+RESET ROLE;
+SELECT rollup, part FROM parts WHERE rollup::text ~ '^no_';
+INSERT INTO theirs VALUES (1, 'x', 1.0), (2, 'y', 1.00);
+INSERT INTO mine VALUES (1, 1);
+SELECT rollup, same(rollup, false), answered_from(rollup) FROM scalecache.rollups WHERE rollup::text ~ '^no_' ORDER BY 1;
+
+-- Nothing is left behind
+DROP VIEW visits;
+SELECT count(*) FROM pg_trigger WHERE tgrelid IN ('place'::regclass, 'place2'::regclass) AND NOT tgisinternal;
+DROP TABLE tag CASCADE;
+SELECT scalecache.drop_rollup('revenue');
+SELECT scalecache.drop_rollup('total');
+SELECT * FROM parts ORDER BY rollup::text, part;
+SELECT scalecache.drop_rollup(rollup) FROM scalecache.rollups;
+SELECT relname FROM pg_class WHERE relnamespace = 'scalecache_data'::regnamespace;
+SELECT count(*) FROM scalecache.fold;
+SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname ~ 'scalecache' AND tgrelid::regclass::text !~ '^scalecache';
+DROP TABLE nation, customer, orders, item, sale, place, place1, visit, fleeting, theirs, mine CASCADE;
+REVOKE CREATE ON SCHEMA public FROM stored_owner;
+DROP ROLE stored_owner;
+DROP EXTENSION scalecache CASCADE;
+DROP FUNCTION all_same, same, answered_from, checked, exact, answered, error_of;
