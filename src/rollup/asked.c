@@ -1,10 +1,13 @@
 /*
- * asked.c: which groups a SERIALIZABLE transaction has asked for.
+ * asked.c: which groups a reader has asked for.
  *
- * A reader of a rollup depends on whoever writes a delta of a group that it
- * asked for, and on nobody else.  So it leaves predicate locks on the delta
- * tables, and writers look for them there: on the table, when any group may
- * have been asked for, else on pages.  These are no pages of the table but
+ * Deltas of groups that the filters on keys do not let through need not be
+ * merged.  That is all of it, unless the reader is SERIALIZABLE.
+ *
+ * Then it depends on whoever writes a delta of a group that it asked for, and
+ * on nobody else.  So it leaves predicate locks on the delta tables, and
+ * writers look for them there: on the table, when any group may have been
+ * asked for, else on pages.  These are no pages of the table but
  * tags, hash values of what the filters say of the keys: of all keys, or of
  * one.  Locks on many tags become one on the table, as for real pages.
  *
@@ -32,6 +35,7 @@ struct ScAsked
 {
 	ScKeysWanted wanted;		/* is this group asked for? */
 	void	   *arg;
+	bool		table;			/* SERIALIZABLE: locks the table, not tags */
 	int			ntags;
 	BlockNumber tags[SC_ASKED_TAGS];
 };
@@ -220,7 +224,8 @@ combine(ScAsked *asked, ScSpec *spec, KeyValues *known, int key, uint32 hash)
 
 /*
  * What a scan asks for whose quals on keys these are, as it does with wanted,
- * in CurrentMemoryContext.  NULL is everything, and what does not matter.
+ * in CurrentMemoryContext.  NULL is everything, also when another execution
+ * of the same node may want what this one does not.
  * Keys are Vars with the key's number, whatever the varno.
  */
 const ScAsked *
@@ -232,9 +237,15 @@ sc_asked(ScSpec *spec, List *quals, PlanState *ps, ScKeysWanted wanted, void *ar
 	int64		product = 1;
 	int			fewest = -1;
 
-	if (!IsolationIsSerializable() || quals == NIL || spec->nkeys == 0 ||
+	if (quals == NIL || spec->nkeys == 0 ||
 		varies((Node *) quals, NULL) || contain_subplans((Node *) quals))
 		return NULL;
+	asked = palloc0(sizeof(ScAsked));
+	asked->wanted = wanted;
+	asked->arg = arg;
+	asked->table = true;
+	if (!IsolationIsSerializable())
+		return asked;
 	known = palloc0(sizeof(KeyValues) * spec->nkeys);
 	foreach(lc, quals)
 		learn(spec, lfirst(lc), ps, known);
@@ -247,10 +258,8 @@ sc_asked(ScSpec *spec, List *quals, PlanState *ps, ScKeysWanted wanted, void *ar
 			fewest = i;
 	}
 	if (fewest < 0)
-		return NULL;
-	asked = palloc0(sizeof(ScAsked));
-	asked->wanted = wanted;
-	asked->arg = arg;
+		return asked;
+	asked->table = false;
 	if (product <= SC_ASKED_TAGS)
 		combine(asked, spec, known, 0, 0);
 	else
@@ -263,7 +272,7 @@ sc_asked(ScSpec *spec, List *quals, PlanState *ps, ScKeysWanted wanted, void *ar
 void
 sc_asked_lock(const ScAsked *asked, Relation delta, Snapshot snapshot)
 {
-	if (asked == NULL)
+	if (asked == NULL || asked->table)
 	{
 		PredicateLockRelation(delta, snapshot);
 		return;
@@ -272,12 +281,20 @@ sc_asked_lock(const ScAsked *asked, Relation delta, Snapshot snapshot)
 		PredicateLockPage(delta, asked->tags[i], snapshot);
 }
 
-/* Is the group asked for? */
+/* Does the reader depend on who changes the group? */
 bool
 sc_asked_wants(const ScAsked *asked, const Datum *keys, const bool *nulls)
 {
-	return asked == NULL ||
+	return asked == NULL || asked->table ||
 		(asked->wanted != NULL && asked->wanted(asked->arg, keys, nulls));
+}
+
+/* Do its filters let the group through? */
+bool
+sc_asked_selects(const ScAsked *asked, const ScGroup *group)
+{
+	return asked == NULL || asked->wanted == NULL ||
+		asked->wanted(asked->arg, group->keys, group->nulls);
 }
 
 /* ---- writers ---- */

@@ -451,7 +451,7 @@ typedef struct DeltaScan
 {
 	ScGroups   *groups;
 	Snapshot	snapshot;
-	const ScAsked *asked;		/* what a SERIALIZABLE one wants to know */
+	const ScAsked *asked;		/* deltas of other groups are not merged */
 	const ScMark *folded;		/* deltas of these are not pending */
 	const ScMark *next;			/* a fold: only deltas of these are merged */
 	bool		remove;			/* a fill: delete instead of merging */
@@ -494,11 +494,16 @@ merge_delta(DeltaScan *ds, HeapTuple tuple, Relation rel)
 	ScSpec	   *spec = ds->groups->spec;
 	Datum		values[INDEX_MAX_KEYS + 1];
 	bool		nulls[INDEX_MAX_KEYS + 1];
+	int64		ngroups = ds->groups->ngroups;
 	ScGroup    *group;
 	bytea	   *plain;
 
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	group = sc_groups_get(ds->groups, values, nulls, true);
+	if (ds->groups->ngroups > ngroups)
+		group->skipped = !sc_asked_selects(ds->asked, group);
+	if (group->skipped)
+		return;
 	plain = (bytea *) PG_DETOAST_DATUM_PACKED(values[spec->nkeys]);
 	sc_group_merge(ds->groups, group, plain);
 	if ((Pointer) plain != DatumGetPointer(values[spec->nkeys]))
@@ -650,8 +655,9 @@ scan_pending(DeltaScan *ds, BlockNumber left[2])
 }
 
 /*
- * Merge the deltas pending for snapshot, of all groups, whatever was asked.
- * Returns how many, or -1 when the source has to be asked.
+ * Merge the deltas pending for snapshot.  Groups not asked for are there, but
+ * skipped.  Returns how many are pending, or -1 when the source has to be
+ * asked.
  */
 int64
 sc_delta_load(ScGroups *groups, Snapshot snapshot, const ScAsked *asked)

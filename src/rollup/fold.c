@@ -65,7 +65,9 @@ may_spare_base(ScGroups *groups, Relation base, ScMark *mark)
 /*
  * A fold rewrites the base row of each group it meets.  Where changes are
  * scattered over many groups the worker lets more of them gather, so that one
- * row rewritten stands for several deltas, up to some pages of them.
+ * row rewritten stands for several deltas, up to some pages of them, which is
+ * what readers may have to look through.  When writers pause it folds the
+ * rest.
  */
 typedef struct Pace
 {
@@ -76,7 +78,7 @@ typedef struct Pace
 } Pace;
 
 #define SC_DELTAS_PER_GROUP	8
-#define SC_MAX_DELAYS		16
+#define SC_MAX_DELAYS		64
 #define SC_GATHER_PAGES		64
 
 static HTAB *paces = NULL;
@@ -104,12 +106,15 @@ pace_of(Oid view)
 	return pace;
 }
 
+static bool quiet;				/* nothing has been written for a while */
+static bool deferred;			/* a rollup was passed over, not being due */
+
 static bool
 is_due(ScSpec *spec)
 {
 	Pace	   *pace = pace_of(spec->view);
 
-	return pace->delays == 1 ||
+	return quiet || pace->delays == 1 ||
 		TimestampDifferenceExceeds(pace->last, GetCurrentTimestamp(),
 								   pace->delays * sc_fold_delay) ||
 		sc_delta_pages(spec) >= pace->pages + SC_GATHER_PAGES;
@@ -370,8 +375,6 @@ install_parts(Oid view)
 		(void) sc_parts_install(view);
 }
 
-static bool deferred;			/* a rollup was passed over, not being due */
-
 static void
 fold_one(Oid view)
 {
@@ -440,9 +443,10 @@ in_transaction(void (*work) (Oid view), Oid view)
 /*
  * One turn of the background worker: every rollup in its own transaction.
  * True when there may be something to fold before the next change comes.
+ * idle: there has been no change for several turns.
  */
 bool
-sc_rollup_work(void)
+sc_rollup_work(bool idle)
 {
 	static bool adopted = false;
 	List	   *views;
@@ -458,6 +462,7 @@ sc_rollup_work(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	adopted = true;
+	quiet = idle;
 	deferred = false;
 
 	foreach(lc, views)

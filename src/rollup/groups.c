@@ -68,6 +68,9 @@ keys_equal(ScSpec *spec, const Datum *a, const bool *an, const Datum *b,
 
 		if (an[i] != bn[i])
 			return false;
+		/* The same value is equal to itself. */
+		if (key->typbyval && a[i] == b[i])
+			continue;
 		if (!an[i] &&
 			!(key->imageeq ? datum_image_eq(a[i], b[i], key->typbyval, key->typlen) :
 			  DatumGetBool(FunctionCall2Coll(&key->eq, key->collation, a[i], b[i]))))

@@ -347,7 +347,8 @@ merge_groups(RewriteState *state)
 	{
 		if (group->loaded)
 			continue;
-		group->unwanted = !is_wanted(state, group->keys, group->nulls);
+		group->unwanted = group->skipped ||
+			!is_wanted(state, group->keys, group->nulls);
 	}
 	sc_groups_load_base(state->changed, state->css.ss.ss_currentRelation,
 						estate->es_snapshot);

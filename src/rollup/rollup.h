@@ -220,6 +220,7 @@ typedef struct ScGroup
 	bool	   *isnull;
 	Bitmapset  *lost;			/* slots whose states can no longer tell */
 	/* Set by readers and folds. */
+	bool		skipped;		/* not asked for: its deltas were not merged */
 	bool		unwanted;		/* sc_groups_load_base passes over it */
 	bool		loaded;			/* its base row was looked for */
 	bool		inbase;
@@ -353,6 +354,7 @@ extern void sc_asked_lock(const ScAsked *asked, Relation delta,
 						  Snapshot snapshot);
 extern bool sc_asked_wants(const ScAsked *asked, const Datum *keys,
 						   const bool *nulls);
+extern bool sc_asked_selects(const ScAsked *asked, const ScGroup *group);
 extern void sc_asked_check(ScSpec *spec, Relation delta, const Datum *keys,
 						   const bool *nulls);
 
@@ -387,7 +389,7 @@ extern void sc_groups_spill(ScGroups *groups, ScValues *values);
 extern int64 sc_fold(Oid view, bool nowait);
 extern bool sc_fill(Oid view);
 extern void sc_delete_all(Relation rel, Snapshot snapshot);
-extern bool sc_rollup_work(void);
+extern bool sc_rollup_work(bool idle);
 
 /* source.c */
 extern TupleDesc sc_source_desc(ScSpec *spec);

@@ -597,8 +597,8 @@ merge_groups(RollupScanState *state)
 	if (++state->nmerges > SC_LAZY_SCANS)
 		state->keyqual = NULL;
 	while ((group = sc_groups_next(state->groups, group)) != NULL)
-		group->unwanted = !group->loaded &&
-			!is_wanted(state, group->keys, group->nulls);
+		group->unwanted = group->skipped ||
+			(!group->loaded && !is_wanted(state, group->keys, group->nulls));
 	sc_groups_load_base(state->groups, state->css.ss.ss_currentRelation,
 						estate->es_snapshot);
 	while ((group = sc_groups_next(state->groups, group)) != NULL)

@@ -86,6 +86,7 @@
 #define SC_PAUSE_WAIT_MS		5000	/* longest wait for a worker's exit */
 #define SC_RESUME_MS			1000	/* pause left to a renamed database */
 #define SC_NUDGE_MS				100 /* between nudges of the launcher */
+#define SC_IDLE_TURNS			10	/* without a change: writers have paused */
 
 typedef enum ScDbState
 {
@@ -432,11 +433,15 @@ sc_extension_exists(void)
 static bool
 worker_turn(MemoryContext turn_context)
 {
+	static int	idle_turns = 0;
 	volatile bool more = false;
 	volatile bool failed = false;
 	volatile bool exists = true;
 
-	pg_atomic_exchange_u32(&my_db->dirty, 0);
+	if (pg_atomic_exchange_u32(&my_db->dirty, 0) != 0)
+		idle_turns = 0;
+	else if (idle_turns < SC_IDLE_TURNS)
+		idle_turns++;
 	MemoryContextSwitchTo(turn_context);
 
 	PG_TRY();
@@ -447,7 +452,7 @@ worker_turn(MemoryContext turn_context)
 		MemoryContextSwitchTo(turn_context);
 		if (exists)
 		{
-			more = sc_rollup_work();
+			more = sc_rollup_work(idle_turns == SC_IDLE_TURNS);
 			MemoryContextSwitchTo(turn_context);
 			sc_apply_work();
 		}
