@@ -13,18 +13,31 @@
  *
  * A reader locks before it scans the deltas, and a writer looks after it has
  * appended one, so one of them meets the other.
+ *
+ * When writers append no more, because the rollup is dropped or stale, the
+ * locks of its readers still matter as long as transactions go on that those
+ * overlapped.  They become one lock each on the orphanage, a name that nothing
+ * else locks, where every SERIALIZABLE writer looks before it commits.  A
+ * rollup can become stale while it is read.  So the locks are taken there
+ * before that is committed and once more right after, and a reader that has
+ * left locks makes sure that the rollup is not stale before it goes on.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "storage/predicate.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "rollup/rollup.h"
 
@@ -329,4 +342,92 @@ sc_asked_check(ScSpec *spec, Relation delta, const Datum *keys, const bool *null
 	}
 	if (hashable && spec->nkeys > 0)
 		CheckForSerializableConflictIn(delta, NULL, tag_of(0, all));
+}
+
+/* ---- when writers append no more ---- */
+
+/* Delta tables to be looked at once more at commit, in TopTransactionContext. */
+static List *left = NIL;
+
+/* No more of a relation than predicate locks are about. */
+typedef struct LockedRelation
+{
+	RelationData rel;
+	FormData_pg_class form;
+	FormData_pg_index index;
+} LockedRelation;
+
+static Relation
+locked_relation(LockedRelation *locked, Oid relid)
+{
+	memset(locked, 0, sizeof(LockedRelation));
+	locked->rel.rd_id = relid;
+	locked->rel.rd_node.dbNode = MyDatabaseId;
+	locked->rel.rd_rel = &locked->form;
+	locked->form.relpersistence = RELPERSISTENCE_PERMANENT;
+	return &locked->rel;
+}
+
+/* The orphanage: a view has no locks of its own.  Invalid: no extension. */
+static Oid
+orphanage(void)
+{
+	Oid			nsp = get_namespace_oid("scalecache", true);
+
+	return OidIsValid(nsp) ? get_relname_relid("rollups", nsp) : InvalidOid;
+}
+
+/* As if the delta table were an index of the orphanage, and dropped. */
+static void
+move_locks(Oid delta, Oid to)
+{
+	LockedRelation from;
+	Relation	rel = locked_relation(&from, delta);
+
+	rel->rd_index = &from.index;
+	from.index.indrelid = to;
+	TransferPredicateLocksToHeapRelation(rel);
+}
+
+/*
+ * A delta table that nobody reads or writes any more, as it is locked
+ * exclusively, or will not be written to once this transaction has committed.
+ */
+void
+sc_asked_leave(Oid delta, bool exclusive)
+{
+	Oid			to = orphanage();
+	MemoryContext old;
+
+	if (!OidIsValid(delta) || !OidIsValid(to))
+		return;
+	move_locks(delta, to);
+	if (exclusive)
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	left = lappend_oid(lappend_oid(left, delta), to);
+	MemoryContextSwitchTo(old);
+}
+
+/* A SERIALIZABLE writer is about to commit or to prepare. */
+void
+sc_asked_check_left(void)
+{
+	LockedRelation at;
+	Oid			relid;
+
+	if (IsolationIsSerializable() &&
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		OidIsValid(relid = orphanage()))
+		CheckForSerializableConflictIn(locked_relation(&at, relid), NULL,
+									   InvalidBlockNumber);
+}
+
+/* The transaction is over. */
+void
+sc_asked_end(bool committed)
+{
+	for (int i = 0; committed && i + 1 < list_length(left); i += 2)
+		move_locks(list_nth_oid(left, i), list_nth_oid(left, i + 1));
+	left = NIL;
 }

@@ -418,11 +418,13 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			if (pending)
 				flush_level(GetCurrentSubTransactionId());
+			sc_asked_check_left();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			sc_claim_abort();
+			sc_asked_end(event == XACT_EVENT_COMMIT);
 			while (pending)
 				forget(&pending);
 			if (wrote && event == XACT_EVENT_COMMIT)

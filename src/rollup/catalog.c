@@ -286,6 +286,18 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	CommandCounterIncrement();
 }
 
+/* Some rows, or all, are captured no more: see asked.c. */
+static void
+leave_deltas(int64 id)
+{
+	HeapTuple	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id), NULL);
+	bool		isnull;
+
+	for (int attno = Anum_rollup_delta1; attno <= Anum_rollup_delta2; attno++)
+		sc_asked_leave(DatumGetObjectId(sc_catalog_attr(tuple, attno, &isnull)), false);
+	heap_freetuple(tuple);
+}
+
 /* Change a row; an invalid Oid, NULL and NIL leave the column. */
 void
 sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
@@ -313,6 +325,8 @@ sc_catalog_set(int64 id, char state, bool bump_epoch, Oid base,
 		values[Anum_rollup_members - 1] = oid_array(members, OIDOID);
 	}
 	update_row(id, values, repl, bump_epoch);
+	if (state != SC_LIVE && state != SC_FILLING)
+		leave_deltas(id);
 }
 
 /* The storage counts the rows of these relations from now on. */
@@ -325,6 +339,7 @@ sc_catalog_set_members(int64 id, List *members, bool bump_epoch)
 	repl[Anum_rollup_members - 1] = true;
 	values[Anum_rollup_members - 1] = oid_array(members, OIDOID);
 	update_row(id, values, repl, bump_epoch);
+	leave_deltas(id);
 }
 
 static void

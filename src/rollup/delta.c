@@ -665,7 +665,13 @@ sc_delta_load(ScGroups *groups, Snapshot snapshot, const ScAsked *asked)
 	DeltaScan	ds = {.groups = groups, .snapshot = snapshot, .asked = asked};
 
 	ds.folded = sc_mark_get(groups->spec->id, snapshot, NULL);
-	return scan_pending(&ds, NULL) ? ds.n : -1;
+	if (!scan_pending(&ds, NULL))
+		return -1;
+	/* If it is stale by now, who writes may not have met our locks. */
+	if (IsolationIsSerializable() && asked != &sc_asked_nothing &&
+		!sc_catalog_row_matches(groups->spec, SnapshotSelf))
+		return -1;
+	return ds.n;
 }
 
 /* Delete the deltas pending for snapshot, because a fill has counted them. */

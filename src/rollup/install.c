@@ -182,6 +182,8 @@ sc_storage_drop(Oid relid)
 
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		return;
+	LockRelationOid(relid, AccessExclusiveLock);
+	sc_asked_leave(relid, true);
 	ObjectAddressSet(self, RelationRelationId, relid);
 	deleteDependencyRecordsForClass(RelationRelationId, relid,
 									ExtensionRelationId, DEPENDENCY_EXTENSION);

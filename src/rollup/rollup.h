@@ -357,6 +357,9 @@ extern bool sc_asked_wants(const ScAsked *asked, const Datum *keys,
 extern bool sc_asked_selects(const ScAsked *asked, const ScGroup *group);
 extern void sc_asked_check(ScSpec *spec, Relation delta, const Datum *keys,
 						   const bool *nulls);
+extern void sc_asked_leave(Oid delta, bool exclusive);
+extern void sc_asked_check_left(void);
+extern void sc_asked_end(bool committed);
 
 /* delta.c */
 extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
