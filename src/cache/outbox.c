@@ -7,7 +7,7 @@
  * sent twice, and is never lost.  When it has sent all that its snapshot saw,
  * a mark in shared memory says so, which is that snapshot; tuples of the
  * transactions it names count for nothing and wait until their table is cut.
- * A crash forgets the mark, and their keys are sent again.  What cannot be
+ * A restart forgets the mark, and their keys are sent again.  What cannot be
  * told by a mark (not all could be sent at once, or some wait for a walk) is
  * deleted when acknowledged.
  *

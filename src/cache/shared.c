@@ -175,7 +175,7 @@ sc_cache_set_active_table(int table)
 }
 
 /*
- * What has been acknowledged is known here, and lost in a crash: then keys
+ * What has been acknowledged is known here, and lost in a restart: then keys
  * whose tuples have not been cut away yet are sent again.
  */
 void
