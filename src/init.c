@@ -20,6 +20,7 @@
 #include "base/guc.h"
 #include "cache/cache.h"
 #include "rollup/rollup.h"
+#include "rollup/zones.h"
 #include "worker/launcher.h"
 
 PG_MODULE_MAGIC;
@@ -45,5 +46,6 @@ _PG_init(void)
 
 	sc_cache_preload_init();
 	sc_claims_init();
+	sc_zones_init();
 	sc_launcher_register();
 }

@@ -25,6 +25,7 @@ bool		sc_enable_rollup_scan = true;
 bool		sc_enable_rewrite = true;
 int			sc_rollup_buffer = 65536;
 int			sc_partition_limit = 262144;
+int			sc_zone_map_size = 4096;
 int			sc_trigger_lock_timeout = 100;
 bool		sc_advisor_record = true;
 int			sc_advisor_max_statements = 2000;
@@ -160,6 +161,18 @@ define_advisor_settings(void)
 static void
 define_table_settings(void)
 {
+	/* Without shared memory it has no meaning, and is not allowed. */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("scalecache.zone_map_size",
+								"Shared memory for what times are in which "
+								"blocks of the sources of rollups.",
+								"0 means none.",
+								&sc_zone_map_size,
+								4096, 0, MAX_KILOBYTES,
+								PGC_POSTMASTER,
+								GUC_UNIT_KB,
+								NULL, NULL, NULL);
+
 	DefineCustomIntVariable("scalecache.partition_limit",
 							"Size up to which a partition or child table that "
 							"is attached, detached, dropped or truncated is "

@@ -28,6 +28,7 @@ extern bool sc_auto_index;		/* is advice applied? */
 extern int	sc_auto_index_interval; /* s between two looks */
 extern int	sc_auto_index_max_size; /* MB */
 extern int	sc_partition_limit; /* kB of a partition read at once; -1: any */
+extern int	sc_zone_map_size;	/* kB of shared memory for zones; 0: none */
 extern int	sc_trigger_lock_timeout;	/* ms an attempt may block writers */
 
 extern void sc_guc_init(void);

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -25,6 +26,7 @@
 
 #include "base/guc.h"
 #include "rollup/rollup.h"
+#include "rollup/zones.h"
 #include "worker/launcher.h"
 
 typedef struct Pending
@@ -99,44 +101,91 @@ pending_for(ScSpec *spec, CommandId cid)
 	return p;
 }
 
+/* What row_differs has found out about its arguments, in FmgrInfo's context. */
+typedef struct Pairs
+{
+	int			table;			/* argument NEW.tableoid, or 0 */
+	int			tid;			/* argument NEW.ctid, or 0 */
+	AttrNumber *attnos;			/* of NEW, for each pair */
+	ScZones		zones;
+	bool	   *typbyval;
+	int16		typlen[FLEXIBLE_ARRAY_MEMBER];
+} Pairs;
+
+static Pairs *
+read_pairs(FunctionCallInfo fcinfo)
+{
+	int			n = PG_NARGS();
+	FmgrInfo   *flinfo = fcinfo->flinfo;
+	MemoryContext old = MemoryContextSwitchTo(flinfo->fn_mcxt);
+	Pairs	   *pairs = palloc0(offsetof(Pairs, typlen) + n * sizeof(int16));
+	FuncExpr   *call = (FuncExpr *) flinfo->fn_expr;
+
+	pairs->typbyval = palloc0(n * sizeof(bool));
+	pairs->attnos = palloc0(n * sizeof(AttrNumber));
+	for (int i = 0; i < n; i++)
+	{
+		Oid			type = get_fn_expr_argtype(flinfo, i);
+		Var		   *var;
+
+		if (n % 2 != 0 || !OidIsValid(type) || get_fn_expr_variadic(flinfo) ||
+			type != get_fn_expr_argtype(flinfo, i - i % 2))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("arguments of \"%s\" must be pairs of one type",
+							"row_differs"),
+					 errhint("It serves the triggers of rollups.")));
+		get_typlenbyval(type, &pairs->typlen[i], &pairs->typbyval[i]);
+		var = call && IsA(call, FuncExpr) && i % 2 == 1 ? list_nth(call->args, i) : NULL;
+		/* NEW, as the executor names it, has system columns only there. */
+		if (var == NULL || !IsA(var, Var) || var->varno != OUTER_VAR)
+			continue;
+		if (var->varattno == TableOidAttributeNumber)
+			pairs->table = i;
+		else if (var->varattno == SelfItemPointerAttributeNumber)
+			pairs->tid = i;
+		else
+			pairs->attnos[i] = var->varattno;
+	}
+	MemoryContextSwitchTo(old);
+	flinfo->fn_extra = pairs;
+	return pairs;
+}
+
+/* Nothing of the row has changed but its place, which maps of zones need. */
+static void
+enter_moved(FunctionCallInfo fcinfo, Pairs *pairs)
+{
+	Oid			relid = PG_GETARG_OID(pairs->table);
+	ItemPointer tid = (ItemPointer) PG_GETARG_POINTER(pairs->tid);
+
+	if (!sc_zones_wanted(&pairs->zones, InvalidOid, relid))
+		return;
+	for (int j = 0; j < pairs->zones.n; j++)
+		for (int i = 1; i < PG_NARGS(); i += 2)
+			if (pairs->attnos[i] == pairs->zones.attnos[j] && !PG_ARGISNULL(i))
+				sc_zones_enter(&pairs->zones, j, tid, PG_GETARG_DATUM(i));
+}
+
 /*
  * row_differs(old, new, ...): is any pair not the same image?  The condition
- * of UPDATE triggers; types need not have an equality operator.
+ * of UPDATE triggers; types need not have an equality operator.  Given the
+ * table and the place of the row, it does what the trigger does not.
  */
 Datum
 scalecache_row_differs(PG_FUNCTION_ARGS)
 {
-	int			n = PG_NARGS();
-	int16	   *typlen = fcinfo->flinfo->fn_extra;
-	bool	   *typbyval;
+	Pairs	   *pairs = fcinfo->flinfo->fn_extra;
 
-	if (typlen == NULL)
-	{
-		typlen = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
-									n * (sizeof(int16) + sizeof(bool)));
-		typbyval = (bool *) (typlen + n);
-		for (int i = 0; i < n; i++)
-		{
-			Oid			type = get_fn_expr_argtype(fcinfo->flinfo, i);
-
-			if (n % 2 != 0 || !OidIsValid(type) ||
-				get_fn_expr_variadic(fcinfo->flinfo) ||
-				type != get_fn_expr_argtype(fcinfo->flinfo, i - i % 2))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("arguments of \"%s\" must be pairs of one type",
-								"row_differs"),
-						 errhint("It serves the triggers of rollups.")));
-			get_typlenbyval(type, &typlen[i], &typbyval[i]);
-		}
-		fcinfo->flinfo->fn_extra = typlen;
-	}
-	typbyval = (bool *) (typlen + n);
-	for (int i = 0; i < n; i += 2)
+	if (pairs == NULL)
+		pairs = read_pairs(fcinfo);
+	for (int i = 0; i < PG_NARGS(); i += 2)
 	{
 		Datum		a = PG_GETARG_DATUM(i);
 		Datum		b = PG_GETARG_DATUM(i + 1);
 
+		if (pairs->tid == i + 1)
+			continue;
 		if (PG_ARGISNULL(i) || PG_ARGISNULL(i + 1))
 		{
 			if (PG_ARGISNULL(i) != PG_ARGISNULL(i + 1))
@@ -144,14 +193,16 @@ scalecache_row_differs(PG_FUNCTION_ARGS)
 			continue;
 		}
 		/* One toasted value is found out without reading it. */
-		if (typlen[i] == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(a)) &&
+		if (pairs->typlen[i] == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(a)) &&
 			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(b)) &&
 			memcmp(DatumGetPointer(a), DatumGetPointer(b),
 				   VARSIZE_EXTERNAL(DatumGetPointer(a))) == 0)
 			continue;
-		if (!datum_image_eq(a, b, typbyval[i], typlen[i]))
+		if (!datum_image_eq(a, b, pairs->typbyval[i], pairs->typlen[i]))
 			PG_RETURN_BOOL(true);
 	}
+	if (pairs->table && pairs->tid)
+		enter_moved(fcinfo, pairs);
 	PG_RETURN_BOOL(false);
 }
 
@@ -239,6 +290,7 @@ Datum
 scalecache_rollup_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleTableSlot *new;
 	ScSpec	   *spec;
 	ScEval	   *eval;
 
@@ -250,10 +302,15 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 				 errhint("Create rollups with scalecache.create_rollup.")));
 
 	sc_insert_learn(fcinfo->flinfo->fn_oid);
+	new = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : data->tg_trigslot;
 	spec = sc_spec_by_id(sc_capture_rollup_id(data->tg_trigger->tgargs[0]));
 	if (spec == NULL)
 		return PointerGetDatum(NULL);
 	eval = counting(spec, data->tg_relation);
+	/* A new version of a row is in a new place, whatever it has. */
+	if (eval && !TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		sc_zones_enter_row(&eval->zones, spec->base, data->tg_relation, new,
+						   &new->tts_tid);
 	if (eval && !(TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
 				  same_columns(eval, data->tg_trigslot, data->tg_newslot)))
 	{
@@ -272,11 +329,12 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 }
 
 /*
- * A row that command cid has inserted into rel.  *spec, pinned, is replaced
- * when it has become invalid meanwhile.
+ * A row that command cid has inserted into rel, in the place tid (NULL: not
+ * known).  *spec, pinned, is replaced when it has become invalid meanwhile.
  */
 void
-sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row, CommandId cid)
+sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row, ItemPointer tid,
+				  CommandId cid)
 {
 	ScEval	   *eval;
 	Pending    *p;
@@ -293,6 +351,7 @@ sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row, CommandId ci
 	eval = counting(*spec, rel);
 	if (eval == NULL)
 		return;
+	sc_zones_enter_row(&eval->zones, (*spec)->base, rel, row, tid);
 	p = pending_for(*spec, cid);
 	sc_groups_add_row(p->groups, eval, row, 1);
 	bound(p);

@@ -57,6 +57,7 @@ typedef struct Tap
 	ExecProcNodeMtd next;		/* what the node does itself */
 	TupleTableSlot *row;		/* returned, but not captured yet */
 	Relation	rel;			/* that it goes to */
+	ResultRelInfo *target;		/* likewise */
 	CommandId	cid;			/* that inserts it */
 	int			n;
 	ScSpec	   *specs[SC_TAPPED];	/* pinned */
@@ -96,10 +97,14 @@ static void
 capture_row(Tap *tap)
 {
 	TupleTableSlot *row = tap->row;
+	TupleTableSlot *stored = tap->target->ri_newTupleSlot;
 
+	/* A row in a slot of another kind has been copied before. */
+	if (stored == NULL || stored->tts_ops == row->tts_ops)
+		stored = row;
 	tap->row = NULL;
 	for (int i = 0; i < tap->n; i++)
-		sc_capture_insert(&tap->specs[i], tap->rel, row, tap->cid);
+		sc_capture_insert(&tap->specs[i], tap->rel, row, &stored->tts_tid, tap->cid);
 }
 
 static TupleTableSlot *
@@ -227,6 +232,7 @@ tap_insert(QueryDesc *query)
 	tap->next = tap->node->ExecProcNodeReal;
 	tap->row = NULL;
 	tap->rel = rel;
+	tap->target = target;
 	tap->cid = query->estate->es_output_cid;
 	tap->n = n;
 	memcpy(tap->specs, specs, n * sizeof(ScSpec *));
@@ -287,11 +293,13 @@ new_column(Oid relid, AttrNumber attno)
 
 	if (attno > 0)
 		get_atttypetypmodcoll(relid, attno, &type, &typmod, &collation);
+	else if (attno == SelfItemPointerAttributeNumber)
+		type = TIDOID;
 	return (Expr *) makeVar(PRS2_NEW_VARNO, attno, type, typmod, collation, 0);
 }
 
 /*
- * rollup_inserted(rollup, NEW.tableoid, NEW.a, ...), as the catalog would
+ * rollup_inserted(rollup, NEW.tableoid, NEW.ctid, NEW.a, ...), as the catalog would
  * have it, or NULL when a function cannot be given all that the rollup reads.
  */
 static char *
@@ -305,9 +313,10 @@ condition_of(Trigger *trigger, Relation rel)
 
 	if (spec == NULL)
 		return NULL;
-	args = list_make2(makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
+	args = list_make3(makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
 								Int64GetDatum(spec->id), false, FLOAT8PASSBYVAL),
-					  new_column(RelationGetRelid(rel), TableOidAttributeNumber));
+					  new_column(RelationGetRelid(rel), TableOidAttributeNumber),
+					  new_column(RelationGetRelid(rel), SelfItemPointerAttributeNumber));
 	while ((i = bms_next_member(sc_spec_eval(spec, rel)->used, i)) >= 0)
 		args = lappend(args, new_column(RelationGetRelid(rel),
 										i + FirstLowInvalidHeapAttributeNumber));
@@ -412,6 +421,7 @@ typedef struct Condition
 	Oid			relid;			/* whose trigger has it */
 	Bitmapset  *given;			/* columns it gets, as ScEval's "used" */
 	AttrNumber *attnos;			/* the same in order, argument by argument */
+	int			tid;			/* the argument that says where, or 0 */
 	TupleTableSlot *row;
 } Condition;
 
@@ -455,9 +465,15 @@ read_condition(FunctionCallInfo fcinfo, Relation rel)
 	{
 		Var		   *var = list_nth(call->args, i);
 
-		fits = is_new((Node *) var) && var->varattno > 0;
+		fits = is_new((Node *) var) &&
+			(var->varattno > 0 || var->varattno == SelfItemPointerAttributeNumber);
 		if (!fits)
 			break;
+		if (var->varattno < 0)
+		{
+			cond->tid = i;
+			continue;
+		}
 		cond->attnos[i] = var->varattno;
 		cond->given = bms_add_member(cond->given,
 									 var->varattno - FirstLowInvalidHeapAttributeNumber);
@@ -491,6 +507,8 @@ given_row(Condition *cond, FunctionCallInfo fcinfo, Relation rel)
 	ExecClearTuple(cond->row);
 	for (int i = 2; i < PG_NARGS(); i++)
 	{
+		if (i == cond->tid)
+			continue;
 		cond->row->tts_values[cond->attnos[i] - 1] = PG_GETARG_DATUM(i);
 		cond->row->tts_isnull[cond->attnos[i] - 1] = PG_ARGISNULL(i);
 	}
@@ -498,7 +516,7 @@ given_row(Condition *cond, FunctionCallInfo fcinfo, Relation rel)
 }
 
 /*
- * rollup_inserted(rollup, NEW.tableoid, NEW.a, ...): captures the row and is
+ * rollup_inserted(rollup, NEW.tableoid, NEW.ctid, NEW.a, ...): captures the row and is
  * false, or true when the trigger has to do that.
  */
 Datum
@@ -519,6 +537,7 @@ scalecache_rollup_inserted(PG_FUNCTION_ARGS)
 				!bms_is_subset(sc_spec_eval(spec, rel)->used, cond->given);
 		if (!left)
 			sc_capture_insert(&spec, rel, given_row(cond, fcinfo, rel),
+							  cond->tid ? (ItemPointer) PG_GETARG_POINTER(cond->tid) : NULL,
 							  GetCurrentCommandId(true));
 		sc_spec_release(spec);
 	}

@@ -422,7 +422,10 @@ trigger_name(ScSpec *spec, List *members, const char *label)
 	}
 }
 
-/* " WHEN (...)": a column that the rollup reads has changed. */
+/*
+ * " WHEN (...)": a column that the rollup reads has changed.  The row's place
+ * is no part of that, but maps of zones have to know it.
+ */
 static char *
 update_condition(ScSpec *spec)
 {
@@ -440,12 +443,10 @@ update_condition(ScSpec *spec)
 														  false));
 
 		/* As many pairs as a function takes arguments. */
-		if (n % (FUNC_MAX_ARGS / 2) == 0)
-			appendStringInfo(&sql, "%sscalecache.row_differs(",
+		if (n % (FUNC_MAX_ARGS / 2 - 2) == 0)
+			appendStringInfo(&sql, "%sscalecache.row_differs(OLD.tableoid, NEW.tableoid, OLD.ctid, NEW.ctid",
 							 n ? ") OR " : "");
-		else
-			appendStringInfoString(&sql, ", ");
-		appendStringInfo(&sql, "OLD.%s, NEW.%s", column, column);
+		appendStringInfo(&sql, ", OLD.%s, NEW.%s", column, column);
 		n++;
 	}
 	appendStringInfoString(&sql, "))");

@@ -29,6 +29,7 @@
 
 #include "base/guc.h"
 #include "rollup/rollup.h"
+#include "rollup/zones.h"
 
 /* What pg_class says of a relation. */
 typedef struct Member
@@ -317,6 +318,9 @@ add_new(ScSpec *spec, List *new, bool *some)
 	ListCell   *lc;
 
 	sc_install_triggers(spec, new);
+	/* Rows may have come while it was none, or was none any more. */
+	foreach(lc, new)
+		sc_zones_forget(lfirst_oid(lc));
 	foreach(lc, new)
 		if (spec->stored == SC_LIVE &&
 			!count_rows(spec, lfirst_oid(lc), 1, some))

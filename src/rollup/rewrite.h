@@ -4,6 +4,7 @@
  * rewrite_match.c	does a rollup hold what a query asks for, or why not
  * rewrite_time.c	buckets of time: which are derivable from which
  * rewrite_edges.c	ranges that do not begin and end with a bucket
+ * zone_scan.c		the table's rows at their ends
  * rewrite.c		the planner's path and plan
  * rewrite_join.c	the same where the source is joined with other tables
  * rewrite_parts.c	aggregates there, and what each group adds to them
@@ -192,6 +193,12 @@ extern bool sc_match_fail(ScMatch *m, const char *reason);
 extern bool sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after);
 extern List *sc_edge_paths(ScMatch *m, double *rows, Cost *cost);
 
+/* zone_scan.c */
+extern void sc_zone_scan_init(void);
+extern void sc_zone_paths(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte);
+extern void sc_zone_plan_for(ScMatch *m);
+extern bool sc_is_zone_path(Path *path);
+
 /* rewrite_parts.c */
 extern bool sc_join_items(ScMatch *m, Node *node);
 
@@ -261,6 +268,7 @@ extern ScUnit sc_format_unit(Node *format);
 extern void sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var);
 extern Node *sc_bucket_derive(ScMatch *m, Node *node);
 extern bool sc_bucket_range(ScMatch *m, OpExpr *op);
+extern Expr *sc_bound_as(Expr *bound, Oid type);
 extern int	sc_bucket_guard_seconds(ScUnit unit);
 extern int	sc_bucket_key_seconds(ScBucket *bucket, Oid type);
 extern bool sc_bucket_is_whole(Oid type, Datum start, const char *zone,

@@ -504,15 +504,15 @@ by_index(Path *path)
 	if (IsA(path, NestPath) || IsA(path, MergePath) || IsA(path, HashPath))
 		return by_index(((JoinPath *) path)->outerjoinpath) ||
 			by_index(((JoinPath *) path)->innerjoinpath);
-	return IsA(path, IndexPath) || IsA(path, BitmapHeapPath);
+	return IsA(path, IndexPath) || IsA(path, BitmapHeapPath) || sc_is_zone_path(path);
 }
 
 /*
  * Paths for the rows beyond the edges: one for each bound, which an index
  * serves best, or one for all.
  */
-List *
-sc_edge_paths(ScMatch *m, double *rows, Cost *cost)
+static List *
+make_edge_paths(ScMatch *m, double *rows, Cost *cost)
 {
 	List	   *paths = NIL;
 	List	   *ors = NIL;
@@ -545,4 +545,22 @@ sc_edge_paths(ScMatch *m, double *rows, Cost *cost)
 		return paths;
 	*cost = all->total_cost;
 	return list_make1(all);
+}
+
+List *
+sc_edge_paths(ScMatch *m, double *rows, Cost *cost)
+{
+	List	   *paths = NIL;
+
+	sc_zone_plan_for(m);
+	PG_TRY();
+	{
+		paths = make_edge_paths(m, rows, cost);
+	}
+	PG_FINALLY();
+	{
+		sc_zone_plan_for(NULL);
+	}
+	PG_END_TRY();
+	return paths;
 }

@@ -339,8 +339,8 @@ time_family(void)
 }
 
 /* A bound as a value of the type of the time it is compared with. */
-static Expr *
-bound_as(Expr *bound, Oid type)
+Expr *
+sc_bound_as(Expr *bound, Oid type)
 {
 	Oid			from = exprType((Node *) bound);
 
@@ -403,7 +403,7 @@ sc_bucket_range(ScMatch *m, OpExpr *op)
 		/* Local times of an instant do not sort as it does. */
 		if (local && b->instant)
 			continue;
-		value = bound_as((Expr *) copyObject(right), lefttype);
+		value = sc_bound_as((Expr *) copyObject(right), lefttype);
 		if (value == NULL)
 			return false;
 		bound = palloc0(sizeof(ScBound));

@@ -68,6 +68,20 @@ typedef struct ScAgg
 	ScFinalDef	fin;
 } ScAgg;
 
+/* Maps of a relation that its new rows are entered in: see zones.c. */
+#define SC_ZONES_EACH		8
+
+typedef struct ScZoneMap ScZoneMap;
+
+typedef struct ScZones
+{
+	uint64		version;		/* they are looked up again when it changes */
+	int			n;
+	AttrNumber	attnos[SC_ZONES_EACH];
+	int			shifts[SC_ZONES_EACH];
+	ScZoneMap  *maps[SC_ZONES_EACH];	/* perhaps of another relation now */
+} ScZones;
+
 /* Compiled expressions for one relation of the source's tree. */
 typedef struct ScEval
 {
@@ -78,6 +92,7 @@ typedef struct ScEval
 	ExprState **filters;		/* [slot] */
 	Bitmapset  *used;			/* attribute numbers read */
 	bool		counted;		/* the storage counts this relation's rows */
+	ScZones		zones;
 	struct ScEval *next;
 } ScEval;
 
@@ -330,7 +345,7 @@ extern void sc_notify_all_groups(Oid view);
 extern void sc_capture_init(void);
 extern int64 sc_capture_rollup_id(const char *arg);
 extern void sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row,
-							  CommandId cid);
+							  ItemPointer tid, CommandId cid);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
 extern void sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot,
 							int sign);

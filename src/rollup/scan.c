@@ -308,6 +308,7 @@ add_rollup_paths(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 
 	if (prev_pathlist)
 		prev_pathlist(root, rel, rti, rte);
+	sc_zone_paths(root, rel, rte);
 	/* Queries that name the table themselves do ask for permission. */
 	if (!IS_SIMPLE_REL(rel) || !sc_is_base_entry(rte))
 		return;
@@ -914,6 +915,7 @@ void
 sc_scan_init(void)
 {
 	RegisterCustomScanMethods(&sc_scan_methods);
+	sc_zone_scan_init();
 	prev_planner = planner_hook;
 	planner_hook = planner_with_rollups;
 	prev_pathlist = set_rel_pathlist_hook;
