@@ -235,6 +235,14 @@ typedef struct ScSetResult
 	List	   *set;			/* see SC_PRIVATE_SETS; NIL: all keys */
 } ScSetResult;
 
+/* A projection that only picks columns; n is 0 for others. */
+typedef struct ScCopied
+{
+	int			n;
+	AttrNumber	last;
+	AttrNumber *attnos;
+} ScCopied;
+
 typedef void (*ScMergeGroup) (void *arg, ScGroup *from, ScGroup *into);
 
 /* rewrite_node.c */
@@ -251,6 +259,8 @@ extern ScSpec *sc_node_target(const ScSpec *like, List *exprs, List *ops,
 extern bool sc_node_zone_holds(List *zone);
 extern void sc_node_overflow(void) pg_attribute_noreturn();
 extern TupleTableSlot *sc_node_plain_row(CustomScanState *node, PlanState *plain);
+extern void sc_node_find_copied(PlanState *ps, int varno, ScCopied *copied);
+extern TupleTableSlot *sc_node_copy(PlanState *ps, ScCopied *copied, TupleTableSlot *row);
 extern bool sc_node_recheck(ScanState *ss, TupleTableSlot *slot);
 extern void sc_node_end(CustomScanState *node, ScSpec *spec);
 extern void sc_node_rescan(CustomScanState *node);

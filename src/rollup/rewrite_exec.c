@@ -39,6 +39,7 @@ typedef struct OutItem
 	ScItemKind	kind;
 	int			arg;
 	ScFinalDef	fin;
+	AttrNumber	column;			/* SC_ITEM_KEY: of the base table, or 0 */
 	ScStateDef	state;			/* SC_ITEM_KEYSTATE */
 	Size		offset;			/* likewise, into a target group's states */
 } OutItem;
@@ -83,7 +84,8 @@ typedef struct RewriteState
 	ScGroups   *scratch;		/* states of one base row */
 	ScGroup    *scratchgroup;
 	Bitmapset  *slots;			/* of the rollup that are asked for */
-	bool		readskeys;		/* some expression does */
+	bool		readskeys;		/* some expression reads a base row's */
+	ScCopied	copied;			/* columns of the scan that the plan returns */
 	int64		nread;			/* groups read, for EXPLAIN */
 	int64		nedgerows;		/* rows read from the table */
 	int64		nrecomputed;	/* groups computed from the source */
@@ -114,6 +116,30 @@ slot_of(RewriteState *state, OutItem *item)
 		item->kind == SC_ITEM_SLOT ? item->arg : -1;
 }
 
+/* The base table's column that a key of the query is, or 0. */
+static AttrNumber
+key_column(Expr *expr, ScSpec *spec)
+{
+	Var		   *var = (Var *) expr;
+
+	return IsA(var, Var) && var->varno == INDEX_VAR && var->varattno <= spec->nkeys ?
+		var->varattno : 0;
+}
+
+/* Are the expressions of the query's keys, and others, evaluated for a group? */
+static bool
+reads_keys(RewriteState *state)
+{
+	if (list_nth(state->private, SC_PRIVATE_GUARDS) != NIL || state->nkeystates > 0)
+		return true;
+	if (state->adding)
+		return state->nqkeys > 0;
+	for (int i = 0; i < state->nitems; i++)
+		if (state->items[i].kind == SC_ITEM_KEY && state->items[i].column == 0)
+			return true;
+	return false;
+}
+
 static void
 init_items(RewriteState *state, CustomScan *cscan)
 {
@@ -131,6 +157,8 @@ init_items(RewriteState *state, CustomScan *cscan)
 
 		item->kind = list_nth_int(items, 2 * i);
 		item->arg = list_nth_int(items, 2 * i + 1);
+		if (item->kind == SC_ITEM_KEY)
+			item->column = key_column(list_nth(cscan->custom_exprs, item->arg), spec);
 		if (item->kind == SC_ITEM_KEY || item->kind == SC_ITEM_ROWS ||
 			item->kind == SC_ITEM_GROUPING)
 			continue;
@@ -199,6 +227,7 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	state->quals = ExecInitQual(state->filters, ps);
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		init_items(state, cscan);
+	sc_node_find_copied(ps, INDEX_VAR, &state->copied);
 	state->cxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite",
 									   ALLOCSET_DEFAULT_SIZES);
 	state->rowcxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite row",
@@ -629,8 +658,7 @@ prepare(RewriteState *state)
 	state->source = SC_FROM_TABLE;
 	state->ragged = range == SC_RANGE_RAGGED;
 	state->adding = !state->exact || state->ragged;
-	state->readskeys = !state->adding || state->nqkeys > 0 || state->nkeystates > 0 ||
-		list_nth(state->private, SC_PRIVATE_GUARDS) != NIL;
+	state->readskeys = reads_keys(state);
 	if (sc_node_zone_holds(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
 		range != SC_RANGE_UNKNOWN &&
 		(!state->ragged || list_length(cscan->custom_plans) > 2) && load(state))
@@ -700,6 +728,12 @@ next_exact(RewriteState *state)
 	MemoryContextReset(state->rowcxt);
 	if (!next_fine(state, &row))
 		return NULL;
+	if (row.slot && !state->readskeys)
+	{
+		ExecClearTuple(slot);
+		memset(slot->tts_isnull, true, spec->nkeys * sizeof(bool));
+		ExecStoreVirtualTuple(slot);
+	}
 	group = row.group;
 	overflow = group ? group->overflow :
 		sc_base_overflows(spec, row.slot);
@@ -710,7 +744,14 @@ next_exact(RewriteState *state)
 		Datum	   *value = &slot->tts_values[spec->nkeys + i];
 		bool	   *isnull = &slot->tts_isnull[spec->nkeys + i];
 
-		if (item->kind == SC_ITEM_KEY)
+		if (item->kind == SC_ITEM_KEY && item->column > 0)
+		{
+			*value = row.group ? row.group->keys[item->column - 1] :
+				row.slot->tts_values[item->column - 1];
+			*isnull = row.group ? row.group->nulls[item->column - 1] :
+				row.slot->tts_isnull[item->column - 1];
+		}
+		else if (item->kind == SC_ITEM_KEY)
 			*value = ExecEvalExpr(state->qkeys[item->arg], econtext, isnull);
 		else if (item->kind == SC_ITEM_GROUPING)
 		{
@@ -802,6 +843,10 @@ exec_rewrite(CustomScanState *node)
 		prepare(state);
 	if (state->source == SC_FROM_TABLE)
 		return sc_node_plain_row(node, state->plain);
+	/* What ExecScan would do, where there is little to do. */
+	if (state->copied.n > 0 && node->ss.ps.qual == NULL &&
+		node->ss.ps.state->es_epq_active == NULL)
+		return sc_node_copy(&node->ss.ps, &state->copied, next_row(&node->ss));
 	return ExecScan(&node->ss, next_row, sc_node_recheck);
 }
 

@@ -218,6 +218,45 @@ sc_node_plain_row(CustomScanState *node, PlanState *plain)
 	return ExecStoreVirtualTuple(slot);
 }
 
+/* A projection that only picks columns need not be interpreted. */
+void
+sc_node_find_copied(PlanState *ps, int varno, ScCopied *copied)
+{
+	int			n = 0;
+	ListCell   *lc;
+
+	if (ps->ps_ProjInfo == NULL)
+		return;
+	copied->attnos = palloc(sizeof(AttrNumber) * (list_length(ps->plan->targetlist) + 1));
+	foreach(lc, ps->plan->targetlist)
+	{
+		Var		   *var = (Var *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (!IsA(var, Var) || var->varno != varno || var->varattno <= 0)
+			return;
+		copied->attnos[n++] = var->varattno;
+		copied->last = Max(copied->last, var->varattno);
+	}
+	copied->n = n;
+}
+
+/* Do what it does. */
+TupleTableSlot *
+sc_node_copy(PlanState *ps, ScCopied *copied, TupleTableSlot *row)
+{
+	TupleTableSlot *result = ExecClearTuple(ps->ps_ResultTupleSlot);
+
+	if (TupIsNull(row))
+		return result;
+	slot_getsomeattrs(row, copied->last);
+	for (int i = 0; i < copied->n; i++)
+	{
+		result->tts_values[i] = row->tts_values[copied->attnos[i] - 1];
+		result->tts_isnull[i] = row->tts_isnull[copied->attnos[i] - 1];
+	}
+	return ExecStoreVirtualTuple(result);
+}
+
 /* Rows that were computed need no look at the table. */
 bool
 sc_node_recheck(ScanState *ss, TupleTableSlot *slot)

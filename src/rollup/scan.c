@@ -427,9 +427,7 @@ typedef struct RollupScanState
 	bool		states;			/* the plan reads row counts and states */
 	int			nmerges;		/* times that groups were looked for */
 	Bitmapset  *used;			/* columns of the base that the plan reads */
-	int			ncopied;		/* columns the plan returns as they are, or 0 */
-	AttrNumber *copied;
-	AttrNumber	lastcopied;
+	ScCopied	copied;			/* columns the plan returns as they are */
 	Tuplestorestate *store;		/* its answer */
 	TupleTableSlot *storeslot;
 	ExprState  *keyqual;		/* false: no row of this group is asked for */
@@ -508,28 +506,6 @@ source_is_changing(ScSpec *spec)
 	return false;
 }
 
-/* A projection that only picks columns need not be interpreted. */
-static void
-find_copied(RollupScanState *state, List *targetlist, Index scanrelid)
-{
-	int			n = 0;
-	ListCell   *lc;
-
-	if (state->css.ss.ps.ps_ProjInfo == NULL)
-		return;
-	state->copied = palloc(sizeof(AttrNumber) * (list_length(targetlist) + 1));
-	foreach(lc, targetlist)
-	{
-		Var		   *var = (Var *) lfirst_node(TargetEntry, lc)->expr;
-
-		if (!IsA(var, Var) || var->varno != scanrelid || var->varattno <= 0)
-			return;
-		state->copied[n++] = var->varattno;
-		state->lastcopied = Max(state->lastcopied, var->varattno);
-	}
-	state->ncopied = n;
-}
-
 static void
 begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
@@ -543,7 +519,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	ExecAssignScanProjectionInfo(&node->ss);
 	node->ss.ps.qual = ExecInitQual(cscan->scan.plan.qual, &node->ss.ps);
 	state->keyqual = ExecInitQual(cscan->custom_exprs, &node->ss.ps);
-	find_copied(state, cscan->scan.plan.targetlist, cscan->scan.scanrelid);
+	sc_node_find_copied(&node->ss.ps, cscan->scan.scanrelid, &state->copied);
 	pull_varattnos((Node *) cscan->scan.plan.targetlist, cscan->scan.scanrelid,
 				   &state->used);
 	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
@@ -826,29 +802,13 @@ recheck_row(ScanState *ss, TupleTableSlot *slot)
 }
 
 static TupleTableSlot *
-copy_columns(RollupScanState *state, TupleTableSlot *row)
-{
-	TupleTableSlot *result = ExecClearTuple(state->css.ss.ps.ps_ResultTupleSlot);
-
-	if (TupIsNull(row))
-		return result;
-	slot_getsomeattrs(row, state->lastcopied);
-	for (int i = 0; i < state->ncopied; i++)
-	{
-		result->tts_values[i] = row->tts_values[state->copied[i] - 1];
-		result->tts_isnull[i] = row->tts_isnull[state->copied[i] - 1];
-	}
-	return ExecStoreVirtualTuple(result);
-}
-
-static TupleTableSlot *
 exec_scan(CustomScanState *node)
 {
 	RollupScanState *state = (RollupScanState *) node;
 	bool		as_is = node->ss.ps.ps_ProjInfo == NULL;
 
 	/* What ExecScan would do, where there is little to do. */
-	if (node->ss.ps.qual == NULL && (as_is || state->ncopied > 0) &&
+	if (node->ss.ps.qual == NULL && (as_is || state->copied.n > 0) &&
 		node->ss.ps.state->es_epq_active == NULL)
 	{
 		TupleTableSlot *row;
@@ -856,7 +816,7 @@ exec_scan(CustomScanState *node)
 		if (state->states)
 			ResetExprContext(node->ss.ps.ps_ExprContext);
 		row = next_row(&node->ss);
-		return as_is ? row : copy_columns(state, row);
+		return as_is ? row : sc_node_copy(&node->ss.ps, &state->copied, row);
 	}
 	return ExecScan(&node->ss, next_row, recheck_row);
 }
