@@ -197,7 +197,6 @@ extern List *sc_edge_paths(ScMatch *m, double *rows, Cost *cost);
 extern void sc_zone_scan_init(void);
 extern void sc_zone_paths(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte);
 extern void sc_zone_plan_for(ScMatch *m);
-extern bool sc_is_zone_path(Path *path);
 
 /* rewrite_parts.c */
 extern bool sc_join_items(ScMatch *m, Node *node);

@@ -504,7 +504,7 @@ by_index(Path *path)
 	if (IsA(path, NestPath) || IsA(path, MergePath) || IsA(path, HashPath))
 		return by_index(((JoinPath *) path)->outerjoinpath) ||
 			by_index(((JoinPath *) path)->innerjoinpath);
-	return IsA(path, IndexPath) || IsA(path, BitmapHeapPath) || sc_is_zone_path(path);
+	return IsA(path, IndexPath) || IsA(path, BitmapHeapPath);
 }
 
 /*

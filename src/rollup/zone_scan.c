@@ -209,12 +209,6 @@ sc_zone_plan_for(ScMatch *m)
 	planning_for = m;
 }
 
-bool
-sc_is_zone_path(Path *path)
-{
-	return IsA(path, CustomPath) && ((CustomPath *) path)->methods == &path_methods;
-}
-
 /* How far the order of the rows is from that of a column, 0 to 1. */
 static double
 disorder(Oid relid, AttrNumber attno)
