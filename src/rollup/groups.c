@@ -32,8 +32,8 @@ sc_groups_create(ScSpec *spec, MemoryContext parent)
 
 	groups->spec = spec;
 	groups->cxt = cxt;
-	groups->nbuckets = 8;
-	groups->buckets = MemoryContextAllocZero(cxt, sizeof(ScGroup *) * groups->nbuckets);
+	groups->nbuckets = lengthof(groups->few);
+	groups->buckets = groups->few;
 	return groups;
 }
 
@@ -99,7 +99,8 @@ grow(ScGroups *groups)
 			g = next;
 		}
 	}
-	pfree(groups->buckets);
+	if (groups->buckets != groups->few)
+		pfree(groups->buckets);
 	groups->buckets = buckets;
 	groups->nbuckets = n;
 }

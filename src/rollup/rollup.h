@@ -248,6 +248,7 @@ typedef struct ScGroups
 	MemoryContext cxt;			/* holds everything here */
 	uint32		nbuckets;
 	ScGroup   **buckets;
+	ScGroup    *few[8];			/* the first ones */
 	int64		ngroups;
 	ScGroup    *oldest;
 	ScGroup    *newest;

@@ -53,6 +53,7 @@ static List *cache = NIL;		/* of ScSpec, in cache_cxt */
 static HTAB *by_view = NULL;	/* of Entry */
 static HTAB *by_base = NULL;	/* of Entry */
 static HTAB *by_id = NULL;		/* int64 to ScSpec */
+static ScSpec *latest = NULL;	/* that was found there */
 static MemoryContext cache_cxt = NULL;
 static uint64 ninvalidations = 0;
 
@@ -73,6 +74,8 @@ spec_free(ScSpec *spec)
 	if (ident && ident->spec == spec)
 		hash_search(by_id, &spec->id, HASH_REMOVE, NULL);
 	cache = list_delete_ptr(cache, spec);
+	if (latest == spec)
+		latest = NULL;
 	MemoryContextDelete(spec->cxt);
 }
 
@@ -621,11 +624,17 @@ sc_spec_by_id(int64 id)
 	IdEntry    *entry;
 
 	sc_spec_cache_init();
+	if (latest && latest->id == id && latest->valid)
+	{
+		latest->pins++;
+		return latest;
+	}
 	entry = hash_search(by_id, &id, HASH_FIND, NULL);
 	if (entry && entry->spec->valid)
 	{
-		entry->spec->pins++;
-		return entry->spec;
+		latest = entry->spec;
+		latest->pins++;
+		return latest;
 	}
 	if (!IsTransactionState())
 		return NULL;
