@@ -461,6 +461,43 @@ match_query(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	return m;
 }
 
+/* The path for a match, with the plain query's to fall back to. */
+static RewritePath *
+make_path(ScMatch *m, RelOptInfo *rel, List *having, Path *raw)
+{
+	RewritePath *path;
+	Path	   *base;
+	List	   *edges = NIL;
+	double		edgerows = 0;
+	Cost		edgecost = 0;
+
+	base = m->joined ? sc_join_path(m) : scan_base(m);
+	if (m->edges)
+		edges = sc_edge_paths(m, &edgerows, &edgecost);
+	path = (RewritePath *) newNode(sizeof(RewritePath), T_CustomPath);
+	path->match = m;
+	path->having = having;
+	path->cpath.path.pathtype = T_CustomScan;
+	path->cpath.path.parent = rel;
+	path->cpath.path.pathtarget = raw->pathtarget;
+	/* The rollup knows better how many groups there are. */
+	path->cpath.path.rows = m->qkeys && m->sets == NIL ? Min(raw->rows, base->rows) : raw->rows;
+	if (m->ragged)
+		path->cpath.path.rows = raw->rows;
+	path->cpath.custom_paths = list_concat(list_make2(base, raw), edges);
+	if (m->joined)
+	{
+		/* Planned by planner states of their own. */
+		path->join = base;
+		path->cpath.custom_paths = list_make1(raw);
+		m->edgepaths = edges;
+		m->zone = m->spec->zone ? pstrdup(m->spec->zone) : NULL;
+	}
+	path->cpath.methods = &path_methods;
+	cost_rewrite(&path->cpath.path, m, base, raw->total_cost, edgerows, edgecost);
+	return path;
+}
+
 /* A path that answers from this rollup of a table of the query, or NULL. */
 static RewritePath *
 try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
@@ -471,10 +508,6 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	ScMatch    *m;
 	RewritePath *path;
 	const char *reason;
-	Path	   *base;
-	List	   *edges = NIL;
-	double		edgerows = 0;
-	Cost		edgecost = 0;
 
 	if (spec == NULL)
 		return NULL;
@@ -497,31 +530,35 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		return NULL;
 	}
 
-	base = m->joined ? sc_join_path(m) : scan_base(m);
-	if (m->edges)
-		edges = sc_edge_paths(m, &edgerows, &edgecost);
-	path = (RewritePath *) newNode(sizeof(RewritePath), T_CustomPath);
-	path->match = m;
-	path->having = having;
-	path->cpath.path.pathtype = T_CustomScan;
-	path->cpath.path.parent = rel;
-	path->cpath.path.pathtarget = raw->pathtarget;
-	/* The rollup knows better how many groups there are. */
-	path->cpath.path.rows = m->qkeys && m->sets == NIL ? Min(raw->rows, base->rows) : raw->rows;
-	if (m->ragged)
-		path->cpath.path.rows = raw->rows;
-	path->cpath.custom_paths = list_concat(list_make2(base, raw), edges);
-	if (m->joined)
-	{
-		/* Planned by planner states of their own. */
-		path->join = base;
-		path->cpath.custom_paths = list_make1(raw);
-		m->edgepaths = edges;
-		m->zone = spec->zone ? pstrdup(spec->zone) : NULL;
-	}
-	path->cpath.methods = &path_methods;
-	cost_rewrite(&path->cpath.path, m, base, raw->total_cost, edgerows, edgecost);
+	path = make_path(m, rel, having, raw);
 	sc_spec_release(spec);
+	return path;
+}
+
+/* The same from the stored groups of a rollup of the query's join. */
+static RewritePath *
+try_stored(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+		   Index srcvarno, RelOptInfo *rel, Oid view, List *having, Path *raw)
+{
+	int		   *varmap;
+	ScSpec	   *stored = sc_stored_for_query(root, view, &varmap);
+	RewritePath *path = NULL;
+	ScMatch    *m;
+
+	if (stored == NULL)
+		return NULL;
+	m = new_match(root, input, srcvarno, stored);
+	m->varmap = varmap;
+	if (sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
+				 root->parse->groupClause, root->parse->groupingSets,
+				 root->processed_tlist, raw->pathtarget->exprs, having) &&
+		!(m->zoned && strcmp(pg_get_timezone_name(session_timezone), stored->zone) != 0))
+	{
+		LockRelationOid(stored->base, AccessShareLock);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(stored->base)))
+			path = make_path(m, rel, having, raw);
+	}
+	sc_spec_release(stored);
 	return path;
 }
 
@@ -611,14 +648,18 @@ note_costs(List *paths, RewritePath *best, Path *raw)
 	{
 		RewritePath *path = lfirst(lc);
 		Cost		cost = path->cpath.path.total_cost;
+		Oid			view = sc_rollup_of(path->match->view);
 
-		sc_rewrite_note_match(path->match->view);
-		sc_rewrite_note(path->match->view,
+		sc_rewrite_note_match(view);
+		/* The better one of what is stored, and what its groups are joined to. */
+		if (path != best && sc_rollup_of(best->match->view) == view)
+			continue;
+		sc_rewrite_note(view,
 						cost >= raw->total_cost ?
 						psprintf("it is not cheaper: its cost is %.2f, that of the table %.2f",
 								 cost, raw->total_cost) :
 						path != best ?
-						psprintf("another rollup is cheaper: \"%s\"", get_rel_name(best->match->view)) :
+						psprintf("another rollup is cheaper: \"%s\"", get_rel_name(sc_rollup_of(best->match->view))) :
 						psprintf("its cost is %.2f, that of the table %.2f",
 								 cost, raw->total_cost));
 	}
@@ -653,6 +694,14 @@ try_table(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 		if (sc_enable_rewrite || view == own)
 			path = try_rollup(root, stage, input, varno, rel, view, view == own,
 							  having, *raw);
+		if (path)
+			paths = lappend(paths, path);
+		/* Its own groups, joined, can stand in for what is stored of a join. */
+		if (sc_enable_rewrite && input->reloptkind == RELOPT_JOINREL)
+			path = try_stored(root, stage, input, varno, rel, view, having,
+							  path ? &path->cpath.path : *raw);
+		else
+			path = NULL;
 		if (path)
 			paths = lappend(paths, path);
 	}

@@ -6,6 +6,7 @@
  * rewrite_edges.c	ranges that do not begin and end with a bucket
  * zone_scan.c		the table's rows at their ends
  * rewrite.c		the planner's path and plan
+ * rewrite_stored.c	the join of a rollup, in a query
  * rewrite_join.c	the same where the source is joined with other tables
  * rewrite_parts.c	aggregates there, and what each group adds to them
  * rewrite_join_exec.c	the execution of that
@@ -139,6 +140,8 @@ typedef struct ScMatch
 	Oid			view;
 	ScSpec	   *spec;			/* pinned while matching */
 	Index		srcvarno;		/* in the query's range table */
+	int		   *varmap;			/* stored groups of a join: for each entry of
+								 * the rollup's range table the query's */
 	Index		basevarno;		/* the same; appended if the match holds */
 	Expr	  **keys;			/* the rollup's, as the query would say */
 	ScBucket   *buckets;		/* of these */
@@ -188,6 +191,12 @@ extern int	sc_match_slot(ScMatch *m, Aggref *agg, ScStateDef *def);
 extern bool sc_match_never_null(ScMatch *m, Expr *expr);
 extern const char *sc_match_text(ScMatch *m, Node *expr);
 extern bool sc_match_fail(ScMatch *m, const char *reason);
+
+/* rewrite_stored.c */
+extern ScSpec *sc_stored_for_query(PlannerInfo *root, Oid view, int **varmap);
+extern Node *sc_stored_as_query(ScMatch *m, void *expr);
+extern List *sc_stored_quals(ScSpec *stored);
+extern bool sc_stored_conditions(ScMatch *m, List **quals);
 
 /* rewrite_edges.c */
 extern bool sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after);

@@ -669,7 +669,7 @@ prepare(RewriteState *state)
 		if (!state->adding || add_up(state))
 		{
 			state->source = SC_FROM_ROLLUP;
-			sc_rollup_stats_rewrite(state->spec->id);
+			sc_rollup_stats_rewrite(sc_part_id(state->spec->id, -state->spec->part));
 		}
 		if (!state->adding && state->scratch == NULL)
 		{

@@ -108,7 +108,7 @@ used_in_plan(Plan *plan, List **views)
 			if (((CustomScan *) plan)->methods == &sc_scan_methods &&
 				((CustomScan *) plan)->custom_scan_tlist != NIL)
 				*views = list_append_unique_oid(*views,
-												linitial_oid(linitial(((CustomScan *) plan)->custom_private)));
+												sc_rollup_of(linitial_oid(linitial(((CustomScan *) plan)->custom_private))));
 			break;
 		default:
 			break;

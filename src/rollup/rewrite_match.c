@@ -20,6 +20,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
@@ -144,7 +145,7 @@ make_forms(ScSpec *spec)
 		if (spec->slots[i].filter)
 			forms->filters[i] = simplified(spec->slots[i].filter, 1);
 	}
-	foreach(lc, spec->quals)
+	foreach(lc, spec->part == SC_PART_STORED ? sc_stored_quals(spec) : spec->quals)
 		forms->quals = lappend(forms->quals, simplified(lfirst(lc), 1));
 	if (forms->quals)
 		forms->quals =
@@ -159,6 +160,8 @@ sc_match_as_query(ScMatch *m, void *form)
 {
 	Node	   *copy;
 
+	if (m->varmap)
+		return sc_stored_as_query(m, form);
 	if (m->srcvarno == 1 || form == NULL)
 		return form;
 	copy = copyObject(form);
@@ -358,15 +361,18 @@ static bool
 match_where(ScMatch *m)
 {
 	List	   *quals = NIL;
+	List	   *clauses = NIL;
 	ListCell   *lc;
 
-	foreach(lc, m->input->baserestrictinfo)
+	if (m->varmap)
+		(void) sc_stored_conditions(m, &clauses);
+	else
+		clauses = get_actual_clauses(m->input->baserestrictinfo);
+	foreach(lc, clauses)
 	{
-		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
-
-		if (contain_volatile_functions((Node *) rinfo->clause))
+		if (contain_volatile_functions(lfirst(lc)))
 			return fail(m, "its WHERE calls a volatile function");
-		quals = lappend(quals, sc_match_normalize(m, (Node *) rinfo->clause));
+		quals = lappend(quals, sc_match_normalize(m, lfirst(lc)));
 	}
 	if (m->rollupquals && !predicate_implied_by(m->rollupquals, quals, false))
 		return fail(m, psprintf("the query's rows need not satisfy the rollup's condition %s",
@@ -381,7 +387,7 @@ match_where(ScMatch *m)
 		derived = derive(m, qual);
 		if (derived)
 			m->quals = lappend(m->quals, derived);
-		else if (!sc_bucket_range(m, (OpExpr *) qual))
+		else if (m->varmap || !sc_bucket_range(m, (OpExpr *) qual))
 			return fail(m, psprintf("the condition %s is not on its group keys, or cuts through groups",
 									text_of(m, qual)));
 	}

@@ -325,7 +325,10 @@ sc_node_explain_keys(CustomScanState *node, List *ancestors, int nkeys,
 void
 sc_node_explain_rollup(Oid view, ExplainState *es)
 {
-	char	   *name = es->verbose ? get_rel_name(view) : NULL;
+	char	   *name;
+
+	view = sc_rollup_of(view);
+	name = es->verbose ? get_rel_name(view) : NULL;
 
 	if (name)
 		ExplainPropertyText("Rollup",

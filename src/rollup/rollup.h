@@ -445,6 +445,7 @@ extern ScParts *sc_parts_open(Oid view);
 extern void sc_parts_close(ScParts *p);
 extern bool sc_parts_usable(ScParts *p);
 extern ScSpec *sc_stored_of(Oid view);
+extern Oid	sc_rollup_of(Oid view);
 extern bool sc_stored_load(ScSpec *stored, Relation base, Snapshot snapshot,
 						   MemoryContext cxt, ScGroups **groups, int64 *ndeltas);
 

@@ -158,6 +158,20 @@ sc_stored_of(Oid view)
 	return stored;
 }
 
+/* The view of a rollup that this is, or is a part of. */
+Oid
+sc_rollup_of(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+
+	if (spec == NULL)
+		return view;
+	if (spec->part != 0)
+		view = spec->part_of;
+	sc_spec_release(spec);
+	return view;
+}
+
 /* ---- the join with what has changed ---- */
 
 /* Where a slot of the stored groups gets its input from. */

@@ -19,6 +19,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
@@ -327,6 +328,8 @@ fill_stored(ScParts *p, Snapshot snapshot)
 	{
 		sc_catalog_set(stored->id, SC_LIVE, true, InvalidOid, NULL, NIL);
 		sc_catalog_set_epochs(stored->id, epochs, p->nlogs + 1);
+		/* Queries are planned anew, with them. */
+		CacheInvalidateRelcacheByRelid(p->fact->source);
 	}
 	return true;
 }
