@@ -276,6 +276,9 @@ is($redis->command('GET', key(31)), undef, 'what the old primary had queued');
 is($redis->command('GET', key(32)), undef, 'and what the new one has');
 is(eval { $redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $token, 0) }, '0', 'the old timeline fills nothing');
 is($redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $standby_token, 0), '0', 'whoever gave the token');
+# As of a standby that goes on where the old primary went
+(my $forked = $standby_token) =~ s/:s:(\d+):.*/':s:' . ($1 + 1000000) . ':'/e;
+is($redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $forked, 0), '0', 'however new it seems');
 is($redis->command('FCALL', 'scalecache_fill', 1, key(33), 'x', $standby->safe_psql($p, 'SELECT scalecache.cache_token()'), 0), '1', 'the new one does');
 $standby->stop;
 $redis->stop;
