@@ -146,6 +146,8 @@ CREATE FUNCTION scalecache.bucket_edge("time" timestamptz, unit text, zone text,
 RETURNS timestamptz LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_bucket_edge_tz';
 CREATE FUNCTION scalecache.bucket_edge("time" timestamp, unit text, after boolean, up boolean)
 RETURNS timestamp LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_bucket_edge';
+CREATE FUNCTION scalecache.bucket_is_split(start timestamptz, zone text, seconds integer)
+RETURNS boolean LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'scalecache_bucket_is_split';
 
 CREATE FUNCTION scalecache.rollup_query(rollup regclass, time_zone text)
 RETURNS text LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_query';
@@ -424,6 +426,7 @@ COMMENT ON FUNCTION scalecache.bucket_edge(timestamptz, text, text, boolean, boo
 	IS 'internal: where a time bucket begins or ends';
 COMMENT ON FUNCTION scalecache.bucket_edge(timestamp, text, boolean, boolean)
 	IS 'internal: where a time bucket begins or ends';
+COMMENT ON FUNCTION scalecache.bucket_is_split IS 'internal: does a change of the clocks cut a time bucket in two';
 
 COMMENT ON TABLE scalecache.cache_rule IS 'one row a cache rule; see the view cache_rules';
 COMMENT ON TABLE scalecache.cache_target IS 'the Redis that keys were sent to last';

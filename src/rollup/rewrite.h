@@ -289,6 +289,7 @@ extern bool sc_bucket_range(ScMatch *m, OpExpr *op);
 extern Expr *sc_bound_as(Expr *bound, Oid type);
 extern int	sc_bucket_guard_seconds(ScUnit unit);
 extern int	sc_bucket_key_seconds(ScBucket *bucket, Oid type);
+extern Expr *sc_bucket_is_split_call(ScBucket *bucket, Node *key);
 extern bool sc_bucket_is_whole(Oid type, Datum start, const char *zone,
 							   int seconds);
 extern bool sc_bucket_is_edge(Oid type, Datum value, const char *zone,

@@ -357,6 +357,28 @@ derive(ScMatch *m, Node *expr)
 
 /* ---- WHERE ---- */
 
+/*
+ * A condition over the base table, or NULL.  It may be wrong for a bucket that
+ * a change of the clocks cuts in two; such a group passes, so that who reads
+ * it finds out, and asks the table.
+ */
+static Expr *
+derive_qual(ScMatch *m, Node *qual)
+{
+	List	   *before = m->guards;
+	Expr	   *derived;
+	ListCell   *lc;
+
+	m->guards = NIL;
+	derived = derive(m, qual);
+	foreach(lc, derived ? m->guards : NIL)
+		derived = make_orclause(list_make2(derived,
+										   sc_bucket_is_split_call(&m->buckets[lfirst_int(lc)],
+																   key_var(m, lfirst_int(lc)))));
+	m->guards = list_union_int(before, m->guards);
+	return derived;
+}
+
 static bool
 match_where(ScMatch *m)
 {
@@ -384,7 +406,7 @@ match_where(ScMatch *m)
 
 		if (m->rollupquals && predicate_implied_by(list_make1(qual), m->rollupquals, false))
 			continue;
-		derived = derive(m, qual);
+		derived = derive_qual(m, qual);
 		if (derived)
 			m->quals = lappend(m->quals, derived);
 		else if (m->varmap || !sc_bucket_range(m, (OpExpr *) qual))

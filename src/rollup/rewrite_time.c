@@ -23,6 +23,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_func.h"
 #include "parser/scansup.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
@@ -33,6 +34,8 @@
 #include "utils/timestamp.h"
 
 #include "rollup/rewrite.h"
+
+PG_FUNCTION_INFO_V1(scalecache_bucket_is_split);
 
 /* ---- units ---- */
 
@@ -512,4 +515,29 @@ sc_bucket_is_edge(Oid type, Datum value, const char *zone, int seconds)
 												  CStringGetTextDatum(zone), value));
 	wall = seconds_of(local);
 	return !clock_is_set(zone, from - 2 * SECS_PER_DAY, from + 2 * SECS_PER_DAY, &wall);
+}
+
+/* bucket_is_split(start, zone, seconds) */
+Datum
+scalecache_bucket_is_split(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(!sc_bucket_is_whole(TIMESTAMPTZOID, PG_GETARG_DATUM(0),
+									   text_to_cstring(PG_GETARG_TEXT_PP(1)),
+									   PG_GETARG_INT32(2)));
+}
+
+/* The same as an expression, for a key that is guarded. */
+Expr *
+sc_bucket_is_split_call(ScBucket *bucket, Node *key)
+{
+	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, INT4OID};
+	Oid			funcid = LookupFuncName(list_make2(makeString("scalecache"),
+												   makeString("bucket_is_split")),
+										3, types, false);
+	int			seconds = sc_bucket_guard_seconds(bucket->unit);
+
+	return call(funcid, BOOLOID,
+				list_make3(key, copyObject(bucket->zone),
+						   makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
+									 Int32GetDatum(seconds), false, true)), InvalidOid);
 }

@@ -151,6 +151,16 @@ SELECT scalecache.bucket_edge(timestamptz 'now', 'day', 'Nowhere', false, false,
 SELECT scalecache.bucket_edge(timestamp '2024-02-03', u, false, true), scalecache.bucket_edge(timestamp '2024-02-03', u, false, false)
 FROM unnest(ARRAY['second', 'minute', 'hour', 'day', 'week', 'month', 'quarter', 'year', 'decade', 'century', 'millennium']) u;
 
+-- An hour that was cut in two when clocks were set back at a minute past midnight: of its rows some are of 11 p.m.
+SET TimeZone = 'America/St_Johns';
+CREATE TABLE late AS SELECT timestamptz '2010-11-07 00:00 UTC' + i % 40 * interval '10 minutes' AS at, i AS n FROM generate_series(1, 4000) i;
+ANALYZE late;
+SELECT scalecache.create_rollup('late_hours', 'SELECT date_trunc(''hour'', at) AS h, sum(n) AS s FROM late GROUP BY 1');
+SELECT try($$SELECT date_trunc('hour', at), sum(n) FROM late GROUP BY 1$$);
+SELECT try($$SELECT date_trunc('hour', at), sum(n) FROM late WHERE extract(hour FROM at) = 23 GROUP BY 1$$);
+SELECT try($$SELECT sum(n) FROM late WHERE at AT TIME ZONE 'America/St_Johns' < '2010-11-07'$$);
+DROP TABLE late CASCADE;
+
 DROP TABLE orders CASCADE;
 DROP FUNCTION answer, rows_of, try, try_with, try_ranges;
 DROP EXTENSION scalecache;
