@@ -66,6 +66,7 @@ typedef struct ScHypoLeaf
 	double		tuples;
 	double		width;			/* average bytes of an entry */
 	int			height;			/* -1: as if unknown */
+	double		most;			/* bytes if no entries were alike */
 	List	   *stats;			/* of ScExprStats, one an expression */
 } ScHypoLeaf;
 
@@ -91,6 +92,7 @@ typedef struct ScHypo
 	int			tag;			/* the caller's */
 	List	   *leaves;			/* of ScHypoLeaf */
 	double		bytes;			/* of all leaves */
+	double		most;			/* the same if no entries were alike */
 	double		width;			/* average bytes of an entry */
 } ScHypo;
 

@@ -194,6 +194,7 @@ static char *
 complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
 {
 	int			nestlevel = NewGUCNestLevel();
+	ScHypo		plain = *hypo;
 	StringInfoData buf;
 	char	   *ddl;
 	char	   *where;
@@ -201,7 +202,9 @@ complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
 
 	(void) set_config_option("search_path", "", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	ddl = sc_hypo_ddl(hypo, name);
+	/* Its options follow, all of them. */
+	plain.fillfactor = 0;
+	ddl = sc_hypo_ddl(&plain, name);
 	where = hypo->pred != NIL ? sc_hypo_pred(hypo) : NULL;
 	AtEOXact_GUC(false, nestlevel);
 

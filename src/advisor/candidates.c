@@ -42,6 +42,7 @@
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_locale.h"
@@ -67,6 +68,8 @@
 /* Widest covering index, as a part of the row's width. */
 #define SC_MAX_WIDTH		0.6
 #define SC_BRIN_PAGES		2048
+/* Fill factor of an index that is only read. */
+#define SC_FULL				100
 #define SC_BRIN_CORRELATION 0.9
 
 /* Whose conditions are being collected, or NULL. */
@@ -606,6 +609,8 @@ use_arms(PlannerInfo *root, ScRelUse *whole, Index rti, BoolExpr *clause)
 		use->weight = whole->weight;
 		use->eq = list_copy(whole->eq);
 		use_clause(root, use, rti, (Node *) lfirst(lc), false);
+		/* Nobody makes a partial index for each arm. */
+		use->preds = NIL;
 		if (list_length(use->eq) > list_length(whole->eq) ||
 			use->range != NIL || use->special != NIL)
 			result = lappend(result, use);
@@ -894,8 +899,31 @@ signature_of(Oid relid, List *keys, List *include, List *pred)
 	return buf.data;
 }
 
+/*
+ * Would nothing ever come between the entries that a build has packed?  What
+ * was recorded is not all that happens, so the table's counters must agree.
+ */
+static bool
+is_read_only(ScAdvice *advice, Oid relid)
+{
+	ListCell   *lc;
+
+	/* Its partitions are written under other names. */
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		return false;
+
+	foreach(lc, advice->writes)
+	{
+		if (((ScWrite *) lfirst(lc))->relid == relid)
+			return false;
+	}
+	return advice->given ||
+		DatumGetInt64(DirectFunctionCall1(pg_stat_get_mod_since_analyze,
+										  ObjectIdGetDatum(relid))) == 0;
+}
+
 static ScHypo *
-make_hypo(Oid relid, List *keys, List *include, List *pred)
+make_hypo(ScAdvice *advice, Oid relid, List *keys, List *include, List *pred)
 {
 	ScHypo	   *hypo = (ScHypo *) palloc0(sizeof(ScHypo));
 	ListCell   *lc;
@@ -912,6 +940,10 @@ make_hypo(Oid relid, List *keys, List *include, List *pred)
 	hypo->collation = (Oid *) palloc0(sizeof(Oid) * hypo->nkeys);
 	hypo->options = (int16 *) palloc0(sizeof(int16) * hypo->nkeys);
 	hypo->dedup = true;
+	/* Where space counts, none is left for entries that will not come. */
+	if (advice->max_size >= 0 && hypo->am == BTREE_AM_OID &&
+		is_read_only(advice, relid))
+		hypo->fillfactor = SC_FULL;
 	foreach(lc, keys)
 	{
 		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
@@ -993,7 +1025,7 @@ sc_candidate_add(ScAdvice *advice, Oid relid, List *keys, List *include,
 	cand->keys = keys;
 	cand->include = include;
 	cand->columns = columns_of(keys, include, pred);
-	cand->hypo = make_hypo(relid, keys, include, pred);
+	cand->hypo = make_hypo(advice, relid, keys, include, pred);
 	advice->candidates = lappend(advice->candidates, cand);
 	MemoryContextSwitchTo(oldcxt);
 	return cand;

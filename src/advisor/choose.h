@@ -138,6 +138,7 @@ typedef struct ScAdvice
 	List	   *candidates;		/* of ScCandidate, by id */
 	List	   *chosen;			/* of ScCandidate, best first */
 	double		max_size;		/* bytes; negative: any */
+	bool		given;			/* did the caller give the statements? */
 	double		base;			/* the workload's cost as things are */
 	double		best;			/* and with all candidates */
 	double		rent;			/* of a byte */

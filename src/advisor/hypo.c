@@ -479,6 +479,7 @@ add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
 	ListCell   *lc;
 
 	hypo->bytes = 0;
+	hypo->most = 0;
 	hypo->width = 0;
 	foreach(lc, hypo->leaves)
 	{
@@ -489,6 +490,7 @@ add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
 		else
 			sc_size_guess(study, hypo, leaf);
 		hypo->bytes += (double) leaf->pages * BLCKSZ;
+		hypo->most += Max(leaf->most, (double) leaf->pages * BLCKSZ);
 		hypo->width += leaf->width * leaf->tuples;
 		tuples += leaf->tuples;
 	}
@@ -720,6 +722,8 @@ sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
 		append_order(&buf, hypo->options[i]);
 	}
 	appendStringInfoChar(&buf, ')');
+	if (hypo->fillfactor > 0)
+		appendStringInfo(&buf, " WITH (fillfactor = %d)", hypo->fillfactor);
 	if (hypo->pred != NIL)
 		appendStringInfo(&buf, " WHERE %s", sc_hypo_pred(hypo));
 	return buf.data;

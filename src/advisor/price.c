@@ -46,9 +46,9 @@
 #define SC_HOT_LOSS			5.0
 /* Keys of a row in a GIN index, some of which are written together. */
 #define SC_GIN_KEYS			8
-/* Estimated sizes may be a little too small, more so with deduplication. */
+/* Estimated sizes may be a little too small, more so when entries share. */
 #define SC_SIZE_MARGIN		1.01
-#define SC_DEDUP_MARGIN		1.10
+#define SC_SHARED_MARGIN	1.06
 
 typedef struct Memo
 {
@@ -463,6 +463,15 @@ sc_set_bytes(ScAdvice *advice, Bitmapset *set)
 	return bytes;
 }
 
+/* What room an index should be given. */
+static double
+room_for(ScHypo *hypo)
+{
+	if (hypo->am == GIN_AM_OID)
+		return hypo->bytes * SC_SHARED_MARGIN;
+	return Min(hypo->bytes * SC_SHARED_MARGIN, hypo->most * SC_SIZE_MARGIN);
+}
+
 bool
 sc_set_fits(ScAdvice *advice, Bitmapset *set)
 {
@@ -472,13 +481,7 @@ sc_set_fits(ScAdvice *advice, Bitmapset *set)
 	if (advice->max_size < 0)
 		return true;
 	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		ScHypo	   *hypo = sc_candidate(advice, x)->hypo;
-
-		bytes += hypo->bytes *
-			(hypo->am == BTREE_AM_OID && hypo->natts == hypo->nkeys ?
-			 SC_DEDUP_MARGIN : SC_SIZE_MARGIN);
-	}
+		bytes += room_for(sc_candidate(advice, x)->hypo);
 	return bytes <= advice->max_size;
 }
 

@@ -42,6 +42,10 @@
 
 /* Rows that widths and keys are taken from. */
 #define SC_WIDTH_ROWS		12000
+/* The same where entries may be alike: how many are, more rows tell. */
+#define SC_KEY_ROWS			30000
+/* Rows of the sample that make a value frequent. */
+#define SC_FREQUENT			20
 #define SC_GIN_ROWS			2500
 #define SC_GIST_ROWS		1000
 
@@ -171,24 +175,36 @@ compare_hashes(const void *a, const void *b)
 	return x < y ? -1 : (x > y ? 1 : 0);
 }
 
+/* How entries repeat. */
+typedef struct Groups
+{
+	double		distinct;		/* keys */
+	double		frequent;		/* of these, often seen in the sample */
+	double		frequent_rows;	/* entries that those have */
+} Groups;
+
 /*
  * Distinct values among "total" rows, from the hashes of n of them.  ANALYZE's
- * estimator thinks too little of many single values beside frequent ones;
- * then that of Chao, by the values seen once and twice, is the higher.  Both
- * are lower bounds, more or less.  Sorts the hashes.
+ * estimator thinks too little of many rare values beside frequent ones; then
+ * that of Chao, by the values seen once and twice, is higher.  Both are lower
+ * bounds, more or less.  That of Charikar et al., between the least and the
+ * most that could be, is right for skewed values and too high for others; half
+ * of what it says is believed.  Sorts the hashes.
  */
-static double
-estimate_distinct(uint64 *hashes, int n, double total)
+static Groups
+estimate_groups(uint64 *hashes, int n, double total)
 {
+	Groups		result = {0, 0, 0};
 	double		d = 0;
 	double		f1 = 0;
 	double		f2 = 0;
-	double		result;
 	double		chao;
+	double		low;
+	double		middle;
 	int			i = 0;
 
 	if (n == 0)
-		return 0;
+		return result;
 	qsort(hashes, n, sizeof(uint64), compare_hashes);
 	while (i < n)
 	{
@@ -201,15 +217,23 @@ estimate_distinct(uint64 *hashes, int n, double total)
 			f1++;
 		else if (j == i + 2)
 			f2++;
+		else if (j - i >= SC_FREQUENT)
+		{
+			result.frequent++;
+			result.frequent_rows += (j - i) * Max(1, total / n);
+		}
 		i = j;
 	}
+	result.distinct = d;
 	if (n >= total)
-		return d;
-	result = n * d / (n - f1 + f1 * n / total);
+		return result;
 	/* At most, what was seen once is there once. */
 	chao = Min(d + f1 * (f1 - 1) / (2 * (f2 + 1)),
 			   d - f1 + f1 * total / n);
-	return Min(Max(Max(result, chao), d), total);
+	low = Max(n * d / (n - f1 + f1 * n / total), chao);
+	middle = Max(low, d - f1 + f1 * sqrt(total / n));
+	result.distinct = Min((low + middle) / 2, total);
+	return result;
 }
 
 /* Distinct values of a single column by its statistics; 0 is unknown. */
@@ -258,9 +282,12 @@ sc_size_dedup_safe(const ScHypo *hypo)
 	return true;
 }
 
-/* Bytes of the leaf items of n entries with d distinct keys. */
+/*
+ * Bytes of the leaf items of n entries with d distinct keys; how many items
+ * is added to *items.
+ */
 static double
-dedup_bytes(double n, double d, double keysize)
+group_bytes(double n, double d, double keysize, double *items)
 {
 	double		maxpost = MAXALIGN_DOWN(BLCKSZ / 10) - sizeof(ItemIdData);
 	double		cap = Max(2, floor((maxpost - keysize) /
@@ -274,7 +301,10 @@ dedup_bytes(double n, double d, double keysize)
 	int			i;
 
 	if (g <= 1.0001)
+	{
+		*items += n;
 		return n * single;
+	}
 	/* Sizes of groups as of a Poisson distribution without zero. */
 	for (i = 0; i < 50; i++)
 		lambda = g * (1 - exp(-Max(lambda, 1e-6)));
@@ -285,6 +315,7 @@ dedup_bytes(double n, double d, double keysize)
 	posting = ceil(rest / cap - 1e-9);
 	if (rest > cap)
 		posting = rest / cap + 0.5;
+	*items += d * (p1 + (1 - p1) * posting);
 	return d * (p1 * single +
 				(1 - p1) * (posting * (single + 3.5) +
 							rest * sizeof(ItemPointerData)));
@@ -292,7 +323,7 @@ dedup_bytes(double n, double d, double keysize)
 
 /* The same when all entries are known.  Sorts the hashes. */
 static double
-known_dedup_bytes(uint64 *hashes, int n, double keysize)
+known_group_bytes(uint64 *hashes, int n, double keysize, double *items)
 {
 	double		maxpost = MAXALIGN_DOWN(BLCKSZ / 10) - sizeof(ItemIdData);
 	int			cap = Max(2, (int) floor((maxpost - keysize) /
@@ -301,6 +332,7 @@ known_dedup_bytes(uint64 *hashes, int n, double keysize)
 	double		bytes = 0;
 	int			i = 0;
 
+	*items = 0;
 	qsort(hashes, n, sizeof(uint64), compare_hashes);
 	while (i < n)
 	{
@@ -309,6 +341,7 @@ known_dedup_bytes(uint64 *hashes, int n, double keysize)
 		while (j < n && j - i < cap && hashes[j] == hashes[i])
 			j++;
 		bytes += single;
+		(*items)++;
 		if (j - i > 1)
 			bytes += MAXALIGN((j - i) * sizeof(ItemPointerData));
 		i = j;
@@ -349,6 +382,52 @@ keys_distinct(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 	return result;
 }
 
+/* The same of an index, by the sample or by what is known of its keys. */
+static double
+dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
+			double keysize, double *items)
+{
+	double		n = leaf->tuples;
+	Groups		groups = {e->distinct, 0, 0};
+
+	*items = 0;
+	if (e->hashes != NULL && sample->complete && e->nmatch == n)
+		return known_group_bytes(e->hashes, e->nmatch, keysize, items);
+	if (e->distinct <= 0)
+	{
+		groups = estimate_groups(e->hashes, e->nmatch, n);
+		if (!sample->complete)
+			groups.distinct = Max(groups.distinct,
+								  keys_distinct(hypo, leaf, sample));
+	}
+	/* Those that are frequent are not like the others. */
+	return group_bytes(groups.frequent_rows, groups.frequent, keysize,
+						 items) +
+		group_bytes(Max(0, n - groups.frequent_rows),
+					  Max(0, groups.distinct - groups.frequent), keysize,
+					  items);
+}
+
+/*
+ * Bytes of items that a build leaves on a page, on average.  It goes on until
+ * less than the reserve is free, not counting what the last item's posting
+ * list would free as a high key, or until the next one has no place.  Then
+ * the last one goes to the next page.
+ */
+static double
+page_content(double space, double reserve, double item, double posting)
+{
+	double		enough = space - reserve + posting;
+	double		fit = Min(1, (space - enough) / item);
+
+	if (enough + item <= space)
+		return enough - item / 2;
+	if (enough >= space)
+		return space - 1.5 * item;
+	return fit * (enough + space) / 2 +
+		(1 - fit) * (space - item + enough) / 2 - item;
+}
+
 static void
 size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 {
@@ -361,6 +440,8 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 	double		pivot = keyavg + sizeof(ItemIdData);
 	double		space;
 	double		bytes;
+	double		most;
+	double		items = leaf->tuples;
 	double		pages;
 	double		level;
 	int			height = 0;
@@ -368,27 +449,20 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 	if (e->nmatch > 0)
 		item = avg + sizeof(ItemIdData);	/* sizes are aligned already */
 	bytes = leaf->tuples * item;
+	most = bytes;
 	if (hypo->dedup && !hypo->unique && e->nmatch > 0)
-	{
-		int			n = e->nmatch;
-		double		d = e->distinct;
+		bytes = Min(bytes, dedup_bytes(hypo, leaf, e, sample, avg, &items));
 
-		if (d <= 0 && !sample->complete)
-			d = Max(keys_distinct(hypo, leaf, sample),
-					estimate_distinct(e->hashes, n, leaf->tuples));
-		if (d <= 0)
-			d = estimate_distinct(e->hashes, n, leaf->tuples);
-		if (e->hashes != NULL && sample->complete && n == leaf->tuples)
-			bytes = known_dedup_bytes(e->hashes, n, avg);
-		else
-			bytes = Min(bytes, dedup_bytes(leaf->tuples, d, avg));
-	}
-
-	/* A page is left when less than the reserve would be free. */
+	/* Less a pointer to the high key, which is put where the last item was. */
 	space = SC_PAGE_SPACE - MAXALIGN(sizeof(BTPageOpaqueData)) -
-		(pivot + sizeof(ItemIdData)) - BLCKSZ * (100 - fill) / 100.0;
-	if (leaf->tuples > 0 && item < space)
-		space += 0.5 * Min(item, bytes / Max(1, leaf->tuples));
+		sizeof(ItemIdData) - MAXALIGN(sizeof(ItemPointerData));
+	if (leaf->tuples > 0)
+	{
+		double		each = bytes / Max(1, items);
+
+		space = Max(each, page_content(space, BLCKSZ * (100 - fill) / 100.0,
+									   each, Max(0, each - item)));
+	}
 	pages = Max(1, ceil(bytes / space));
 
 	level = pages;
@@ -404,6 +478,7 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 	}
 	leaf->height = height;
 	leaf->pages = (BlockNumber) pages + 1;	/* the metapage */
+	leaf->most = (double) leaf->pages * BLCKSZ * most / Max(1, bytes);
 }
 
 /*
@@ -915,8 +990,10 @@ sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
 	Entries		e;
 
-	collect_entries(sample, hypo, leaf,
-					study->rows > 0 ? study->rows : SC_WIDTH_ROWS, &e);
+	collect_entries(sample, hypo, leaf, study->rows > 0 ? study->rows :
+					hypo->am == BTREE_AM_OID && hypo->dedup ? SC_KEY_ROWS :
+					SC_WIDTH_ROWS, &e);
+	leaf->most = 0;
 	leaf->width = e.nmatch > 0 ? e.size / e.nmatch : declared_width(leaf);
 	leaf->tuples = rint(sample->tuples *
 						sc_sample_fraction(study, sample, leaf->pred));

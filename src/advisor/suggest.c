@@ -884,6 +884,7 @@ scalecache_suggest_indexes(PG_FUNCTION_ARGS)
 	s.advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
 	s.advice->study = sc_study_begin();
 	s.advice->max_size = PG_ARGISNULL(0) ? -1 : (double) PG_GETARG_INT64(0);
+	s.advice->given = s.queries != NULL;
 	sc_workload_paused = true;
 	PG_TRY();
 	{

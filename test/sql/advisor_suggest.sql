@@ -117,6 +117,11 @@ SELECT bool_and(a = b) AS same FROM
 	(SELECT array_agg(s::text) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7']) s) x(a),
 	(SELECT array_agg(s::text) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7']) s) y(b);
 SELECT ddl, size_bytes <= 300000 AS fits FROM scalecache.suggest_indexes(300000, ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7'], ARRAY[1, 5]);
+-- What is written keeps some room on its pages, and so does what has no limit.
+SELECT ddl FROM scalecache.suggest_indexes(300000, ARRAY['SELECT sum(total) FROM orders WHERE shop_id = 7', 'UPDATE orders SET note = note WHERE id = 5']);
+SELECT ddl FROM scalecache.suggest_indexes(NULL, ARRAY['SELECT sum(total) FROM orders WHERE shop_id = 7']);
+-- An OR of states gets no partial index for each of them.
+SELECT ddl FROM scalecache.suggest_indexes(NULL, ARRAY['SELECT * FROM orders WHERE (status = ''new'' AND total > 900) OR (status = ''paid'' AND total > 950)']);
 SELECT * FROM scalecache.suggest_indexes(0, ARRAY['SELECT * FROM orders WHERE user_id = 5']);
 SELECT rank, cost_before > cost_after AS better, write_cost, query_ids, relation, reason
 FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5 ORDER BY created_at DESC LIMIT 3', 'SELECT * FROM users WHERE lower(email) = $1']);
