@@ -149,6 +149,15 @@ SELECT rollup, same(rollup), answered_from(rollup) FROM scalecache.rollups ORDER
 SELECT * FROM all_same();
 COMMIT;
 SELECT * FROM all_same();
+-- Nor does it take what others have done for what is there without it
+INSERT INTO item VALUES (20, 9, 20, 2, 2, 's0'), (21, 9, 21, 2, 2, 's0');
+UPDATE customer SET nation_id = 4 WHERE id = 21;
+BEGIN;
+UPDATE customer SET nation_id = 0, level = 1.0 WHERE id IN (21, 22);
+DELETE FROM orders WHERE id = 20;
+SELECT * FROM all_same();
+ROLLBACK;
+SELECT * FROM all_same();
 -- Nothing is logged of columns that are not read
 UPDATE orders SET note = 'note';
 UPDATE nation SET note = 'note';
