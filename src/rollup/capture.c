@@ -10,9 +10,15 @@
  * along just its own.  A reader in a deeper subtransaction makes outer
  * changes visible to itself by writing them there; if that one aborts they
  * are unwritten again, so they are kept until their own level ends.
+ *
+ * Changes of several commands become one delta, of the last of these, so no
+ * snapshot that is still to be read with may lie between them: a cursor's, or
+ * that of a query that calls functions.  Queries that start while changes are
+ * pending are therefore remembered until they end.
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/sysattr.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
@@ -41,11 +47,21 @@ typedef struct Pending
 	struct Pending *next;
 } Pending;
 
+/* A query that was started when changes were pending, in its memory */
+typedef struct Reader
+{
+	CommandId	curcid;			/* sees what earlier commands did */
+	CommandId	cid;			/* changes made by the query itself */
+	MemoryContextCallback callback;
+	struct Reader *next;
+} Reader;
+
 /* Where changes are not gathered anyway, what fits the processor's cache. */
 #define SC_SMALL_BUFFER		(4 * 1024 * 1024)
 
 static Pending *pending = NULL; /* innermost level first */
 static MemoryContext pending_cxt = NULL;
+static Reader *readers = NULL;
 static bool scattered = false;	/* most groups got one change */
 static bool wrote = false;		/* this transaction left deltas */
 
@@ -72,6 +88,16 @@ write_out(Pending *p, CommandId cid)
 	sc_notify_groups(p->groups);
 }
 
+/* Is there a query that sees what p has, and is not to see command cid? */
+static bool
+is_read_between(Pending *p, CommandId cid)
+{
+	for (Reader *r = readers; r; r = r->next)
+		if (r->curcid > p->mincid && r->curcid <= cid && r->cid != cid)
+			return true;
+	return false;
+}
+
 /* Where changes by command cid of this subtransaction go. */
 static Pending *
 pending_for(ScSpec *spec, CommandId cid)
@@ -81,7 +107,8 @@ pending_for(ScSpec *spec, CommandId cid)
 
 	for (p = pending; p; p = p->next)
 		if (p->spec == spec && p->subid == subid &&
-			p->written == InvalidSubTransactionId)
+			p->written == InvalidSubTransactionId &&
+			!(readers && is_read_between(p, cid)))
 		{
 			p->mincid = Min(p->mincid, cid);
 			p->maxcid = Max(p->maxcid, cid);
@@ -431,9 +458,66 @@ flush_level(SubTransactionId subid)
 			continue;
 		}
 		if ((*link)->written == InvalidSubTransactionId)
-			write_out(*link, GetCurrentCommandId(true));
+			write_out(*link, (*link)->maxcid);
 		forget(link);
 	}
+}
+
+/* The query's memory goes. */
+static void
+remove_reader(void *arg)
+{
+	for (Reader **link = &readers; *link; link = &(*link)->next)
+		if (*link == arg)
+		{
+			*link = (*link)->next;
+			return;
+		}
+}
+
+/*
+ * A query has been started.  Transaction ids cannot be assigned any more once
+ * workers are, and these do not have what is pending here.
+ */
+void
+sc_capture_query_started(QueryDesc *query)
+{
+	EState	   *estate = query->estate;
+	Reader	   *reader;
+
+	if (pending == NULL || query->snapshot == InvalidSnapshot)
+		return;
+	if (query->plannedstmt->parallelModeNeeded && !IsInParallelMode())
+	{
+		SubTransactionId subid = GetCurrentSubTransactionId();
+
+		for (Pending **link = &pending; *link;)
+		{
+			Pending    *p = *link;
+
+			if (p->written == InvalidSubTransactionId &&
+				(p->maxcid < query->snapshot->curcid ||
+				 p->mincid >= query->snapshot->curcid))
+			{
+				write_out(p, p->maxcid);
+				p->written = subid;
+			}
+			if (p->written == subid && p->subid == subid)
+				forget(link);
+			else
+				link = &p->next;
+		}
+		return;
+	}
+	reader = MemoryContextAlloc(estate->es_query_cxt, sizeof(Reader));
+	reader->curcid = query->snapshot->curcid;
+	reader->cid = query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE ?
+		InvalidCommandId : estate->es_output_cid;
+	reader->callback.func = remove_reader;
+	reader->callback.arg = reader;
+	MemoryContextRegisterResetCallback(estate->es_query_cxt, &reader->callback);
+	reader->next = readers;
+	readers = reader;
 }
 
 static void

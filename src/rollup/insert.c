@@ -252,6 +252,8 @@ executor_start(QueryDesc *query, int eflags)
 		prev_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		sc_capture_query_started(query);
 	if (query->operation == CMD_INSERT && OidIsValid(capturing.function) &&
 		!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && query->planstate &&
 		IsA(query->planstate, ModifyTableState))

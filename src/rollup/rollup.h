@@ -348,6 +348,7 @@ extern int64 sc_capture_rollup_id(const char *arg);
 extern void sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row,
 							  ItemPointer tid, CommandId cid);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
+extern void sc_capture_query_started(QueryDesc *query);
 extern void sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot,
 							int sign);
 

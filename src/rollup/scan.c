@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/parallel.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -495,6 +496,9 @@ source_is_changing(ScSpec *spec)
 
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return false;
+	/* What its leader is doing a parallel worker does not know. */
+	if (IsParallelWorker())
+		return true;
 	foreach(lc, spec->members)
 	{
 		LOCKTAG		tag;
