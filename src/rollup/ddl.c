@@ -516,6 +516,30 @@ touched_by(Node *stmt, bool *rewritten)
 	return relids;
 }
 
+/*
+ * A restore with --disable-triggers must not get past the trigger that takes
+ * what is of another database out of the rows of a dump.
+ */
+static void
+keep_restored(Node *parsetree)
+{
+	AlterTableStmt *stmt = (AlterTableStmt *) parsetree;
+	Oid			relid;
+	Relation	rel;
+
+	if (!IsA(parsetree, AlterTableStmt) || stmt->objtype != OBJECT_TABLE)
+		return;
+	relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	if (!OidIsValid(relid) ||
+		get_rel_namespace(relid) != get_rel_namespace(sc_catalog_relid()) ||
+		!OidIsValid(get_trigger_oid(relid, "restored", true)))
+		return;
+	rel = table_open(relid, ShareRowExclusiveLock);
+	EnableDisableTrigger(rel, "restored", TRIGGER_FIRES_ALWAYS, false,
+						 ShareRowExclusiveLock);
+	table_close(rel, NoLock);
+}
+
 Datum
 scalecache_rollup_altered(PG_FUNCTION_ARGS)
 {
@@ -531,6 +555,7 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 		refuse_new_query(((ViewStmt *) data->parsetree)->view);
 	else if (IsA(data->parsetree, RuleStmt))
 		refuse_new_query(((RuleStmt *) data->parsetree)->relation);
+	keep_restored(data->parsetree);
 	if (IsA(data->parsetree, CreateSchemaStmt))
 		views = sc_catalog_views();
 	else

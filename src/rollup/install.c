@@ -175,12 +175,20 @@ create_table(ScSpec *spec, const char *name, const char *kind)
 	return relid;
 }
 
+/* Is it a table of ours?  An id from elsewhere must not stand for another one. */
+static bool
+exists(Oid relid)
+{
+	return OidIsValid(relid) &&
+		get_rel_namespace(relid) == get_namespace_oid("scalecache_data", true);
+}
+
 void
 sc_storage_drop(Oid relid)
 {
 	ObjectAddress self;
 
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+	if (!exists(relid))
 		return;
 	LockRelationOid(relid, AccessExclusiveLock);
 	sc_asked_leave(relid, true);
@@ -203,12 +211,6 @@ sc_storage_clear(ScSpec *spec)
 							  OidIsValid(spec->distincts) ?
 							  sc_qualified_name(spec->distincts) : ""));
 	sc_mark_reset(spec->id, spec->turn);
-}
-
-static bool
-exists(Oid relid)
-{
-	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
 }
 
 /* Make all tables, and have the view go with the extension. */

@@ -209,6 +209,26 @@ SELECT scalecache.create_rollup('good', $$
 		only_date + make_interval(days => 2) AS e, only_date - 1 AS g, count(*) AS n
 	FROM t GROUP BY 1, 2, 3, 4, 5$$);
 SELECT * FROM checked('good');
+-- What a dump has about a rollup is of another database, also when it is
+-- restored with --disable-triggers.
+CREATE TABLE another (a int);
+INSERT INTO another VALUES (1);
+CREATE VIEW from_dump AS SELECT a, count(*) AS n FROM another GROUP BY a;
+ALTER TABLE scalecache.rollup DISABLE TRIGGER ALL;
+ALTER TABLE scalecache.cache_rule DISABLE TRIGGER restored;
+INSERT INTO scalecache.rollup (id, rollup, source, base, delta1, delta2, turn, epoch, state, members, distincts)
+	SELECT 1, 'from_dump', o, o, o, o, 5, 1, 'l', ARRAY[o], o FROM CAST('another'::regclass AS oid) o;
+ALTER TABLE scalecache.rollup ENABLE TRIGGER ALL;
+SELECT tgrelid::regclass, tgenabled FROM pg_trigger WHERE tgname = 'restored' ORDER BY 1::text;
+SELECT base, delta1, distincts, state FROM scalecache.rollup WHERE id = 1;
+SELECT scalecache.rebuild_rollup('from_dump');
+INSERT INTO another VALUES (1), (2);
+SELECT * FROM from_dump ORDER BY a;
+SELECT scalecache.verify_rollup('from_dump');
+DROP VIEW from_dump;
+SELECT * FROM another;
+DROP TABLE another;
+
 DROP EXTENSION scalecache CASCADE;
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass;
 DROP TABLE t;
