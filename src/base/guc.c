@@ -15,6 +15,7 @@
 
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/plancache.h"
 
 #include "base/guc.h"
 
@@ -198,6 +199,21 @@ define_table_settings(void)
 							NULL, NULL, NULL);
 }
 
+/* Prepared statements are planned anew, with or without rollups. */
+static void
+assign_enable_rollup_scan(bool newval, void *extra)
+{
+	if (newval != sc_enable_rollup_scan)
+		ResetPlanCache();
+}
+
+static void
+assign_enable_rewrite(bool newval, void *extra)
+{
+	if (newval != sc_enable_rewrite)
+		ResetPlanCache();
+}
+
 void
 sc_guc_init(void)
 {
@@ -240,7 +256,7 @@ sc_guc_init(void)
 							 true,
 							 PGC_USERSET,
 							 0,
-							 NULL, NULL, NULL);
+							 NULL, assign_enable_rollup_scan, NULL);
 
 	DefineCustomBoolVariable("scalecache.enable_rewrite",
 							 "Answers aggregate queries of a table from its "
@@ -250,7 +266,7 @@ sc_guc_init(void)
 							 true,
 							 PGC_USERSET,
 							 0,
-							 NULL, NULL, NULL);
+							 NULL, assign_enable_rewrite, NULL);
 
 	DefineCustomIntVariable("scalecache.rollup_buffer",
 							"Memory for the pending changes of one "

@@ -92,8 +92,10 @@ CALL scalecache.create_rollup_concurrently('monthly_sales', $$
 	FROM orders GROUP BY 1 $$);
 EXPLAIN (COSTS OFF) EXECUTE p;
 SET scalecache.enable_rewrite = off;
+EXPLAIN (COSTS OFF) EXECUTE p;
 SELECT why_not($$SELECT date_trunc('month', created_at), sum(amount) FROM orders GROUP BY 1$$);
 SET scalecache.enable_rewrite = on;
+EXPLAIN (COSTS OFF) EXECUTE p;
 DEALLOCATE p;
 
 -- more keys
