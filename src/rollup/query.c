@@ -31,6 +31,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/ruleutils.h"
+#include "utils/typcache.h"
 
 #include "rollup/rollup.h"
 
@@ -344,6 +345,74 @@ unstable_function(Oid funcid, void *node)
 	return false;
 }
 
+/* Does a value of the type become the same JSON in every session? */
+static bool
+is_same_json(Oid type)
+{
+	Oid			output;
+	bool		varlena;
+
+	type = getBaseType(type);
+	/* Dates and local times are written as ISO 8601 has them. */
+	if (type == DATEOID || type == TIMESTAMPOID || type_is_enum(type))
+		return true;
+	if (type == MONEYOID)
+		return false;			/* lc_monetary, whatever the catalog says */
+	if (OidIsValid(get_element_type(type)))
+		return is_same_json(get_element_type(type));
+	if (type != RECORDOID && type_is_rowtype(type))
+	{
+		TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+		bool		same = true;
+
+		for (int i = 0; i < desc->natts; i++)
+			if (!TupleDescAttr(desc, i)->attisdropped)
+				same &= is_same_json(TupleDescAttr(desc, i)->atttypid);
+		ReleaseTupleDesc(desc);
+		return same;
+	}
+	/* Ranges are written as their bounds are. */
+	if (type_is_multirange(type))
+		type = get_multirange_range(type);
+	if (type_is_range(type))
+		type = get_range_subtype(type);
+	getTypeOutputInfo(type, &output, &varlena);
+	return func_volatile(output) == PROVOLATILE_IMMUTABLE;
+}
+
+static bool
+is_same_json_expr(Node *node)
+{
+	ListCell   *lc;
+
+	if (!IsA(node, RowExpr) || ((RowExpr *) node)->row_typeid != RECORDOID)
+		return is_same_json(exprType(node));
+	foreach(lc, ((RowExpr *) node)->args)
+		if (!is_same_json_expr(lfirst(lc)))
+			return false;
+	return true;
+}
+
+/* Aggregates are declared stable for values that they write as JSON. */
+static void
+check_aggregate(Aggref *agg)
+{
+	ListCell   *lc;
+
+	if (func_volatile(agg->aggfnoid) == PROVOLATILE_IMMUTABLE)
+		return;
+	foreach(lc, agg->args)
+		if (!((TargetEntry *) lfirst(lc))->resjunk &&
+			!is_same_json_expr((Node *) ((TargetEntry *) lfirst(lc))->expr))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("rollup query calls stable function \"%s\"",
+							get_func_name(agg->aggfnoid)),
+					 errdetail("How it writes values of type %s depends on the session's settings.",
+							   format_type_be(exprType((Node *) ((TargetEntry *) lfirst(lc))->expr))),
+					 errhint("Convert them first, as in column AT TIME ZONE 'Europe/Berlin'.")));
+}
+
 static const char *
 value_function_name(SQLValueFunction *f)
 {
@@ -398,6 +467,8 @@ check_walker(Node *node, void *context)
 			   "Name the columns.");
 	/* Arguments first: now() is to be named, not what is done with it. */
 	(void) expression_tree_walker(node, check_walker, context);
+	if (IsA(node, Aggref))
+		check_aggregate((Aggref *) node);
 	return check_functions_in_node(node, unstable_function, node);
 }
 

@@ -206,6 +206,20 @@ SELECT count(*) FROM pg_class WHERE relname = 'r';
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass;
 SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'x';
 
+-- JSON is written as the session's settings say, of some types.
+CREATE TABLE j (k int, z timestamptz, m money, l timestamp, r int4range, tr tstzrange, za timestamptz[], n numeric);
+SELECT refused(format('SELECT k, %s AS x FROM j GROUP BY k', a)) FROM unnest(ARRAY[
+	'json_agg(z)', 'jsonb_object_agg(k, m)', 'jsonb_agg(za ORDER BY n)', 'json_agg((k, (n, tr)))', 'json_agg(k::regclass)']) a;
+SELECT scalecache.create_rollup('written', $$
+	SELECT k, json_agg(l ORDER BY z) AS a, jsonb_agg(r ORDER BY z) AS b, json_object_agg(n, (k, l, n) ORDER BY z) AS c,
+		jsonb_agg(z AT TIME ZONE 'Europe/Berlin' ORDER BY z) AS d
+	FROM j GROUP BY k $$);
+SET TimeZone = 'Asia/Tokyo';
+INSERT INTO j VALUES (1, '2026-01-01 00:00+00', 1, '2026-01-01', '[1,2]', NULL, NULL, 1.50);
+SELECT * FROM written;
+RESET TimeZone;
+DROP TABLE j CASCADE;
+
 -- Names that need quotes, or are as long as names can be, work.
 SELECT scalecache.create_rollup('"Odd ""Name"""', 'SELECT "A b" AS "C ""d""", count(*) AS "select" FROM t GROUP BY "A b"');
 SELECT length(scalecache.create_rollup(repeat('n', 63), format('SELECT a AS %I, count(*) AS %I FROM t GROUP BY a',
