@@ -5,7 +5,8 @@
  * one page, and need not ask for the size of the table every time.  The block
  * is claimed in shared memory, where a fold can see it and take it back: once
  * it has, and no append is going on, nothing more goes to the blocks that the
- * table had, except to the last one.
+ * table had, except to the last one.  While writers are at work a fold leaves
+ * them their blocks, and takes back those that have fallen behind.
  *
  * A claim is one 64-bit word.  Its owner sets the busy bit, by compare and
  * exchange, before it appends, and is then the only one who may change it; a
@@ -125,13 +126,26 @@ sc_claim_abort(void)
 	busy = NULL;
 }
 
+/* How many claims on a table there are. */
+int
+sc_claims_count(Oid relid)
+{
+	int			n = 0;
+
+	for (int i = 0; claims && i < MaxBackends * SC_CLAIMS; i++)
+		if (ClaimTable(pg_atomic_read_u64(&claims[i])) == relid)
+			n++;
+	return n;
+}
+
 /*
- * Take back all claims on a table.  Returns the first block that somebody is
- * appending to, 0 when it is not yet known which, or InvalidBlockNumber for
- * nobody.  *used is false when claims are not in use.
+ * Take back the claims on blocks of a table before a certain one.  Returns
+ * the first block that is claimed now, 0 when somebody is appending and it is
+ * not yet known where, or InvalidBlockNumber when there are no claims.  *used
+ * is false when claims are not in use.
  */
 BlockNumber
-sc_claims_revoke(Oid relid, bool *used)
+sc_claims_revoke(Oid relid, BlockNumber before, bool *used)
 {
 	BlockNumber first = InvalidBlockNumber;
 
@@ -143,7 +157,8 @@ sc_claims_revoke(Oid relid, bool *used)
 	{
 		uint64		word = pg_atomic_read_u64(&claims[i]);
 
-		while (ClaimTable(word) == relid && !(word & SC_CLAIM_BUSY))
+		while (ClaimTable(word) == relid && !(word & SC_CLAIM_BUSY) &&
+			   (ClaimBlock(word) < before || ClaimBlock(word) == InvalidBlockNumber))
 			if (pg_atomic_compare_exchange_u64(&claims[i], &word, 0))
 				word = 0;
 		if (ClaimTable(word) == relid)

@@ -70,6 +70,9 @@
 #define SC_RETIRE_PAGES		1024
 #define SC_RETIRE_AGE		100000000
 
+/* Blocks at the end that writers may keep, if it is not two for each. */
+#define SC_KEPT_BLOCKS		8
+
 /* Rows appended with one WAL record, and bytes of them. */
 #define SC_APPEND_ROWS		256
 #define SC_APPEND_BYTES		65536
@@ -731,11 +734,19 @@ appends_in_progress(Relation rel, VirtualTransactionId *before, int nbefore)
 	return still_there(before, nbefore, rel) ? 0 : InvalidBlockNumber;
 }
 
-/* The block before which no delta is appended any more. */
+/*
+ * The block before which no delta is appended any more.  That is the last one
+ * if close is true and nobody is appending.  Else writers keep the blocks that
+ * they are filling, but for stragglers, for whoever loses a block has to find
+ * or to make another.
+ */
 static BlockNumber
-closed_block(Relation rel)
+closed_block(Relation rel, bool close)
 {
+	Oid			relid = RelationGetRelid(rel);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber kept = Max(2 * sc_claims_count(relid), SC_KEPT_BLOCKS);
+	BlockNumber before = InvalidBlockNumber;
 	BlockNumber first;
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
@@ -744,19 +755,21 @@ closed_block(Relation rel)
 
 	if (nblocks < 2)
 		return 0;
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, RelationGetRelid(rel));
-	first = sc_claims_revoke(RelationGetRelid(rel), &claims);
+	if (!close)
+		before = nblocks > kept ? nblocks - kept : 0;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	first = sc_claims_revoke(relid, before, &claims);
 	holders = claims ? NULL : GetLockConflicts(&tag, ShareLock, &n);
 	for (int tries = 0;; tries++)
 	{
 		if (!claims)
 			first = appends_in_progress(rel, holders, n);
-		if (first == InvalidBlockNumber || tries == 10)
+		if (first == InvalidBlockNumber || tries == 10 || (claims && !close))
 			return Min(first, nblocks - 1);
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(1000L);
 		if (claims)
-			first = sc_claims_revoke(RelationGetRelid(rel), &claims);
+			first = sc_claims_revoke(relid, before, &claims);
 	}
 }
 
@@ -776,15 +789,16 @@ is_closed(Oid relid)
  * Merge, for a fold, the pending deltas of all transactions that are over.
  * That is done in the active snapshot; *next becomes the mark to put if the fold goes through, or when it is *changed without one;
  * NULL when a fold is not possible in this snapshot.  -1 as in sc_delta_load.
- * The caller holds the fold lock.
+ * With close, readers are to find as few blocks as possible after it.  The
+ * caller holds the fold lock.
  */
 int64
-sc_delta_take(ScGroups *groups, ScMark **next, bool *changed)
+sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed)
 {
 	ScSpec	   *spec = groups->spec;
 	int			written = WrittenDelta(spec->turn);
 	Relation	rel = table_open(spec->delta[written], AccessShareLock);
-	BlockNumber closed = closed_block(rel);
+	BlockNumber closed = closed_block(rel, close);
 	bool		retired = IsRetiring(spec->turn) &&
 		is_closed(spec->delta[1 - written]);
 	DeltaScan	ds = {.groups = groups, .asked = &sc_asked_nothing};
@@ -818,6 +832,8 @@ sc_delta_take(ScGroups *groups, ScMark **next, bool *changed)
 	else
 		mark->since = ReadNextTransactionId();
 	mark->low[written] = Max(mark->low[written], Min(left[written], closed));
+	if (close && ds.folded && mark->low[written] > ds.folded->low[written])
+		*changed = true;
 	if (retired && !mark->drained && left[1 - written] == InvalidBlockNumber)
 	{
 		mark->drained = true;
@@ -862,7 +878,7 @@ empty_table(Relation rel)
 	ReindexParams params = {0};
 	bool		claims;
 
-	(void) sc_claims_revoke(RelationGetRelid(rel), &claims);
+	(void) sc_claims_revoke(RelationGetRelid(rel), InvalidBlockNumber, &claims);
 	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
 	if (OidIsValid(toast))
 	{

@@ -212,8 +212,8 @@ sc_fold(Oid view, bool nowait)
 	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	n = sc_delta_take(groups, &mark, &changed);
-	logged = n >= 0 && mark && parts ? sc_parts_take(parts) : 0;
+	n = sc_delta_take(groups, !nowait || quiet, &mark, &changed);
+	logged = n >= 0 && mark && parts ? sc_parts_take(parts, !nowait || quiet) : 0;
 	if (n < 0)
 	{
 		/* What the marks know of is gone: have it made anew. */

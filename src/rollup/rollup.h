@@ -361,7 +361,8 @@ extern void sc_claims_init(void);
 extern bool sc_claim_begin(Oid relid, BlockNumber block, bool *used);
 extern void sc_claim_end(BlockNumber block);
 extern void sc_claim_abort(void);
-extern BlockNumber sc_claims_revoke(Oid relid, bool *used);
+extern int	sc_claims_count(Oid relid);
+extern BlockNumber sc_claims_revoke(Oid relid, BlockNumber before, bool *used);
 
 /* asked.c */
 extern const ScAsked sc_asked_nothing;
@@ -383,7 +384,7 @@ extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
 extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot,
 						   const ScAsked *asked);
 extern void sc_delta_discard(ScSpec *spec, Snapshot snapshot);
-extern int64 sc_delta_take(ScGroups *groups, ScMark **next, bool *changed);
+extern int64 sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed);
 extern BlockNumber sc_delta_pages(ScSpec *spec);
 extern bool sc_delta_retire(ScSpec *spec, ScMark *mark);
 extern bool sc_delta_empty(ScSpec *spec);
@@ -455,7 +456,7 @@ extern bool sc_parts_install(Oid view);
 extern List *sc_parts_logs(Oid view);
 extern bool sc_parts_lock_tables(ScParts *p, bool nowait);
 extern ScParts *sc_parts_lock(ScParts *p, bool nowait);
-extern int64 sc_parts_take(ScParts *p);
+extern int64 sc_parts_take(ScParts *p, bool close);
 extern void sc_parts_spare(ScParts *p);
 extern void sc_parts_fold(ScParts *p, ScGroups *changes, int64 n);
 extern void sc_parts_put_marks(ScParts *p);

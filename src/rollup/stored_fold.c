@@ -179,7 +179,7 @@ sc_parts_lock(ScParts *p, bool nowait)
  * many changes, or -1: not now.
  */
 int64
-sc_parts_take(ScParts *p)
+sc_parts_take(ScParts *p, bool close)
 {
 	int64		sum = 0;
 
@@ -191,7 +191,7 @@ sc_parts_take(ScParts *p)
 			continue;
 		sc_capture_flush(p->logs[i], NULL);
 		p->logged[i] = sc_groups_create(p->logs[i], CurrentMemoryContext);
-		n = sc_delta_take(p->logged[i], &p->marks[i], &p->changed[i]);
+		n = sc_delta_take(p->logged[i], close, &p->marks[i], &p->changed[i]);
 		if (n < 0)
 			sc_catalog_set(p->logs[i]->id, SC_STALE, true, InvalidOid, NULL, NIL);
 		if (n < 0 || p->marks[i] == NULL)

@@ -7,6 +7,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use ScaleCache;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = new_server('deltas');
 $node->safe_psql('postgres', q{
@@ -113,6 +114,37 @@ $old->query_safe('COMMIT');
 $old->quit;
 
 $load->{h}->kill_kill;
+
+# Writers keep their blocks while folds go on, and give them back when they
+# pause, so that a reader finds few.
+$node->safe_psql('postgres', q{
+	CREATE TABLE u (k int, v numeric);
+	SELECT scalecache.create_rollup('one',
+		'SELECT k, sum(v) AS s, count(*) AS n FROM u GROUP BY k');
+});
+$load = start_pgbench($node, '-c', 16, '-t', 400, '-f',
+	script($node, 'one', 'INSERT INTO u (k, v) VALUES (1, 1);'));
+$load->{h}->finish;
+is($load->{h}->result(0), 0, 'writers of one group') or diag($load->{err});
+my ($pages, $seq) = split /\|/, $node->safe_psql('postgres', q{
+	SELECT pg_relation_size(delta1) / 8192 + pg_relation_size(delta2) / 8192, seq
+	FROM scalecache.rollup JOIN scalecache.fold USING (id)
+	WHERE rollup = 'one'::regclass});
+cmp_ok($pages, '<=', 6400 / 100 + 32, "6400 deltas and $seq folds take $pages pages");
+folded($node, 'postgres', 'after a pause');
+my $blocks;
+for my $try (1 .. 120)
+{
+	# A session that has read it before need not look at catalogs.
+	$node->safe_psql('postgres', q{
+		TABLE one;
+		EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF) TABLE one}) =~
+	  /Buffers: (?:shared|local) hit=(\d+)/ or die 'no buffers';
+	$blocks = $1;
+	last if $blocks <= 12;
+	usleep(500_000);
+}
+cmp_ok($blocks, '<=', 12, "after a pause a reader looks at $blocks blocks");
 folded($node, 'postgres', 'at the end');
 verified($node, 'postgres', 'at the end');
 exact($node, 'postgres', 'at the end');
