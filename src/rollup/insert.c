@@ -37,6 +37,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_func.h"
+#include "parser/parsetree.h"
 #include "rewrite/prs2lock.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
@@ -200,39 +201,18 @@ take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
 	return n;
 }
 
-/* Tap the plan below an INSERT, if it is one that allows it. */
+/* Tap the node below an INSERT for the rollups of these n specifications. */
 static void
-tap_insert(QueryDesc *query)
+tap_node(QueryDesc *query, ScSpec **specs, int n)
 {
 	ModifyTableState *mt = (ModifyTableState *) query->planstate;
-	ResultRelInfo *target = mt->resultRelInfo;
-	TriggerDesc *triggers;
-	Relation	rel;
-	Tap		   *tap;
-	ScSpec	   *specs[SC_TAPPED];
-	int			n;
+	Tap		   *tap = MemoryContextAlloc(query->estate->es_query_cxt, sizeof(Tap));
 
-	if (mt->operation != CMD_INSERT || mt->mt_nrels != 1)
-		return;
-	rel = target->ri_RelationDesc;
-	triggers = target->ri_TrigDesc;
-	if (triggers == NULL || !triggers->trig_insert_after_row ||
-		triggers->trig_insert_before_row ||
-		triggers->trig_insert_instead_row ||
-		rel->rd_rel->relkind != RELKIND_RELATION ||
-		((ModifyTable *) mt->ps.plan)->onConflictAction != ONCONFLICT_NONE ||
-		(rel->rd_att->constr && rel->rd_att->constr->has_generated_stored) ||
-		!returns_rows(outerPlan(mt->ps.plan)))
-		return;
-	n = take_triggers(triggers, rel, specs);
-	if (n == 0)
-		return;
-	tap = MemoryContextAlloc(query->estate->es_query_cxt, sizeof(Tap));
 	tap->node = outerPlanState(mt);
 	tap->next = tap->node->ExecProcNodeReal;
 	tap->row = NULL;
-	tap->rel = rel;
-	tap->target = target;
+	tap->rel = mt->resultRelInfo->ri_RelationDesc;
+	tap->target = mt->resultRelInfo;
 	tap->cid = query->estate->es_output_cid;
 	tap->n = n;
 	memcpy(tap->specs, specs, n * sizeof(ScSpec *));
@@ -245,19 +225,183 @@ tap_insert(QueryDesc *query)
 	ExecSetExecProcNode(tap->node, tapped_node);
 }
 
+/* Does an INSERT put the rows that its plan returns into rel as they are? */
+static bool
+takes_rows(ModifyTable *plan, Relation rel, TriggerDesc *triggers)
+{
+	return triggers != NULL && triggers->trig_insert_after_row &&
+		!triggers->trig_insert_before_row &&
+		!triggers->trig_insert_instead_row &&
+		rel->rd_rel->relkind == RELKIND_RELATION &&
+		plan->onConflictAction == ONCONFLICT_NONE &&
+		!(rel->rd_att->constr && rel->rd_att->constr->has_generated_stored) &&
+		returns_rows(outerPlan(plan));
+}
+
+/* Tap the plan below an INSERT, if it is one that allows it. */
 static void
-executor_start(QueryDesc *query, int eflags)
+tap_insert(QueryDesc *query)
+{
+	ModifyTableState *mt = (ModifyTableState *) query->planstate;
+	ResultRelInfo *target = mt->resultRelInfo;
+	ScSpec	   *specs[SC_TAPPED];
+	int			n;
+
+	if (mt->operation != CMD_INSERT || mt->mt_nrels != 1 ||
+		!takes_rows((ModifyTable *) mt->ps.plan, target->ri_RelationDesc,
+					target->ri_TrigDesc))
+		return;
+	n = take_triggers(target->ri_TrigDesc, target->ri_RelationDesc, specs);
+	if (n > 0)
+		tap_node(query, specs, n);
+}
+
+/*
+ * The executor copies all triggers of a table, with their names and
+ * conditions, for a single row too.  Where that would be for ours only, which
+ * are switched off then, it is better not shown them.
+ */
+
+/* The rollups of rel's triggers, if an INSERT calls no others; else 0. */
+static int
+rollups_only(Relation rel, ScSpec **specs)
+{
+	TriggerDesc *desc = rel->trigdesc;
+	int			n = 0;
+
+	if (desc->trig_insert_before_statement || desc->trig_insert_after_statement ||
+		desc->trig_insert_new_table)
+		return 0;
+	for (int i = 0; i < desc->numtriggers; i++)
+	{
+		Trigger    *trigger = &desc->triggers[i];
+
+		if (!TRIGGER_FOR_ROW(trigger->tgtype) ||
+			!TRIGGER_FOR_AFTER(trigger->tgtype) ||
+			!TRIGGER_FOR_INSERT(trigger->tgtype))
+			continue;
+		if (n < SC_TAPPED && is_ours(trigger) &&
+			trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+			(specs[n] = spec_of(trigger, rel)) != NULL)
+			n++;
+		else
+		{
+			while (n > 0)
+				sc_spec_release(specs[--n]);
+			break;
+		}
+	}
+	return n;
+}
+
+/*
+ * The target, opened, of an INSERT of a single row, whose triggers are to be
+ * hidden while it starts, and the *n rollups to tap it for; else NULL.
+ */
+static Relation
+hidden_target(QueryDesc *query, ScSpec **specs, int *n)
+{
+	ModifyTable *plan = (ModifyTable *) query->plannedstmt->planTree;
+	RangeTblEntry *rte;
+	Relation	rel;
+
+	/* Nothing else is to be started meanwhile that could meet the table. */
+	if (!IsA(plan, ModifyTable) || plan->operation != CMD_INSERT ||
+		list_length(plan->resultRelations) != 1 ||
+		query->plannedstmt->subplans != NIL ||
+		!IsA(outerPlan(plan), Result) || outerPlan(outerPlan(plan)) != NULL)
+		return NULL;
+	rte = rt_fetch(linitial_int(plan->resultRelations), query->plannedstmt->rtable);
+	rel = RelationIdGetRelation(rte->relid);
+	if (rel == NULL)
+		return NULL;
+	*n = takes_rows(plan, rel, rel->trigdesc) ? rollups_only(rel, specs) : 0;
+	if (*n > 0)
+		return rel;
+	RelationClose(rel);
+	return NULL;
+}
+
+/* Whose triggers are hidden, and what they are. */
+static Relation hidden_from = NULL;
+static TriggerDesc *hidden = NULL;
+
+/*
+ * Show the triggers again.  When the cache entry has been built anew meanwhile
+ * it has them already: who inserts has a lock against changing them.
+ */
+static void
+show_triggers(void)
+{
+	if (hidden_from == NULL)
+		return;
+	if (hidden_from->trigdesc == NULL)
+		hidden_from->trigdesc = hidden;
+	else
+		FreeTriggerDesc(hidden);
+	hidden_from = NULL;
+}
+
+static void
+start(QueryDesc *query, int eflags)
 {
 	if (prev_start)
 		prev_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+}
+
+/* Start an INSERT into rel, opened, and tap it for n rollups. */
+static void
+start_hiding(QueryDesc *query, int eflags, Relation rel, ScSpec **specs, int n)
+{
+	hidden = rel->trigdesc;
+	hidden_from = rel;
+	rel->trigdesc = NULL;
+	PG_TRY();
+	{
+		start(query, eflags);
+	}
+	PG_CATCH();
+	{
+		show_triggers();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	show_triggers();
+	RelationClose(rel);
+	if (((ModifyTableState *) query->planstate)->resultRelInfo->ri_TrigDesc == NULL)
+		tap_node(query, specs, n);
+	else
+	{
+		while (n > 0)
+			sc_spec_release(specs[--n]);
+		tap_insert(query);
+	}
+}
+
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	ScSpec	   *specs[SC_TAPPED];
+	Relation	rel;
+	int			n;
+
+	/* Should another hook run a query while ours starts, that sees them. */
+	show_triggers();
+	if (query->operation != CMD_INSERT || !OidIsValid(capturing.function) ||
+		(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		start(query, eflags);
+	else if ((rel = hidden_target(query, specs, &n)) != NULL)
+		start_hiding(query, eflags, rel, specs, n);
+	else
+	{
+		start(query, eflags);
+		if (query->planstate && IsA(query->planstate, ModifyTableState))
+			tap_insert(query);
+	}
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		sc_capture_query_started(query);
-	if (query->operation == CMD_INSERT && OidIsValid(capturing.function) &&
-		!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && query->planstate &&
-		IsA(query->planstate, ModifyTableState))
-		tap_insert(query);
 }
 
 /* The last row, where the plan was not asked for another one. */

@@ -185,6 +185,55 @@ INSERT INTO v VALUES (14, 1);
 INSERT INTO v VALUES (14, -1);
 SELECT same();
 
+-- A table with rollups' triggers only, which are not shown to the executor;
+-- they are there again after an error, and for all other commands.
+CREATE TABLE bare (k int, v int, CHECK (v > 0));
+SELECT scalecache.create_rollup('by_bare',
+	'SELECT k, count(*) AS n, sum(v) AS total FROM ins.bare GROUP BY k');
+CREATE ROLE regress_insert;
+GRANT USAGE ON SCHEMA ins TO regress_insert;
+INSERT INTO bare VALUES (1, 1);
+INSERT INTO bare VALUES (1, 2) RETURNING v;
+SET ROLE regress_insert;
+INSERT INTO bare VALUES (1, 4);
+RESET ROLE;
+INSERT INTO bare VALUES (1, 8);
+INSERT INTO bare VALUES (1, -1);
+INSERT INTO bare VALUES (1, 16);
+EXPLAIN (COSTS OFF) INSERT INTO bare VALUES (1, 32);
+UPDATE bare SET v = 64 WHERE v = 8;
+DELETE FROM bare WHERE v = 2;
+INSERT INTO bare VALUES (2, 1), (2, 2);
+TABLE by_bare ORDER BY k;
+SELECT scalecache.verify_rollup('by_bare');
+CREATE TABLE calls (name text);
+CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO ins.calls VALUES (TG_NAME);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER before_it BEFORE INSERT ON bare EXECUTE FUNCTION told();
+INSERT INTO bare VALUES (3, 1);
+DROP TRIGGER before_it ON bare;
+CREATE TRIGGER after_it AFTER INSERT ON bare EXECUTE FUNCTION told();
+INSERT INTO bare VALUES (3, 2);
+DROP TRIGGER after_it ON bare;
+CREATE TRIGGER of_it AFTER INSERT ON bare REFERENCING NEW TABLE AS fresh
+	EXECUTE FUNCTION told();
+INSERT INTO bare VALUES (3, 4);
+DROP TRIGGER of_it ON bare;
+CREATE TRIGGER row_it AFTER INSERT ON bare FOR EACH ROW EXECUTE FUNCTION told();
+INSERT INTO bare VALUES (3, 8);
+DROP TRIGGER row_it ON bare;
+INSERT INTO bare VALUES (3, 16);
+TABLE calls ORDER BY name;
+TABLE by_bare ORDER BY k;
+SELECT scalecache.verify_rollup('by_bare');
+SELECT scalecache.drop_rollup('by_bare');
+DROP TABLE bare;
+REVOKE USAGE ON SCHEMA ins FROM regress_insert;
+DROP ROLE regress_insert;
+
 -- Members of a source, and a rollup that comes and goes with plans kept.
 CREATE TABLE part (k int, v int) PARTITION BY LIST (k);
 CREATE TABLE part1 (v int, dropped int, k int);
