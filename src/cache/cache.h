@@ -12,6 +12,7 @@
 #include "postgres.h"
 #include "access/attmap.h"
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -54,7 +55,7 @@ typedef struct ScRedisUrl
 	int			db;
 } ScRedisUrl;
 
-extern char *sc_redis_url;
+extern const char *sc_redis_url;	/* never NULL */
 extern int	sc_redis_timeout;	/* ms */
 extern int	sc_redis_retry_max; /* ms */
 extern int	sc_session_timeout; /* ms */
@@ -68,6 +69,7 @@ extern int	sc_lease_time;		/* ms */
 extern int	sc_tombstone_time;	/* ms */
 
 extern void sc_cache_settings_init(void);
+extern char *sc_mask_passwords(const char *text);
 extern bool sc_redis_url_parse(const char *url, ScRedisUrl *result,
 							   const char **problem);
 
@@ -112,9 +114,12 @@ typedef struct ScRule
 	int64		ttl_ms;			/* 0: none */
 	bool		failing;		/* as its row says */
 	Bitmapset  *columns;		/* attribute numbers; NULL: all */
-	Expr	   *condition;
-	ExprState  *condstate;
+	char	  **names;			/* of the columns, in the texts */
+	Oid			owner;			/* of the relation */
+	char	   *condition;
+	ExprState  *condstate;		/* NULL: not compiled yet */
 	ExprContext *econtext;
+	LocalTransactionId broken_in;	/* where compiling it failed */
 	ScRuleEval *evals;
 } ScRule;
 
@@ -126,6 +131,7 @@ extern List *sc_rules_all(void);
 extern bool sc_relation_has_rules(Oid relid);
 extern Oid	sc_cache_catalog_relid(void);
 extern ScRuleEval *sc_rule_eval(ScRule *rule, Relation rel);
+extern void sc_rule_compile_condition(ScRule *rule);
 extern bool sc_rule_key(ScRule *rule, TupleTableSlot *slot, StringInfo key,
 						StringInfo parts);
 extern bool sc_rule_key_values(ScRule *rule, const Datum *values,
@@ -135,6 +141,7 @@ extern bool sc_rule_pattern(int64 id, char **pattern, char **prefix);
 extern uint32 sc_pattern_prefix(const char *pattern, uint32 length,
 								char *buf, uint32 size);
 extern char *sc_rule_value_query(ScRule *rule);
+extern int64 sc_interval_us(const Interval *interval);
 extern void sc_rule_set_failing(ScRule *rule, const char *message);
 
 /* ---- capture.c ---- */
@@ -144,7 +151,7 @@ extern void sc_cache_touch_rule(ScRule *rule);
 extern void sc_cache_touch_pattern(int64 rule, const char *pattern);
 extern bool sc_cache_wrote_key(const char *key, uint32 keylen);
 extern void sc_cache_add_delete(const char *key, uint32 keylen);
-extern bool sc_error_is_harmless(void);
+extern bool sc_error_is_harmless(int code);
 extern void sc_cache_committed_prepared(void);
 
 /* ---- outbox.c ---- */

@@ -21,6 +21,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
+#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -372,14 +373,23 @@ sc_cache_wrote_key(const char *key, uint32 keylen)
 
 /* ---- the trigger ---- */
 
-/* Does the condition hold?  If it fails, the key had better go. */
+/*
+ * Does the condition hold?  If it fails, the key had better go.  It is the
+ * owner's, as the rule's value is: writers need no rights for it.
+ */
 static bool
 holds(ScRule *rule, TupleTableSlot *slot)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error = NULL;
 	volatile bool result = true;
+	Oid			saveuser;
+	int			savesec;
 
+	if (rule->condstate == NULL && rule->broken_in == MyProc->lxid)
+		return true;
+	GetUserIdAndSecContext(&saveuser, &savesec);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
@@ -387,32 +397,40 @@ holds(ScRule *rule, TupleTableSlot *slot)
 		bool		isnull;
 		Datum		d;
 
+		SetUserIdAndSecContext(rule->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+		sc_rule_compile_condition(rule);
 		rule->econtext->ecxt_scantuple = slot;
 		d = ExecEvalExprSwitchContext(rule->condstate, rule->econtext, &isnull);
 		result = !isnull && DatumGetBool(d);
+		SetUserIdAndSecContext(saveuser, savesec);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(cxt);
-		if (!sc_error_is_harmless())
-			PG_RE_THROW();
+		error = CopyErrorData();
 		FlushErrorState();
+		/* Gives the user back, too. */
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
-	ResetExprContext(rule->econtext);
+	if (error && !sc_error_is_harmless(error->sqlerrcode))
+		ReThrowError(error);
+	if (error)
+		FreeErrorData(error);
+	if (rule->condstate)
+		ResetExprContext(rule->econtext);
+	else
+		rule->broken_in = MyProc->lxid; /* not for each row anew */
 	return result;
 }
 
 /* An error of the user's expression, and not a cancel or out of memory. */
 bool
-sc_error_is_harmless(void)
+sc_error_is_harmless(int code)
 {
-	int			code = geterrcode();
-
 	return code != ERRCODE_QUERY_CANCELED && code != ERRCODE_ADMIN_SHUTDOWN &&
 		code != ERRCODE_OUT_OF_MEMORY && code != ERRCODE_CRASH_SHUTDOWN &&
 		code != ERRCODE_DATABASE_DROPPED &&
@@ -477,7 +495,7 @@ capture(ScRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 	}
 	if (old && new && rule->columns && same_columns(rule, old, new))
 		return;
-	if (rule->condstate && !(old && holds(rule, old)) &&
+	if (rule->condition && !(old && holds(rule, old)) &&
 		!(new && holds(rule, new)))
 		return;
 	if (old && sc_rule_key(rule, old, &key, rule->write ? &parts : NULL))
@@ -536,7 +554,7 @@ row_changed(int64 id, Relation rel, TupleTableSlot *old, TupleTableSlot *new,
 	rule = sc_rule_by_id(id);
 	if (rule == NULL)
 		return true;
-	if (rule->condstate && !conditions)
+	if (rule->condition && !conditions)
 		done = false;
 	else
 	{

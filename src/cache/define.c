@@ -30,6 +30,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
@@ -101,6 +102,19 @@ sc_interval_ms(const Interval *interval)
 	return interval->time / 1000 +
 		(interval->day + (int64) interval->month * DAYS_PER_MONTH) *
 		(USECS_PER_DAY / 1000);
+}
+
+/* At most some 73,000 years, so that an instant can be added. */
+int64
+sc_interval_us(const Interval *interval)
+{
+	int64		ms = sc_interval_ms(interval);
+
+	if (ms > PG_INT64_MAX / 4000)
+		return PG_INT64_MAX / 4;
+	if (ms < PG_INT64_MIN / 4000)
+		return PG_INT64_MIN / 4;
+	return ms * 1000 + interval->time % 1000;
 }
 
 /* "OPERATOR(schema.=)" of a type's default equality, or NULL. */
@@ -179,13 +193,24 @@ fixed_search_path(void)
 	return nest;
 }
 
+/* table.*, by whatever name the table had when the rule was made */
+static Node *
+whole_row(ParseState *pstate, ColumnRef *cref, Node *var)
+{
+	ParseNamespaceItem *item = linitial(pstate->p_namespace);
+
+	if (var || list_length(cref->fields) != 2 || !IsA(lsecond(cref->fields), A_Star))
+		return NULL;
+	return (Node *) makeWholeRowVar(item->p_rte, item->p_rtindex, 0, true);
+}
+
 /*
  * Parse text as an expression over rel, whose columns are called names, and
- * coerce it to type.
+ * coerce it to type.  With any_table, whole rows may be of any table's name.
  */
 Node *
 sc_rule_expression(Relation rel, char **names, const char *text,
-				   const char *what, Oid type)
+				   const char *what, Oid type, bool any_table)
 {
 	ErrorContextCallback callback = {error_context_stack, locate_error, (void *) text};
 	List	   *raw;
@@ -204,7 +229,9 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 	if (select == NULL || !IsA(select, SelectStmt) ||
 		list_length(select->targetList) != 1 || select->fromClause ||
 		select->whereClause || select->groupClause || select->havingClause ||
-		select->sortClause || select->limitCount || select->op != SETOP_NONE)
+		select->windowClause || select->sortClause || select->limitCount ||
+		select->limitOffset || select->lockingClause || select->intoClause ||
+		select->op != SETOP_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s of a cache rule must be one expression", what),
@@ -215,6 +242,8 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 	foreach(lc, item->p_rte->eref->colnames)
 		lfirst(lc) = makeString(names[i++]);
 	addNSItemToQuery(pstate, item, true, true, true);
+	if (any_table)
+		pstate->p_post_columnref_hook = whole_row;
 	node = transformExpr(pstate,
 						 linitial_node(ResTarget, select->targetList)->val,
 						 EXPR_KIND_OTHER);
@@ -243,11 +272,9 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 	return node;
 }
 
-/* The expression as text, with the columns' present names. */
 static char *
-rename_columns(Relation rel, char **names, const char *text)
+expression_text(Relation rel, Node *node)
 {
-	Node	   *node = sc_rule_expression(rel, names, text, "expression", InvalidOid);
 	int			nest = fixed_search_path();
 	char	   *result;
 
@@ -257,6 +284,51 @@ rename_columns(Relation rel, char **names, const char *text)
 								false, false);
 	AtEOXact_GUC(true, nest);
 	return result;
+}
+
+/* The expression as text, with the columns' present names. */
+static char *
+rename_columns(Relation rel, char **names, const char *text)
+{
+	return expression_text(rel, sc_rule_expression(rel, names, text, "expression",
+												   InvalidOid, true));
+}
+
+static bool
+has_qualified(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, ColumnRef))
+		return list_length(((ColumnRef *) node)->fields) > 1;
+	return raw_expression_tree_walker(node, has_qualified, context);
+}
+
+static bool
+has_whole_row(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varattno == InvalidAttrNumber)
+		return true;
+	return expression_tree_walker(node, has_whole_row, context);
+}
+
+/*
+ * Check an expression of a new rule.  The text to keep is as written, unless
+ * it names the table, which may be renamed: then only whole rows have a name.
+ */
+static char *
+check_expression(Relation rel, const char *text, const char *what, Oid type)
+{
+	Node	   *node = sc_rule_expression(rel, sc_rule_names(RelationGetDescr(rel), 0, true),
+										  text, what, type, false);
+	List	   *raw = raw_parser(psprintf(EXPRESSION_PREFIX "%s\n)", text), RAW_PARSE_DEFAULT);
+
+	if (has_whole_row(node, NULL) ||
+		has_qualified(linitial_node(RawStmt, raw)->stmt, NULL))
+		return expression_text(rel, node);
+	return pstrdup(text);
 }
 
 /* ---- which relations ---- */
@@ -440,6 +512,12 @@ check_arguments(FunctionCallInfo fcinfo, const char *action)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("columns of a cache rule must not be null")));
+	if (!PG_ARGISNULL(6) && ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(6)),
+										   ARR_DIMS(PG_GETARG_ARRAYTYPE_P(6))) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("columns of a cache rule must not be empty"),
+				 errhint("Leave them out for a rule that applies whatever changes.")));
 }
 
 static void
@@ -524,6 +602,7 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 	char	   *key = text_arg(fcinfo, 2);
 	char	   *action = text_arg(fcinfo, 3);
 	char	   *value = text_arg(fcinfo, 4);
+	char	   *condition = text_arg(fcinfo, 7);
 	Relation	rel;
 	Relation	catalog;
 	Datum		values[Natts_cache_rule] = {0};
@@ -542,7 +621,11 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 				 errmsg("name of a cache rule must not be empty")));
 	check_arguments(fcinfo, action);
 	check_template(key, strcmp(action, "write") == 0);
-	rel = relation_open(relid, AccessShareLock);
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	check_relation(rel);
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
 		LockRelationOid(relid, ShareRowExclusiveLock);
@@ -566,6 +649,12 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 	values[Anum_cache_rule_attnames - 1] = name_array(RelationGetDescr(rel));
 	values[Anum_cache_rule_members - 1] = oid_array(members);
 	nulls[Anum_cache_rule_failing - 1] = true;
+	if (value)
+		values[Anum_cache_rule_value - 1] =
+			CStringGetTextDatum(check_expression(rel, value, "value", InvalidOid));
+	if (condition)
+		values[Anum_cache_rule_condition - 1] =
+			CStringGetTextDatum(check_expression(rel, condition, "condition", BOOLOID));
 	CatalogTupleInsert(catalog, heap_form_tuple(RelationGetDescr(catalog), values, nulls));
 	table_close(catalog, NoLock);
 	CacheInvalidateRelcacheByRelid(relid);
@@ -573,9 +662,6 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 
 	/* Reading it back checks the rest. */
 	rule = sc_rule_by_id(id);
-	if (value)
-		(void) sc_rule_expression(rel, sc_rule_names(rule->desc, 0, true), value,
-								  "value", InvalidOid);
 	relation_close(rel, NoLock);
 	if (rule->is_rollup)
 		check_rollup_keys(rule);

@@ -53,6 +53,7 @@ typedef struct Walk
 	MemoryContext cxt;
 	List	   *patterns;		/* of char *, what to delete */
 	List	   *items;			/* of ScOutboxItem *, without entries */
+	uint64		since;			/* values stored later are left alone */
 	bool		arms;			/* when it ends Redis holds nothing old */
 	int			current;		/* index of the one being walked */
 	char		cursor[32];
@@ -76,6 +77,7 @@ forget_walks(void)
 	if (next_walk)
 		MemoryContextDelete(next_walk->cxt);
 	walk = next_walk = NULL;
+	sc_link_forget_stored();
 }
 
 static void
@@ -258,6 +260,7 @@ ask_for_walk(const ScOutboxItem *item, List *patterns)
 	}
 	else
 		next_walk->arms = true;
+	next_walk->since = sc_link_position();
 	foreach(lc, patterns)
 	{
 		bool		known = false;
@@ -370,8 +373,8 @@ continue_walk(char *error, Size errlen)
 	{
 		if (walk->current >= list_length(walk->patterns))
 			break;
-		if (!sc_link_walk_step(list_nth(walk->patterns, walk->current), walk->cursor,
-							   sizeof(walk->cursor), error, errlen))
+		if (!sc_link_walk_step(list_nth(walk->patterns, walk->current), walk->since,
+							   walk->cursor, sizeof(walk->cursor), error, errlen))
 			return false;
 		if (strcmp(walk->cursor, "0") == 0)
 		{
@@ -388,6 +391,8 @@ continue_walk(char *error, Size errlen)
 		acknowledge(walk->items, NULL);
 		MemoryContextDelete(walk->cxt);
 		walk = NULL;
+		if (next_walk == NULL)
+			sc_link_forget_stored();
 	}
 	return true;
 }

@@ -8,8 +8,10 @@
 
 #include "access/transam.h"
 #include "access/xlog.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -21,6 +23,7 @@
 #define KEYS_PER_COMMAND	64
 #define MANY_TOMBSTONES		200000
 #define FULL_MS				10000	/* no values are sent to a full Redis */
+#define STORED_MAX			10000	/* keys that a walk knows to leave alone */
 
 static ScRedis *redis = NULL;
 static bool functions = false;	/* Redis has them */
@@ -43,6 +46,26 @@ static const char *keys[KEYS_PER_COMMAND];
 static size_t keylens[KEYS_PER_COMMAND];
 static char xids[KEYS_PER_COMMAND][24];
 static int	nkeys = 0;
+
+/*
+ * Values stored since a walk was asked for: newer than what it is to delete.
+ * Without it a key written just after its rule was made would vanish again.
+ */
+typedef struct StoredKey
+{
+	const char *key;
+	uint32		length;
+} StoredKey;
+
+typedef struct Stored
+{
+	StoredKey	key;			/* must be first */
+	uint64		position;
+} Stored;
+
+static MemoryContext stored_cxt = NULL;
+static HTAB *stored = NULL;		/* NULL: nobody asks */
+static uint64 position = 0;
 
 /* What the replies said. */
 typedef struct Replies
@@ -533,6 +556,83 @@ sc_link_delete(const char *key, uint32 keylen, uint64 xid)
 		flush_deletes();
 }
 
+static uint32
+stored_hash(const void *key, Size keysize)
+{
+	const StoredKey *k = key;
+
+	return hash_bytes((const unsigned char *) k->key, (int) k->length);
+}
+
+static int
+stored_compare(const void *a, const void *b, Size keysize)
+{
+	const StoredKey *ka = a;
+	const StoredKey *kb = b;
+
+	return ka->length != kb->length || memcmp(ka->key, kb->key, ka->length) != 0;
+}
+
+uint64
+sc_link_position(void)
+{
+	HASHCTL		ctl;
+
+	if (stored)
+		return position;
+	stored_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache stored keys",
+									   ALLOCSET_DEFAULT_SIZES);
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(StoredKey);
+	ctl.entrysize = sizeof(Stored);
+	ctl.hash = stored_hash;
+	ctl.match = stored_compare;
+	ctl.hcxt = stored_cxt;
+	stored = hash_create("scalecache stored keys", 256, &ctl,
+						 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	return position;
+}
+
+void
+sc_link_forget_stored(void)
+{
+	if (stored)
+		MemoryContextDelete(stored_cxt);
+	stored = NULL;
+}
+
+static void
+note_stored(const char *key, uint32 keylen)
+{
+	StoredKey	k = {key, keylen};
+	Stored	   *s;
+	char	   *copy;
+
+	position++;
+	if (stored == NULL)
+		return;
+	s = hash_search(stored, &k, HASH_FIND, NULL);
+	if (s == NULL)
+	{
+		if (hash_get_num_entries(stored) >= STORED_MAX)
+			return;
+		copy = MemoryContextAlloc(stored_cxt, keylen);
+		memcpy(copy, key, keylen);
+		k.key = copy;
+		s = hash_search(stored, &k, HASH_ENTER, NULL);
+	}
+	s->position = position;
+}
+
+static bool
+was_stored(const char *key, uint32 keylen, uint64 since)
+{
+	StoredKey	k = {key, keylen};
+	Stored	   *s = stored ? hash_search(stored, &k, HASH_FIND, NULL) : NULL;
+
+	return s && s->position > since;
+}
+
 void
 sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 			  uint64 xid)
@@ -547,6 +647,7 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 		return;
 	}
 	flush_deletes();
+	note_stored(key, keylen);
 	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
 	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
 	if (functions)
@@ -614,6 +715,7 @@ typedef struct Found
 	char		error[256];
 	char	   *cursor;
 	Size		size;
+	uint64		since;
 } Found;
 
 /* The reply to SCAN, then those to the deletions that follow from it. */
@@ -645,16 +747,18 @@ read_scan(int n, const ScReply *reply, void *arg)
 		ScReply		key;
 
 		sc_reply_element(&keys, i, &key);
-		sc_link_delete(key.str, (uint32) key.len, 0);
+		if (!was_stored(key.str, (uint32) key.len, found->since))
+			sc_link_delete(key.str, (uint32) key.len, 0);
 	}
 	flush_deletes();
 }
 
 /* One step: look at some keys, delete those that match. */
 bool
-sc_link_walk_step(const char *pattern, char *cursor, Size size, char *error, Size errlen)
+sc_link_walk_step(const char *pattern, uint64 since, char *cursor, Size size,
+				  char *error, Size errlen)
 {
-	Found		found = {"", cursor, size};
+	Found		found = {"", cursor, size, since};
 	bool		ok;
 
 	sc_link_begin();

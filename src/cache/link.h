@@ -24,8 +24,12 @@ extern void sc_link_store(const char *key, uint32 keylen, const char *value,
 						  int64 ttl_ms, uint64 xid);
 extern void sc_link_epoch(const char *prefix, uint32 length, uint64 xid);
 extern bool sc_link_finish(char *error, Size errlen);
-extern bool sc_link_walk_step(const char *pattern, char *cursor, Size size,
-							  char *error, Size errlen);
+/* A position among the values that are stored; from now on they are noted. */
+extern uint64 sc_link_position(void);
+extern void sc_link_forget_stored(void);
+/* Leaves alone what was stored after the position. */
+extern bool sc_link_walk_step(const char *pattern, uint64 since, char *cursor,
+							  Size size, char *error, Size errlen);
 extern bool sc_link_ping(ScRedisStatus *status, char *error, Size errlen);
 /* Does Redis hold nothing older than what was acknowledged to us? */
 extern bool sc_link_armed(void);

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
+#include "parser/parser.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -78,7 +79,7 @@ ttl_argument(FunctionCallInfo fcinfo, int n)
 	if (PG_ARGISNULL(n))
 		return 0;
 	ttl = PG_GETARG_INTERVAL_P(n);
-	us = ttl->time + (ttl->day + (int64) ttl->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	us = sc_interval_us(ttl);
 	if (us <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -254,6 +255,50 @@ scalecache_cache_delete(PG_FUNCTION_ARGS)
 
 /* ---- cache-aside in one call ---- */
 
+/* Errors are at a place in the query, not in the statement that calls. */
+static void
+locate_error(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position <= 0)
+		return;
+	errposition(0);
+	internalerrposition(position);
+	internalerrquery((const char *) arg);
+}
+
+/*
+ * The query without what may come after it.  It is to stand in brackets, so
+ * it must be exactly one, and one that returns rows.
+ */
+static char *
+check_query(const char *query)
+{
+	ErrorContextCallback callback = {error_context_stack, locate_error, (void *) query};
+	List	   *raw;
+	RawStmt    *stmt;
+
+	error_context_stack = &callback;
+	raw = raw_parser(query, RAW_PARSE_DEFAULT);
+	error_context_stack = callback.previous;
+	if (list_length(raw) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("cached query must be one SELECT"),
+				 errdetail("It has %d statements.", list_length(raw))));
+	stmt = linitial_node(RawStmt, raw);
+	if (!IsA(stmt->stmt, SelectStmt) || ((SelectStmt *) stmt->stmt)->intoClause)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cached query must be one SELECT"),
+				 errdetail("Only what SELECT, VALUES or TABLE return can be kept."),
+				 errhint("Run other statements by themselves.")));
+	return stmt->stmt_len > 0 ?
+		pnstrdup(query + stmt->stmt_location, stmt->stmt_len) :
+		pstrdup(query + stmt->stmt_location);
+}
+
 /* Run the query with the active snapshot; the rows as one jsonb array. */
 static Jsonb *
 run_query(const char *query)
@@ -267,13 +312,11 @@ run_query(const char *query)
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
-					 "SELECT coalesce(pg_catalog.jsonb_agg(q), '[]'::pg_catalog.jsonb) FROM (\n%s\n) q",
-					 query);
+					 "SELECT coalesce(pg_catalog.jsonb_agg(q.*), '[]'::pg_catalog.jsonb) FROM (\n%s\n) q",
+					 check_query(query));
 	SPI_connect();
 	if (SPI_execute(sql.data, true, 0) != SPI_OK_SELECT || SPI_processed != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("cached query must be one SELECT")));
+		elog(ERROR, "unexpected result of \"%s\"", sql.data);
 	d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	old = MemoryContextSwitchTo(cxt);
 	result = (Jsonb *) PG_DETOAST_DATUM_COPY(d);
@@ -314,6 +357,7 @@ parse_rows(char *rows)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error = NULL;
 	Jsonb	   *volatile result = NULL;
 
 	BeginInternalSubTransaction(NULL);
@@ -326,8 +370,7 @@ parse_rows(char *rows)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(cxt);
-		if (!sc_error_is_harmless())
-			PG_RE_THROW();
+		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		result = NULL;
@@ -335,6 +378,8 @@ parse_rows(char *rows)
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
+	if (error && !sc_error_is_harmless(error->sqlerrcode))
+		ReThrowError(error);
 	return result;
 }
 
@@ -412,7 +457,9 @@ load(text *key, const char *query, int64 ttl, bool keep, bool fill)
 	snapshot = RegisterSnapshot(GetActiveSnapshot());
 	result = run_query(query);
 	PopActiveSnapshot();
-	if (keep && !TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	/* A temporary table is not what others would see under that name. */
+	if (keep && !TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		!(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE))
 	{
 		(void) sc_memory_put(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), GetUserId(),
 							 (char *) result, VARSIZE(result), ttl, snapshot, clock);

@@ -73,12 +73,28 @@ invalidate(Datum arg, Oid relid)
 	}
 }
 
+/* What a condition calls may have changed. */
+static void
+invalidate_conditions(Datum arg, int cacheid, uint32 hashvalue)
+{
+	ListCell   *lc;
+
+	foreach(lc, cache)
+	{
+		ScRule	   *rule = lfirst(lc);
+
+		if (rule->condition)
+			rule->valid = false;
+	}
+}
+
 void
 sc_rules_init(void)
 {
 	cache_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache rules",
 									  ALLOCSET_SMALL_SIZES);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, invalidate_conditions, (Datum) 0);
 }
 
 /* InvalidOid when the extension is not in this database. */
@@ -327,15 +343,38 @@ load_columns(ScRule *rule, char **names, Datum columns)
 			rule->columns = bms_add_member(rule->columns, rule->pieces[i].attno);
 }
 
-static void
-load_condition(ScRule *rule, Relation rel, char **names, const char *text)
+/*
+ * Make the condition ready to be evaluated.  An error leaves the rule as it
+ * was; what the condition calls may have been dropped.
+ */
+void
+sc_rule_compile_condition(ScRule *rule)
 {
-	Node	   *node = sc_rule_expression(rel, names, text, "condition", BOOLOID);
-	EState	   *estate = CreateExecutorState();
+	Relation	rel;
+	MemoryContext cxt;
+	MemoryContext old;
+	Node	   *node;
+	EState	   *estate;
+	ExprContext *econtext;
+	ExprState  *state;
 
-	rule->condition = expression_planner((Expr *) node);
-	rule->condstate = ExecInitExpr(rule->condition, NULL);
-	rule->econtext = CreateExprContext(estate);
+	if (rule->condstate)
+		return;
+	/* In the caller's context until it is whole, so that errors free it. */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache condition",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	rel = relation_open(rule->relid, AccessShareLock);
+	node = sc_rule_expression(rel, rule->names, rule->condition, "condition",
+							  BOOLOID, true);
+	relation_close(rel, AccessShareLock);
+	estate = CreateExecutorState();
+	econtext = CreateExprContext(estate);
+	state = ExecInitExpr(expression_planner((Expr *) node), NULL);
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, rule->cxt);
+	rule->econtext = econtext;
+	rule->condstate = state;
 }
 
 /* Fill rule from its row; the current context is the rule's own. */
@@ -345,7 +384,6 @@ load(ScRule *rule, HeapTuple tuple, TupleDesc desc, Relation rel)
 	bool		isnull;
 	Datum		d;
 	char	  **names;
-	char	   *condition;
 
 	rule->name = text_column(tuple, desc, Anum_cache_rule_name);
 	rule->relid = RelationGetRelid(rel);
@@ -360,15 +398,14 @@ load(ScRule *rule, HeapTuple tuple, TupleDesc desc, Relation rel)
 	if (!isnull)
 		rule->ttl_ms = sc_interval_ms(DatumGetIntervalP(d));
 	d = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
-	names = sc_rule_names(rule->desc, d, isnull);
+	names = rule->names = sc_rule_names(rule->desc, d, isnull);
+	rule->owner = rel->rd_rel->relowner;
 	load_template(rule, names);
 	d = heap_getattr(tuple, Anum_cache_rule_columns, desc, &isnull);
 	if (!isnull)
 		load_columns(rule, names, d);
 	rule->failing = text_column(tuple, desc, Anum_cache_rule_failing) != NULL;
-	condition = text_column(tuple, desc, Anum_cache_rule_condition);
-	if (condition)
-		load_condition(rule, rel, names, condition);
+	rule->condition = text_column(tuple, desc, Anum_cache_rule_condition);
 }
 
 /* NULL when there is no such rule (any more). */

@@ -35,7 +35,7 @@ extern char **sc_rule_names(TupleDesc desc, Datum recorded, bool isnull);
 extern AttrNumber sc_rule_attno(TupleDesc desc, char **names,
 								const char *name);
 extern Node *sc_rule_expression(Relation rel, char **names, const char *text,
-								const char *what, Oid type);
+								const char *what, Oid type, bool any_table);
 extern int64 sc_interval_ms(const Interval *interval);
 extern char *sc_equality_operator(Oid type);
 extern int	sc_rule_modes(ScRule *rule);

@@ -157,7 +157,7 @@ ask(int argc, const char **argv, const size_t *lens, Answer *answer)
 bool
 sc_session_ready(uint64 *clock)
 {
-	if (sc_redis_url == NULL || sc_redis_url[0] == '\0' || !sc_memory_usable())
+	if (sc_redis_url[0] == '\0' || !sc_memory_usable())
 		return false;
 	/* A worker has a connection of its own. */
 	if (MyBackendType == B_BG_WORKER)

@@ -1,9 +1,9 @@
 /*
  * settings.c: the cache's settings, and what a Redis URL means.
  *
- * What must always hold: a password never leaves this file but in the
- * ScRedisUrl that a worker connects with.  SHOW masks it, and so does
- * whatever the server would write to its log about the setting.
+ * What must always hold: a password never leaves this file but in sc_redis_url
+ * and the ScRedisUrl that is connected with.  The setting's value as the server
+ * knows it has none, and what the server would write to its log is masked.
  */
 #include "postgres.h"
 
@@ -18,7 +18,7 @@
 
 #include "cache/cache.h"
 
-char	   *sc_redis_url = NULL;
+const char *sc_redis_url = "";
 int			sc_redis_timeout = 1000;
 int			sc_redis_retry_max = 30000;
 int			sc_session_timeout = 100;
@@ -31,6 +31,7 @@ int			sc_cache_size = 65536;
 int			sc_lease_time = 2000;
 int			sc_tombstone_time = 30000;
 
+static char *shown_redis_url = NULL;	/* without its credentials */
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 /* ---- the URL ---- */
@@ -205,60 +206,137 @@ sc_redis_url_parse(const char *url, ScRedisUrl *result, const char **problem)
 	return true;
 }
 
+/*
+ * Overwrite with '*' whatever stands between "://" and the last "@" of a URL.
+ * Of Redis' URLs; with all, of any.  True when there was something.
+ */
+static bool
+mask(char *s, bool all)
+{
+	bool		masked = false;
+	char	   *sep;
+
+	for (char *p = s; (sep = strstr(p, "://")) != NULL; p = sep + 3)
+	{
+		char	   *scheme = sep;
+		char	   *at = NULL;
+		char		quote;
+
+		while (scheme > s && (isalpha((unsigned char) scheme[-1]) || scheme[-1] == '+'))
+			scheme--;
+		if (!all && pg_strncasecmp(scheme, "redis", 5) != 0)
+			continue;
+		/* What a URL looks like, as our own messages say. */
+		if (strncmp(sep + 3, "[[user]:", 8) == 0)
+			continue;
+		/* Within quotes it ends where they do, and may have blanks. */
+		quote = scheme > s ? scheme[-1] : '\0';
+		for (char *q = sep + 3; *q && *q != '\n'; q++)
+		{
+			if (*q == '@')
+				at = q;
+			else if (quote == '\'' && *q == '\'' && q[1] == '\'')
+				q++;
+			else if (quote == '\'' || quote == '"' ? *q == quote :
+					 strchr(" \t\r'\"", *q) != NULL)
+				break;
+		}
+		if (at == NULL)
+			continue;
+		memset(sep + 3, '*', at - sep - 3);
+		masked = true;
+	}
+	return masked;
+}
+
+static bool
+names_the_setting(const char *s)
+{
+	static const char name[] = "redis_url";
+
+	for (; *s; s++)
+		if (pg_strncasecmp(s, name, strlen(name)) == 0)
+			return true;
+	return false;
+}
+
+/* A copy as long as the text, with stars for passwords, or NULL: it has none. */
+char *
+sc_mask_passwords(const char *text)
+{
+	char	   *copy;
+
+	if (strstr(text, "://") == NULL || strchr(text, '@') == NULL)
+		return NULL;
+	copy = pstrdup(text);
+	if (mask(copy, names_the_setting(text)))
+		return copy;
+	pfree(copy);
+	return NULL;
+}
+
+/*
+ * What the server knows as the setting's value, and shows in more places than
+ * SHOW, has its credentials masked.  The URL itself is what goes with it.
+ */
 static bool
 check_redis_url(char **newval, void **extra, GucSource source)
 {
 	ScRedisUrl	url;
 	const char *problem = NULL;
 	bool		ok;
+	char	   *real;
+	char	   *sep;
+	char	   *at = NULL;
 
 	if (*newval == NULL || **newval == '\0')
 		return true;
 	ok = sc_redis_url_parse(*newval, &url, &problem);
 	explicit_bzero(&url, sizeof(url));
-	if (ok)
-		return true;
-	/* The usual message would repeat the value. */
-	GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
-	GUC_check_errmsg("invalid value for parameter \"%s\"", "scalecache.redis_url");
-	GUC_check_errdetail("%s", problem);
-	return false;
-}
-
-/* Replace what is between "://" and the last "@" before the end of a URL. */
-static char *
-mask(const char *s)
-{
-	StringInfoData buf;
-	const char *sep;
-
-	initStringInfo(&buf);
-	while ((sep = strstr(s, "://")) != NULL)
+	if (!ok)
 	{
-		const char *end = sep + 3 + strcspn(sep + 3, " \t\r\n'\"");
-		const char *at = NULL;
-
-		for (const char *q = sep + 3; q < end; q++)
-			if (*q == '@')
-				at = q;
-		appendBinaryStringInfo(&buf, s, (int) (sep + 3 - s));
-		if (at)
-			appendStringInfoString(&buf, "***");
-		s = at ? at : sep + 3;
+		/* The usual message would repeat the value. */
+		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+		GUC_check_errmsg("invalid value for parameter \"%s\"", "scalecache.redis_url");
+		GUC_check_errdetail("%s", problem);
+		return false;
 	}
-	appendStringInfoString(&buf, s);
-	return buf.data;
+	real = strdup(*newval);
+	if (real == NULL)
+		return false;
+	sep = strstr(*newval, "://") + 3;
+	for (char *q = sep; *q && *q != '/' && *q != '?'; q++)
+		if (*q == '@')
+			at = q;
+	if (at)
+	{
+		int			n = Min(3, (int) (at - sep));
+
+		memset(sep, '*', n);
+		memmove(sep + n, at, strlen(at) + 1);
+	}
+	*extra = real;
+	return true;
 }
 
-static const char *
-show_redis_url(void)
+static void
+assign_redis_url(const char *newval, void *extra)
 {
-	return sc_redis_url ? mask(sc_redis_url) : "";
+	sc_redis_url = extra ? (char *) extra : "";
+}
+
+static void
+hide_in(char **text)
+{
+	char	   *masked = *text ? sc_mask_passwords(*text) : NULL;
+
+	if (masked)
+		*text = masked;
 }
 
 /* Reloads, ALTER SYSTEM and failed statements would log the value. */
 static void
-hide_password(ErrorData *edata)
+hide_passwords(ErrorData *edata)
 {
 	static bool busy = false;
 
@@ -267,11 +345,13 @@ hide_password(ErrorData *edata)
 		MemoryContext old = MemoryContextSwitchTo(ErrorContext);
 
 		busy = true;
-		if (edata->message && strstr(edata->message, "redis_url"))
-			edata->message = mask(edata->message);
-		if (edata->detail && strstr(edata->detail, "redis_url"))
-			edata->detail = mask(edata->detail);
-		if (debug_query_string && strstr(debug_query_string, "redis_url"))
+		hide_in(&edata->message);
+		hide_in(&edata->detail);
+		hide_in(&edata->detail_log);
+		hide_in(&edata->hint);
+		hide_in(&edata->context);
+		hide_in(&edata->internalquery);
+		if (debug_query_string && sc_mask_passwords(debug_query_string))
 			edata->hide_stmt = true;
 		busy = false;
 		MemoryContextSwitchTo(old);
@@ -296,9 +376,9 @@ sc_cache_settings_init(void)
 	DefineCustomStringVariable("scalecache.redis_url",
 							   "Where Redis is, as a URL.",
 							   "Empty for none.",
-							   &sc_redis_url, "",
+							   &shown_redis_url, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY,
-							   check_redis_url, NULL, show_redis_url);
+							   check_redis_url, assign_redis_url, NULL);
 	define_int("scalecache.redis_timeout",
 			   "Longest wait for Redis in each step.",
 			   &sc_redis_timeout, 1000, 1, 600000, PGC_SIGHUP, GUC_UNIT_MS);
@@ -344,5 +424,5 @@ sc_cache_settings_init(void)
 			   GUC_UNIT_MS);
 
 	prev_emit_log_hook = emit_log_hook;
-	emit_log_hook = hide_password;
+	emit_log_hook = hide_passwords;
 }

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
@@ -356,6 +357,20 @@ sc_cache_session_succeeded(void)
 		pg_atomic_write_u32(&part->session_failures, 0);
 }
 
+/* Is there a Redis to wait for?  The worker may have read the setting before. */
+static bool
+has_redis(CacheDb *part)
+{
+	bool		result;
+
+	if (sc_redis_url[0] != '\0')
+		return true;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	result = part->status.configured;
+	LWLockRelease(shared->lock);
+	return result;
+}
+
 /*
  * Wait until everything committed before is acknowledged.  In a commit,
  * where nothing may fail any more, a cancel ends the wait with a warning.
@@ -368,6 +383,9 @@ sc_cache_wait(int timeout_ms, bool in_commit)
 	uint64		after;
 	bool		ok = false;
 
+	/* Memory alone has forgotten the keys when the commit was visible. */
+	if (part && in_commit && !has_redis(part))
+		return true;
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	if (part)
 	{
@@ -416,12 +434,14 @@ scalecache_wait_for_cache(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("timeout must not be null")));
 	timeout = PG_GETARG_INTERVAL_P(0);
-	us = timeout->time + (timeout->day + (int64) timeout->month * DAYS_PER_MONTH) *
-		USECS_PER_DAY;
+	us = sc_interval_us(timeout);
 	if (us < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
+	/* No worker runs for nothing. */
+	if (sc_redis_url[0] == '\0' && sc_rules_all() == NIL && sc_outbox_size() == 0)
+		PG_RETURN_BOOL(true);
 	PG_RETURN_BOOL(sc_cache_wait((int) Min(us / 1000, INT_MAX / 2), false));
 }
 
@@ -596,6 +616,31 @@ permit_replacement(PlannedStmt *pstmt, bool readOnlyTree)
 	return pstmt;
 }
 
+/* A statement that sets the URL does so without the password being seen. */
+static const char *
+hide_url(PlannedStmt *pstmt, const char *queryString, ProcessUtilityContext context)
+{
+	Node	   *node = pstmt->utilityStmt;
+	VariableSetStmt *set = NULL;
+	char	   *masked;
+
+	if (IsA(node, VariableSetStmt))
+		set = (VariableSetStmt *) node;
+	else if (IsA(node, AlterSystemStmt))
+		set = ((AlterSystemStmt *) node)->setstmt;
+	else if (IsA(node, AlterRoleSetStmt))
+		set = ((AlterRoleSetStmt *) node)->setstmt;
+	else if (IsA(node, AlterDatabaseSetStmt))
+		set = ((AlterDatabaseSetStmt *) node)->setstmt;
+	if (set == NULL || set->name == NULL ||
+		pg_strcasecmp(set->name, "scalecache.redis_url") != 0 ||
+		(masked = sc_mask_passwords(queryString)) == NULL)
+		return queryString;
+	if (context == PROCESS_UTILITY_TOPLEVEL)
+		pgstat_report_activity(STATE_RUNNING, masked);
+	return masked;
+}
+
 /* COMMIT PREPARED commits keys that this session never had. */
 static void
 utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
@@ -608,6 +653,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
 
 	pstmt = permit_replacement(pstmt, readOnlyTree);
+	queryString = hide_url(pstmt, queryString, context);
 	if (!prepared || !IsTransactionState() || !sc_outbox_exists())
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

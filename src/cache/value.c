@@ -156,10 +156,7 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 
 		MemoryContextSwitchTo(cxt);
 		end_timeout();
-		if (!sc_error_is_harmless() &&
-			geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE &&
-			geterrcode() != ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
+		/* Whatever it is, other keys must not wait for this one for ever. */
 		edata = CopyErrorData();
 		FlushErrorState();
 		strlcpy(message, edata->message, sizeof(message));

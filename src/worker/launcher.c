@@ -562,7 +562,7 @@ sc_worker_main(Datum main_arg)
  * The worker that sends cache invalidations.
  */
 
-/* Is there anything to deliver, now or later? */
+/* Is there anything to deliver, now or later, or a Redis to watch? */
 static bool
 delivery_wanted(void)
 {
@@ -571,7 +571,8 @@ delivery_wanted(void)
 	StartTransactionCommand();
 	wanted = OidIsValid(get_extension_oid("scalecache", true)) &&
 		sc_outbox_exists() &&
-		(sc_rules_all() != NIL || sc_outbox_size() > 0);
+		(sc_redis_url[0] != '\0' || sc_rules_all() != NIL ||
+		 sc_outbox_size() > 0);
 	CommitTransactionCommand();
 	return wanted;
 }

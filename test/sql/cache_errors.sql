@@ -82,6 +82,52 @@ RESET scalecache.redis_url;
 SELECT scalecache.wait_for_cache(NULL);
 SELECT scalecache.wait_for_cache('-1 s');
 SELECT scalecache.wait_for_cache('10 ms');
+-- a cached query is one SELECT, and stays one
+SELECT scalecache.cached_query('q1', 'SELECT id, name FROM users ORDER BY id LIMIT 1; -- the end');
+SELECT scalecache.cached_query('q2', 'SELECT 5 AS q');
+SELECT scalecache.cached_query('q3', 'VALUES (1), (2);');
+SELECT scalecache.cached_query('q4', 'SELECT 1) q; SELECT 5 FROM (SELECT 1');
+SELECT scalecache.cached_query('q4', 'SELECT 1) q UNION ALL SELECT ''[2]'' FROM (SELECT 1');
+SELECT scalecache.cached_query('q4', 'SELECT 1; SELECT 2');
+SELECT scalecache.cached_query('q4', '');
+SELECT scalecache.cached_query('q4', 'DELETE FROM users');
+SELECT scalecache.cached_query('q4', 'SELECT 1 INTO t');
+SELECT scalecache.cached_query('q4', 'SELECT nothing');
+SELECT scalecache.cached_query('q4', 'SELECT 1 /*');
+SELECT scalecache.cached_query('q4', 'SELECT 1', '178956970 years');
+SELECT scalecache.create_cache_rule('x', 'users', 'x:{id}', columns => '{}');
+SELECT scalecache.create_cache_rule('x', 4294967295, 'x:{id}');
+SELECT scalecache.create_cache_rule('x', 'users', 'x:{id}', 'write', 'name) OFFSET (1');
+SELECT scalecache.create_cache_rule('x', 'users', 'x:{id}', 'write', 'other.name');
+-- the table's name in an expression is followed
+SELECT scalecache.create_cache_rule('x', 'users', 'x:{id}', 'write', 'row_to_json(users)::text',
+	condition => 'users.name <> ''nobody''');
+ALTER TABLE users RENAME TO people;
+ALTER TABLE people RENAME name TO called;
+UPDATE people SET called = 'y';
+SELECT value, condition FROM scalecache.cache_rules WHERE name = 'x';
+ALTER TABLE people RENAME called TO name;
+ALTER TABLE people RENAME TO users;
+SELECT scalecache.drop_cache_rule('x');
+-- a condition that cannot be evaluated hurts nobody
+CREATE FUNCTION is_known(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+	'BEGIN RETURN $1 <> ''nobody''; END';
+REVOKE ALL ON FUNCTION is_known(text) FROM PUBLIC;
+SELECT scalecache.create_cache_rule('x', 'users', 'x:{id}', condition => 'public.is_known(name)');
+GRANT ALL ON users TO sc_nobody;
+SET ROLE sc_nobody;
+UPDATE users SET name = 'z';
+RESET ROLE;
+DROP FUNCTION is_known(text);
+UPDATE users SET name = 'y';
+-- and a cancel in it ends the statement, and no more
+CREATE FUNCTION is_known(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+	'BEGIN RAISE EXCEPTION USING ERRCODE = ''57014'', MESSAGE = ''canceled''; END';
+UPDATE users SET name = 'x';
+SELECT name FROM users WHERE id = 1;
+SELECT scalecache.drop_cache_rule('x');
+DROP FUNCTION is_known(text);
+REVOKE ALL ON users FROM sc_nobody;
 SELECT scalecache.drop_cache_rule('r'), scalecache.drop_cache_rule('c');
 ALTER TABLE users DROP COLUMN "odd name";
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 'users'::regclass;

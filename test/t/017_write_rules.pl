@@ -1,0 +1,98 @@
+# Rules that write: what is written stays, whatever the worker deletes at the same time, and no
+# value, however bad, keeps other keys from being delivered.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use RedisServer;
+use IPC::Run ();
+use ScaleCache;
+use Test::More;
+
+my $redis = RedisServer->new;
+my $node = new_server('write', conf => "scalecache.redis_url = '" . $redis->url . "'
+scalecache.redis_retry_max = 200
+scalecache.naptime = 200
+");
+my $p = 'postgres';
+
+sub sql { return $node->safe_psql($p, $_[0]); }
+sub delivered { return sql("SELECT scalecache.wait_for_cache('180 s')") eq 't'; }
+
+# ---- a Redis is there before there is a rule ----
+sql('CREATE EXTENSION scalecache');
+ok(delivered(), 'nothing to wait for');
+ok($node->poll_query_until($p, 'SELECT connected AND functions_loaded FROM scalecache.redis_status'),
+	'the worker has loaded the functions');
+is(eval { $redis->command('FCALL', 'scalecache_get', 1, 'k') }, undef, 'and they answer');
+is($@, '', 'without an error');
+
+# ---- the walk for a new rule leaves new values alone ----
+for my $i (1 .. 20)
+{
+	$redis->command('SET', "w$i:2", 'old');
+	sql("CREATE TABLE t$i (id int PRIMARY KEY, v text)");
+	sql("SELECT scalecache.create_cache_rule('w$i', 't$i', 'w$i:{id}', 'write', 'v')");
+	sql("INSERT INTO t$i VALUES (1, 'new')");
+	ok(delivered(), "delivered $i");
+	is($redis->command('GET', "w$i:1"), 'new', "written value $i is there");
+	is($redis->command('GET', "w$i:2"), undef, "what was there before is not $i");
+}
+# A later TRUNCATE does not.
+sql("INSERT INTO t1 VALUES (3, 'x')");
+sql('TRUNCATE t1');
+sql("INSERT INTO t1 VALUES (4, 'y')");
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'w1:3'), undef, 'truncated');
+is($redis->command('GET', 'w1:4'), 'y', 'written after TRUNCATE');
+
+# ---- errors that are not for everyone ----
+sql(q{
+	CREATE FUNCTION bad(i int) RETURNS text STABLE LANGUAGE plpgsql AS $$BEGIN
+		IF i = 1 THEN ASSERT false, 'no';
+		ELSIF i = 2 THEN RAISE EXCEPTION USING ERRCODE = '53200', MESSAGE = 'no memory';
+		ELSIF i = 3 THEN RAISE EXCEPTION USING ERRCODE = '57014', MESSAGE = 'canceled';
+		END IF;
+		RETURN 'good';
+	END$$;
+	CREATE TABLE b (id int PRIMARY KEY);
+	SELECT scalecache.create_cache_rule('b', 'b', 'b:{id}', 'write', 'public.bad(id)')});
+for my $i (1 .. 4)
+{
+	$redis->command('SET', "b:$i", 'old');
+	sql("INSERT INTO b VALUES ($i)");
+	ok(delivered(), "delivered in spite of error $i");
+	is($redis->command('GET', "b:$i"), $i == 4 ? 'good' : undef, "value with error $i");
+}
+
+# ---- a password is nowhere to be seen ----
+my $secret = 'S3cr3tWord';
+my ($shown, $errors);
+$node->append_conf('postgresql.conf', "log_statement = all\nlog_min_messages = info\n");
+$node->reload;
+$node->psql($p, $_) for "SET scalecache.redis_url = 'redis://:$secret x\@h'",
+  "SET SCALECACHE.REDIS_URL = 'redis://:$secret''\@h/1'",
+  "SET scalecache.redis_url = 'redis://:$secret\@h' nonsense",
+  "DO \$\$BEGIN EXECUTE 'SET scalecache.redis_url = ''redis://:$secret\@h:bad'''; END\$\$",
+  "DO \$\$BEGIN EXECUTE 'SET scalecache.redis_url = ''redis://:$secret\@h'' nonsense'; END\$\$",
+  "PREPARE s AS SELECT set_config('scalecache.redis_url', \$1, false); EXECUTE s('redis://:$secret\@h')";
+$node->psql($p, "SET scalecache.redis_url = 'redis://:$secret\@h/1';
+	SHOW scalecache.redis_url;
+	SELECT * FROM pg_settings WHERE name LIKE 'scalecache%'", stdout => \$shown);
+like($shown, qr{redis://\*\*\*\@h/1}, 'the setting is shown');
+unlike($shown, qr/$secret/, 'without its password');
+my $idle = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr($p) ], '<', \my $typed, '>', \my $got, '2>', \$errors);
+$typed .= "SET application_name = 'idle'; SELECT 1;\nSET scalecache.redis_url = 'redis://:$secret\@h/2';\n";
+ok($node->poll_query_until($p, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'idle'
+	AND state = 'idle' AND query LIKE 'SET scalecache.redis_url = ''redis://*%'"), 'nor in pg_stat_activity');
+$typed .= "\\q\n";
+$idle->finish;
+sql("ALTER SYSTEM SET scalecache.redis_url = 'redis://:$secret\@localhost:1/0'");
+$node->reload;
+ok($node->poll_query_until($p, "SELECT last_error IS NOT NULL AND server = 'localhost:1, database 0' FROM scalecache.redis_status"), 'it is used');
+unlike(sql("SELECT s::text FROM pg_settings s WHERE name = 'scalecache.redis_url'"), qr/$secret/, 'nor is what it is reset to');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/$secret/, 'nor is it in the log');
+
+$node->stop;
+$redis->stop;
+done_testing();
