@@ -40,6 +40,7 @@
 #include "parser/parser.h"
 #include "pgtime.h"
 #include "storage/lmgr.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -619,6 +620,7 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("name of a cache rule must not be empty")));
+	PreventCommandIfReadOnly("create_cache_rule()");
 	check_arguments(fcinfo, action);
 	check_template(key, strcmp(action, "write") == 0);
 	rel = try_relation_open(relid, AccessShareLock);
@@ -733,14 +735,18 @@ Datum
 scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Relation	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
-	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	Relation	catalog;
+	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		isnull;
-	TupleDesc	desc = RelationGetDescr(catalog);
+	TupleDesc	desc;
 	Oid			relid = InvalidOid;
 	int64		id = 0;
 
+	PreventCommandIfReadOnly("drop_cache_rule()");
+	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	desc = RelationGetDescr(catalog);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		if (strcmp(TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull)),
@@ -783,6 +789,26 @@ is_alive(int64 id, Oid relid)
 		OidIsValid(get_trigger_oid(relid, trigger_name(id, "row"), true));
 }
 
+/* Has some rule lost what it needs?  Whoever defines one is not waited for. */
+static bool
+some_rule_is_dead(Oid catalog)
+{
+	Relation	rel = table_open(catalog, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		isnull;
+	bool		result = false;
+
+	while (!result && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		result = !is_alive(DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id,
+													  RelationGetDescr(rel), &isnull)),
+						   DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+														 RelationGetDescr(rel), &isnull)));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
 /* sql_drop: rules go with their table, or with their trigger. */
 Datum
 scalecache_cache_dropped(PG_FUNCTION_ARGS)
@@ -793,7 +819,7 @@ scalecache_cache_dropped(PG_FUNCTION_ARGS)
 	HeapTuple	tuple;
 	bool		isnull;
 
-	if (!OidIsValid(catalog))
+	if (!OidIsValid(catalog) || !some_rule_is_dead(catalog))
 		PG_RETURN_NULL();
 	rel = table_open(catalog, RowExclusiveLock);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
@@ -941,58 +967,79 @@ touched_relations(void)
 	return oids;
 }
 
-static void
-follow(int64 id, List *touched)
+/*
+ * Is the command about the rule?  Any DDL asks, so no table is locked for it:
+ * it would wait for whoever alters a table with a rule, or deadlock.
+ */
+static bool
+is_touched(int64 id, List *touched)
 {
-	Relation	catalog = table_open(sc_cache_catalog_relid(), RowExclusiveLock);
+	Relation	catalog = table_open(sc_cache_catalog_relid(), AccessShareLock);
 	HeapTuple	tuple = sc_rule_fetch(catalog, id);
 	TupleDesc	desc = RelationGetDescr(catalog);
-	Relation	rel;
-	Oid			relid;
+	Oid			relid = InvalidOid;
 	List	   *members;
 	Datum		d;
 	bool		isnull;
-	bool		changed;
-	ScRule	   *rule;
+	bool		result = false;
+	char		kind = '\0';
 	ListCell   *lc;
 
-	if (tuple == NULL)
+	if (tuple)
 	{
-		table_close(catalog, NoLock);
-		return;
+		relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull));
+		kind = get_rel_relkind(relid);
 	}
-	rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull)),
-							AccessShareLock);
-	if (rel == NULL || rel->rd_rel->relkind == RELKIND_VIEW)
+	if (kind != '\0' && kind != RELKIND_VIEW)
 	{
-		if (rel)
-			relation_close(rel, NoLock);
+		members = members_of(relid);
+		d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
+		result = isnull ||
+			!DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID, d, oid_array(members)));
+		foreach(lc, members)
+			if (list_member_oid(touched, lfirst_oid(lc)))
+				result = true;
+	}
+	table_close(catalog, AccessShareLock);
+	return result;
+}
+
+static void
+follow(int64 id, List *touched)
+{
+	Relation	catalog;
+	HeapTuple	tuple;
+	Relation	rel = NULL;
+	Oid			relid;
+	List	   *members;
+	bool		isnull;
+	ScRule	   *rule;
+
+	if (!is_touched(id, touched))
+		return;
+	catalog = table_open(sc_cache_catalog_relid(), RowExclusiveLock);
+	tuple = sc_rule_fetch(catalog, id);
+	if (tuple)
+		rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+															  RelationGetDescr(catalog), &isnull)),
+								AccessShareLock);
+	if (rel == NULL)
+	{
 		table_close(catalog, NoLock);
 		return;
 	}
 	relid = RelationGetRelid(rel);
 	members = members_of(relid);
-	d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
-	changed = isnull ||
-		!DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID, d, oid_array(members)));
-	foreach(lc, members)
-		if (list_member_oid(touched, lfirst_oid(lc)))
-			changed = true;
-	if (changed)
+	follow_rule(catalog, tuple, rel, members);
+	relation_close(rel, NoLock);
+	bump_command();
+	create_triggers(id, relid, members);
+	rule = sc_rule_by_id(id);
+	if (rule)
 	{
-		follow_rule(catalog, tuple, rel, members);
-		relation_close(rel, NoLock);
-		bump_command();
-		create_triggers(id, relid, members);
-		rule = sc_rule_by_id(id);
-		if (rule)
-		{
-			sc_cache_touch_rule(rule);
-			sc_rule_release(rule);
-		}
+		sc_cache_touch_rule(rule);
+		sc_rule_release(rule);
 	}
-	else
-		relation_close(rel, NoLock);
 	table_close(catalog, NoLock);
 }
 
