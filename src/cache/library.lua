@@ -5,7 +5,7 @@ local VERSION = '@VERSION@'
 -- restart can take away a part: it is all there, or we know nothing and
 -- neither serve nor store.
 local sources = {}
-local leases = {}
+local leases = {}   -- by place: when the lease of a key expires
 local nleases = 0
 local lease_ms = 2000
 local stats = { hits = 0, misses = 0, loading = 0, fills = 0, refused = 0 }
@@ -105,6 +105,37 @@ local function armed()
   return true
 end
 
+-- All leases of a place, or that of a key
+local function release_place(place)
+  local there = leases[place]
+  if there == nil then return end
+  for _ in pairs(there) do nleases = nleases - 1 end
+  leases[place] = nil
+end
+
+local function release(key)
+  local place = place_of(key)
+  local there = leases[place]
+  if there and there[key] then
+    there[key] = nil
+    nleases = nleases - 1
+    if next(there) == nil then leases[place] = nil end
+  end
+end
+
+local function forget_leases(t)
+  for place, there in pairs(leases) do
+    for key, expires in pairs(there) do
+      if expires <= t then there[key] = nil end
+    end
+    if next(there) == nil then leases[place] = nil end
+  end
+  nleases = 0
+  for _, there in pairs(leases) do
+    for _ in pairs(there) do nleases = nleases + 1 end
+  end
+end
+
 local function now()
   local t = redis.call('TIME')
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -129,20 +160,17 @@ local function get(keys, args)
     stats.hits = stats.hits + 1
     return value
   end
-  local t = now()
-  if leases[key] and leases[key] > t then
+  local t, place = now(), place_of(key)
+  local there = leases[place] or {}
+  if there[key] and there[key] > t then
     stats.loading = stats.loading + 1
     return redis.error_reply('LOADING somebody else loads this key')
   end
   stats.misses = stats.misses + 1
-  if leases[key] == nil then nleases = nleases + 1 end
-  leases[key] = t + lease_ms
-  if nleases > 100000 then
-    nleases = 0
-    for k, expires in pairs(leases) do
-      if expires <= t then leases[k] = nil else nleases = nleases + 1 end
-    end
-  end
+  if there[key] == nil then nleases = nleases + 1 end
+  there[key] = t + lease_ms
+  leases[place] = there
+  if nleases > 100000 then forget_leases(t) end
   return false
 end
 
@@ -164,13 +192,6 @@ local function read(keys, args)
   end
   stats.hits = stats.hits + 1
   return { value, redis.call('PTTL', keys[1]) }
-end
-
-local function release(key)
-  if leases[key] then
-    leases[key] = nil
-    nleases = nleases - 1
-  end
 end
 
 -- FCALL scalecache_fill 1 key value token ttl_ms
@@ -240,17 +261,22 @@ local function arm(keys, args)
   return source.armed and 'ok' or 'walk'
 end
 
--- key... : id snapshot xid...
-local function invalidate(keys, args)
+-- id snapshot places: keys that the next command deletes.  Of each, its place,
+-- counted from 0, and the writer's xid, in one list packed as MessagePack: Lua
+-- gets numbers, and neither keys nor digits to take apart.  Who loads such a
+-- key has an old value, and other keys' leases of the place may go as well.
+local function bury_all(keys, args)
   local source, err = source_of(args[1])
   if err then return err end
-  local gen = source.new
-  for i = 1, #keys do
-    source.count = source.count + bury(gen, gen.tombs, place_of(keys[i]), tonumber(args[i + 2]), args[2])
-    release(keys[i])
+  local gen, text, list = source.new, args[2], cmsgpack.unpack(args[3])
+  local tombs, taken = gen.tombs, 0
+  for i = 1, #list, 2 do
+    local place = list[i] + 1
+    taken = taken + bury(gen, tombs, place, list[i + 1], text)
+    if nleases > 0 then release_place(place) end
   end
-  redis.call('UNLINK', unpack(keys))
-  return #keys
+  source.count = source.count + taken
+  return #list / 2
 end
 
 -- key : id snapshot xid value ttl_ms
@@ -297,7 +323,7 @@ redis.register_function{ function_name = 'scalecache_get', callback = get, flags
 redis.register_function{ function_name = 'scalecache_read', callback = read, flags = { 'no-writes' } }
 redis.register_function('scalecache_fill', fill)
 redis.register_function{ function_name = 'scalecache_arm', callback = arm, flags = { 'allow-oom' } }
-redis.register_function{ function_name = 'scalecache_invalidate', callback = invalidate, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'scalecache_bury', callback = bury_all, flags = { 'allow-oom' } }
 redis.register_function('scalecache_store', store)
 redis.register_function{ function_name = 'scalecache_epoch', callback = epoch, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'scalecache_rotate', callback = rotate, flags = { 'allow-oom' } }

@@ -20,7 +20,7 @@
 #include "cache/link.h"
 #include "cache/token.h"
 
-#define KEYS_PER_COMMAND	64
+#define KEYS_PER_COMMAND	512
 #define MANY_TOMBSTONES		200000
 #define FULL_MS				10000	/* no values are sent to a full Redis */
 #define STORED_MAX			10000	/* keys that a walk knows to leave alone */
@@ -37,15 +37,19 @@ static char link_id[24] = "";	/* of this connection */
 static char link_address[64] = "";	/* of its other end */
 
 /* The command being put together. */
-static const char *argv[KEYS_PER_COMMAND * 2 + 8];
-static size_t lens[KEYS_PER_COMMAND * 2 + 8];
+static const char *argv[KEYS_PER_COMMAND + 16];
+static size_t lens[KEYS_PER_COMMAND + 16];
 static int	argc = 0;
 
 /* Keys to be deleted by the next command. */
 static const char *keys[KEYS_PER_COMMAND];
 static size_t keylens[KEYS_PER_COMMAND];
-static char xids[KEYS_PER_COMMAND][24];
 static int	nkeys = 0;
+
+/* Their places and xids as MessagePack: a list's head, then for each key ... */
+#define HEAD_BYTES			5
+#define KEY_BYTES			12
+static unsigned char packed[HEAD_BYTES + KEYS_PER_COMMAND * KEY_BYTES];
 
 /*
  * Values stored since a walk was asked for: newer than what it is to delete.
@@ -509,38 +513,69 @@ sc_link_begin(void)
 	replies.error[0] = '\0';
 }
 
-/* FCALL scalecache_invalidate n key... id snapshot xid... */
-static void
-send_invalidate(void)
+/* The key's place among the tombstones, as the library finds it. */
+static uint16
+place_of(const char *key, uint32 keylen)
 {
-	char		n[16];
+	const unsigned char *p = (const unsigned char *) key;
+	uint32		h = keylen;
 
-	snprintf(n, sizeof(n), "%d", nkeys);
-	begin_function("scalecache_invalidate", n);
-	for (int i = 0; i < nkeys; i++)
-		add_arg(keys[i], keylens[i]);
+	for (uint32 i = 0; i < keylen; i += 4)
+	{
+		h *= 1664525;
+		for (uint32 j = i; j < Min(i + 4, keylen); j++)
+			h += (uint32) p[j] << (8 * (j - i));
+	}
+	return (uint16) ((h * 1664525) >> 16);
+}
+
+static unsigned char *
+pack(unsigned char *p, unsigned char type, uint64 value, int bytes)
+{
+	*p++ = type;
+	while (bytes-- > 0)
+		*p++ = (unsigned char) (value >> (8 * bytes));
+	return p;
+}
+
+/* Pack what the tombstone of keys[i] needs to know. */
+static void
+pack_key(int i, uint64 xid)
+{
+	unsigned char *p = packed + HEAD_BYTES + i * KEY_BYTES;
+
+	p = pack(p, 0xcd, place_of(keys[i], (uint32) keylens[i]), 2);
+	(void) pack(p, 0xcf, xid, 8);
+}
+
+/* FCALL scalecache_bury 0 id snapshot places */
+static void
+send_tombstones(void)
+{
+	(void) pack(packed, 0xdd, (uint64) nkeys * 2, 4);
+	begin_function("scalecache_bury", "0");
 	add_word(sc_link_source_id());
 	add_word(snapshot_text.data);
-	for (int i = 0; i < nkeys; i++)
-		add_word(xids[i]);
+	add_arg((char *) packed, HEAD_BYTES + (size_t) nkeys * KEY_BYTES);
 	send_command();
 }
 
+/*
+ * The tombstones come first: a fill between the two is then refused, or its
+ * value is new and deleted without need.
+ */
 static void
 flush_deletes(void)
 {
 	if (nkeys == 0)
 		return;
 	if (functions && !plain)
-		send_invalidate();
-	else
-	{
-		argc = 0;
-		add_word("UNLINK");
-		for (int i = 0; i < nkeys; i++)
-			add_arg(keys[i], keylens[i]);
-		send_command();
-	}
+		send_tombstones();
+	argc = 0;
+	add_word("UNLINK");
+	for (int i = 0; i < nkeys; i++)
+		add_arg(keys[i], keylens[i]);
+	send_command();
 	nkeys = 0;
 }
 
@@ -549,8 +584,7 @@ sc_link_delete(const char *key, uint32 keylen, uint64 xid)
 {
 	keys[nkeys] = key;
 	keylens[nkeys] = keylen;
-	snprintf(xids[nkeys], sizeof(xids[0]), UINT64_FORMAT,
-			 xid);
+	pack_key(nkeys, xid);
 	sent_since_rotation++;
 	if (++nkeys == KEYS_PER_COMMAND)
 		flush_deletes();

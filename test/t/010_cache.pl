@@ -151,6 +151,7 @@ sql(q{SELECT scalecache.create_cache_rule('c', 'users', 'city:{city}:{{x}}', col
 ok(delivered(), 'two more rules');
 my @r = ('city:a:{x}', 'city:b:{x}', 'vip:1');
 sql("UPDATE users SET city = 'a', name = 'n' WHERE id = 1");
+ok(delivered(), 'delivered');
 is(left("UPDATE users SET seen = now() WHERE id = 1", @r), "@r", 'columns: another one');
 is(left("UPDATE users SET name = 'm' WHERE id = 1", @r), 'city:b:{x} vip:1', 'columns: this one');
 is(left("UPDATE users SET city = 'b' WHERE id = 1", @r), 'vip:1', 'columns: the key');
@@ -272,6 +273,21 @@ like(fcall('scalecache_fill', 1, 'user:20', 'v', 'rubbish', 0), qr/^ERR token/, 
 like(fcall('scalecache_fill', 1, 'user:20', 'v', token(), -1), qr/^ERR ttl/, 'a negative ttl');
 like(fcall('scalecache_fill', 1, 'user:20'), qr/^ERR usage/, 'no arguments');
 like(fcall('scalecache_get', 0), qr/^ERR/, 'no key');
+# The worker and the library find a key's place by the same arithmetic.
+sql(q{CREATE TABLE odd (id text, v int); SELECT scalecache.create_cache_rule('odd', 'odd', 'o:{id}');
+	INSERT INTO odd SELECT repeat(chr(c), n), 0 FROM generate_series(0, 9) n, unnest('{97,255,8364}'::int[]) c});
+ok(delivered(), 'delivered');
+$early = token();
+is(fcall('scalecache_get', 1, $_), 'nil', "a lease of $_") for 'o:a', 'o:not there';
+sql('UPDATE odd SET v = 1');
+ok(delivered(), 'delivered');
+for my $char ('a', "\xc3\xbf", "\xe2\x82\xac")
+{
+	is(join(' ', map { fcall('scalecache_fill', 1, 'o:' . $char x $_, 'v', $early, 0) } 0 .. 9), join(' ', (0) x 10), 'refused, whatever the length');
+}
+like(fcall('scalecache_get', 1, 'o:not there'), qr/^LOADING/, 'the lease of another key stays');
+is(fcall('scalecache_fill', 1, 'o:not there', 'v', $early, 0), '1', 'and its fill is not refused');
+sql("SELECT scalecache.drop_cache_rule('odd'); DROP TABLE odd");
 sql("CREATE TABLE unread (id int); SELECT scalecache.create_cache_rule('unread', 'unread', 'unread:{id}')");
 ok(delivered(), 'delivered');
 $early = token();
