@@ -254,7 +254,8 @@ extern void sc_reply_element(const ScReply *reply, int i, ScReply *element);
 typedef struct ScTurn
 {
 	long		wait_ms;		/* until the next turn; -1: as usual */
-	bool		gather;			/* and no wake-up shortens that */
+	bool		gather;			/* and no wake-up shortens that, */
+	bool		hurries;		/* but for somebody who waits for a turn */
 } ScTurn;
 
 extern ScTurn sc_cache_work(void);

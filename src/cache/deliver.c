@@ -37,8 +37,9 @@
 #define BATCH_BYTES		(256 * 1024)	/* of outbox entries in a pipeline */
 #define FIRST_RETRY_MS	50
 #define WALK_STEPS		8		/* of a walk in one turn */
-#define GATHER_MS		8		/* under load, between two turns */
-#define GATHER_RATE		1000	/* transactions/s from which that is */
+#define GATHER_RATE		1000	/* transactions/s from which keys gather */
+#define GATHER_MS		8		/* between two turns at that rate */
+#define GATHER_MAX_MS	32		/* the same at four times the rate */
 #define ROTATE_BYTES	(64 * 1024)	/* acknowledged before tables are cut */
 #define UNSET_LIMIT		(1024 * 1024)	/* bytes queued for no Redis */
 
@@ -652,8 +653,23 @@ bound_queue(int64 limit)
 static ScTurn
 turn_of(long wait_ms, bool gather)
 {
-	ScTurn		turn = {wait_ms, gather};
+	ScTurn		turn = {wait_ms, gather, false};
 
+	return turn;
+}
+
+/*
+ * How long the next keys gather.  A turn costs much the same, however many
+ * keys it has, so the higher the rate, the more a longer pause saves.  Whoever
+ * waits for a turn ends the pause.
+ */
+static ScTurn
+gathering(void)
+{
+	ScTurn		turn = turn_of((long) Min(GATHER_MAX_MS, GATHER_MS * rate / GATHER_RATE),
+							   true);
+
+	turn.hurries = true;
 	return turn;
 }
 
@@ -671,7 +687,7 @@ after_delivery(int ntransactions)
 	if (walk || next_walk)
 		return turn_of(0, false);
 	if (rate > GATHER_RATE)
-		return turn_of(GATHER_MS, true);
+		return gathering();
 	return turn_of(-1, false);
 }
 

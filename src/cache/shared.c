@@ -405,7 +405,7 @@ sc_cache_wait(int timeout_ms, bool in_commit)
 				break;
 			if (in_commit && (QueryCancelPending || ProcDiePending))
 				break;
-			sc_cache_notify();
+			sc_cache_hurry();
 			(void) ConditionVariableTimedSleep(&part->changed, Min(left, STEP_MS),
 											   PG_WAIT_EXTENSION);
 		}

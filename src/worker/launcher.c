@@ -24,6 +24,9 @@
  * - "dirty" is cleared before the deltas are read, never after, so that a
  *	 writer who finds it set can rely on being seen.
  *
+ * - "hurry" is set after the waiter has read the number of the latest turn,
+ *	 and cleared before a turn takes its number.
+ *
  * - Who sets "dirty" looks at "awake" after that; the worker clears "awake"
  *	 before it looks at "dirty" and sleeps.  One of them sees the other.
  *
@@ -116,6 +119,7 @@ typedef struct ScDb
 	TimestampTz paused_until;
 	pg_atomic_uint32 dirty;		/* deltas wait to be folded */
 	pg_atomic_uint32 awake;		/* and will look at dirty: needs no latch */
+	pg_atomic_uint32 hurry;		/* somebody waits for the next turn */
 } ScDb;
 
 typedef struct ScShared
@@ -175,6 +179,7 @@ sc_shmem_startup(void)
 		{
 			pg_atomic_init_u32(&sc_shared->db[i].dirty, 0);
 			pg_atomic_init_u32(&sc_shared->db[i].awake, 0);
+			pg_atomic_init_u32(&sc_shared->db[i].hurry, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -239,17 +244,12 @@ wake_launcher(void)
  * The writers' side.
  */
 
-static void
-notify(ScWorkerKind kind)
+/* This database's entry, or NULL. */
+static ScDb *
+my_entry(ScWorkerKind kind)
 {
 	static ScDb *cached[SC_WORKER_KINDS] = {NULL};
-	static TimestampTz last_nudge = 0;
 	ScDb	   *db = cached[kind];
-	Latch	   *latch = NULL;
-	TimestampTz now;
-
-	if (sc_shared == NULL || !OidIsValid(MyDatabaseId))
-		return;
 
 	if (db == NULL || db->dboid != MyDatabaseId || db->kind != kind)
 	{
@@ -258,7 +258,35 @@ notify(ScWorkerKind kind)
 		LWLockRelease(sc_shared->lock);
 		cached[kind] = db;
 	}
+	return db;
+}
 
+/* False when there is no worker to be woken. */
+static bool
+wake_worker(ScDb *db, ScWorkerKind kind)
+{
+	Latch	   *latch = NULL;
+
+	LWLockAcquire(sc_shared->lock, LW_SHARED);
+	if (db->dboid == MyDatabaseId && db->kind == kind)
+		latch = db->latch;
+	LWLockRelease(sc_shared->lock);
+	if (latch != NULL)
+		SetLatch(latch);
+	return latch != NULL;
+}
+
+static void
+notify(ScWorkerKind kind)
+{
+	static TimestampTz last_nudge = 0;
+	ScDb	   *db;
+	TimestampTz now;
+
+	if (sc_shared == NULL || !OidIsValid(MyDatabaseId))
+		return;
+
+	db = my_entry(kind);
 	if (db != NULL)
 	{
 		/* The commit comes before the look at the flag. */
@@ -269,17 +297,8 @@ notify(ScWorkerKind kind)
 			return;
 		if (pg_atomic_read_u32(&db->awake) != 0)
 			return;
-
-		LWLockAcquire(sc_shared->lock, LW_SHARED);
-		if (db->dboid == MyDatabaseId && db->kind == kind)
-			latch = db->latch;
-		LWLockRelease(sc_shared->lock);
-
-		if (latch != NULL)
-		{
-			SetLatch(latch);
+		if (wake_worker(db, kind))
 			return;
-		}
 	}
 
 	/* There is no worker, so it is for the launcher to start one. */
@@ -301,6 +320,19 @@ void
 sc_cache_notify(void)
 {
 	notify(SC_WORKER_CACHE);
+}
+
+void
+sc_cache_hurry(void)
+{
+	ScDb	   *db;
+
+	sc_cache_notify();
+	if (sc_shared == NULL || !OidIsValid(MyDatabaseId) ||
+		(db = my_entry(SC_WORKER_CACHE)) == NULL)
+		return;
+	if (pg_atomic_exchange_u32(&db->hurry, 1) == 0)
+		(void) wake_worker(db, SC_WORKER_CACHE);
 }
 
 /*
@@ -331,9 +363,12 @@ wait_a_while(long ms)
 	}
 }
 
-/* Wait for a whole stretch of time, whatever happens to the latch. */
+/*
+ * Wait for a whole stretch of time, whatever happens to the latch, but for
+ * "hurry" if that is given.
+ */
 static void
-wait_all_of(int ms)
+wait_all_of(int ms, pg_atomic_uint32 *hurry)
 {
 	TimestampTz until;
 
@@ -342,6 +377,8 @@ wait_all_of(int ms)
 	{
 		long		left;
 
+		if (hurry != NULL && pg_atomic_read_u32(hurry) != 0)
+			break;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (left <= 0)
 			break;
@@ -478,7 +515,7 @@ worker_turn(MemoryContext turn_context)
 
 	if (failed)
 	{
-		wait_all_of(SC_ERROR_BACKOFF_MS);
+		wait_all_of(SC_ERROR_BACKOFF_MS, NULL);
 		return true;
 	}
 	return more;
@@ -552,7 +589,7 @@ sc_worker_main(Datum main_arg)
 		 * wake us meanwhile, as the flag is set until the turn begins.
 		 */
 		if (more || pg_atomic_read_u32(&my_db->dirty) != 0)
-			wait_all_of(sc_fold_delay);
+			wait_all_of(sc_fold_delay, NULL);
 
 		more = worker_turn(turn_context);
 	}
@@ -581,11 +618,12 @@ static ScTurn
 delivery_turn(MemoryContext turn_context)
 {
 	static int	turns = 0;
-	ScTurn		turn = {SC_ERROR_BACKOFF_MS, true};
+	ScTurn		turn = {SC_ERROR_BACKOFF_MS, true, false};
 	volatile ScTurn result = turn;
 	volatile bool wanted = true;
 
 	pg_atomic_exchange_u32(&my_db->dirty, 0);
+	pg_atomic_exchange_u32(&my_db->hurry, 0);
 	MemoryContextSwitchTo(turn_context);
 	PG_TRY();
 	{
@@ -634,7 +672,7 @@ sc_cache_worker_main(Datum main_arg)
 		pg_atomic_write_u32(&my_db->awake, 1);
 		turn = delivery_turn(turn_context);
 		if (turn.gather && turn.wait_ms > 0)
-			wait_all_of(turn.wait_ms);
+			wait_all_of(turn.wait_ms, turn.hurries ? &my_db->hurry : NULL);
 		else if (turn.wait_ms == 0)
 			wait_a_while(0);
 		else

@@ -21,6 +21,9 @@ extern void sc_worker_notify(void);
 /* One that left cache invalidations. */
 extern void sc_cache_notify(void);
 
+/* The caller is going to wait for a turn that begins from now on. */
+extern void sc_cache_hurry(void);
+
 /* Is the extension in this database?  In a transaction of its own. */
 extern bool sc_extension_exists(void);
 
