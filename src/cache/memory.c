@@ -303,8 +303,12 @@ chain_read(int p, int32 block, uint32 offset, char *dst, uint32 n)
 static Entry *
 find(int p, uint64 hash, const char *key, uint32 keylen)
 {
-	int32		i = buckets_of(p)[hash & (part_buckets - 1)];
+	int32		i;
 
+	/* Writers of keys that nobody caches leave the buckets alone. */
+	if (memory->parts[p].nentries == 0)
+		return NULL;
+	i = buckets_of(p)[hash & (part_buckets - 1)];
 	for (; i != NONE; i = entries_of(p)[i].next)
 	{
 		Entry	   *e = &entries_of(p)[i];
