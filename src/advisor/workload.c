@@ -56,6 +56,7 @@
 #include "utils/queryjumble.h"
 #include "utils/timestamp.h"
 
+#include "advisor/queryid.h"
 #include "advisor/workload.h"
 #include "base/guc.h"
 
@@ -829,8 +830,14 @@ sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
 
-	if (sc_advisor_record && shared != NULL && query->queryId != 0 &&
-		query->commandType != CMD_UTILITY &&
+	if (!sc_advisor_record || shared == NULL ||
+		query->commandType == CMD_UTILITY)
+		return;
+	/* Whoever sets this to off may have ids of another kind. */
+	if (query->queryId == 0 && compute_query_id != COMPUTE_QUERY_ID_OFF)
+		sc_queryid_set(query, pstate->p_sourcetext);
+
+	if (query->queryId != 0 &&
 		(pstate->p_pre_columnref_hook != NULL ||
 		 pstate->p_post_columnref_hook != NULL) &&
 		pstate->p_sourcetext != NULL && find_named(query->queryId) == NULL)
@@ -1247,7 +1254,6 @@ sc_workload_init(void)
 {
 	if (IsBinaryUpgrade)
 		return;
-	EnableQueryId();
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = sc_shmem_request;
 	prev_shmem_startup = shmem_startup_hook;
