@@ -275,6 +275,11 @@ extern void sc_node_rescan(CustomScanState *node);
 extern void sc_node_explain_keys(CustomScanState *node, List *ancestors,
 								 int nkeys, List *sets, bool prefix,
 								 struct ExplainState *es);
+extern List *sc_node_open_plans(CustomScanState *node, int first, int eflags);
+extern void sc_node_merge_state(ScStateDef *def, ScState *from, ScState *into,
+								MemoryContext cxt, MemoryContext scratch);
+extern bool sc_node_explain_answer(ScAnswer source, PlanState *plain,
+								   struct ExplainState *es);
 extern void sc_node_explain_rollup(Oid view, struct ExplainState *es);
 
 /* rewrite_join_exec.c */

@@ -182,15 +182,8 @@ init_items(RewriteState *state, CustomScan *cscan)
 static void
 open_edges(RewriteState *state)
 {
-	CustomScan *cscan = (CustomScan *) state->css.ss.ps.plan;
-
-	if (state->edges)
-		return;
-	for (int i = 2; i < list_length(cscan->custom_plans); i++)
-		state->edges = lappend(state->edges,
-							   ExecInitNode(list_nth(cscan->custom_plans, i),
-											state->css.ss.ps.state, state->eflags));
-	state->css.custom_ps = list_concat(state->css.custom_ps, state->edges);
+	if (state->edges == NIL)
+		state->edges = sc_node_open_plans(&state->css, 2, state->eflags);
 }
 
 static void
@@ -405,19 +398,10 @@ merge_groups(RewriteState *state)
 		state->nrecomputed += sc_source_values(state->changed, estate->es_snapshot);
 }
 
-/* Add a state to another of the same definition. */
 static void
 merge_state(RewriteState *state, ScStateDef *def, ScState *from, ScState *into)
 {
-	MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
-	StringInfoData buf;
-	const char *p;
-
-	initStringInfo(&buf);
-	sc_state_pack(def, from, &buf);
-	MemoryContextSwitchTo(old);
-	p = buf.data;
-	sc_state_merge(def, into, &p, buf.data + buf.len, state->target->cxt);
+	sc_node_merge_state(def, from, into, state->target->cxt, state->rowcxt);
 }
 
 /* Add the states of a group that are needed to those of another. */
@@ -876,8 +860,7 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 							 list_nth(state->private, SC_PRIVATE_SETS), es->verbose, es);
 	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
-	ExplainPropertyText("Answered From", state->source == SC_FROM_ROLLUP ? "rollup" : "source", es);
-	if (state->source == SC_FROM_ROLLUP)
+	if (sc_node_explain_answer(state->source, state->plain, es))
 	{
 		ExplainPropertyInteger("Groups Read", NULL, state->nread, es);
 		if (state->ragged)

@@ -173,15 +173,8 @@ init_items(RollupJoinState *state, CustomScan *cscan)
 static void
 open_edges(RollupJoinState *state)
 {
-	List	   *plans = ((CustomScan *) state->css.ss.ps.plan)->custom_plans;
-
-	if (state->edges)
-		return;
-	for (int i = PLAN_EDGES; i < list_length(plans); i++)
-		state->edges = lappend(state->edges,
-							   ExecInitNode(list_nth(plans, i), state->css.ss.ps.state,
-											state->eflags));
-	state->css.custom_ps = list_concat(state->css.custom_ps, state->edges);
+	if (state->edges == NIL)
+		state->edges = sc_node_open_plans(&state->css, PLAN_EDGES, state->eflags);
 }
 
 static void
@@ -435,21 +428,11 @@ merge_group(void *arg, ScGroup *from, ScGroup *into)
 
 	for (JoinItem *item = state->items; item < state->items + state->nitems; item++)
 	{
-		StringInfoData buf;
-		MemoryContext old;
-		const char *p;
-
 		if (item->kind == SC_JOIN_ROWS)
 			*(int64 *) STATE_OF(into, item) += *(int64 *) STATE_OF(from, item);
-		if (item->kind != SC_JOIN_STATE)
-			continue;
-		old = MemoryContextSwitchTo(state->rowcxt);
-		initStringInfo(&buf);
-		sc_state_pack(&item->state, STATE_OF(from, item), &buf);
-		MemoryContextSwitchTo(old);
-		p = buf.data;
-		sc_state_merge(&item->state, STATE_OF(into, item), &p, buf.data + buf.len,
-					   state->target->cxt);
+		else if (item->kind == SC_JOIN_STATE)
+			sc_node_merge_state(&item->state, STATE_OF(from, item), STATE_OF(into, item),
+								state->target->cxt, state->rowcxt);
 	}
 	MemoryContextReset(state->rowcxt);
 }
@@ -618,8 +601,7 @@ explain_join(CustomScanState *node, List *ancestors, ExplainState *es)
 						 list_nth(state->private, PRIVATE_SETS), true, es);
 	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
-	ExplainPropertyText("Answered From", state->source == SC_FROM_ROLLUP ? "rollup" : "source", es);
-	if (state->source == SC_FROM_ROLLUP)
+	if (sc_node_explain_answer(state->source, state->plain, es))
 	{
 		ExplainPropertyInteger("Groups Joined", NULL, state->nread, es);
 		if (state->ragged)

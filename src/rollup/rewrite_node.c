@@ -95,6 +95,39 @@ sc_node_range(ExprState **bounds, int n, ExprContext *econtext)
 	return result;
 }
 
+/*
+ * Start the node's plans from the first-th on, which are needed only now and
+ * end with it.  Result is in CurrentMemoryContext.
+ */
+List *
+sc_node_open_plans(CustomScanState *node, int first, int eflags)
+{
+	List	   *plans = ((CustomScan *) node->ss.ps.plan)->custom_plans;
+	List	   *opened = NIL;
+
+	for (int i = first; i < list_length(plans); i++)
+		opened = lappend(opened, ExecInitNode(list_nth(plans, i), node->ss.ps.state,
+											  eflags));
+	node->custom_ps = list_concat(node->custom_ps, opened);
+	return opened;
+}
+
+/* Add a state to another of the same definition; scratch is for the while. */
+void
+sc_node_merge_state(ScStateDef *def, ScState *from, ScState *into, MemoryContext cxt,
+					MemoryContext scratch)
+{
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	StringInfoData buf;
+	const char *p;
+
+	initStringInfo(&buf);
+	sc_state_pack(def, from, &buf);
+	MemoryContextSwitchTo(old);
+	p = buf.data;
+	sc_state_merge(def, into, &p, buf.data + buf.len, cxt);
+}
+
 /* ---- grouping sets ---- */
 
 /* The target's groups, added up by some of its keys, in its context. */
@@ -305,7 +338,10 @@ sc_node_explain_keys(CustomScanState *node, List *ancestors, int nkeys,
 	for (int i = 0; i < nkeys; i++)
 		keys = lappend(keys, deparse_expression(list_nth(cscan->custom_exprs, i),
 												context, prefix, false));
-	ExplainPropertyList("Added Up By", keys, es);
+	if (keys == NIL && es->format == EXPLAIN_FORMAT_TEXT)
+		ExplainPropertyText("Added Up By", "()", es);
+	else
+		ExplainPropertyList("Added Up By", keys, es);
 	foreach(lc, sets)
 	{
 		List	   *set = lfirst(lc);
@@ -334,4 +370,19 @@ sc_node_explain_rollup(Oid view, ExplainState *es)
 		ExplainPropertyText("Rollup",
 							quote_qualified_identifier(get_namespace_name(get_rel_namespace(view)),
 													   name), es);
+}
+
+/*
+ * Who has answered.  True: the rollup.  The plain query of stored groups may be
+ * answered from the source's groups, and says so itself.
+ */
+bool
+sc_node_explain_answer(ScAnswer source, PlanState *plain, ExplainState *es)
+{
+	bool		again = plain && IsA(plain, CustomScanState) &&
+		((CustomScan *) plain->plan)->methods == &sc_scan_methods;
+
+	ExplainPropertyText("Answered From", source == SC_FROM_ROLLUP ? "rollup" :
+						again ? "plan below" : "source", es);
+	return source == SC_FROM_ROLLUP;
 }
