@@ -90,6 +90,7 @@ typedef struct ScHypo
 	int			fillfactor;		/* 0: the access method's default */
 	bool		dedup;			/* deduplicate_items, where it can */
 	int			tag;			/* the caller's */
+	bool		informed;		/* has its statistics been used? */
 	List	   *leaves;			/* of ScHypoLeaf */
 	double		bytes;			/* of all leaves */
 	double		most;			/* the same if no entries were alike */

@@ -187,8 +187,11 @@ sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 	advice->effort += effort_of(variant);
 	advice->study->hypos = NIL;
 	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		sc_candidate(advice, x)->hypo->informed = false;
 		advice->study->hypos = lappend(advice->study->hypos,
 									   sc_candidate(advice, x)->hypo);
+	}
 	*cost = sc_query_cost(advice->study, variant->query, &plans);
 	foreach(lc, plans)
 	{
@@ -205,8 +208,15 @@ sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 	advice->study->hypos = NIL;
 	MemoryContextSwitchTo(advice->study->cxt);
 	*used = NULL;
+	x = -1;
 	foreach(lc, ids)
 		*used = bms_add_member(*used, lfirst_int(lc));
+	/* An index on an expression can change plans by its statistics alone. */
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (sc_candidate(advice, x)->hypo->informed)
+			*used = bms_add_member(*used, x);
+	}
 	note_plan(variant, *used, *cost);
 	MemoryContextSwitchTo(oldcxt);
 	MemoryContextDelete(tmpcxt);

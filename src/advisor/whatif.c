@@ -285,6 +285,12 @@ sc_get_index_stats(PlannerInfo *root, Oid indexoid, AttrNumber attnum,
 		return prev_get_index_stats &&
 			prev_get_index_stats(root, indexoid, attnum, vardata);
 
+	/*
+	 * Of a partial index the planner takes the order of its entries, but not
+	 * how many rows of the table a condition selects.
+	 */
+	if (leaf->pred != NIL && vardata->rel != NULL)
+		return true;
 	for (i = 0; i < attnum - 1; i++)
 	{
 		if (leaf->attnums[i] == 0)
@@ -295,6 +301,8 @@ sc_get_index_stats(PlannerInfo *root, Oid indexoid, AttrNumber attnum,
 		ScExprStats *stats = (ScExprStats *) list_nth(leaf->stats, nth);
 
 		vardata->statsTuple = stats->tuple;
+		if (vardata->rel != NULL && stats->tuple != NULL)
+			hypo->informed = true;
 		vardata->freefunc = free_nothing;
 		/* As for a real index: operators may see values the user may see. */
 		vardata->acl_ok = vardata->rel != NULL &&

@@ -75,7 +75,9 @@ SELECT n, c.*, ddl FROM (VALUES
 	(13, 'SELECT * FROM item WHERE doc @> ''{"k": 5}''', 'CREATE INDEX ON item USING gin (doc jsonb_path_ops)'),
 	(14, 'SELECT * FROM owner WHERE email ^@ ''Owner17''', 'CREATE INDEX ON owner USING spgist (email)'),
 	(15, 'SELECT max(price) FROM item', 'CREATE UNIQUE INDEX ON item (price, id)'),
-	(16, 'SELECT * FROM item WHERE owner = 3 AND kind = ''kind 2''', 'CREATE INDEX ON item (owner) WHERE kind = ''kind 2''')
+	(16, 'SELECT * FROM item WHERE owner = 3 AND kind = ''kind 2''', 'CREATE INDEX ON item (owner) WHERE kind = ''kind 2'''),
+	-- of a partial index's expression the planner takes no statistics
+	(17, 'SELECT * FROM item WHERE lower(name) = ''name 12'' AND gone IS NULL', 'CREATE INDEX ON item (lower(name)) WHERE gone IS NULL')
 ) v(n, query, ddl), compare(query, ddl) c ORDER BY n;
 
 -- Expressions and predicates count for each relation of a join, not only for
