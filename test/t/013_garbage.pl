@@ -79,7 +79,7 @@ sub serve
 		  : $name eq 'scalecache_hello' ? '*8' . "\r\n" . bulk($version) . ":1\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n"
 		  : $name eq 'scalecache_arm' ? bulk('ok')
 		  : $name eq 'SCAN' ? "*2\r\n" . bulk('0') . "*0\r\n"
-		  : $name eq 'scalecache_invalidate' ? ":1\r\n"
+		  : $name eq 'scalecache_bury' ? ":1\r\n"
 		  : "+OK\r\n";
 	}
 }
@@ -120,16 +120,19 @@ my @cases = (
 	[ 'scalecache_hello', "-NOPERM this user has no permissions\r\n", '^NOPERM' ],
 	[ 'scalecache_arm', "-TIMELINE a later timeline is served here\r\n", 'TIMELINE' ],
 	[ 'scalecache_arm', "*-1\r\n", 'unexpected reply' ],
-	(map { [ 'scalecache_invalidate', "-$_\r\n", "^$_" ] }
+	(map { [ 'scalecache_bury', "-$_\r\n", "^$_" ] }
 		'LOADING Redis is loading the dataset in memory', "READONLY You can't write against a read only replica.",
 		'OOM command not allowed', 'MOVED 3999 127.0.0.1:6381', 'NOSCRIPT No matching script', 'ERR Function not found',
 		'UNARMED 1', 'BUSY Redis is busy running a script', 'CLUSTERDOWN The cluster is down'),
-	[ 'scalecache_invalidate', 'close', 'closed' ],
-	[ 'scalecache_invalidate', '', 'timeout' ],
-	[ 'scalecache_invalidate', '$999999999' . "\r\nand then", 'timeout' ],
-	[ 'scalecache_invalidate', '*1000000' . "\r\n", 'timeout' ],
-	[ 'scalecache_invalidate', "\0\1\2\3\xff" x 1000, 'bad reply' ],
-	[ 'scalecache_invalidate', ":1\r\n:2\r\n", 'no command was sent' ]);
+	[ 'scalecache_bury', 'close', 'closed' ],
+	[ 'scalecache_bury', '', 'timeout' ],
+	[ 'scalecache_bury', '$999999999' . "\r\nand then", 'timeout' ],
+	[ 'scalecache_bury', '*1000000' . "\r\n", 'timeout' ],
+	[ 'scalecache_bury', "\0\1\2\3\xff" x 1000, 'bad reply' ],
+	[ 'UNLINK', "-READONLY You can't write against a read only replica.\r\n", '^READONLY' ],
+	[ 'UNLINK', 'close', 'closed' ],
+	[ 'UNLINK', '', 'timeout' ],
+	[ 'UNLINK', ":1\r\n:2\r\n", 'no command was sent' ]);
 my $id = 0;
 for my $case (@cases)
 {
