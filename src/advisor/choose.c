@@ -308,12 +308,25 @@ survivors(ScAdvice *advice, ScItem *item)
 		sc_candidate(advice, x)->alive = true;
 }
 
-/* Executions that are planned alike need not be planned twice. */
+/*
+ * Executions that are planned alike need not be planned twice while choosing.
+ */
 static void
 unite_variants(ScItem *item)
 {
 	List	   *kept = NIL;
 	ListCell   *lc;
+
+	foreach(lc, item->variants)
+	{
+		ScVariant  *execution = (ScVariant *) palloc(sizeof(ScVariant));
+
+		*execution = *(ScVariant *) lfirst(lc);
+		execution->memo = NULL;
+		execution->plans = NULL;
+		execution->nplans = execution->maxplans = 0;
+		item->executions = lappend(item->executions, execution);
+	}
 
 	foreach(lc, item->variants)
 	{

@@ -100,7 +100,8 @@ typedef struct ScItem
 	TimestampTz since;			/* 0: not recorded */
 	char	   *text;
 	char	   *constraint;		/* of a foreign key's check, or NULL */
-	List	   *variants;		/* of ScVariant */
+	List	   *variants;		/* of ScVariant, alike ones united */
+	List	   *executions;		/* of ScVariant, all of them */
 	List	   *uses;			/* of ScRelUse, all variants' */
 	List	   *relids;			/* tables it touches */
 	List	   *raw;			/* of int: candidates made for it */

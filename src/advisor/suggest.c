@@ -765,16 +765,59 @@ put_row(Suggest *s, ScCandidate *cand, int rank, Bitmapset *all,
 						 nulls);
 }
 
+/*
+ * What was taken for alike while choosing is told apart for the figures, and
+ * each statement may use any of the chosen indexes.
+ */
+static void
+tell_apart(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		ListCell   *l;
+
+		item->variants = item->executions;
+		item->cands = NULL;
+		foreach(l, advice->chosen)
+		{
+			ScCandidate *cand = (ScCandidate *) lfirst(l);
+
+			if (list_member_oid(item->relids, cand->hypo->relid))
+				item->cands = bms_add_member(item->cands, cand->id);
+		}
+	}
+}
+
+/* A row for each chosen index. */
+static void
+put_rows(Suggest *s)
+{
+	ScAdvice   *advice = s->advice;
+	int			n = list_length(advice->chosen);
+	Bitmapset **sets = (Bitmapset **) palloc(sizeof(Bitmapset *) * (n + 1));
+	double	   *costs = (double *) palloc(sizeof(double) * (n + 1));
+	int			i;
+
+	sets[0] = NULL;
+	for (i = 0; i < n; i++)
+		sets[i + 1] = bms_add_member(bms_copy(sets[i]),
+									 ((ScCandidate *) list_nth(advice->chosen, i))->id);
+	/* A plan with all of them often does for fewer, so from the last one. */
+	for (i = n; i >= 0; i--)
+		costs[i] = sc_workload_cost(advice, sets[i]);
+	for (i = 0; i < n; i++)
+		put_row(s, (ScCandidate *) list_nth(advice->chosen, i), i + 1,
+				sets[n], costs[i], costs[i + 1]);
+}
+
 static void
 suggest_run(void *arg)
 {
 	Suggest    *s = (Suggest *) arg;
 	ScAdvice   *advice = s->advice;
-	Bitmapset  *all = NULL;
-	Bitmapset  *done = NULL;
-	double		before;
-	ListCell   *lc;
-	int			rank = 0;
 
 	if (s->queries != NULL)
 	{
@@ -785,19 +828,8 @@ suggest_run(void *arg)
 		sc_advice_load_recorded(advice, true);
 	sc_choose(advice);
 	warn_never_analyzed(advice);
-	foreach(lc, advice->chosen)
-		all = bms_add_member(all, ((ScCandidate *) lfirst(lc))->id);
-	before = sc_workload_cost(advice, NULL);
-	foreach(lc, advice->chosen)
-	{
-		ScCandidate *cand = (ScCandidate *) lfirst(lc);
-		double		after;
-
-		done = bms_add_member(done, cand->id);
-		after = sc_workload_cost(advice, done);
-		put_row(s, cand, ++rank, all, before, after);
-		before = after;
-	}
+	tell_apart(advice);
+	put_rows(s);
 	elog(DEBUG1, "%d statements, %d candidates, effort %.0f",
 		 list_length(advice->items), list_length(advice->candidates),
 		 advice->effort);
