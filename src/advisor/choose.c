@@ -51,6 +51,8 @@
 #define SC_ROUGH_ROWS		2500
 #define SC_MAX_COLUMNS		10
 #define SC_MAX_MERGES		200
+/* Merges of what best plans use that are new. */
+#define SC_LIKED_MERGES		100
 
 static bool
 same_key(ScHypo *a, int i, Node *ea, ScHypo *b, int j, Node *eb)
@@ -288,7 +290,7 @@ survivors(ScAdvice *advice, ScItem *item)
 {
 	Bitmapset  *all = NULL;
 	ListCell   *lc;
-	int			x = -1;
+	int			x;
 
 	foreach(lc, item->raw)
 	{
@@ -303,7 +305,11 @@ survivors(ScAdvice *advice, ScItem *item)
 		item->survived = bms_add_members(item->survived,
 										 peel(advice, variant, all,
 											  SC_ROUNDS));
+		x = -1;
+		while ((x = bms_next_member(variant->used, x)) >= 0)
+			sc_candidate(advice, x)->liked = true;
 	}
+	x = -1;
 	while ((x = bms_next_member(item->survived, x)) >= 0)
 		sc_candidate(advice, x)->alive = true;
 }
@@ -497,7 +503,35 @@ add_unions(ScAdvice *advice)
 	}
 }
 
-/* One index for what two were for. */
+/*
+ * One index for what two were for; false when there is none, or it would be
+ * too wide.
+ */
+static bool
+add_merge(ScAdvice *advice, ScCandidate *a, ScCandidate *b)
+{
+	List	   *keys;
+	List	   *include;
+
+	if (a == b || !b->alive || b->hypo->am != BTREE_AM_OID ||
+		a->hypo->relid != b->hypo->relid ||
+		!equal(a->hypo->pred, b->hypo->pred) ||
+		list_length(a->keys) > list_length(b->keys))
+		return false;
+	if (keys_start_with(b->keys, a->keys))
+		keys = b->keys;
+	else
+		keys = reordered(a->keys, b->keys);
+	if (keys == NIL)
+		return false;
+	include = united_include(a, b, keys);
+	if (list_length(keys) + list_length(include) > SC_MAX_COLUMNS)
+		return false;
+	enliven(advice, a->hypo->relid, keys, include, a->hypo->pred);
+	return true;
+}
+
+/* First of those that best plans use, which are most likely to be chosen. */
 static void
 add_merges(ScAdvice *advice)
 {
@@ -510,30 +544,26 @@ add_merges(ScAdvice *advice)
 	{
 		ScCandidate *a = sc_candidate(advice, i);
 
+		if (!a->liked || !a->alive || a->hypo->am != BTREE_AM_OID)
+			continue;
+		for (j = 0; j < n; j++)
+		{
+			ScCandidate *b = sc_candidate(advice, j);
+
+			if (b->liked && list_length(advice->candidates) < n + SC_LIKED_MERGES)
+				(void) add_merge(advice, a, b);
+		}
+	}
+	for (i = 0; i < n; i++)
+	{
+		ScCandidate *a = sc_candidate(advice, i);
+
 		if (!a->alive || a->hypo->am != BTREE_AM_OID)
 			continue;
 		for (j = 0; j < n && merges < SC_MAX_MERGES; j++)
 		{
-			ScCandidate *b = sc_candidate(advice, j);
-			List	   *keys;
-
-			if (i == j || !b->alive || b->hypo->am != BTREE_AM_OID ||
-				a->hypo->relid != b->hypo->relid ||
-				!equal(a->hypo->pred, b->hypo->pred) ||
-				list_length(a->keys) > list_length(b->keys))
-				continue;
-			if (keys_start_with(b->keys, a->keys))
-				keys = b->keys;
-			else
-				keys = reordered(a->keys, b->keys);
-			if (keys == NIL)
-				continue;
-			if (list_length(keys) +
-				list_length(united_include(a, b, keys)) > SC_MAX_COLUMNS)
-				continue;
-			enliven(advice, a->hypo->relid, keys,
-					united_include(a, b, keys), a->hypo->pred);
-			merges++;
+			if (add_merge(advice, a, sc_candidate(advice, j)))
+				merges++;
 		}
 	}
 }
@@ -629,20 +659,44 @@ relate(ScAdvice *advice)
 	}
 }
 
-/* What was kept, and what does nearly the same in less space. */
+/* Does b serve what a does, with columns to spare perhaps? */
+static bool
+stands_in(ScCandidate *a, ScCandidate *b)
+{
+	ListCell   *lc;
+
+	if (!is_prefix(a, b))
+		return false;
+	foreach(lc, a->include)
+	{
+		if (!bms_is_member(lfirst_int(lc), b->columns))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What was kept, what does nearly the same in less space, and what does the
+ * same for other statements as well: the planner would not pick these when
+ * it has the best, but there may not be space for the best of each.
+ */
 static Bitmapset *
-with_smaller_forms(ScAdvice *advice, Bitmapset *from, Bitmapset *kept)
+with_other_forms(ScAdvice *advice, Bitmapset *from, Bitmapset *kept)
 {
 	Bitmapset  *result = bms_copy(kept);
 	int			x = -1;
 
 	while ((x = bms_next_member(from, x)) >= 0)
 	{
+		ScCandidate *cand = sc_candidate(advice, x);
 		int			y = -1;
 
 		while ((y = bms_next_member(kept, y)) >= 0)
 		{
-			if (is_prefix(sc_candidate(advice, x), sc_candidate(advice, y)))
+			ScCandidate *other = sc_candidate(advice, y);
+
+			if (is_prefix(cand, other) ||
+				(advice->max_size >= 0 && stands_in(other, cand)))
 			{
 				result = bms_add_member(result, x);
 				break;
@@ -675,7 +729,7 @@ narrow(ScAdvice *advice)
 			kept = bms_add_members(kept,
 								   peel(advice, (ScVariant *) lfirst(l),
 										foreign, SC_FOREIGN_ROUNDS));
-		item->cands = with_smaller_forms(advice, item->cands, kept);
+		item->cands = with_other_forms(advice, item->cands, kept);
 		x = -1;
 		while ((x = bms_next_member(item->cands, x)) >= 0)
 		{

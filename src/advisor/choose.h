@@ -123,6 +123,7 @@ typedef struct ScCandidate
 	Bitmapset  *below;			/* candidates it makes redundant */
 	Bitmapset  *above;			/* candidates that make it redundant */
 	bool		alive;			/* considered by the choice */
+	bool		liked;			/* does the best plan of a statement use it? */
 	bool		prepared;		/* has the hypothetical index been made? */
 	bool		usable;			/* could it be built, and would it be new? */
 	bool		copy;			/* are its keys those of an existing index? */

@@ -39,7 +39,7 @@
 #define SC_MIN_ITEM_GAIN	0.10
 #define SC_LITTLE_GAIN		(SC_MIN_GAIN * 0.1)
 /* Plannings, weighted by the number of tables, after which to settle. */
-#define SC_MAX_EFFORT		36000.0
+#define SC_MAX_EFFORT		28000.0
 /* Looking at the known plans of a statement, in the same unit. */
 #define SC_LOOK_EFFORT		0.01
 /* Plannings of one statement to get to know other plans. */
@@ -49,6 +49,10 @@
 #define SC_KICKS			60
 #define SC_KICK_PLANS		8
 #define SC_ROUNDS			12
+/* Looking for the price of space: the first one, how often, how near. */
+#define SC_CHEAP			1000
+#define SC_BIDS				20
+#define SC_CLOSE_BIDS		1.02
 
 /* A set, with what it costs at most. */
 typedef struct Place
@@ -68,6 +72,7 @@ typedef struct Search
 	ScItem	  **items;
 	ScCandidate **cands;
 	bool		unlimited;		/* ignore max_size for now */
+	double		price;			/* of a byte, while there is no limit */
 	double		limit;			/* of the effort, when to settle */
 	pg_prng_state prng;
 } Search;
@@ -115,6 +120,7 @@ static double
 upkeep(Search *s, Bitmapset *set)
 {
 	return sc_set_rent(s->advice, set) +
+		s->price * sc_set_bytes(s->advice, set) +
 		bms_num_members(set) * SC_LITTLE_GAIN * s->advice->best +
 		sc_write_cost(s->advice, set);
 }
@@ -168,6 +174,8 @@ known_cost(Search *s, Place *place, Bitmapset *set)
 	cost += (bms_num_members(set) - bms_num_members(place->set)) *
 		SC_LITTLE_GAIN * s->advice->best +
 		sc_set_rent(s->advice, set) - sc_set_rent(s->advice, place->set);
+	if (s->price > 0)
+		cost += s->price * (sc_set_bytes(s->advice, set) - place->bytes);
 	return cost;
 }
 
@@ -519,8 +527,42 @@ price_of_room(Search *s, Place *place, double bytes, double *loss)
 }
 
 /*
+ * The members that a candidate could stand in for: those that find the same
+ * rows by the same first column.
+ */
+static Bitmapset *
+kin(Search *s, Bitmapset *set, ScCandidate *cand)
+{
+	ScKeyCol   *first = (ScKeyCol *) linitial(cand->keys);
+	Bitmapset  *result = NULL;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScCandidate *other = s->cands[x];
+
+		if (other->hypo->relid == cand->hypo->relid &&
+			other->hypo->am == cand->hypo->am &&
+			equal(((ScKeyCol *) linitial(other->keys))->expr, first->expr) &&
+			equal(other->hypo->pred, cand->hypo->pred))
+			result = bms_add_member(result, x);
+	}
+	return result;
+}
+
+static void
+ask_about(Search *s, Bitmapset *set, Bitmapset *items)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(items, x)) >= 0)
+		(void) sc_item_cost(s->advice, s->items[x], set);
+}
+
+/*
  * Ask the planner what each change of a set would bring, if it can bring
- * more than the room it takes is worth.
+ * more than the room it takes is worth.  A wide index may be too large beside
+ * the members that it could stand in for, but not in their place.
  */
 static void
 ask_planner(Search *s, Place *place)
@@ -532,19 +574,40 @@ ask_planner(Search *s, Place *place)
 	for (i = 0; i < s->ncands && !tired(s); i++)
 	{
 		ScCandidate *cand = s->cands[i];
-		Bitmapset  *changed;
+		Bitmapset  *others;
+		Bitmapset  *items;
+		double		gain;
+		double		freed;
 		int			x = -1;
 
 		if (bms_is_member(i, place->set))
-			changed = without(place->set, i);
-		else if (admissible(place->set, cand) &&
-				 hope(s, place, cand) > little +
-				 price_of_room(s, place, cand->hypo->bytes, loss))
-			changed = with_candidate(place->set, cand);
-		else
+		{
+			ask_about(s, without(place->set, i), cand->picked);
 			continue;
-		while ((x = bms_next_member(cand->picked, x)) >= 0)
-			(void) sc_item_cost(s->advice, s->items[x], changed);
+		}
+		if (!cand->alive)
+			continue;
+		gain = hope(s, place, cand) - little;
+		if (gain <= 0)
+			continue;
+		if (admissible(place->set, cand) &&
+			gain > price_of_room(s, place, cand->hypo->bytes, loss))
+			ask_about(s, with_candidate(place->set, cand), cand->picked);
+		if (s->advice->max_size < 0)
+			continue;
+		others = kin(s, place->set, cand);
+		if (bms_is_subset(others, cand->below))
+			continue;
+		items = bms_copy(cand->picked);
+		freed = 0;
+		while ((x = bms_next_member(others, x)) >= 0)
+		{
+			items = bms_add_members(items, s->cands[x]->picked);
+			freed += s->cands[x]->hypo->bytes;
+		}
+		if (gain > price_of_room(s, place, cand->hypo->bytes - freed, loss))
+			ask_about(s, with_candidate(bms_difference(place->set, others),
+										cand), items);
 	}
 	pfree(loss);
 }
@@ -688,6 +751,52 @@ kick(Search *s, Place *place, Best *best)
 }
 
 /*
+ * Let bytes have a price instead of a limit, and find the price at which
+ * what is bought just fits.  Then an exchange that only saves space is worth
+ * it, and what it saves goes to whatever pays most.
+ */
+static void
+auction(Search *s, Place *place)
+{
+	Bitmapset  *start = place->set;
+	Bitmapset  *fitting = NULL;
+	double		low = 0;		/* too much is bought */
+	double		high = 0;		/* it fits; 0: not known yet */
+	int			bid;
+
+	/* Any price will do to begin with: what all of the gain would pay. */
+	s->price = s->advice->base / Max(1, s->advice->max_size) / SC_CHEAP;
+	for (bid = 0; bid < SC_BIDS && !tired(s); bid++)
+	{
+		move_to(s, place, start);
+		s->unlimited = true;
+		descend(s, place);
+		s->unlimited = false;
+		if (fits(s, place->set))
+		{
+			high = s->price;
+			fitting = place->set;
+		}
+		else
+		{
+			/* At a higher price what is bought is mostly less of this. */
+			low = s->price;
+			start = place->set;
+		}
+		if (high == 0)
+			s->price *= 2;
+		else if (low == 0)
+			s->price /= 2;
+		else if (high < low * SC_CLOSE_BIDS)
+			break;
+		else
+			s->price = sqrt(low * high);
+	}
+	s->price = 0;
+	move_to(s, place, fitting);
+}
+
+/*
  * The last look
  */
 
@@ -757,11 +866,37 @@ begin_search(Search *s, ScAdvice *advice)
 	pg_prng_seed(&s->prng, 20);
 }
 
+/* Where a search may begin. */
+typedef enum Beginning
+{
+	SC_FROM_GAINS,				/* what gains most for its size comes first */
+	SC_FROM_ABOVE,				/* as if there were space, and then less */
+	SC_FROM_PRICES				/* space has a price instead of a limit */
+} Beginning;
+
+static void
+begin_at(Search *s, Place *place, Beginning beginning)
+{
+	if (beginning == SC_FROM_GAINS || s->advice->max_size < 0)
+	{
+		ascend(s, place, 1);
+		return;
+	}
+	s->unlimited = true;
+	ascend(s, place, 0);
+	descend(s, place);
+	s->unlimited = false;
+	if (beginning == SC_FROM_PRICES && !fits(s, place->set))
+		auction(s, place);
+}
+
 /* The best set of candidates that was found; the study's. */
 Bitmapset *
 sc_search(ScAdvice *advice)
 {
-	static const double exponents[] = {1, 0.5, 0};
+	static const Beginning beginnings[] = {
+		SC_FROM_GAINS, SC_FROM_ABOVE, SC_FROM_PRICES
+	};
 	Search		s;
 	Place		place;
 	Best		best = {NULL, 0};
@@ -774,18 +909,9 @@ sc_search(ScAdvice *advice)
 	elog(DEBUG2, "effort %.0f after the survey", advice->effort);
 
 	best.cost = true_cost(&s, NULL);
-	for (i = 0; i < lengthof(exponents); i++)
+	for (i = 0; i < lengthof(beginnings); i++)
 	{
-		if (i < 2)
-			ascend(&s, &place, exponents[i]);
-		else
-		{
-			/* From above: as if there were space, and then less and less. */
-			s.unlimited = true;
-			ascend(&s, &place, 0);
-			descend(&s, &place);
-			s.unlimited = false;
-		}
+		begin_at(&s, &place, beginnings[i]);
 		settle(&s, &place, &best);
 		elog(DEBUG2, "beginning %d: cost %.0f, best %.0f with %d indexes, effort %.0f",
 			 i, place.cost, best.cost, bms_num_members(best.set),
