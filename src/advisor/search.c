@@ -39,7 +39,7 @@
 #define SC_MIN_ITEM_GAIN	0.10
 #define SC_LITTLE_GAIN		(SC_MIN_GAIN * 0.1)
 /* Plannings, weighted by the number of tables, after which to settle. */
-#define SC_MAX_EFFORT		28000.0
+#define SC_MAX_EFFORT		40000.0
 /* Looking at the known plans of a statement, in the same unit. */
 #define SC_LOOK_EFFORT		0.01
 /* Plannings of one statement to get to know other plans. */
