@@ -19,6 +19,7 @@
 #include "access/brin_revmap.h"
 #include "access/genam.h"
 #include "access/gin.h"
+#include "access/ginblock.h"
 #include "access/gist.h"
 #include "access/hash.h"
 #include "access/htup_details.h"
@@ -46,12 +47,16 @@
 #define SC_KEY_ROWS			30000
 /* Rows of the sample that make a value frequent. */
 #define SC_FREQUENT			20
-#define SC_GIN_ROWS			2500
+#define SC_GIN_ROWS			4000
+/* More of them where rows have few keys: about so many keys in all. */
+#define SC_GIN_KEYS			60000
 #define SC_GIST_ROWS		1000
 
 /* The longest posting list in an entry, and memory a posting takes. */
 #define SC_GIN_INLINE		2650
 #define SC_GIN_POSTING_MEM	10.5
+/* Rows of a key come in their order, so a build fills the tree's pages. */
+#define SC_GIN_TREE_FILL	0.95
 
 #define SC_PAGE_SPACE		(BLCKSZ - SizeOfPageHeaderData)
 #define SC_NONLEAF_FILL		(BTREE_NONLEAF_FILLFACTOR / 100.0)
@@ -63,9 +68,12 @@ typedef struct Entries
 	int			nmatch;			/* of these, rows in the index */
 	double		size;			/* sum of entry sizes */
 	double		keysize;		/* likewise, key columns alone */
-	uint64	   *hashes;			/* of the matching rows' entries */
+	uint64	   *hashes;			/* of the matching rows' entries, and sizes */
 	double		distinct;		/* known number of keys, or 0 */
 } Entries;
+
+/* An entry's size is in the last bits of its hash: equal ones have the same. */
+#define HashedSize(hash)	((double) ((hash) & INDEX_SIZE_MASK))
 
 /*
  * Going over the sample.
@@ -152,11 +160,12 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 		itup = index_form_tuple(desc, values, nulls);
 		entries->size += IndexTupleSize(itup);
 		entries->hashes[entries->nmatch++] =
-			hash_bytes_extended((unsigned char *) itup +
-								sizeof(IndexTupleData),
-								IndexTupleSize(itup) -
-								sizeof(IndexTupleData),
-								IndexTupleHasNulls(itup));
+			(hash_bytes_extended((unsigned char *) itup +
+								 sizeof(IndexTupleData),
+								 IndexTupleSize(itup) -
+								 sizeof(IndexTupleData),
+								 IndexTupleHasNulls(itup)) &
+			 ~(uint64) INDEX_SIZE_MASK) | IndexTupleSize(itup);
 		if (hypo->nkeys < hypo->natts)
 			itup = index_form_tuple(keydesc, values, nulls);
 		entries->keysize += IndexTupleSize(itup);
@@ -181,6 +190,8 @@ typedef struct Groups
 	double		distinct;		/* keys */
 	double		frequent;		/* of these, often seen in the sample */
 	double		frequent_rows;	/* entries that those have */
+	double		frequent_size;	/* the average of these, and of the others */
+	double		size;
 } Groups;
 
 /*
@@ -194,7 +205,9 @@ typedef struct Groups
 static Groups
 estimate_groups(uint64 *hashes, int n, double total)
 {
-	Groups		result = {0, 0, 0};
+	Groups		result = {0};
+	double		sizes = 0;
+	int			seen = 0;
 	double		d = 0;
 	double		f1 = 0;
 	double		f2 = 0;
@@ -221,9 +234,14 @@ estimate_groups(uint64 *hashes, int n, double total)
 		{
 			result.frequent++;
 			result.frequent_rows += (j - i) * Max(1, total / n);
+			result.frequent_size += (j - i) * HashedSize(hashes[i]);
+			seen += j - i;
 		}
+		sizes += (j - i) * HashedSize(hashes[i]);
 		i = j;
 	}
+	result.size = n > seen ? (sizes - result.frequent_size) / (n - seen) : sizes / n;
+	result.frequent_size /= Max(1, seen);
 	result.distinct = d;
 	if (n >= total)
 		return result;
@@ -323,12 +341,9 @@ group_bytes(double n, double d, double keysize, double *items)
 
 /* The same when all entries are known.  Sorts the hashes. */
 static double
-known_group_bytes(uint64 *hashes, int n, double keysize, double *items)
+known_group_bytes(uint64 *hashes, int n, double *items)
 {
 	double		maxpost = MAXALIGN_DOWN(BLCKSZ / 10) - sizeof(ItemIdData);
-	int			cap = Max(2, (int) floor((maxpost - keysize) /
-										 sizeof(ItemPointerData)));
-	double		single = MAXALIGN((Size) ceil(keysize)) + sizeof(ItemIdData);
 	double		bytes = 0;
 	int			i = 0;
 
@@ -336,11 +351,14 @@ known_group_bytes(uint64 *hashes, int n, double keysize, double *items)
 	qsort(hashes, n, sizeof(uint64), compare_hashes);
 	while (i < n)
 	{
+		double		keysize = HashedSize(hashes[i]);
+		int			cap = Max(2, (int) floor((maxpost - keysize) /
+											 sizeof(ItemPointerData)));
 		int			j = i + 1;
 
 		while (j < n && j - i < cap && hashes[j] == hashes[i])
 			j++;
-		bytes += single;
+		bytes += keysize + sizeof(ItemIdData);
 		(*items)++;
 		if (j - i > 1)
 			bytes += MAXALIGN((j - i) * sizeof(ItemPointerData));
@@ -388,11 +406,11 @@ dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
 			double keysize, double *items)
 {
 	double		n = leaf->tuples;
-	Groups		groups = {e->distinct, 0, 0};
+	Groups		groups = {.distinct = e->distinct,.size = keysize};
 
 	*items = 0;
 	if (e->hashes != NULL && sample->complete && e->nmatch == n)
-		return known_group_bytes(e->hashes, e->nmatch, keysize, items);
+		return known_group_bytes(e->hashes, e->nmatch, items);
 	if (e->distinct <= 0)
 	{
 		groups = estimate_groups(e->hashes, e->nmatch, n);
@@ -401,11 +419,11 @@ dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
 								  keys_distinct(hypo, leaf, sample));
 	}
 	/* Those that are frequent are not like the others. */
-	return group_bytes(groups.frequent_rows, groups.frequent, keysize,
-						 items) +
+	return group_bytes(groups.frequent_rows, groups.frequent,
+					   groups.frequent_size, items) +
 		group_bytes(Max(0, n - groups.frequent_rows),
-					  Max(0, groups.distinct - groups.frequent), keysize,
-					  items);
+					Max(0, groups.distinct - groups.frequent), groups.size,
+					items);
 }
 
 /*
@@ -730,7 +748,7 @@ collect_gin(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf, int column,
 													&TTSOpsHeapTuple);
 	ExprState  *pred = ExecPrepareQual(leaf->pred, estate);
 	ExprState  *state = ExecPrepareExpr((Expr *) expr, estate);
-	int			stride = Max(1, sample->nrows / SC_GIN_ROWS);
+	pg_prng_state prng;
 	Oid			keytype = opclass_keytype(hypo->opclass[column]);
 	int16		typlen;
 	bool		typbyval;
@@ -750,42 +768,96 @@ collect_gin(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf, int column,
 	get_typlenbyval(keytype, &typlen, &typbyval);
 
 	econtext->ecxt_scantuple = slot;
-	for (i = 0; i < sample->nrows; i += stride)
+	/* Some rows tell how many keys one has, and so how many rows to look at. */
+	for (int pass = 0; pass < 2; pass++)
 	{
-		MemoryContext oldcxt;
-		Datum		value;
-		bool		isnull;
+		double		rows = pass == 0 ? SC_GIN_ROWS / 10 :
+			Max(SC_GIN_ROWS, SC_GIN_KEYS * (double) keys->nrows /
+				Max(1, keys->nkeys));
+		double		part = rows / Max(1, sample->nrows);
 
-		CHECK_FOR_INTERRUPTS();
-		ResetExprContext(econtext);
-		ExecStoreHeapTuple(sample->rows[i], slot, false);
-		keys->nrows++;
-		if (pred != NULL && !ExecQual(pred, econtext))
-			continue;
-		oldcxt = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-		value = ExecEvalExpr(state, econtext, &isnull);
-		if (!isnull)
-			add_keys(keys, &extract, hypo->collation[column], value, typlen,
-					 typbyval, cxt);
-		MemoryContextSwitchTo(oldcxt);
+		keys->nkeys = keys->nrows = 0;
+		keys->keybytes = 0;
+		pg_prng_seed(&prng, 20);
+		for (i = 0; i < sample->nrows; i++)
+		{
+			MemoryContext oldcxt;
+			Datum		value;
+			bool		isnull;
+
+			if (part < 1 && pg_prng_double(&prng) >= part)
+				continue;
+			CHECK_FOR_INTERRUPTS();
+			ResetExprContext(econtext);
+			ExecStoreHeapTuple(sample->rows[i], slot, false);
+			keys->nrows++;
+			if (pred != NULL && !ExecQual(pred, econtext))
+				continue;
+			oldcxt = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+			value = ExecEvalExpr(state, econtext, &isnull);
+			if (!isnull)
+				add_keys(keys, &extract, hypo->collation[column], value,
+						 typlen, typbyval, cxt);
+			MemoryContextSwitchTo(oldcxt);
+		}
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	FreeExecutorState(estate);
 }
 
-/* Bytes of a compressed posting list of n rows of a table. */
+/*
+ * Bytes of a compressed posting list of n rows of a table.  The first of them
+ * is in its header.  The others are differences, 11 bits of which are for
+ * places in a page, in bytes of 7 bits; pages between are distributed as
+ * between random ones.
+ */
 static double
 posting_bytes(double n, ScSample *sample)
 {
 	double		rows_per_page = sample->tuples / Max(1, sample->pages);
-	double		pages = Min(n, sample->pages);
+	double		pages = sample->pages *
+		(1 - exp(-n / Max(1, sample->pages)));
 	double		gap = Max(1, sample->pages / Max(1, pages));
-	double		first = Max(2, ceil((11 + log2(gap)) / 7));
-	double		more = n - pages;
+	double		other_page = 2 + exp(-8 / gap) + exp(-1024 / gap) +
+		exp(-131072 / gap);
 
-	if (rows_per_page > 64)
-		return pages * first + more * 1.1;
-	return pages * first + more;
+	return offsetof(GinPostingList, bytes) + Max(0, pages - 1) * other_page +
+		(n - pages) * (rows_per_page > 64 ? 1.1 : 1);
+}
+
+/* An entry of a key with n rows, and its item pointer. */
+static double
+entry_bytes(double keysize, double n, ScSample *sample)
+{
+	double		size = MAXALIGN((Size) ceil(sizeof(IndexTupleData) + keysize)) +
+		posting_bytes(n, sample);
+
+	/* What alignment adds to a size of any length. */
+	if (n > 1)
+		size += (MAXIMUM_ALIGNOF - 1) / 2.0;
+	return size + sizeof(ItemIdData);
+}
+
+/* How often keys were seen in the sample: [1] once, and so on. */
+#define SC_SEEN		4
+
+/*
+ * How many keys those seen once stand for, with those not seen, by Chao's
+ * estimator.  Those seen twice can be of more frequent keys, of which then
+ * some were seen three and four times; these are not counted (the same
+ * argument, one further).
+ */
+static double
+rare_keys(const double *seen, double scale, int nkeys)
+{
+	double		most = seen[1] * scale;
+	double		twice = seen[2];
+
+	if (seen[1] > 0.9 * nkeys)
+		return most;			/* all of them seem to be different */
+	if (seen[4] > 0)
+		twice -= Min(0.75 * twice, seen[3] * seen[3] * 3 / (4 * seen[4]));
+	return Min(most, seen[1] + seen[1] * (seen[1] - 1) / (2 * (twice + 1)));
 }
 
 static double
@@ -794,13 +866,9 @@ gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
 {
 	double		scale = keys->nrows > 0 ? sample->tuples / keys->nrows : 1;
 	double		keysize = keys->nkeys > 0 ? keys->keybytes / keys->nkeys : 8;
-	double		header = MAXALIGN((Size) (sizeof(IndexTupleData) + keysize)) +
-		sizeof(ItemIdData);
-	double		bytes = 0;
-	double		f1 = 0;
-	double		f2 = 0;
-	double		unseen;
 	double		before = batches > 1 ? (batches - 1) / batches : 0;
+	double		seen[SC_SEEN + 1] = {0};
+	double		bytes = 0;
 	int			i = 0;
 
 	if (keys->nkeys == 0)
@@ -814,10 +882,8 @@ gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
 
 		while (j < keys->nkeys && keys->hashes[j] == keys->hashes[i])
 			j++;
-		if (j - i == 1)
-			f1++;
-		else if (j - i == 2)
-			f2++;
+		if (j - i <= SC_SEEN)
+			seen[j - i]++;
 		n = (j - i) * scale;
 		if (j - i == 1 && scale > 1)
 		{
@@ -831,27 +897,22 @@ gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
 			if (posting < SC_PAGE_SPACE)
 				*trees += 1;
 			else
-				*trees += 1 + ceil(posting / (SC_PAGE_SPACE * 0.75));
+				*trees += 1 + ceil(posting / (SC_PAGE_SPACE * SC_GIN_TREE_FILL));
 			/* What the list took before it became a tree stays free. */
-			bytes += header + Min(posting * before, SC_GIN_INLINE);
+			bytes += entry_bytes(keysize, 1, sample) +
+				Min(posting * before, SC_GIN_INLINE);
 		}
 		else
-			bytes += header + posting + 10;
+			bytes += entry_bytes(keysize, n, sample);
 		i = j;
 	}
 
 	/* Keys seen once, with those not seen. */
-	if (f1 > 0 && scale > 1)
+	if (seen[1] > 0 && scale > 1)
 	{
-		double		total = f1 * scale;
-		double		d;
+		double		d = Max(1, rare_keys(seen, scale, keys->nkeys));
 
-		unseen = f2 > 0 ? f1 * f1 / (2 * f2) : f1 * (f1 - 1) / 2;
-		if (f1 > 0.9 * keys->nkeys)
-			d = total;			/* all of them seem to be different */
-		else
-			d = Min(total, f1 + unseen);
-		bytes += d * (header + 10 + posting_bytes(Max(1, total / d), sample));
+		bytes += d * entry_bytes(keysize, Max(1, seen[1] * scale / d), sample);
 	}
 	return bytes;
 }
@@ -861,7 +922,7 @@ size_gin(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 {
 	double		bytes = 0;
 	double		trees = 0;
-	double		fill = 0.57;
+	double		fill = 0.51;
 	int			i;
 
 	for (i = 0; i < hypo->nkeys; i++)
