@@ -36,7 +36,7 @@ _PG_init(void)
 	sc_cache_init();
 	sc_rollup_init();
 	sc_whatif_init();
-	sc_candidates_init();
+	sc_harvest_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -135,7 +135,6 @@ extern Oid	sc_hypo_drop_target(const char *ddl);
 extern char *sc_hypo_ddl(const ScHypo *hypo, const char *name);
 extern char *sc_hypo_pred(const ScHypo *hypo);
 extern Node *sc_parse_one(const char *sql);
-extern void sc_text_error_callback(void *arg);
 
 /* whatif.c */
 extern void sc_whatif_init(void);

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * choose.h
- *	  From statements to a set of indexes: what candidates.c, choose.c and
- *	  suggest.c share.  Everything is in the study's memory context.
+ *	  From statements to a set of indexes: what harvest.c, candidates.c,
+ *	  choose.c and suggest.c share.  Everything is in the study's memory context.
  *
  *-------------------------------------------------------------------------
  */
@@ -148,13 +148,18 @@ typedef struct ScAdvice
 	List	   *deleted;		/* of Oid: tables that rows are deleted from */
 } ScAdvice;
 
-/* candidates.c */
-extern void sc_candidates_init(void);
+/* harvest.c */
+extern void sc_harvest_init(void);
 extern double sc_harvest(ScAdvice *advice, ScItem *item, ScVariant *variant);
+extern ScKeyCol *sc_make_keycol(Node *expr, Oid am, Oid opclass, Oid collation,
+								ScRole role);
+extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
+extern double sc_ndistinct(Oid relid, Node *expr, double tuples);
+
+/* candidates.c */
 extern void sc_candidates_make(ScAdvice *advice);
 extern ScCandidate *sc_candidate_add(ScAdvice *advice, Oid relid, List *keys,
 									 List *include, List *pred);
-extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
 
 /* suggest.c */
 extern void sc_advice_load_recorded(ScAdvice *advice, bool report);

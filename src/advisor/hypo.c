@@ -47,20 +47,7 @@
 #include "utils/syscache.h"
 
 #include "advisor/advisor.h"
-
-/* Errors' positions are in a text of the user's, not in his command. */
-void
-sc_text_error_callback(void *arg)
-{
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery((const char *) arg);
-	}
-}
+#include "base/position.h"
 
 /* The one statement in a string, unanalyzed. */
 Node *

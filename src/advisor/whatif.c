@@ -56,6 +56,7 @@
 #include "utils/syscache.h"
 
 #include "advisor/advisor.h"
+#include "base/position.h"
 
 PG_FUNCTION_INFO_V1(scalecache_what_if);
 PG_FUNCTION_INFO_V1(scalecache_what_if_size);

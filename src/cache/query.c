@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/position.h"
 #include "cache/cache.h"
 #include "cache/link.h"
 #include "cache/memory.h"
@@ -255,19 +256,6 @@ scalecache_cache_delete(PG_FUNCTION_ARGS)
 
 /* ---- cache-aside in one call ---- */
 
-/* Errors are at a place in the query, not in the statement that calls. */
-static void
-locate_error(void *arg)
-{
-	int			position = geterrposition();
-
-	if (position <= 0)
-		return;
-	errposition(0);
-	internalerrposition(position);
-	internalerrquery((const char *) arg);
-}
-
 /*
  * The query without what may come after it.  It is to stand in brackets, so
  * it must be exactly one, and one that returns rows.
@@ -275,7 +263,7 @@ locate_error(void *arg)
 static char *
 check_query(const char *query)
 {
-	ErrorContextCallback callback = {error_context_stack, locate_error, (void *) query};
+	ErrorContextCallback callback = {error_context_stack, sc_text_error_callback, (void *) query};
 	List	   *raw;
 	RawStmt    *stmt;
 

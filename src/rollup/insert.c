@@ -172,13 +172,18 @@ spec_of(Trigger *trigger, Relation rel)
 	return NULL;
 }
 
-/* Switch our triggers off in this copy.  Returns how many, and whose. */
+/*
+ * Whose row triggers an INSERT into rel fires, of the rollups that can be told
+ * the rows; *others is true when there are more triggers.  If off, they are
+ * switched off in desc.
+ */
 static int
-take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
+rollups_of_triggers(TriggerDesc *desc, Relation rel, bool off, ScSpec **specs,
+					bool *others)
 {
-	bool		others = false;
 	int			n = 0;
 
+	*others = false;
 	for (int i = 0; i < desc->numtriggers; i++)
 	{
 		Trigger    *trigger = &desc->triggers[i];
@@ -191,14 +196,21 @@ take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
 			trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
 			(specs[n] = spec_of(trigger, rel)) != NULL)
 		{
-			trigger->tgenabled = TRIGGER_DISABLED;
+			if (off)
+				trigger->tgenabled = TRIGGER_DISABLED;
 			n++;
 		}
 		else
-			others = true;
+			*others = true;
 	}
-	desc->trig_insert_after_row = others;
 	return n;
+}
+
+/* Switch our triggers off in this copy.  Returns how many, and whose. */
+static int
+take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
+{
+	return rollups_of_triggers(desc, rel, true, specs, &desc->trig_insert_after_row);
 }
 
 /* Tap the node below an INSERT for the rollups of these n specifications. */
@@ -267,30 +279,15 @@ static int
 rollups_only(Relation rel, ScSpec **specs)
 {
 	TriggerDesc *desc = rel->trigdesc;
-	int			n = 0;
+	bool		others;
+	int			n;
 
 	if (desc->trig_insert_before_statement || desc->trig_insert_after_statement ||
 		desc->trig_insert_new_table)
 		return 0;
-	for (int i = 0; i < desc->numtriggers; i++)
-	{
-		Trigger    *trigger = &desc->triggers[i];
-
-		if (!TRIGGER_FOR_ROW(trigger->tgtype) ||
-			!TRIGGER_FOR_AFTER(trigger->tgtype) ||
-			!TRIGGER_FOR_INSERT(trigger->tgtype))
-			continue;
-		if (n < SC_TAPPED && is_ours(trigger) &&
-			trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-			(specs[n] = spec_of(trigger, rel)) != NULL)
-			n++;
-		else
-		{
-			while (n > 0)
-				sc_spec_release(specs[--n]);
-			break;
-		}
-	}
+	n = rollups_of_triggers(desc, rel, false, specs, &others);
+	while (others && n > 0)
+		sc_spec_release(specs[--n]);
 	return n;
 }
 

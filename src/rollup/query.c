@@ -33,6 +33,7 @@
 #include "utils/ruleutils.h"
 #include "utils/typcache.h"
 
+#include "base/position.h"
 #include "rollup/rollup.h"
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_query);
@@ -606,19 +607,6 @@ sc_query_check(Query *query)
 	query_tree_walker(query, check_walker, NULL, 0);
 }
 
-/* Positions in errors are in the rollup's query, not in the command. */
-static void
-point_into_query(void *arg)
-{
-	int			position = geterrposition();
-
-	if (position <= 0)
-		return;
-	errposition(0);
-	internalerrposition(position);
-	internalerrquery((const char *) arg);
-}
-
 static Query *
 parse(const char *sql)
 {
@@ -652,7 +640,7 @@ Query *
 sc_query_analyze(const char *sql, List **views)
 {
 	text	   *zone = cstring_to_text(pg_get_timezone_name(session_timezone));
-	ErrorContextCallback context = {error_context_stack, point_into_query,
+	ErrorContextCallback context = {error_context_stack, sc_text_error_callback,
 	(void *) sql};
 	Query	   *query;
 
