@@ -204,7 +204,7 @@ SET client_min_messages = warning;
 -- Executions that differ are told apart in what is promised.
 CREATE TABLE shop.skew AS SELECT (x - 0.5)::int AS k, md5(x::text) AS v
 FROM (SELECT sqrt(2 * i) AS x FROM generate_series(1, 40000) i) s ORDER BY md5(x::text);
-ANALYZE shop.skew;
+VACUUM ANALYZE shop.skew;
 CREATE FUNCTION shop.promised(OUT said float8, OUT actual float8) LANGUAGE plpgsql AS $$
 DECLARE
 	r record;

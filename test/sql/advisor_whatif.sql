@@ -155,9 +155,9 @@ CREATE TABLE mixed AS SELECT i, CASE WHEN i % 2 = 0 THEN 'long value ' || md5(i:
 	jsonb_build_object('no', 'A' || hashint4(i) % 30000, 'rank', i % 5, 'ref', floor(random() ^ 2 * 800)) AS doc
 FROM generate_series(1, 80000) i;
 VACUUM ANALYZE mixed;
-SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < 0.25 AS near
-FROM unnest(ARRAY['CREATE INDEX ON mixed (v)', 'CREATE INDEX ON mixed USING gin (doc)',
-	'CREATE INDEX ON mixed USING gin (doc jsonb_path_ops)']) ddl;
+SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < off AS near
+FROM (VALUES ('CREATE INDEX ON mixed (v)', 0.05), ('CREATE INDEX ON mixed USING gin (doc)', 0.25),
+	('CREATE INDEX ON mixed USING gin (doc jsonb_path_ops)', 0.25)) i (ddl, off);
 
 -- Nothing is left behind, not even after an error.
 SELECT * FROM scalecache.what_if('SELECT 1/0 FROM item', 'CREATE INDEX ON item (owner)');
