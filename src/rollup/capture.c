@@ -120,7 +120,7 @@ pending_for(ScSpec *spec, CommandId cid)
 	p = MemoryContextAllocZero(pending_cxt, sizeof(Pending));
 	p->groups = sc_groups_create(spec, pending_cxt);
 	p->spec = spec;
-	spec->pins++;
+	sc_spec_pin(spec);
 	p->subid = subid;
 	p->mincid = p->maxcid = cid;
 	p->next = pending;

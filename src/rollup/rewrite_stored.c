@@ -179,7 +179,7 @@ sc_stored_for_query(PlannerInfo *root, Oid view, int **varmap)
 	if (p->fact->rewrite && sc_parts_usable(p) && (*varmap = map_entries(root, p)) != NULL)
 	{
 		stored = p->stored;
-		stored->pins++;
+		sc_spec_pin(stored);
 	}
 	sc_parts_close(p);
 	return stored;

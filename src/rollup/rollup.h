@@ -268,6 +268,7 @@ typedef struct ScParts ScParts;
 extern ScSpec *sc_spec_by_view(Oid view);
 extern ScSpec *sc_spec_by_id(int64 id);
 extern ScSpec *sc_spec_by_base(Oid base);
+extern void sc_spec_pin(ScSpec *spec);
 extern void sc_spec_release(ScSpec *spec);
 extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
 extern bool sc_spec_analyze(ScSpec *spec, Query *query);

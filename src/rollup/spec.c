@@ -55,6 +55,7 @@ static HTAB *by_base = NULL;	/* of Entry */
 static HTAB *by_id = NULL;		/* int64 to ScSpec */
 static ScSpec *latest = NULL;	/* that was found there */
 static MemoryContext cache_cxt = NULL;
+static int64 npins = 0;			/* of all of them; mostly none at the end */
 static uint64 ninvalidations = 0;
 
 typedef struct IdEntry
@@ -151,11 +152,13 @@ unpin_all(XactEvent event, void *arg)
 {
 	ListCell   *lc;
 
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
+	if (npins == 0 ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		 event != XACT_EVENT_PREPARE))
 		return;
 	foreach(lc, cache)
 		((ScSpec *) lfirst(lc))->pins = 0;
+	npins = 0;
 }
 
 void
@@ -590,7 +593,7 @@ spec_load(int attno, Datum value)
 	MemoryContextSwitchTo(old);
 	((Entry *) hash_search(by_view, &spec->view, HASH_ENTER, NULL))->spec = spec;
 	((IdEntry *) hash_search(by_id, &spec->id, HASH_ENTER, NULL))->spec = spec;
-	spec->pins = 1;
+	sc_spec_pin(spec);
 	return spec;
 }
 
@@ -607,7 +610,7 @@ sc_spec_by_view(Oid view)
 		return NULL;
 	if (entry && entry->spec->valid)
 	{
-		entry->spec->pins++;
+		sc_spec_pin(entry->spec);
 		return entry->spec;
 	}
 	if (!IsTransactionState())
@@ -626,14 +629,14 @@ sc_spec_by_id(int64 id)
 	sc_spec_cache_init();
 	if (latest && latest->id == id && latest->valid)
 	{
-		latest->pins++;
+		sc_spec_pin(latest);
 		return latest;
 	}
 	entry = hash_search(by_id, &id, HASH_FIND, NULL);
 	if (entry && entry->spec->valid)
 	{
 		latest = entry->spec;
-		latest->pins++;
+		sc_spec_pin(latest);
 		return latest;
 	}
 	if (!IsTransactionState())
@@ -672,10 +675,20 @@ sc_spec_by_base(Oid base)
 }
 
 void
+sc_spec_pin(ScSpec *spec)
+{
+	spec->pins++;
+	npins++;
+}
+
+void
 sc_spec_release(ScSpec *spec)
 {
 	if (spec->pins > 0)
+	{
 		spec->pins--;
+		npins--;
+	}
 }
 
 /* Expressions of spec over rel, a member of the source. */

@@ -152,7 +152,7 @@ sc_stored_of(Oid view)
 	if (sc_parts_usable(p))
 	{
 		stored = p->stored;
-		stored->pins++;
+		sc_spec_pin(stored);
 	}
 	sc_parts_close(p);
 	return stored;
