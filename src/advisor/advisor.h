@@ -17,6 +17,7 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "nodes/bitmapset.h"
 #include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pathnodes.h"
@@ -115,7 +116,18 @@ typedef struct ScQuery
 	Oid			userid;			/* planned as this user */
 } ScQuery;
 
+/* Who runs the functions of an index's expressions; see sc_owner_begin(). */
+typedef struct ScOwner
+{
+	Oid			userid;			/* as before */
+	int			seccxt;
+} ScOwner;
+
 /* sample.c */
+extern bool sc_rows_visible(Oid relid, Oid userid, Bitmapset *attrs,
+							bool evaluated);
+extern void sc_owner_begin(Oid relid, ScOwner *saved);
+extern void sc_owner_end(const ScOwner *saved);
 extern ScSample *sc_sample_get(ScStudy *study, Oid relid);
 extern ScExprStats *sc_sample_expr_stats(ScStudy *study, ScSample *sample,
 										 Node *expr, Oid collation);

@@ -12,11 +12,13 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_statistic.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "utils/acl.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -661,11 +663,17 @@ make_brin(ScAdvice *advice, ScItem *item, ScRelUse *use)
 static double
 pred_part(ScAdvice *advice, Oid relid, List *pred)
 {
+	ScOwner		saved;
+	double		part;
+
 	/* Partitions are looked at when the size is estimated. */
 	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
 		return 0;
-	return sc_sample_fraction(advice->study,
+	sc_owner_begin(relid, &saved);
+	part = sc_sample_fraction(advice->study,
 							  sc_sample_get(advice->study, relid), pred);
+	sc_owner_end(&saved);
+	return part;
 }
 
 /* The part of a statement's executions that have this condition. */
@@ -769,6 +777,102 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	return result;
 }
 
+/*
+ * Rights: what an expression or a condition would be evaluated for
+ */
+
+static bool
+users_function(Oid funcid, void *context)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	return !superuser_arg(owner);
+}
+
+/* A domain's constraint may call anything. */
+static bool
+users_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return IsA(node, CoerceToDomain) ||
+		check_functions_in_node(node, users_function, context) ||
+		expression_tree_walker(node, users_walker, context);
+}
+
+/*
+ * May an expression be evaluated over all rows of a table?  Whoever could not
+ * build the index runs it himself, and then not what others have written.
+ */
+static bool
+may_evaluate(Oid relid, Node *node)
+{
+	Bitmapset  *attrs = NULL;
+
+	if (IsA(node, Var))
+		return true;
+	pull_varattnos(node, 1, &attrs);
+	return sc_rows_visible(relid, GetUserId(), attrs, true) &&
+		(pg_class_ownercheck(relid, GetUserId()) ||
+		 !users_walker(node, NULL));
+}
+
+static List *
+permitted_columns(Oid relid, List *columns)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		if (may_evaluate(relid, ((ScKeyCol *) lfirst(lc))->expr))
+			result = lappend(result, lfirst(lc));
+	}
+	return result;
+}
+
+/* An order that lacks a column is another one. */
+static List *
+permitted_orders(Oid relid, List *orders)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, orders)
+	{
+		List	   *order = (List *) lfirst(lc);
+
+		if (list_length(permitted_columns(relid, order)) == list_length(order))
+			result = lappend(result, order);
+	}
+	return result;
+}
+
+/* Leave out what the caller may not have evaluated. */
+static void
+permitted_use(ScRelUse *use)
+{
+	List	   *preds = NIL;
+	ListCell   *lc;
+
+	use->eq = permitted_columns(use->relid, use->eq);
+	use->range = permitted_columns(use->relid, use->range);
+	use->join = permitted_columns(use->relid, use->join);
+	use->special = permitted_columns(use->relid, use->special);
+	use->orders = permitted_orders(use->relid, use->orders);
+	foreach(lc, use->preds)
+	{
+		if (may_evaluate(use->relid, (Node *) lfirst(lc)))
+			preds = lappend(preds, lfirst(lc));
+	}
+	use->preds = preds;
+}
+
 /* All candidates of all statements. */
 void
 sc_candidates_make(ScAdvice *advice)
@@ -776,6 +880,14 @@ sc_candidates_make(ScAdvice *advice)
 	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
 	ListCell   *lc;
 
+	foreach(lc, advice->items)
+	{
+		ListCell   *l;
+
+		CHECK_FOR_INTERRUPTS();
+		foreach(l, ((ScItem *) lfirst(lc))->uses)
+			permitted_use((ScRelUse *) lfirst(l));
+	}
 	foreach(lc, advice->items)
 	{
 		ScItem	   *item = (ScItem *) lfirst(lc);

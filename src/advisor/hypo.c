@@ -20,6 +20,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/reloptions.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
@@ -122,14 +123,35 @@ check_relation(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot use temporary tables of other sessions")));
-	/* Sizes tell something about the rows. */
-	if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(),
-						  ACL_SELECT) != ACLCHECK_OK &&
-		pg_attribute_aclcheck_all(RelationGetRelid(rel), GetUserId(),
-								  ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+}
+
+/* Sizes tell something about the rows, and errors of expressions more. */
+static void
+check_visible(ScHypo *hypo, Relation rel)
+{
+	Bitmapset  *attrs = NULL;
+	bool		evaluated = hypo->exprs != NIL || hypo->pred != NIL;
+	int			i;
+
+	for (i = 0; i < hypo->natts; i++)
+	{
+		if (hypo->attnums[i] > 0)
+			attrs = bms_add_member(attrs, hypo->attnums[i] -
+								   FirstLowInvalidHeapAttributeNumber);
+	}
+	pull_varattnos((Node *) hypo->exprs, 1, &attrs);
+	pull_varattnos((Node *) hypo->pred, 1, &attrs);
+	if (!sc_rows_visible(hypo->relid, GetUserId(), attrs, false))
 		aclcheck_error(ACLCHECK_NO_PRIV,
-					   get_relkind_objtype(relkind),
+					   get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
+	if (evaluated && !sc_rows_visible(hypo->relid, GetUserId(), attrs, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row-level security hides rows of \"%s\" from you",
+						RelationGetRelationName(rel)),
+				 errdetail("The size of an index with an expression or a condition would tell what is in them."),
+				 errhint("Ask the table's owner, or leave out expressions and WHERE.")));
 }
 
 static void
@@ -371,6 +393,7 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 		hypo->pred = make_ands_implicit((Expr *) canonicalize_qual((Expr *) pred,
 																   false));
 	}
+	check_visible(hypo, rel);
 	relation_close(rel, NoLock);
 	hypo->name = stmt->idxname ? pstrdup(stmt->idxname) : default_name(hypo);
 	sc_hypo_finish(study, hypo, true);
@@ -490,8 +513,11 @@ void
 sc_hypo_measure(ScStudy *study, ScHypo *hypo)
 {
 	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
+	ScOwner		saved;
 
+	sc_owner_begin(hypo->relid, &saved);
 	add_up_leaves(study, hypo, true);
+	sc_owner_end(&saved);
 	MemoryContextSwitchTo(oldcxt);
 }
 
@@ -505,6 +531,7 @@ sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
 	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
 	List	   *relids;
 	ListCell   *lc;
+	ScOwner		saved;
 	int			i;
 
 	for (i = 0; i < hypo->nkeys; i++)
@@ -521,6 +548,7 @@ sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
 		relids = find_all_inheritors(hypo->relid, AccessShareLock, NULL);
 	else
 		relids = list_make1_oid(hypo->relid);
+	sc_owner_begin(hypo->relid, &saved);
 	foreach(lc, relids)
 	{
 		Oid			relid = lfirst_oid(lc);
@@ -534,6 +562,7 @@ sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
 		hypo->leaves = lappend(hypo->leaves, leaf);
 	}
 	add_up_leaves(study, hypo, exact);
+	sc_owner_end(&saved);
 	MemoryContextSwitchTo(oldcxt);
 }
 

@@ -14,7 +14,8 @@
  * - Of a block it has as many rows as ANALYZE takes.  Where rows with the
  *	 same values lie together, more of them would show fewer values.
  *
- * - The caller has checked that the user may read the table.
+ * - The caller has checked that the user may read the table, and whatever is
+ *	 evaluated over its rows runs between sc_owner_begin() and _end().
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +25,7 @@
 
 #include "access/htup_details.h"
 #include "access/relscan.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_statistic.h"
@@ -35,12 +37,14 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/plancat.h"
 #include "storage/bufmgr.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -51,6 +55,77 @@
 /* Full text is slow to take apart. */
 #define SC_SAMPLE_TEXTS		2000
 #define SC_SAMPLE_BYTES		(24 * 1024 * 1024)
+
+/*
+ * Rights
+ */
+
+/*
+ * May a user be told what follows from the values of some columns
+ * in all of a table's rows?  attrs is as pull_varattnos() makes it.  What is
+ * evaluated tells more than sizes, by errors if by nothing else, so then the
+ * rows must not be subject to his row-level security either.
+ */
+bool
+sc_rows_visible(Oid relid, Oid userid, Bitmapset *attrs, bool evaluated)
+{
+	int			i = -1;
+
+	if (evaluated && check_enable_rls(relid, userid, true) == RLS_ENABLED)
+		return false;
+	if (pg_class_aclcheck(relid, userid, ACL_SELECT) == ACLCHECK_OK)
+		return true;
+	while ((i = bms_next_member(attrs, i)) >= 0)
+	{
+		AttrNumber	attnum = i + FirstLowInvalidHeapAttributeNumber;
+		AclResult	result;
+
+		if (attnum == InvalidAttrNumber)
+			result = pg_attribute_aclcheck_all(relid, userid, ACL_SELECT,
+											   ACLMASK_ALL);
+		else
+			result = pg_attribute_aclcheck(relid, attnum, userid, ACL_SELECT);
+		if (result != ACLCHECK_OK)
+			return false;
+	}
+	return attrs != NULL;
+}
+
+/*
+ * Functions in an index's expressions are run by the table's owner when the
+ * index is built, and so they are here, if the current user could build it.
+ * Otherwise he runs them himself: a stranger's choice of function is no
+ * business of the owner's.  After an error, the end of the subtransaction
+ * undoes this.
+ */
+void
+sc_owner_begin(Oid relid, ScOwner *saved)
+{
+	Oid			userid;
+	HeapTuple	tuple;
+
+	GetUserIdAndSecContext(&saved->userid, &saved->seccxt);
+	userid = saved->userid;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	if (pg_class_ownercheck(relid, userid))
+		userid = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	SetUserIdAndSecContext(userid, saved->seccxt |
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+sc_owner_end(const ScOwner *saved)
+{
+	SetUserIdAndSecContext(saved->userid, saved->seccxt);
+}
+
+/*
+ * Reading
+ */
 
 /* Read a part of a block's rows. */
 static void

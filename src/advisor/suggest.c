@@ -66,6 +66,7 @@ typedef struct Loader
 	Oid			userid;
 	double		weight;			/* of the variant */
 	double		rows;			/* written by one execution; -1: planned */
+	bool		check;			/* must the user be allowed to execute it? */
 } Loader;
 
 static ParamListInfo
@@ -91,26 +92,35 @@ make_params(Loader *l)
 	return params;
 }
 
+/* Does a statement touch what the caller, *context, may not read? */
 static bool
-may_read_all(Query *query, Oid userid)
+unreadable_walker(Node *node, void *context)
 {
 	ListCell   *lc;
 
-	foreach(lc, query->rtable)
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, unreadable_walker, context);
+	foreach(lc, ((Query *) node)->rtable)
 	{
+		Oid			userid = *(Oid *) context;
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+		Bitmapset  *columns;
 
-		if (rte->rtekind == RTE_RELATION && rte->relid >= FirstNormalObjectId &&
-			rte->requiredPerms != 0 &&
-			pg_class_aclcheck(rte->relid, userid, ACL_SELECT) != ACLCHECK_OK &&
-			pg_attribute_aclcheck_all(rte->relid, userid, ACL_SELECT,
-									  ACLMASK_ANY) != ACLCHECK_OK)
-			return false;
-		if (rte->rtekind == RTE_SUBQUERY && rte->subquery != NULL &&
-			!may_read_all(rte->subquery, userid))
-			return false;
+		if (rte->rtekind != RTE_RELATION || rte->relid < FirstNormalObjectId ||
+			rte->requiredPerms == 0)
+			continue;
+		columns = bms_union(bms_union(rte->selectedCols, rte->insertedCols),
+							rte->updatedCols);
+		if (pg_class_aclcheck(rte->relid, userid, ACL_SELECT) != ACLCHECK_OK &&
+			(columns == NULL ?
+			 pg_attribute_aclcheck_all(rte->relid, userid, ACL_SELECT,
+									   ACLMASK_ANY) != ACLCHECK_OK :
+			 !sc_rows_visible(rte->relid, userid, columns, false)))
+			return true;
 	}
-	return true;
+	return query_tree_walker((Query *) node, unreadable_walker, context, 0);
 }
 
 static Bitmapset *
@@ -211,11 +221,11 @@ load_one(Loader *l)
 								 false);
 	SetUserIdAndSecContext(l->userid, SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_LOCAL_USERID_CHANGE);
-	query = sc_query_parse(l->text, l->types, l->nparams, false);
+	query = sc_query_parse(l->text, l->types, l->nparams, l->check);
 	query->userid = l->userid;
 	foreach(lc, query->queries)
 	{
-		if (!may_read_all(lfirst_node(Query, lc), caller))
+		if (unreadable_walker((Node *) lfirst(lc), &caller))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for a table of the statement")));
@@ -311,6 +321,7 @@ load_given(ScAdvice *advice, Datum *queries, int n, double *weights)
 		l.userid = GetUserId();
 		l.weight = 1;
 		l.rows = -1;
+		l.check = true;
 		if (weights[i] <= 0)
 			continue;
 		/* The caller is here to be told what is wrong with his query. */

@@ -416,6 +416,18 @@ unwrap(RawStmt *raw)
 	return raw;
 }
 
+/* Refuse what the current user may not execute, subqueries included. */
+static bool
+check_rights(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, check_rights, context);
+	(void) ExecCheckRTPerms(((Query *) node)->rtable, true);
+	return query_tree_walker((Query *) node, check_rights, context, 0);
+}
+
 /*
  * Parse, analyze and rewrite one statement, as the current user.  Result is
  * in the current memory context.
@@ -458,7 +470,7 @@ sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
 	if (!check)
 		return result;
 	foreach(lc, result->queries)
-		ExecCheckRTPerms(lfirst_node(Query, lc)->rtable, true);
+		(void) check_rights((Node *) lfirst(lc), NULL);
 	return result;
 }
 

@@ -186,6 +186,45 @@ SET client_min_messages = warning;
 SET ROLE shop_stranger;
 SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM shop.orders WHERE user_id = 5']);
 RESET ROLE;
+-- nor by a subquery, or where he may not do what the statement does
+GRANT USAGE ON SCHEMA shop TO shop_stranger;
+GRANT SELECT (id, email) ON users TO shop_stranger;
+GRANT SELECT ON orders TO shop_stranger;
+SET ROLE shop_stranger;
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['SELECT (SELECT max(name) FROM shop.users WHERE email = ''a'')']);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['WITH x AS MATERIALIZED (SELECT name FROM shop.users) SELECT * FROM x']);
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['DELETE FROM shop.orders WHERE user_id = 5']);
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT id FROM shop.users WHERE lower(email) = ''a''']);
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM shop.orders WHERE abs(user_id) = 5']);
+RESET ROLE;
+-- no expression over rows that row-level security hides
+ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON orders USING (true);
+SET ROLE shop_stranger;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM shop.orders WHERE abs(user_id) = 5']);
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM shop.orders WHERE status = ''new'' AND deleted_at IS NULL']);
+RESET ROLE;
+DROP POLICY mine ON orders;
+ALTER TABLE orders DISABLE ROW LEVEL SECURITY;
+-- Functions of a table's owner are run by him alone.
+CREATE TABLE own AS SELECT i AS a, repeat('x', 100) AS b FROM generate_series(1, 5000) i;
+ANALYZE own;
+CREATE FUNCTION own_f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	IF current_user <> 'shop_stranger' THEN RAISE 'run by %', current_user; END IF;
+	RETURN $1;
+END $$;
+ALTER TABLE own OWNER TO shop_stranger;
+ALTER FUNCTION own_f(int) OWNER TO shop_stranger;
+SELECT advise('SELECT * FROM own WHERE own_f(a) = 5');
+CREATE ROLE shop_reader;
+GRANT USAGE ON SCHEMA shop TO shop_reader;
+GRANT SELECT ON own TO shop_reader;
+SET ROLE shop_reader;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM shop.own WHERE shop.own_f(a) = 5']);
+RESET ROLE;
+DROP OWNED BY shop_reader;
+DROP ROLE shop_reader;
 SET statement_timeout = '1ms';
 SELECT count(*) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5']);
 RESET statement_timeout;
@@ -200,6 +239,23 @@ SET search_path = public;
 SET client_min_messages = notice;
 SELECT ddl, regexp_replace(reason, '[0-9.]+ ms', 'N ms', 'g') AS reason FROM scalecache.suggest_indexes();
 SET client_min_messages = warning;
+
+-- Others' statements only where the caller may read their tables, subqueries' too
+CREATE ROLE shop_stats IN ROLE pg_read_all_stats;
+GRANT USAGE ON SCHEMA shop TO shop_stats;
+GRANT SELECT ON shop.orders TO shop_stats;
+SELECT scalecache.reset_workload();
+SELECT count(*) FROM shop.orders WHERE user_id = 5;
+SELECT count(*) FROM shop.orders WHERE shop_id = 5 AND id = (SELECT max(id) FROM shop.users);
+WITH x AS MATERIALIZED (SELECT id FROM shop.users) SELECT count(*) FROM x;
+SET ROLE shop_stats;
+SET client_min_messages = notice;
+SELECT ddl FROM scalecache.suggest_indexes();
+SET client_min_messages = warning;
+RESET ROLE;
+REVOKE ALL ON SCHEMA shop FROM shop_stats;
+REVOKE ALL ON shop.orders FROM shop_stats;
+DROP ROLE shop_stats;
 
 -- Executions that differ are told apart in what is promised.
 CREATE TABLE shop.skew AS SELECT (x - 0.5)::int AS k, md5(x::text) AS v

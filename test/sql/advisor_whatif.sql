@@ -212,7 +212,43 @@ SET ROLE whatif_nobody;
 SELECT * FROM scalecache.what_if('SELECT * FROM whatif.item', 'CREATE INDEX ON whatif.item (owner)');
 SELECT scalecache.what_if_size('CREATE INDEX ON whatif.item (owner)');
 RESET ROLE;
+-- nor by a subquery, nor of columns and rows that he may not see
+CREATE TABLE secret (id int, own text, code text);
+INSERT INTO secret SELECT i, 'whatif_nobody', 'code ' || i FROM generate_series(1, 2000) i;
+ANALYZE secret;
+GRANT SELECT (id, own) ON secret TO whatif_nobody;
+SET ROLE whatif_nobody;
+SELECT * FROM scalecache.what_if('SELECT (SELECT max(code) FROM whatif.secret)');
+SELECT * FROM scalecache.what_if('WITH x AS MATERIALIZED (SELECT code FROM whatif.secret) SELECT FROM x');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret (id)') > 0 AS sized;
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret (id, code)');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret ((code::int))');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret (id) WHERE code = ''code 7''');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret ((secret IS NULL))');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret ((id + 1)) WHERE own IS NULL') > 0 AS sized;
+RESET ROLE;
+GRANT SELECT ON secret TO whatif_nobody;
+ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+SET ROLE whatif_nobody;
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret (code)') > 0 AS sized;
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret ((code::int))');
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret (id) WHERE code = ''code 7''');
+RESET ROLE;
+-- Functions are run by the table's owner for whoever could build the index,
+-- and otherwise by the caller.
+CREATE FUNCTION runner(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+$$ BEGIN RAISE EXCEPTION 'run by %', current_user; END $$;
+ALTER TABLE secret DISABLE ROW LEVEL SECURITY;
+SET ROLE whatif_nobody;
+SELECT scalecache.what_if_size('CREATE INDEX ON whatif.secret (whatif.runner(id))');
+RESET ROLE;
+CREATE ROLE whatif_owner;
+ALTER TABLE secret OWNER TO whatif_owner;
+GRANT USAGE ON SCHEMA whatif TO whatif_owner;
+SELECT scalecache.what_if_size('CREATE INDEX ON secret (runner(id))');
+SELECT scalecache.what_if_size('CREATE INDEX ON secret (id) WHERE runner(id) IS NULL');
 SET client_min_messages = warning;
 DROP SCHEMA whatif CASCADE;
 DROP ROLE whatif_nobody;
+DROP ROLE whatif_owner;
 DROP EXTENSION scalecache;
