@@ -114,6 +114,12 @@ typedef struct ScQuery
 	List	   *queries;		/* of Query, rewritten */
 	ParamListInfo params;		/* or NULL: a generic plan */
 	Oid			userid;			/* planned as this user */
+
+	/* To parse it again: */
+	const char *search_path;	/* or NULL: as it is */
+	int			nparams;
+	Oid		   *types;
+	char	  **values;			/* NULL: params are not known */
 } ScQuery;
 
 /* Who runs the functions of an index's expressions; see sc_owner_begin(). */

@@ -52,7 +52,6 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "rewrite/rewriteHandler.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
@@ -88,6 +87,8 @@ PGDLLEXPORT void sc_apply_main(Datum main_arg);
 #define SC_APPLY_PAUSE_MS	500
 /* Executions of each statement that are timed; the best counts. */
 #define SC_TIMINGS			3
+/* And all statements in this many times the timeout of one. */
+#define SC_TIMEOUTS			30
 /* Differences below this are noise. */
 #define SC_NOISE_MS			0.5
 /* All of them together must take less than this part of the time. */
@@ -749,8 +750,9 @@ drop_index(Action *action, bool only_invalid)
 
 typedef struct Timed
 {
-	ScVariant  *variant;
+	ScQuery    *query;
 	double		weight;			/* executions */
+	double		expected;		/* ms, all of these */
 	double		before;			/* ms, negative: could not be timed */
 	double		after;
 	bool		uses;			/* is its plan with the new index? */
@@ -770,6 +772,7 @@ replayable(ScQuery *query)
 		!contain_volatile_functions((Node *) tree);
 }
 
+/* Of a statement that sc_query_reload() has just parsed. */
 static double
 execute_once(ScQuery *query, List *indexes, bool *uses)
 {
@@ -781,8 +784,8 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	instr_time	end;
 
 	tree = (Query *) copyObject(linitial(query->queries));
-	/* The tree may be from an earlier transaction. */
-	AcquireRewriteLocks(tree, true, false);
+	/* It is nobody's query, for those who count. */
+	tree->queryId = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	plan = planner(tree, query->text, CURSOR_OPT_PARALLEL_OK, query->params);
 	foreach(lc, sc_plan_indexes(plan))
@@ -806,27 +809,24 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 
 /*
  * The best of some executions in ms; the timeout if it was reached, negative
- * after another error.
+ * after another error.  Everything is undone, locks are released, and the
+ * user and his search path are as before.
  */
 static double
-time_query(ScQuery *query, List *indexes, bool *uses)
+time_query(const ScQuery *known, List *indexes, bool *uses)
 {
 	MemoryContext oldcxt = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
-	Oid			userid;
-	int			seccxt;
 	volatile double best = -1;
 	volatile int i;
 
-	GetUserIdAndSecContext(&userid, &seccxt);
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
+		ScQuery    *query = sc_query_reload(known);
+
 		XactReadOnly = true;
-		SetUserIdAndSecContext(query->userid,
-							   SECURITY_RESTRICTED_OPERATION |
-							   SECURITY_LOCAL_USERID_CHANGE);
-		for (i = 0; i < SC_TIMINGS; i++)
+		for (i = 0; i < SC_TIMINGS && replayable(query); i++)
 		{
 			double		ms = execute_once(query, indexes, uses);
 
@@ -855,9 +855,18 @@ time_query(ScQuery *query, List *indexes, bool *uses)
 	PG_END_TRY();
 	MemoryContextSwitchTo(oldcxt);
 	CurrentResourceOwner = oldowner;
-	SetUserIdAndSecContext(userid, seccxt);
 	CHECK_FOR_INTERRUPTS();
 	return best;
+}
+
+/* The most expensive first. */
+static int
+compare_timed(const ListCell *a, const ListCell *b)
+{
+	const Timed *x = (const Timed *) lfirst(a);
+	const Timed *y = (const Timed *) lfirst(b);
+
+	return x->expected > y->expected ? -1 : (x->expected < y->expected ? 1 : 0);
 }
 
 /* The statements of a table that can be timed, the most expensive first. */
@@ -882,51 +891,72 @@ timed_statements(ScAdvice *advice, Oid relid)
 			if (!replayable(variant->query))
 				continue;
 			timed = (Timed *) palloc0(sizeof(Timed));
-			timed->variant = variant;
+			timed->query = variant->query;
 			timed->weight = item->weight * variant->weight;
+			timed->expected = timed->weight * item->mean_ms;
+			timed->before = -1;
+			timed->after = -1;
 			result = lappend(result, timed);
 		}
 	}
+	list_sort(result, compare_timed);
 	return result;
 }
 
-/*
- * Time the statements of a table, in one transaction.  The first time they
- * are read, into cxt; the second time the same ones are timed again.
- */
+/* The statements of a table.  Result is in cxt. */
 static List *
-time_statements(Oid relid, List *indexes, List *statements,
-				MemoryContext cxt)
+load_statements(Oid relid, MemoryContext cxt)
 {
-	bool		again = statements != NIL;
-	ListCell   *lc;
+	ScAdvice   *advice;
+	List	   *result;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(cxt);
-	if (!again)
-	{
-		ScAdvice   *advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
+	advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
+	advice->study = sc_study_begin();
+	sc_advice_load_recorded(advice, false);
+	result = timed_statements(advice, relid);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
 
-		advice->study = sc_study_begin();
-		sc_advice_load_recorded(advice, false);
-		statements = timed_statements(advice, relid);
-	}
+/*
+ * Time statements, each in a transaction of its own, so that no lock is held
+ * for long; the second time those that could be timed the first time.  There
+ * may be thousands, so the first time ends after a while.
+ */
+static void
+time_statements(List *statements, bool again, List *indexes)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	TimestampTz start = GetCurrentTimestamp();
+	ListCell   *lc;
+
 	foreach(lc, statements)
 	{
 		Timed	   *timed = (Timed *) lfirst(lc);
-		double		ms = time_query(timed->variant->query, indexes,
-									&timed->uses);
+		double		ms;
 
+		if (again && timed->before < 0)
+			continue;
+		if (!again &&
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+									   SC_TIMEOUTS * sc_advisor_verify_timeout))
+			break;
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ms = time_query(timed->query, indexes, &timed->uses);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(cxt);
 		if (again)
 			timed->after = ms;
 		else
 			timed->before = ms;
 	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-	return statements;
 }
 
 typedef struct Verdict
@@ -1063,7 +1093,8 @@ perform(Action *action)
 	set_state(action, "measuring",
 			  ", started_at = pg_catalog.clock_timestamp()");
 	MemoryContextSwitchTo(cxt);
-	statements = time_statements(action->relid, NIL, NIL, cxt);
+	statements = load_statements(action->relid, cxt);
+	time_statements(statements, false, NIL);
 	if (!any_timed(statements))
 	{
 		finish_action(action, "refused",
@@ -1079,8 +1110,7 @@ perform(Action *action)
 															   action->table)),
 						   &error);
 	set_state(action, "verifying", NULL);
-	statements = time_statements(action->relid, action_indexes(action),
-								 statements, cxt);
+	time_statements(statements, true, action_indexes(action));
 	judge(action, statements);
 }
 

@@ -163,6 +163,7 @@ extern ScCandidate *sc_candidate_add(ScAdvice *advice, Oid relid, List *keys,
 
 /* suggest.c */
 extern void sc_advice_load_recorded(ScAdvice *advice, bool report);
+extern ScQuery *sc_query_reload(const ScQuery *old);
 
 /* choose.c */
 extern void sc_choose(ScAdvice *advice);

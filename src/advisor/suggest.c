@@ -70,26 +70,64 @@ typedef struct Loader
 } Loader;
 
 static ParamListInfo
-make_params(Loader *l)
+make_params(int nparams, const Oid *types, char **values)
 {
-	ParamListInfo params = makeParamList(l->nparams);
+	ParamListInfo params = makeParamList(nparams);
 	int			i;
 
-	for (i = 0; i < l->nparams; i++)
+	for (i = 0; i < nparams; i++)
 	{
 		ParamExternData *param = &params->params[i];
 		Oid			input;
 		Oid			ioparam;
 
-		param->ptype = l->types[i];
+		param->ptype = types[i];
 		param->pflags = PARAM_FLAG_CONST;
-		param->isnull = l->values[i] == NULL;
+		param->isnull = values[i] == NULL;
 		if (param->isnull)
 			continue;
-		getTypeInputInfo(l->types[i], &input, &ioparam);
-		param->value = OidInputFunctionCall(input, l->values[i], ioparam, -1);
+		getTypeInputInfo(types[i], &input, &ioparam);
+		param->value = OidInputFunctionCall(input, values[i], ioparam, -1);
 	}
 	return params;
+}
+
+/*
+ * Parse a statement as its user, with his search path.  Both stay set until
+ * the end of the subtransaction.  Result is in the current memory context.
+ */
+static ScQuery *
+parse_as_user(const char *text, Oid userid, const char *search_path,
+			  int nparams, Oid *types, char **values, bool check)
+{
+	ScQuery    *query;
+
+	if (search_path != NULL)
+		(void) set_config_option("search_path", search_path, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+	SetUserIdAndSecContext(userid, SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	query = sc_query_parse(text, types, nparams, check);
+	query->userid = userid;
+	query->search_path = search_path;
+	query->nparams = nparams;
+	query->types = types;
+	query->values = values;
+	if (values != NULL)
+		query->params = make_params(nparams, types, values);
+	return query;
+}
+
+/*
+ * The same statement parsed anew: its tables, types and functions may have
+ * changed since, if their locks were given up.
+ */
+ScQuery *
+sc_query_reload(const ScQuery *old)
+{
+	return parse_as_user(old->text, old->userid, old->search_path,
+						 old->nparams, old->types, old->values, false);
 }
 
 /* Does a statement touch what the caller, *context, may not read? */
@@ -215,14 +253,8 @@ load_one(Loader *l)
 	List	   *plans;
 	ListCell   *lc;
 
-	if (l->search_path != NULL)
-		(void) set_config_option("search_path", l->search_path, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-	SetUserIdAndSecContext(l->userid, SECURITY_RESTRICTED_OPERATION |
-						   SECURITY_LOCAL_USERID_CHANGE);
-	query = sc_query_parse(l->text, l->types, l->nparams, l->check);
-	query->userid = l->userid;
+	query = parse_as_user(l->text, l->userid, l->search_path, l->nparams,
+						  l->types, l->values, l->check);
 	foreach(lc, query->queries)
 	{
 		if (unreadable_walker((Node *) lfirst(lc), &caller))
@@ -232,8 +264,6 @@ load_one(Loader *l)
 	}
 	if (l->item->shape == 0)
 		l->item->shape = linitial_node(Query, query->queries)->queryId;
-	if (l->values != NULL)
-		query->params = make_params(l);
 	variant->query = query;
 	variant->weight = l->weight;
 	variant->base = sc_harvest(l->advice, l->item, variant);
