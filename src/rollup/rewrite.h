@@ -182,7 +182,8 @@ extern Node *sc_match_normalize(ScMatch *m, Node *expr);
 extern void *sc_match_as_query(ScMatch *m, void *form);
 extern bool sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist);
 extern void sc_match_read(ScMatch *m);
-extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist);
+extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist,
+						  List *outputs, List *having);
 extern Expr *sc_match_derive(ScMatch *m, Node *expr);
 extern bool sc_match_is_key(ScMatch *m, Node *expr);
 extern bool sc_match_sets(ScMatch *m, List *groupingsets, List *groupings);

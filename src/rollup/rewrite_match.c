@@ -379,6 +379,18 @@ derive_qual(ScMatch *m, Node *qual)
 	return derived;
 }
 
+/*
+ * The conditions of the query's only table, those among them that read none
+ * of its columns too (EXISTS (SELECT ...), a parameter): these say the same
+ * of all groups.
+ */
+static List *
+table_conditions(RelOptInfo *rel)
+{
+	return list_concat(extract_actual_clauses(rel->baserestrictinfo, false),
+					   extract_actual_clauses(rel->baserestrictinfo, true));
+}
+
 static bool
 match_where(ScMatch *m)
 {
@@ -389,7 +401,7 @@ match_where(ScMatch *m)
 	if (m->varmap)
 		(void) sc_stored_conditions(m, &clauses);
 	else
-		clauses = get_actual_clauses(m->input->baserestrictinfo);
+		clauses = table_conditions(m->input);
 	foreach(lc, clauses)
 	{
 		if (contain_volatile_functions(lfirst(lc)))
@@ -419,42 +431,79 @@ match_where(ScMatch *m)
 /* ---- GROUP BY ---- */
 
 static bool
-match_keys(ScMatch *m, List *groupclause, List *tlist)
+add_key(ScMatch *m, Expr *expr, SortGroupClause *sgc)
+{
+	Node	   *normal = sc_match_normalize(m, (Node *) expr);
+	ScQueryKey *key = palloc0(sizeof(ScQueryKey));
+	int			i = key_index(m, normal);
+
+	key->expr = expr;
+	key->sgc = sgc;
+	if (contain_volatile_functions(normal) || contain_subplans(normal) ||
+		expression_returns_set(normal))
+		return fail(m, psprintf("the group key %s is volatile or a subquery",
+								text_of(m, normal)));
+	/* It would be taken for the scan's own column. */
+	if (!m->joined && !IsA(expr, Const) && !contain_var_clause((Node *) expr))
+		return fail(m, "a group key of the query does not read its source");
+	if (i >= 0)
+	{
+		key->derived = (Expr *) key_var(m, i);
+		if (get_opcode(sgc->eqop) != m->spec->keys[i].eq.fn_oid)
+			return fail(m, psprintf("%s is grouped by another equality operator",
+									text_of(m, normal)));
+	}
+	else
+		key->derived = derive(m, normal);
+	if (key->derived == NULL)
+		return fail(m, psprintf("the group key %s does not follow from its group keys",
+								text_of(m, normal)));
+	m->qkeys = lappend(m->qkeys, key);
+	return true;
+}
+
+/*
+ * Columns that the query returns and does not group by: PostgreSQL allows
+ * that, or has dropped them from GROUP BY, where a primary key is among the
+ * keys.  They are keys as well, that do not tell more groups apart.
+ */
+static bool
+add_dependent(Node *node, void *context)
+{
+	ScMatch    *m = context;
+	SortGroupClause *sgc;
+	TypeCacheEntry *type;
+
+	if (node == NULL || sc_match_is_key(m, node) || IsA(node, Aggref) ||
+		IsA(node, GroupingFunc))
+		return false;
+	if (!IsA(node, Var))
+		return expression_tree_walker(node, add_dependent, context);
+	type = lookup_type_cache(exprType(node), TYPECACHE_EQ_OPR | TYPECACHE_HASH_PROC);
+	if (!OidIsValid(type->eq_opr))
+		return !fail(m, psprintf("%s, of a type without equality, is not a group key of the query",
+								 text_of(m, node)));
+	sgc = makeNode(SortGroupClause);
+	sgc->eqop = type->eq_opr;
+	sgc->hashable = OidIsValid(type->hash_proc);
+	return !add_key(m, (Expr *) node, sgc);
+}
+
+static bool
+match_keys(ScMatch *m, List *groupclause, List *tlist, List *outputs,
+		   List *having)
 {
 	ListCell   *lc;
 
 	foreach(lc, groupclause)
 	{
 		SortGroupClause *sgc = lfirst_node(SortGroupClause, lc);
-		Expr	   *expr = get_sortgroupclause_tle(sgc, tlist)->expr;
-		Node	   *normal = sc_match_normalize(m, (Node *) expr);
-		ScQueryKey *key = palloc0(sizeof(ScQueryKey));
-		int			i = key_index(m, normal);
 
-		key->expr = expr;
-		key->sgc = sgc;
-		if (contain_volatile_functions(normal) || contain_subplans(normal) ||
-			expression_returns_set(normal))
-			return fail(m, psprintf("the group key %s is volatile or a subquery",
-									text_of(m, normal)));
-		/* It would be taken for the scan's own column. */
-		if (!m->joined && !IsA(expr, Const) && !contain_var_clause((Node *) expr))
-			return fail(m, "a group key of the query does not read its source");
-		if (i >= 0)
-		{
-			key->derived = (Expr *) key_var(m, i);
-			if (get_opcode(sgc->eqop) != m->spec->keys[i].eq.fn_oid)
-				return fail(m, psprintf("%s is grouped by another equality operator",
-										text_of(m, normal)));
-		}
-		else
-			key->derived = derive(m, normal);
-		if (key->derived == NULL)
-			return fail(m, psprintf("the group key %s does not follow from its group keys",
-									text_of(m, normal)));
-		m->qkeys = lappend(m->qkeys, key);
+		if (!add_key(m, get_sortgroupclause_tle(sgc, tlist)->expr, sgc))
+			return false;
 	}
-	return true;
+	return groupclause == NIL ||
+		!(add_dependent((Node *) outputs, m) || add_dependent((Node *) having, m));
 }
 
 /* Is the rollup's key one of the query's, or the same for all rows? */
@@ -671,6 +720,9 @@ key_in_set(ScMatch *m, int key, List *set)
 {
 	ScQueryKey *qkey = list_nth(m->qkeys, key);
 
+	/* A column that depends on a primary key: that is in all sets. */
+	if (qkey->sgc->tleSortGroupRef == 0)
+		return true;
 	return list_member_int(set, qkey->sgc->tleSortGroupRef);
 }
 
@@ -786,7 +838,7 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 	int			i = 0;
 
 	read_rollup(m);
-	if (!match_where(m) || !match_keys(m, groupclause, tlist))
+	if (!match_where(m) || !match_keys(m, groupclause, tlist, outputs, having))
 		return false;
 	if (contain_volatile_functions((Node *) outputs) ||
 		contain_volatile_functions((Node *) having))
@@ -846,9 +898,10 @@ sc_match_read(ScMatch *m)
 }
 
 bool
-sc_match_keys(ScMatch *m, List *groupclause, List *tlist)
+sc_match_keys(ScMatch *m, List *groupclause, List *tlist, List *outputs,
+			  List *having)
 {
-	return match_keys(m, groupclause, tlist);
+	return match_keys(m, groupclause, tlist, outputs, having);
 }
 
 Expr *

@@ -54,6 +54,15 @@ SELECT joins_check($$ SELECT DISTINCT p.label FROM joins_order o JOIN joins_prod
 SELECT joins_check($$ SELECT o.qty, count(*), sum(o.amount), avg(o.x), min(o.amount) FROM joins_order o JOIN joins_product p ON p.id % 5 = o.product_id % 5 GROUP BY 1 $$);
 SELECT joins_check($$ SELECT p.label, count(*), sum(o.amount) FROM joins_order o JOIN joins_product p ON o.product_id BETWEEN p.id - 2 AND p.id + 2 GROUP BY 1 $$);
 SELECT joins_check($$ SELECT count(*), sum(amount) FROM joins_order CROSS JOIN joins_category $$);
+-- Columns that depend on a primary key among the keys, whether grouped by or not
+SELECT joins_check($$ SELECT p.id, p.label, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY p.id, p.label $$);
+SELECT joins_check($$ SELECT p.label, upper(p.code) || p.price, sum(o.amount) FROM joins_order o JOIN joins_product p ON p.id = o.product_id
+	GROUP BY p.id HAVING p.category_id > 2 ORDER BY p.price $$);
+SELECT joins_check($$ SELECT p.label, c.name, c.id, date_trunc('year', o.created_at), count(*) FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id
+	LEFT JOIN joins_category c ON c.id = p.category_id WHERE o.created_at > '2024-02-12' GROUP BY p.id, c.id, c.name, 4 $$);
+SELECT joins_check($$ SELECT p.label, o.qty, sum(o.amount), grouping(o.qty) FROM joins_order o JOIN joins_product p ON p.id = o.product_id
+	GROUP BY GROUPING SETS ((p.id), (p.id, o.qty)) $$);
+SELECT joins_check($$ SELECT p.id, p.label, sum(o.amount), grouping(p.label) FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY ROLLUP (p.id, p.label) $$);
 -- Outer joins
 SELECT joins_check($$ SELECT c.name, sum(o.amount), count(p.id), count(*) FROM joins_order o
 	LEFT JOIN joins_product p ON p.id = o.product_id LEFT JOIN joins_category c ON c.id = p.category_id GROUP BY 1 $$);

@@ -70,6 +70,19 @@ SELECT try($$SELECT sum(amount) FROM sales WHERE date_trunc('year', at) IN ('202
 SELECT try($$SELECT sum(amount) FROM ONLY sales$$);
 SELECT try($$SELECT s.country, sum(s.amount) FROM public.sales AS s GROUP BY s.country$$);
 
+-- conditions that say the same of all rows
+PREPARE told(bool) AS SELECT country, sum(amount) FROM sales WHERE $1 GROUP BY 1 ORDER BY 1;
+SELECT try($$SELECT country, sum(amount) FROM sales WHERE EXISTS (SELECT 1) GROUP BY 1$$);
+SELECT try($$SELECT country, sum(amount) FROM sales WHERE now() > '2024-01-01' AND at >= '2024-01-20' GROUP BY 1$$);
+SELECT try($$SELECT country, sum(amount) FROM sales WHERE now() < '2024-01-01' AND at >= '2024-01-20' GROUP BY 1$$);
+SELECT try($$SELECT count(*) FROM sales WHERE EXISTS (SELECT 1 FROM pg_class WHERE relname = 'nothing')$$);
+SET plan_cache_mode = force_generic_plan;
+EXPLAIN (COSTS OFF) EXECUTE told(true);
+EXECUTE told(true);
+EXECUTE told(false);
+RESET plan_cache_mode;
+DEALLOCATE told;
+
 -- where parallel plans are cheap; cursors; what a query feeds
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;

@@ -254,6 +254,14 @@ INSERT INTO theirs VALUES (1, 'x', 1.0), (2, 'y', 1.00);
 INSERT INTO mine VALUES (1, 1);
 SELECT rollup, same(rollup, false), answered_from(rollup) FROM scalecache.rollups WHERE rollup::text ~ '^no_' ORDER BY 1;
 
+-- Grouped by a primary key and what depends on it, which the planner drops from GROUP BY
+SELECT scalecache.create_rollup('by_customer', 'SELECT c.id, c.level, count(*) AS n FROM orders o JOIN customer c ON c.id = o.customer_id GROUP BY 1, 2');
+SELECT rollup, same(rollup, false), answered_from(rollup) FROM scalecache.rollups WHERE rollup::text = 'by_customer';
+UPDATE customer SET level = level + 1 WHERE id < 9;
+INSERT INTO orders VALUES (90001, 3, '2026-05-05');
+SELECT rollup, same(rollup, false), answered_from(rollup) FROM scalecache.rollups WHERE rollup::text = 'by_customer';
+SELECT scalecache.drop_rollup('by_customer');
+
 -- Nothing is left behind
 DROP VIEW visits;
 SELECT count(*) FROM pg_trigger WHERE tgrelid IN ('place'::regclass, 'place2'::regclass) AND NOT tgisinternal;
