@@ -21,6 +21,7 @@
 #include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 
+#include "datatype/timestamp.h"
 #include "rollup/rollup.h"
 
 /* How a column of the query's answer comes from the storage. */
@@ -70,6 +71,7 @@ typedef struct ScBound
 	Expr	   *outer;			/* the other way; the same on an edge */
 	ScBoundPlace where;
 	bool		lower;
+	bool		strict;			/* the table answers for all if it is inside */
 	int			key;			/* of the rollup */
 } ScBound;
 
@@ -185,6 +187,10 @@ extern void sc_match_read(ScMatch *m);
 extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist,
 						  List *outputs, List *having);
 extern Expr *sc_match_derive(ScMatch *m, Node *expr);
+extern List *sc_flat_quals(Expr *qual);
+extern bool sc_match_rollupquals(ScMatch *m, List *quals);
+extern bool sc_match_always(ScMatch *m, Node *qual);
+extern Expr *sc_match_derive_key(ScMatch *m, Node *expr);
 extern bool sc_match_is_key(ScMatch *m, Node *expr);
 extern bool sc_match_sets(ScMatch *m, List *groupingsets, List *groupings);
 extern List *sc_match_args(Aggref *agg);
@@ -200,6 +206,7 @@ extern List *sc_stored_quals(ScSpec *stored);
 extern bool sc_stored_conditions(ScMatch *m, List **quals);
 
 /* rewrite_edges.c */
+extern bool sc_unit_length(ScUnit unit, Interval *length);
 extern bool sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after);
 extern List *sc_edge_paths(ScMatch *m, double *rows, Cost *cost);
 
@@ -292,6 +299,7 @@ extern ScUnit sc_format_unit(Node *format);
 extern void sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var);
 extern Node *sc_bucket_derive(ScMatch *m, Node *node);
 extern bool sc_bucket_range(ScMatch *m, OpExpr *op);
+extern Expr *sc_bucket_compare(ScMatch *m, OpExpr *op);
 extern Expr *sc_bound_as(Expr *bound, Oid type);
 extern int	sc_bucket_guard_seconds(ScUnit unit);
 extern int	sc_bucket_key_seconds(ScBucket *bucket, Oid type);

@@ -90,6 +90,17 @@ cut_by_unit(Cut *cut, ScUnit unit)
 	return false;
 }
 
+bool
+sc_unit_length(ScUnit unit, Interval *length)
+{
+	Cut			cut;
+
+	if (!cut_by_unit(&cut, unit))
+		return false;
+	*length = cut.length;
+	return true;
+}
+
 static bool
 cut_by_name(Cut *cut, const char *name)
 {
@@ -364,8 +375,6 @@ sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after)
 	if (IsA(inner, Const) && IsA(outer, Const) && !inner->constisnull)
 		bound->where = DatumGetInt64(inner->constvalue) == DatumGetInt64(outer->constvalue) ?
 			SC_BOUND_EDGE : SC_BOUND_INSIDE;
-	m->ragged |= bound->where == SC_BOUND_INSIDE;
-	m->edges |= bound->where != SC_BOUND_EDGE;
 	return true;
 }
 
@@ -528,6 +537,8 @@ make_edge_paths(ScMatch *m, double *rows, Cost *cost)
 		ScBound    *bound = lfirst(lc);
 		Path	   *path;
 
+		if (bound->strict)
+			continue;
 		path = edge_path(m, lappend(list_copy(inside), beyond(bound, true)));
 		*rows += path->rows;
 		*cost += path->total_cost;

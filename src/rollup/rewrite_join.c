@@ -69,6 +69,7 @@ replace_quals(JoinContext *cxt, Node **quals, bool filter)
 	foreach(lc, (List *) *quals)
 	{
 		Node	   *qual = lfirst(lc);
+		int			before = list_length(m->quals);
 		Node	   *normal;
 		Expr	   *derived;
 
@@ -85,19 +86,23 @@ replace_quals(JoinContext *cxt, Node **quals, bool filter)
 		if (filter)
 		{
 			cxt->filters = lappend(cxt->filters, normal);
-			if (m->rollupquals &&
-				predicate_implied_by(list_make1(normal), m->rollupquals, false))
+			if (sc_match_always(m, normal))
 				continue;
 		}
-		derived = sc_match_derive(m, normal);
+		derived = sc_match_derive_key(m, normal);
 		if (derived == NULL && filter && sc_bucket_range(m, (OpExpr *) normal))
-			derived = llast(m->quals);
+		{
+			result = list_concat(result, list_copy_tail(m->quals, before));
+			continue;
+		}
+		if (derived == NULL)
+			derived = sc_match_derive(m, normal);
 		if (derived == NULL && !of_source(m, normal))
 			return sc_match_fail(m, "a condition compares columns of its source that are not its group keys with other tables'");
 		if (derived == NULL)
 			return sc_match_fail(m, psprintf("the condition %s is not on its group keys, or cuts through groups",
 											 sc_match_text(m, normal)));
-		result = lappend(result, derived);
+		result = list_concat(result, sc_flat_quals(derived));
 	}
 	*quals = (Node *) result;
 	return true;
@@ -247,7 +252,7 @@ match_from(ScMatch *m)
 		return NULL;
 	if (!cxt.found)
 		return sc_match_fail(m, "the query does not read its source here"), NULL;
-	if (m->rollupquals && !predicate_implied_by(m->rollupquals, cxt.filters, false))
+	if (!sc_match_rollupquals(m, cxt.filters))
 		return sc_match_fail(m, psprintf("the query's rows need not satisfy the rollup's condition %s",
 										 sc_match_text(m, (Node *) make_ands_explicit(m->rollupquals)))), NULL;
 	return from;

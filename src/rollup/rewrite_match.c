@@ -20,10 +20,12 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/prep.h"
 #include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
+#include "utils/date.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
@@ -31,6 +33,8 @@
 #include "access/nbtree.h"
 
 #include "rollup/rewrite.h"
+
+static bool never_null(ScMatch *m, Expr *expr);
 
 static bool
 fail(ScMatch *m, const char *reason)
@@ -60,12 +64,42 @@ text_of(ScMatch *m, Node *expr)
 
 /* ---- the same form for both sides ---- */
 
+/* A cast that changes nothing of a value: numeric(10,2)::numeric. */
+static bool
+is_plain_cast(Node *node)
+{
+	RelabelType *cast = (RelabelType *) node;
+
+	return IsA(cast, RelabelType) && cast->resulttypmod < 0 &&
+		cast->resulttype == exprType((Node *) cast->arg) &&
+		cast->resultcollid == exprCollation((Node *) cast->arg);
+}
+
+static bool
+has_plain_cast(Node *node, void *context)
+{
+	return node != NULL &&
+		(is_plain_cast(node) || expression_tree_walker(node, has_plain_cast, context));
+}
+
+static Node *
+strip_plain_casts(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (is_plain_cast(node))
+		return strip_plain_casts((Node *) ((RelabelType *) node)->arg, context);
+	return expression_tree_mutator(node, strip_plain_casts, context);
+}
+
 /* An expression of the query, in the form the rollup's are in; not a copy. */
 Node *
 sc_match_normalize(ScMatch *m, Node *expr)
 {
 	Node	   *pinned;
 
+	if (has_plain_cast(expr, NULL))
+		expr = strip_plain_casts(expr, NULL);
 	if (IsA(expr, Aggref))
 	{
 		Aggref	   *agg = makeNode(Aggref);
@@ -116,7 +150,7 @@ simplified(void *expr, Index varno)
 
 	if (varno != 1)
 		ChangeVarNodes(copy, varno, 1, 0);
-	return eval_const_expressions(NULL, copy);
+	return eval_const_expressions(NULL, strip_plain_casts(copy, NULL));
 }
 
 /* The rollup's expressions, made once for all queries. */
@@ -216,6 +250,7 @@ read_rollup(ScMatch *m)
 typedef struct DeriveContext
 {
 	ScMatch    *m;
+	bool		ranges;			/* see sc_bucket_compare */
 	bool		failed;
 } DeriveContext;
 
@@ -249,6 +284,20 @@ sorts_as_key(ScMatch *m, int i, Oid opno, Oid inputcollid)
 
 static Node *derive_mutator(Node *node, void *context);
 
+/* The key that is null where the expression is, or -1. */
+static int
+key_tested(ScMatch *m, Node *node)
+{
+	int			key = key_index(m, node);
+
+	/* A bucket is null if its time is. */
+	for (int i = 0; i < m->spec->nkeys && key < 0; i++)
+		if (m->buckets[i].unit != SC_UNIT_NONE &&
+			(equal(node, m->buckets[i].instant) || equal(node, m->buckets[i].local)))
+			key = i;
+	return key;
+}
+
 /*
  * A comparison or NULL test of a key whose equal values may differ: right
  * for all of them if it is an operator of the key's own order.
@@ -264,7 +313,7 @@ derive_comparison(Node *node, DeriveContext *cxt)
 
 	if (IsA(node, NullTest))
 	{
-		int			i = key_index(m, (Node *) ((NullTest *) node)->arg);
+		int			i = key_tested(m, (Node *) ((NullTest *) node)->arg);
 		NullTest   *test;
 
 		if (i < 0 || ((NullTest *) node)->argisrow)
@@ -329,7 +378,8 @@ derive_mutator(Node *node, void *context)
 		return key_var(m, i);
 	}
 	if ((derived = derive_comparison(node, cxt)) != NULL ||
-		(derived = sc_bucket_derive(m, node)) != NULL)
+		(derived = sc_bucket_derive(m, node)) != NULL ||
+		(cxt->ranges && (derived = (Node *) sc_bucket_compare(m, (OpExpr *) node)) != NULL))
 		return derived;
 	/* Columns of other tables are joined to the rollup's groups. */
 	if (m->joined && IsA(node, Var) && ((Var *) node)->varlevelsup == 0 &&
@@ -345,11 +395,14 @@ derive_mutator(Node *node, void *context)
 	return expression_tree_mutator(node, derive_mutator, context);
 }
 
-/* The expression over the base table, or NULL. */
+/*
+ * The expression over the base table, or NULL.  With ranges: also where the
+ * raw time is compared with the edge of a bucket.
+ */
 static Expr *
-derive(ScMatch *m, Node *expr)
+derive(ScMatch *m, Node *expr, bool ranges)
 {
-	DeriveContext cxt = {m, false};
+	DeriveContext cxt = {m, ranges, false};
 	Node	   *result = derive_mutator(expr, &cxt);
 
 	return cxt.failed ? NULL : (Expr *) result;
@@ -358,25 +411,35 @@ derive(ScMatch *m, Node *expr)
 /* ---- WHERE ---- */
 
 /*
- * A condition over the base table, or NULL.  It may be wrong for a bucket that
+ * A condition as the planner wants them: with no AND directly in an AND, or OR
+ * in an OR, where an expression stands for what was one comparison.
+ */
+List *
+sc_flat_quals(Expr *qual)
+{
+	return qual ? make_ands_implicit(canonicalize_qual(qual, false)) : NIL;
+}
+
+/*
+ * A condition over the base table, or NIL.  It may be wrong for a bucket that
  * a change of the clocks cuts in two; such a group passes, so that who reads
  * it finds out, and asks the table.
  */
-static Expr *
-derive_qual(ScMatch *m, Node *qual)
+static List *
+derive_qual(ScMatch *m, Node *qual, bool ranges)
 {
 	List	   *before = m->guards;
 	Expr	   *derived;
 	ListCell   *lc;
 
 	m->guards = NIL;
-	derived = derive(m, qual);
+	derived = derive(m, qual, ranges);
 	foreach(lc, derived ? m->guards : NIL)
 		derived = make_orclause(list_make2(derived,
 										   sc_bucket_is_split_call(&m->buckets[lfirst_int(lc)],
 																   key_var(m, lfirst_int(lc)))));
 	m->guards = list_union_int(before, m->guards);
-	return derived;
+	return sc_flat_quals(derived);
 }
 
 /*
@@ -389,6 +452,93 @@ table_conditions(RelOptInfo *rel)
 {
 	return list_concat(extract_actual_clauses(rel->baserestrictinfo, false),
 					   extract_actual_clauses(rel->baserestrictinfo, true));
+}
+
+/* ---- conditions that imply others ---- */
+
+/*
+ * Comparisons of whole numbers and days with constants, as >= and <=: so that
+ * n > 3 and n >= 4 are seen to say the same.
+ */
+static Node *
+close_ranges(Node *node, void *context)
+{
+	OpExpr	   *op = (OpExpr *) node;
+	Const	   *c;
+	Oid			family;
+	int			strategy;
+	int64		value;
+	int64		limit;
+	int			step;
+	Oid			type;
+
+	if (node == NULL)
+		return NULL;
+	if (!IsA(op, OpExpr) || list_length(op->args) != 2)
+		return expression_tree_mutator(node, close_ranges, context);
+	c = lsecond(op->args);
+	if (!IsA(c, Const))
+	{
+		if (!IsA(linitial(op->args), Const) || !OidIsValid(get_commutator(op->opno)))
+			return (Node *) copyObject(op);
+		op = copyObject(op);
+		CommuteOpExpr(op);
+		c = lsecond(op->args);
+	}
+	type = exprType(linitial(op->args));
+	if (c->constisnull ||
+		!(c->consttype == INT2OID || c->consttype == INT4OID || c->consttype == INT8OID ||
+		  (c->consttype == DATEOID && type == DATEOID)))
+		return (Node *) copyObject(op);
+	family = sc_btree_family(c->consttype);
+	strategy = OidIsValid(family) ? get_op_opfamily_strategy(op->opno, family) : 0;
+	if (strategy != BTGreaterStrategyNumber && strategy != BTLessStrategyNumber)
+		return (Node *) copyObject(op);
+	step = strategy == BTGreaterStrategyNumber ? 1 : -1;
+	value = c->consttype == INT2OID ? DatumGetInt16(c->constvalue) :
+		c->consttype == INT8OID ? DatumGetInt64(c->constvalue) : DatumGetInt32(c->constvalue);
+	limit = c->consttype == INT2OID ? (step > 0 ? PG_INT16_MAX : PG_INT16_MIN) :
+		c->consttype == INT8OID ? (step > 0 ? PG_INT64_MAX : PG_INT64_MIN) :
+		(step > 0 ? PG_INT32_MAX : PG_INT32_MIN);
+	/* Nor may a day become infinite, or stop being so. */
+	if (value == limit || (c->consttype == DATEOID &&
+						   (DATE_NOT_FINITE((DateADT) value) || value + step == limit)))
+		return (Node *) copyObject(op);
+	c = copyObject(c);
+	value += step;
+	c->constvalue = c->consttype == INT2OID ? Int16GetDatum(value) :
+		c->consttype == INT8OID ? Int64GetDatum(value) : Int32GetDatum(value);
+	return (Node *)
+		make_opclause(get_opfamily_member(family, type, c->consttype,
+										  step > 0 ? BTGreaterEqualStrategyNumber :
+										  BTLessEqualStrategyNumber),
+					  BOOLOID, false, copyObject(linitial(op->args)), (Expr *) c,
+					  InvalidOid, InvalidOid);
+}
+
+static bool
+implied(List *quals, List *by)
+{
+	return predicate_implied_by(quals, by, false) ||
+		predicate_implied_by((List *) close_ranges((Node *) quals, NULL),
+							 (List *) close_ranges((Node *) by, NULL), false);
+}
+
+/* Do rows that satisfy the query's conditions satisfy the rollup's? */
+bool
+sc_match_rollupquals(ScMatch *m, List *quals)
+{
+	return m->rollupquals == NIL || implied(m->rollupquals, quals);
+}
+
+/* Is a condition of the query satisfied by all rows that the rollup counts? */
+bool
+sc_match_always(ScMatch *m, Node *qual)
+{
+	if (IsA(qual, NullTest) && ((NullTest *) qual)->nulltesttype == IS_NOT_NULL &&
+		!((NullTest *) qual)->argisrow && never_null(m, ((NullTest *) qual)->arg))
+		return true;
+	return m->rollupquals && implied(list_make1(qual), m->rollupquals);
 }
 
 static bool
@@ -408,20 +558,23 @@ match_where(ScMatch *m)
 			return fail(m, "its WHERE calls a volatile function");
 		quals = lappend(quals, sc_match_normalize(m, lfirst(lc)));
 	}
-	if (m->rollupquals && !predicate_implied_by(m->rollupquals, quals, false))
+	if (!sc_match_rollupquals(m, quals))
 		return fail(m, psprintf("the query's rows need not satisfy the rollup's condition %s",
 								text_of(m, (Node *) make_ands_explicit(m->rollupquals))));
 	foreach(lc, quals)
 	{
 		Node	   *qual = lfirst(lc);
-		Expr	   *derived;
+		List	   *derived;
 
-		if (m->rollupquals && predicate_implied_by(list_make1(qual), m->rollupquals, false))
+		if (sc_match_always(m, qual))
 			continue;
-		derived = derive_qual(m, qual);
-		if (derived)
-			m->quals = lappend(m->quals, derived);
-		else if (m->varmap || !sc_bucket_range(m, (OpExpr *) qual))
+		derived = derive_qual(m, qual, false);
+		if (derived == NIL && m->varmap == NULL && sc_bucket_range(m, (OpExpr *) qual))
+			continue;
+		if (derived == NIL)
+			derived = derive_qual(m, qual, true);
+		m->quals = list_concat(m->quals, derived);
+		if (derived == NIL)
 			return fail(m, psprintf("the condition %s is not on its group keys, or cuts through groups",
 									text_of(m, qual)));
 	}
@@ -454,7 +607,7 @@ add_key(ScMatch *m, Expr *expr, SortGroupClause *sgc)
 									text_of(m, normal)));
 	}
 	else
-		key->derived = derive(m, normal);
+		key->derived = derive(m, normal, true);
 	if (key->derived == NULL)
 		return fail(m, psprintf("the group key %s does not follow from its group keys",
 								text_of(m, normal)));
@@ -506,6 +659,32 @@ match_keys(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 		!(add_dependent((Node *) outputs, m) || add_dependent((Node *) having, m));
 }
 
+/* A condition that a column of the base table is null, true or false. */
+static bool
+fixes_key(Node *qual, AttrNumber attno)
+{
+	if (IsA(qual, NullTest) && ((NullTest *) qual)->nulltesttype == IS_NULL)
+		qual = (Node *) ((NullTest *) qual)->arg;
+	else if (IsA(qual, BooleanTest) &&
+			 (((BooleanTest *) qual)->booltesttype == IS_TRUE ||
+			  ((BooleanTest *) qual)->booltesttype == IS_FALSE ||
+			  ((BooleanTest *) qual)->booltesttype == IS_UNKNOWN))
+		qual = (Node *) ((BooleanTest *) qual)->arg;
+	else if (is_notclause(qual))
+		qual = (Node *) get_notclausearg(qual);
+	else if (!IsA(qual, Var))
+		return false;
+	return IsA(qual, Var) && ((Var *) qual)->varattno == attno;
+}
+
+static Node *
+without_relabel(Node *node)
+{
+	while (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	return node;
+}
+
 /* Is the rollup's key one of the query's, or the same for all rows? */
 static bool
 key_is_fixed(ScMatch *m, int i)
@@ -525,13 +704,16 @@ key_is_fixed(ScMatch *m, int i)
 		Var		   *var;
 		Node	   *other;
 
+		if (fixes_key(lfirst(lc), ScBaseKey(i)))
+			return true;
 		if (!IsA(op, OpExpr) || list_length(op->args) != 2)
 			continue;
-		var = linitial(op->args);
+		/* A varchar is compared as a text. */
+		var = (Var *) without_relabel(linitial(op->args));
 		other = lsecond(op->args);
 		if (!IsA(var, Var))
 		{
-			var = lsecond(op->args);
+			var = (Var *) without_relabel(lsecond(op->args));
 			other = linitial(op->args);
 		}
 		if (IsA(var, Var) && var->varattno == ScBaseKey(i) &&
@@ -601,21 +783,28 @@ static int
 find_slot(ScMatch *m, Aggref *agg, ScStateDef *def)
 {
 	List	   *args = sc_match_args(agg);
+	int			counting = -1;
 
 	for (int i = 0; i < m->spec->nslots; i++)
 	{
 		ScSlot	   *slot = &m->spec->slots[i];
 		ScStateDef	probe = *def;
 
+		bool		same;
+
 		/* Sums are kept beside sums of squares. */
 		probe.squares |= slot->def.squares;
-		if (!sc_state_same(&slot->def, &probe))
+		same = sc_state_same(&slot->def, &probe);
+		if (!same && !(def->kind == SC_STATE_COUNT && sc_state_counts(&slot->def)))
 			continue;
-		if (equal(sc_match_as_query(m, m->spec->forms->args[i]), args) &&
-			equal(sc_match_as_query(m, m->spec->forms->filters[i]), agg->aggfilter))
+		if (!equal(sc_match_as_query(m, m->spec->forms->args[i]), args) ||
+			!equal(sc_match_as_query(m, m->spec->forms->filters[i]), agg->aggfilter))
+			continue;
+		if (same)
 			return i;
+		counting = i;
 	}
-	return -1;
+	return counting;
 }
 
 static bool
@@ -678,7 +867,7 @@ match_aggref(ScMatch *m, Aggref *agg)
 		def.nargs == 1 && normal->aggfilter == NULL)
 	{
 		Node	   *arg = linitial(sc_match_args(normal));
-		Expr	   *derived = derive(m, arg);
+		Expr	   *derived = derive(m, arg, true);
 
 		if (derived)
 		{
@@ -907,7 +1096,14 @@ sc_match_keys(ScMatch *m, List *groupclause, List *tlist, List *outputs,
 Expr *
 sc_match_derive(ScMatch *m, Node *expr)
 {
-	return derive(m, expr);
+	return derive(m, expr, true);
+}
+
+/* The same without what needs a look at the query's values when it starts. */
+Expr *
+sc_match_derive_key(ScMatch *m, Node *expr)
+{
+	return derive(m, expr, false);
 }
 
 int

@@ -93,6 +93,16 @@ sc_time_unit(Node *arg, bool field)
 	}
 }
 
+/* What follows text in double quotes, which a backslash may be in. */
+static char *
+skip_quoted(char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		if (*p == '\\' && p[1])
+			p++;
+	return *p ? p + 1 : p;
+}
+
 /* The finest unit a to_char format reads. */
 ScUnit
 sc_format_unit(Node *arg)
@@ -109,7 +119,11 @@ sc_format_unit(Node *arg)
 		{"DD", SC_UNIT_DAY}, {"DY", SC_UNIT_DAY}, {"ID", SC_UNIT_DAY},
 		{"IW", SC_UNIT_WEEK}, {"WW", SC_UNIT_DAY}, {"MM", SC_UNIT_MONTH},
 		{"MI", SC_UNIT_MINUTE}, {"HH", SC_UNIT_HOUR}, {"SS", SC_UNIT_SECOND},
-		{"YY", SC_UNIT_YEAR}, {"CC", SC_UNIT_CENTURY}, {"Q", SC_UNIT_QUARTER},
+		{"Y,YYY", SC_UNIT_YEAR}, {"IYY", SC_UNIT_WEEK}, {"IY", SC_UNIT_WEEK},
+		{"YYY", SC_UNIT_YEAR}, {"YY", SC_UNIT_YEAR}, {"Y", SC_UNIT_YEAR},
+		{"AD", SC_UNIT_YEAR}, {"BC", SC_UNIT_YEAR}, {"AM", SC_UNIT_HOUR},
+		{"PM", SC_UNIT_HOUR}, {"RM", SC_UNIT_MONTH}, {"I", SC_UNIT_WEEK},
+		{"CC", SC_UNIT_CENTURY}, {"Q", SC_UNIT_QUARTER},
 		{"D", SC_UNIT_DAY}, {"W", SC_UNIT_DAY}, {"J", SC_UNIT_DAY},
 		{NULL, SC_UNIT_NONE}
 	};
@@ -123,14 +137,20 @@ sc_format_unit(Node *arg)
 	{
 		int			i;
 
-		if (!isascii((unsigned char) *p) || *p == '"' || *p == '\\')
+		if (*p == '"')
+		{
+			p = skip_quoted(p);
+			continue;
+		}
+		if (!isascii((unsigned char) *p) || *p == '\\')
 			return SC_UNIT_NONE;
 		if (!isalpha((unsigned char) *p))
 		{
 			p++;
 			continue;
 		}
-		if (pg_strncasecmp(p, "FM", 2) == 0 || pg_strncasecmp(p, "TH", 2) == 0)
+		if (pg_strncasecmp(p, "FM", 2) == 0 || pg_strncasecmp(p, "TH", 2) == 0 ||
+			pg_strncasecmp(p, "TM", 2) == 0)
 		{
 			p += 2;
 			continue;
@@ -358,21 +378,163 @@ sc_bound_as(Expr *bound, Oid type)
 	return NULL;
 }
 
+/* A bound that is a local time, as one of the raw time. */
+static Expr *
+raw_of_local(ScBucket *b, Expr *local)
+{
+	if (local == NULL || b->instant == NULL)
+		return local;
+	return call(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
+				list_make2(copyObject(b->zone), local), DEFAULT_COLLATION_OID);
+}
+
+static Expr *
+timestamp_const(Datum t)
+{
+	return (Expr *) makeConst(TIMESTAMPOID, -1, InvalidOid, sizeof(Timestamp), t, false,
+							  FLOAT8PASSBYVAL);
+}
+
 /*
- * A comparison of the raw time of a bucket with something that is the same
- * for all rows: add a bound and a qual on the key.  False if it is none.
+ * A value that a bucket's time, cut to a unit, is compared with: *next is the
+ * local time at which the first unit after it starts, *from the value itself,
+ * NULL if no unit starts with it.  False if it is something else.
  */
-bool
-sc_bucket_range(ScMatch *m, OpExpr *op)
+static bool
+cut_bounds(ScBucket *b, FuncExpr *f, Node *value, Expr **from, Expr **next)
+{
+	bool		instant = f->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT;
+	Const	   *c = (Const *) value;
+	ScUnit		unit = sc_time_unit(linitial(f->args), false);
+	Datum		name = ((Const *) linitial(f->args))->constvalue;
+	Interval	length;
+	int64		t;
+	int64		start;
+	Datum		local;
+
+	if (instant ? !(b->instant && equal(lsecond(f->args), b->instant) &&
+					equal(lthird(f->args), b->zone)) :
+		!equal(lsecond(f->args), b->local))
+		return false;
+	if (!sc_unit_length(unit, &length) ||
+		(b->instant && sc_bucket_guard_seconds(unit) != 0) ||
+		!IsA(c, Const) || c->constisnull ||
+		c->consttype != (instant ? TIMESTAMPTZOID : TIMESTAMPOID))
+		return false;
+	t = DatumGetInt64(c->constvalue);
+	/* Far from where arithmetic would overflow. */
+	if (t < DT_NOBEGIN / 4 || t > DT_NOEND / 4)
+		return false;
+	start = DatumGetInt64(instant ?
+						  DirectFunctionCall3(timestamptz_trunc_zone, name, c->constvalue,
+											  b->zone->constvalue) :
+						  DirectFunctionCall2(timestamp_trunc, name, c->constvalue));
+	/* The first of two midnights: its day starts later. */
+	if (start > t)
+		return false;
+	local = instant ? DirectFunctionCall2(timestamptz_zone, b->zone->constvalue, c->constvalue) :
+		c->constvalue;
+	local = DirectFunctionCall2(timestamp_trunc, name, local);
+	*from = start < t ? NULL : timestamp_const(local);
+	*next = timestamp_const(DirectFunctionCall2(timestamp_pl_interval, local,
+												IntervalPGetDatum(&length)));
+	return true;
+}
+
+/* The same for the date of the time. */
+static bool
+date_bounds(ScBucket *b, FuncExpr *f, Node *value, Expr **from, Expr **next)
+{
+	Expr	   *day;
+
+	if (f->funcid != F_DATE_TIMESTAMP || !equal(linitial(f->args), b->local) ||
+		exprType(value) != DATEOID)
+		return false;
+	*from = sc_bound_as((Expr *) copyObject(value), TIMESTAMPOID);
+	/* What is infinite stays so, and then the table answers. */
+	day = call(F_DATE_PLI, DATEOID,
+			   list_make2(copyObject(value),
+						  makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
+									Int32GetDatum(1), false, true)), InvalidOid);
+	*next = sc_bound_as(day, TIMESTAMPOID);
+	return true;
+}
+
+static bool
+add_bound(ScMatch *m, int key, List **bounds, Expr *value, bool lower, bool after)
+{
+	ScBucket   *b = &m->buckets[key];
+	ScBound    *bound = palloc0(sizeof(ScBound));
+
+	if (value == NULL)
+		return false;
+	bound->key = key;
+	bound->time = copyObject(b->instant ? b->instant : b->local);
+	bound->lower = lower;
+	*bounds = lappend(*bounds, bound);
+	return sc_bound_settle(m, bound, (Expr *) eval_const_expressions(m->root, (Node *) value),
+						   after);
+}
+
+/*
+ * A comparison of a bucket's time, or of its local time, date or start of a
+ * unit, as bounds of the time itself.
+ *
+ * Local times of an instant do not sort as it does, where clocks are set
+ * back.  But the edges of days and longer buckets are not near such a place:
+ * all instants before one have earlier local times, and no others.  So what
+ * is true of local times on one side of an edge is of the instants there.
+ */
+static bool
+bounds_of_key(ScMatch *m, int key, Node *left, Node *right, int strategy,
+			  List **bounds)
+{
+	ScBucket   *b = &m->buckets[key];
+	bool		lower = strategy == BTGreaterEqualStrategyNumber ||
+		strategy == BTGreaterStrategyNumber;
+	bool		after = strategy == BTGreaterStrategyNumber ||
+		strategy == BTLessEqualStrategyNumber;
+	bool		exact = strategy == BTEqualStrategyNumber;
+	Expr	   *value = (Expr *) copyObject(right);
+	Expr	   *from;
+	Expr	   *next;
+
+	if (equal(left, b->instant ? b->instant : b->local))
+		return !exact && add_bound(m, key, bounds, sc_bound_as(value, exprType(left)),
+								   lower, after);
+	if (b->instant && sc_bucket_guard_seconds(b->unit) != 0)
+		return false;
+	if (equal(left, b->local))
+		return !exact && add_bound(m, key, bounds,
+								   raw_of_local(b, sc_bound_as(value, TIMESTAMPOID)),
+								   lower, after);
+	if (!IsA(left, FuncExpr))
+		return false;
+	if (!date_bounds(b, (FuncExpr *) left, right, &from, &next) &&
+		!((((FuncExpr *) left)->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
+		   ((FuncExpr *) left)->funcid == F_DATE_TRUNC_TEXT_TIMESTAMP) &&
+		  cut_bounds(b, (FuncExpr *) left, right, &from, &next)))
+		return false;
+	from = raw_of_local(b, from);
+	next = raw_of_local(b, next);
+	if (exact)
+		return add_bound(m, key, bounds, from, true, false) &&
+			add_bound(m, key, bounds, next, false, false);
+	/* What is no start of a unit lies between two. */
+	return add_bound(m, key, bounds, after || from == NULL ? next : from, lower, false);
+}
+
+/* The bounds that a comparison is, or NIL. */
+static List *
+bounds_of(ScMatch *m, OpExpr *op)
 {
 	Node	   *left;
 	Node	   *right;
 	Oid			opno = op->opno;
-	Oid			lefttype;
 	int			strategy;
 
 	if (!IsA(op, OpExpr) || list_length(op->args) != 2)
-		return false;
+		return NIL;
 	left = linitial(op->args);
 	right = lsecond(op->args);
 	if (!bms_is_member(m->srcvarno, pull_varnos(m->root, left)))
@@ -385,53 +547,108 @@ sc_bucket_range(ScMatch *m, OpExpr *op)
 	}
 	if (!OidIsValid(opno) || contain_var_clause(right) ||
 		contain_volatile_functions(right) || contain_subplans(right))
-		return false;
-	lefttype = exprType(left);
-	if (lefttype != TIMESTAMPOID && lefttype != TIMESTAMPTZOID)
-		return false;
+		return NIL;
 	strategy = get_op_opfamily_strategy(opno, time_family());
-	if (strategy == 0 || strategy == BTEqualStrategyNumber)
-		return false;
-
+	if (strategy == 0)
+		return NIL;
 	for (int i = 0; i < m->spec->nkeys; i++)
 	{
-		ScBucket   *b = &m->buckets[i];
-		ScBound    *bound;
-		bool		local = lefttype == TIMESTAMPOID;
-		Expr	   *value;
-		Oid			cmp;
+		List	   *bounds = NIL;
 
-		if (b->unit == SC_UNIT_NONE || !equal(left, local ? b->local : b->instant))
-			continue;
-		/* Local times of an instant do not sort as it does. */
-		if (local && b->instant)
-			continue;
-		value = sc_bound_as((Expr *) copyObject(right), lefttype);
-		if (value == NULL)
-			return false;
-		bound = palloc0(sizeof(ScBound));
-		bound->key = i;
-		bound->time = (Expr *) left;
-		bound->lower = strategy == BTGreaterEqualStrategyNumber ||
-			strategy == BTGreaterStrategyNumber;
-		if (!sc_bound_settle(m, bound, value,
-							 strategy == BTGreaterStrategyNumber ||
-							 strategy == BTLessEqualStrategyNumber))
-			return false;
+		if (m->buckets[i].unit != SC_UNIT_NONE &&
+			bounds_of_key(m, i, left, right, strategy, &bounds))
+			return bounds;
+	}
+	return NIL;
+}
+
+/* Is the key of a group beyond the bound's edge, on the inside? */
+static Expr *
+inside_edge(ScMatch *m, ScBound *bound)
+{
+	ScBucket   *b = &m->buckets[bound->key];
+	Oid			type = exprType((Node *) bound->time);
+	Oid			cmp = get_opfamily_member(time_family(), type, type,
+										  bound->lower ? BTGreaterEqualStrategyNumber :
+										  BTLessStrategyNumber);
+
+	return make_opclause(cmp, BOOLOID, false,
+						 copyObject(b->instant ? b->instant_start : b->local_start),
+						 bound->edge, InvalidOid, InvalidOid);
+}
+
+/*
+ * A comparison of the time of a bucket with something that is the same for
+ * all rows: add its bounds, and quals on the key.  False if it is none.
+ */
+bool
+sc_bucket_range(ScMatch *m, OpExpr *op)
+{
+	List	   *bounds = bounds_of(m, op);
+	ListCell   *lc;
+
+	foreach(lc, bounds)
+	{
+		ScBound    *bound = lfirst(lc);
+
+		m->ragged |= bound->where == SC_BOUND_INSIDE;
+		m->edges |= bound->where != SC_BOUND_EDGE;
 		if (bound->where != SC_BOUND_EDGE || !IsA(bound->edge, Const))
 			m->bounds = lappend(m->bounds, bound);
-
 		/* Whole buckets from the edge on, or before it. */
-		cmp = get_opfamily_member(time_family(), lefttype, lefttype,
-								  bound->lower ? BTGreaterEqualStrategyNumber :
-								  BTLessStrategyNumber);
-		m->quals = lappend(m->quals,
-						   make_opclause(cmp, BOOLOID, false,
-										 copyObject(local ? b->local_start : b->instant_start),
-										 bound->edge, InvalidOid, InvalidOid));
-		return true;
+		m->quals = lappend(m->quals, inside_edge(m, bound));
 	}
-	return false;
+	return bounds != NIL;
+}
+
+/* CASE WHEN a = b THEN a END */
+static Expr *
+if_equal(Expr *a, Expr *b)
+{
+	Oid			type = exprType((Node *) a);
+	CaseExpr   *result = makeNode(CaseExpr);
+	CaseWhen   *when = makeNode(CaseWhen);
+	Oid			eq = get_opfamily_member(time_family(), type, type, BTEqualStrategyNumber);
+
+	when->expr = make_opclause(eq, BOOLOID, false, copyObject(a), copyObject(b),
+							   InvalidOid, InvalidOid);
+	when->result = copyObject(a);
+	when->location = -1;
+	result->casetype = type;
+	result->args = list_make1(when);
+	result->defresult = (Expr *) makeNullConst(type, -1, InvalidOid);
+	result->location = -1;
+	return (Expr *) result;
+}
+
+/*
+ * The same as an expression over the base table, for where rows beyond the
+ * edges could not be looked up; NULL if there are some.  When the query
+ * starts this is looked at again, unless all is known.
+ */
+Expr *
+sc_bucket_compare(ScMatch *m, OpExpr *op)
+{
+	List	   *bounds = bounds_of(m, op);
+	List	   *tests = NIL;
+	ListCell   *lc;
+
+	foreach(lc, bounds)
+		if (((ScBound *) lfirst(lc))->where == SC_BOUND_INSIDE)
+			return NULL;
+	foreach(lc, bounds)
+	{
+		ScBound    *bound = lfirst(lc);
+
+		tests = lappend(tests, inside_edge(m, bound));
+		if (IsA(bound->edge, Const) && bound->where == SC_BOUND_EDGE)
+			continue;
+		/* An edge that is NULL is taken for one of which nothing is known. */
+		bound->edge = if_equal(bound->edge, bound->outer);
+		bound->strict = true;
+		m->bounds = lappend(m->bounds, bound);
+	}
+	return tests ? make_ands_explicit(tests) : NULL;
 }
 
 /* ---- clocks ---- */

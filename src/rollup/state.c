@@ -297,6 +297,13 @@ sc_state_same(const ScStateDef *a, const ScStateDef *b)
 		(a->inner == NULL || sc_state_same(a->inner, b->inner));
 }
 
+/* Does the state of another aggregate than count tell the count, too? */
+bool
+sc_state_counts(const ScStateDef *def)
+{
+	return state_ops[def->kind] != NULL && state_ops[def->kind]->count != NULL;
+}
+
 static void
 prepare_extreme(ScStateDef *def, MemoryContext cxt)
 {
@@ -523,6 +530,13 @@ sc_state_final(const ScStateDef *def, const ScFinalDef *fin,
 	*value = (Datum) 0;
 	*isnull = true;
 	*overflow = false;
+	/* Asked of a sum, or the like, of the same: sc_state_counts. */
+	if (fin->aggfnoid == F_COUNT_ANY && sc_state_counts(def))
+	{
+		*value = Int64GetDatum(state_ops[def->kind]->count(unconstify(ScState *, st)));
+		*isnull = false;
+		return true;
+	}
 	return state_ops[def->kind] != NULL &&
 		state_ops[def->kind]->final(def, fin, unconstify(ScState *, st),
 									value, isnull, overflow);

@@ -71,6 +71,7 @@ typedef void ScState;
  */
 extern void sc_state_classify(Aggref *agg, ScStateDef *def);
 extern bool sc_state_same(const ScStateDef *a, const ScStateDef *b);
+extern bool sc_state_counts(const ScStateDef *def);
 
 /* Do the states of several groups, merged, tell of all of them? */
 extern bool sc_state_adds_up(const ScStateDef *def);

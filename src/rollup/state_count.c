@@ -187,6 +187,12 @@ interval_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	return true;
 }
 
+static int64
+interval_count(ScState *st)
+{
+	return ((IntervalState *) st)->n;
+}
+
 const ScStateOps sc_interval_ops = {
 	.size = sizeof(IntervalState),
 	.accum = interval_accum,
@@ -195,6 +201,7 @@ const ScStateOps sc_interval_ops = {
 	.merge = interval_merge,
 	.negate = interval_negate,
 	.final = interval_final,
+	.count = interval_count,
 };
 
 /* ---- bool_and, bool_or, every ---- */
@@ -261,6 +268,12 @@ bool_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	return true;
 }
 
+static int64
+bool_count(ScState *st)
+{
+	return ((BoolState *) st)->ntrue + ((BoolState *) st)->nfalse;
+}
+
 const ScStateOps sc_bool_ops = {
 	.size = sizeof(BoolState),
 	.accum = bool_accum,
@@ -269,6 +282,7 @@ const ScStateOps sc_bool_ops = {
 	.merge = bool_merge,
 	.negate = bool_negate,
 	.final = bool_final,
+	.count = bool_count,
 };
 
 /* ---- bit_and, bit_or, bit_xor ---- */
@@ -410,6 +424,12 @@ bits_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	return true;
 }
 
+static int64
+bits_count(ScState *st)
+{
+	return ((BitsState *) st)->n;
+}
+
 const ScStateOps sc_bits_ops = {
 	.size = sizeof(BitsState),
 	.accum = bits_accum,
@@ -418,4 +438,5 @@ const ScStateOps sc_bits_ops = {
 	.merge = bits_merge,
 	.negate = bits_negate,
 	.final = bits_final,
+	.count = bits_count,
 };

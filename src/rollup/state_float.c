@@ -275,6 +275,12 @@ float_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	return true;
 }
 
+static int64
+float_count(ScState *st)
+{
+	return ((FloatState *) st)->n;
+}
+
 const ScStateOps sc_float_ops = {
 	.size = sizeof(FloatState),
 	.accum = float_accum,
@@ -283,6 +289,7 @@ const ScStateOps sc_float_ops = {
 	.merge = float_merge,
 	.negate = float_negate,
 	.final = float_final,
+	.count = float_count,
 };
 
 /* ---- two arguments ---- */

@@ -180,6 +180,12 @@ int_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	return true;
 }
 
+static int64
+int_count(ScState *st)
+{
+	return ((IntState *) st)->n;
+}
+
 const ScStateOps sc_int_ops = {
 	.size = sizeof(IntState),
 	.accum = int_accum,
@@ -188,6 +194,7 @@ const ScStateOps sc_int_ops = {
 	.merge = int_merge,
 	.negate = int_negate,
 	.final = int_final,
+	.count = int_count,
 };
 
 /* ---- numeric ---- */
@@ -500,6 +507,17 @@ num_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 	return true;
 }
 
+static int64
+num_count(ScState *st)
+{
+	NumState   *s = (NumState *) st;
+	int64		n = s->nan + s->pinf + s->ninf;
+
+	for (int i = 0; i < s->nscales; i++)
+		n += s->scales[i].count;
+	return n;
+}
+
 const ScStateOps sc_num_ops = {
 	.size = sizeof(NumState),
 	.accum = num_accum,
@@ -508,4 +526,5 @@ const ScStateOps sc_num_ops = {
 	.merge = num_merge,
 	.negate = num_negate,
 	.final = num_final,
+	.count = num_count,
 };

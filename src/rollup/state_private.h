@@ -25,6 +25,7 @@ typedef struct ScStateOps
 	bool		(*final) (const ScStateDef *def, const ScFinalDef *fin,
 						  ScState *st, Datum *value, bool *isnull,
 						  bool *overflow);
+	int64		(*count) (ScState *st); /* of inputs, or NULL: not kept */
 } ScStateOps;
 
 extern const ScStateOps sc_count_ops;

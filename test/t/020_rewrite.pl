@@ -64,13 +64,19 @@ BEGIN
 		aggs := sample(1 + floor(random() * 4)::int, 'sum(v)', 'count(*)', 'avg(v)', 'min(n)', 'max(at)', 'avg(n)', 'stddev(n)', 'sum(n)',
 			'count(1)', 'min(c)', 'count(DISTINCT c)', 'count(DISTINCT date_trunc(''month'', at))', 'max(date_trunc(''day'', at))', 'sum(v) / nullif(count(*), 0)', 'count(DISTINCT k)',
 			'sum(v) FILTER (WHERE c = ''a'')', 'sum(CASE WHEN c = ''b'' THEN v ELSE 0 END)', 'sum(CASE c WHEN ''a'' THEN 1 WHEN ''b'' THEN 2 END)',
-			'count(*) FILTER (WHERE date_trunc(''month'', at) > ''2024-04-01'')', 'avg(CASE WHEN c > ''a'' THEN n END)');
+			'count(*) FILTER (WHERE date_trunc(''month'', at) > ''2024-04-01'')', 'avg(CASE WHEN c > ''a'' THEN n END)',
+			'sum(v) FILTER (WHERE at >= ''2024-05-01'')', 'sum(CASE WHEN at::date < ''2024-10-28'' THEN v ELSE 1 END)', 'count(n)', 'count(v)', 'sum(v::numeric)');
 		IF random() < 0.6 THEN
 			quals := quals || format('at %s %s', pick('>=', '<', '>', '<='), edge);
 		END IF;
 		IF random() < 0.3 THEN
 			quals := quals || format('at >= %L AND at < %L', timestamptz '2023-10-01' + random() * interval '300 days',
 				timestamptz '2024-08-01' + random() * interval '300 days');
+		END IF;
+		IF random() < 0.3 THEN
+			quals := quals || format(pick('at::date %1$s date %2$L', 'date_trunc(''day'', at) %1$s %2$L', 'date_trunc(''week'', at) %1$s %2$L', 'at::timestamp %1$s %2$L',
+				'(at %1$s %2$L OR c = ''b'')', '(at::date %1$s date %2$L) IS NOT TRUE', 'NOT (at %1$s %2$L AND c IS NOT NULL)'),
+				pick('>=', '<', '>', '<=', '='), pick('2024-01-01', '2024-03-31', '2024-04-01', '2024-10-27', '2024-10-28', '2025-03-31', '2024-12-02'));
 		END IF;
 		IF random() < 0.3 THEN
 			quals := quals || pick('c = ''a''', 'c IN (''a'', ''b'')', 'c IS NULL', 'c > ''a''', 'extract(year FROM at) = 2024',
