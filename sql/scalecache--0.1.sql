@@ -272,7 +272,8 @@ CREATE EVENT TRIGGER scalecache_cache_dropped ON sql_drop
 	EXECUTE FUNCTION scalecache.cache_dropped();
 ALTER EVENT TRIGGER scalecache_cache_dropped ENABLE ALWAYS;
 CREATE EVENT TRIGGER scalecache_cache_altered ON ddl_command_end
-	WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'ALTER TABLE', 'DROP TABLE')
+	WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
+		'ALTER VIEW', 'DROP TABLE')
 	EXECUTE FUNCTION scalecache.cache_altered();
 ALTER EVENT TRIGGER scalecache_cache_altered ENABLE ALWAYS;
 

@@ -25,6 +25,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -34,6 +35,7 @@
 #include "base/known.h"
 #include "cache/cache.h"
 #include "cache/memory.h"
+#include "cache/rules.h"
 #include "worker/launcher.h"
 
 #define MAX_BUFFER		(64 * 1024 * 1024)	/* bytes of keys */
@@ -375,7 +377,8 @@ sc_cache_wrote_key(const char *key, uint32 keylen)
 
 /*
  * Does the condition hold?  If it fails, the key had better go.  It is the
- * owner's, as the rule's value is: writers need no rights for it.
+ * owner's, as the rule's value is: writers need no rights for it, and none of
+ * their settings, search_path least of all, has a say in it.
  */
 static bool
 holds(ScRule *rule, TupleTableSlot *slot)
@@ -394,6 +397,7 @@ holds(ScRule *rule, TupleTableSlot *slot)
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
+		int			nest = sc_rule_modes(rule);
 		bool		isnull;
 		Datum		d;
 
@@ -403,6 +407,7 @@ holds(ScRule *rule, TupleTableSlot *slot)
 		d = ExecEvalExprSwitchContext(rule->condstate, rule->econtext, &isnull);
 		result = !isnull && DatumGetBool(d);
 		SetUserIdAndSecContext(saveuser, savesec);
+		AtEOXact_GUC(true, nest);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -410,7 +415,7 @@ holds(ScRule *rule, TupleTableSlot *slot)
 		MemoryContextSwitchTo(cxt);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* Gives the user back, too. */
+		/* Gives the user and the settings back, too. */
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();

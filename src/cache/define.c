@@ -334,11 +334,14 @@ check_expression(Relation rel, const char *text, const char *what, Oid type)
 
 /* ---- which relations ---- */
 
-static bool
-has_parent_inheritance(Relation rel)
+/* Tables that inherit from an ordinary one */
+static List *
+heirs_of(Oid relid)
 {
-	return rel->rd_rel->relkind == RELKIND_RELATION &&
-		has_subclass(RelationGetRelid(rel));
+	/* The flag stays when they have gone. */
+	if (get_rel_relkind(relid) != RELKIND_RELATION || !has_subclass(relid))
+		return NIL;
+	return find_inheritance_children(relid, NoLock);
 }
 
 static void
@@ -375,7 +378,7 @@ check_relation(Relation rel)
 		getExtensionOfObject(RelationRelationId, relid) ==
 		get_extension_oid("scalecache", false))
 		bad = "scalecache's own";
-	if (bad == NULL && has_parent_inheritance(rel))
+	if (bad == NULL && heirs_of(relid) != NIL)
 		bad = "a parent of inheriting tables";
 	if (bad)
 		ereport(ERROR,
@@ -401,6 +404,32 @@ members_of(Oid relid)
 	return members;
 }
 
+/* Rows of all members have to come and go by this server's transactions. */
+static void
+check_members(Relation rel, List *members)
+{
+	ListCell   *lc;
+
+	foreach(lc, members)
+	{
+		Oid			relid = lfirst_oid(lc);
+		const char *bad = NULL;
+
+		if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
+			bad = "a foreign table, whose changes by others fire no triggers";
+		else if (get_rel_persistence(relid) == RELPERSISTENCE_UNLOGGED)
+			bad = "an unlogged table, which a crash empties without firing triggers";
+		if (bad)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" cannot have a cache rule", get_rel_name(relid)),
+					 relid == RelationGetRelid(rel) ? errdetail("It would be %s.", bad) :
+					 errdetail("It is %s, and a partition of \"%s\".", bad,
+							   RelationGetRelationName(rel)),
+					 errhint("Drop the rule with scalecache.drop_cache_rule, or do without.")));
+	}
+}
+
 static Datum
 oid_array(List *oids)
 {
@@ -412,6 +441,20 @@ oid_array(List *oids)
 		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
 	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true,
 										   TYPALIGN_INT));
+}
+
+static List *
+oid_list(Datum array)
+{
+	Datum	   *elems;
+	int			n;
+	List	   *oids = NIL;
+
+	deconstruct_array(DatumGetArrayTypeP(array), OIDOID, sizeof(Oid), true,
+					  TYPALIGN_INT, &elems, NULL, &n);
+	for (int i = 0; i < n; i++)
+		oids = lappend_oid(oids, DatumGetObjectId(elems[i]));
+	return oids;
 }
 
 static Datum
@@ -433,6 +476,33 @@ trigger_name(int64 id, const char *suffix)
 	return psprintf("scalecache_rule_" INT64_FORMAT "_%s", id, suffix);
 }
 
+/*
+ * ENABLE TRIGGER ALL leaves triggers that the replica role does not fire.
+ * One that somebody has disabled stays so.
+ */
+static void
+keep_always(Oid relid, const char *name)
+{
+	Oid			oid = get_trigger_oid(relid, name, true);
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char		enabled = TRIGGER_DISABLED;
+
+	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(oid));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		enabled = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (enabled == TRIGGER_FIRES_ON_ORIGIN)
+		exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+							   qualified(relid), name));
+}
+
 static void
 create_trigger(int64 id, Oid relid, const char *suffix, const char *events,
 			   const char *level, const char *function)
@@ -442,7 +512,10 @@ create_trigger(int64 id, Oid relid, const char *suffix, const char *events,
 	ObjectAddress ext;
 
 	if (OidIsValid(get_trigger_oid(relid, name, true)))
+	{
+		keep_always(relid, name);
 		return;
+	}
 	exec_as_owner(psprintf("CREATE TRIGGER %s AFTER %s ON %s FOR EACH %s EXECUTE FUNCTION scalecache.%s('" INT64_FORMAT "')",
 						   name, events, qualified(relid), level, function, id));
 	exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
@@ -465,8 +538,12 @@ create_triggers(int64 id, Oid relid, List *members)
 		create_trigger(id, relid, "row", "INSERT OR UPDATE OR DELETE", "ROW",
 					   "cache_capture");
 		foreach(lc, members)
+		{
 			create_trigger(id, lfirst_oid(lc), "truncate", "TRUNCATE",
 						   "STATEMENT", "cache_truncate");
+			/* A partition's copy of the one above */
+			keep_always(lfirst_oid(lc), trigger_name(id, "row"));
+		}
 	}
 	PG_FINALLY();
 	{
@@ -632,6 +709,7 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 	if (rel->rd_rel->relkind != RELKIND_VIEW)
 		LockRelationOid(relid, ShareRowExclusiveLock);
 	members = members_of(relid);
+	check_members(rel, members);
 
 	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
 	check_name_is_free(catalog, name);
@@ -697,38 +775,33 @@ forget_rule(Relation catalog, HeapTuple tuple)
 }
 
 static void
-drop_triggers(int64 id, List *members)
+drop_trigger(int64 id, Oid relid, const char *suffix)
+{
+	ObjectAddress self;
+	Oid			oid;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return;
+	oid = get_trigger_oid(relid, trigger_name(id, suffix), true);
+	if (!OidIsValid(oid))
+		return;
+	ObjectAddressSet(self, TriggerRelationId, oid);
+	deleteDependencyRecordsForClass(TriggerRelationId, oid, ExtensionRelationId,
+									DEPENDENCY_AUTO_EXTENSION);
+	bump_command();
+	performDeletion(&self, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	bump_command();
+}
+
+/* Partitions have copies of the first, which go with it. */
+static void
+drop_triggers(int64 id, Oid relid, List *members)
 {
 	ListCell   *lc;
-	static const char *const suffixes[] = {"row", "truncate"};
 
+	drop_trigger(id, relid, "row");
 	foreach(lc, members)
-	{
-		for (int i = 0; i < 2; i++)
-		{
-			Oid			oid;
-			HeapTuple	tuple;
-			bool		clone;
-			ObjectAddress self;
-
-			if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
-				continue;
-			oid = get_trigger_oid(lfirst_oid(lc), trigger_name(id, suffixes[i]), true);
-			if (!OidIsValid(oid))
-				continue;
-			ObjectAddressSet(self, TriggerRelationId, oid);
-			tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(lfirst_oid(lc)));
-			clone = i == 0 && ((Form_pg_class) GETSTRUCT(tuple))->relispartition &&
-				lc != list_head(members);
-			if (clone)
-				continue;
-			deleteDependencyRecordsForClass(TriggerRelationId, oid, ExtensionRelationId,
-											DEPENDENCY_AUTO_EXTENSION);
-			bump_command();
-			performDeletion(&self, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-			bump_command();
-		}
-	}
+		drop_trigger(id, lfirst_oid(lc), "truncate");
 }
 
 Datum
@@ -771,7 +844,7 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 					AccessShareLock : ShareRowExclusiveLock);
 	CacheInvalidateRelcacheByRelid(relid);
 	bump_command();
-	drop_triggers(id, list_concat(list_make1_oid(relid), members_of(relid)));
+	drop_triggers(id, relid, members_of(relid));
 	PG_RETURN_VOID();
 }
 
@@ -809,38 +882,6 @@ some_rule_is_dead(Oid catalog)
 	return result;
 }
 
-/* sql_drop: rules go with their table, or with their trigger. */
-Datum
-scalecache_cache_dropped(PG_FUNCTION_ARGS)
-{
-	Oid			catalog = sc_cache_catalog_relid();
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		isnull;
-
-	if (!OidIsValid(catalog) || !some_rule_is_dead(catalog))
-		PG_RETURN_NULL();
-	rel = table_open(catalog, RowExclusiveLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		TupleDesc	desc = RelationGetDescr(rel);
-		int64		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
-		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
-														  desc, &isnull));
-
-		if (is_alive(id, relid))
-			continue;
-		forget_rule(rel, tuple);
-		if (get_rel_relkind(relid) != '\0')
-			CacheInvalidateRelcacheByRelid(relid);
-	}
-	systable_endscan(scan);
-	table_close(rel, NoLock);
-	PG_RETURN_NULL();
-}
-
 /* The template with the columns' present names; complains of lost ones. */
 static char *
 rename_template(Relation rel, char **names, const char *template, const char *rule)
@@ -861,6 +902,7 @@ rename_template(Relation rel, char **names, const char *template, const char *ru
 		{
 			AttrNumber	attno = sc_rule_attno(RelationGetDescr(rel), names,
 											  list_nth(parts, i + 1));
+			const char *name;
 
 			if (attno == InvalidAttrNumber)
 				ereport(ERROR,
@@ -869,8 +911,15 @@ rename_template(Relation rel, char **names, const char *template, const char *ru
 								(char *) list_nth(parts, i + 1), RelationGetRelationName(rel)),
 						 errdetail("It is in the key of cache rule \"%s\".", rule),
 						 errhint("Drop the rule first with scalecache.drop_cache_rule.")));
-			appendStringInfo(&buf, "{%s}",
-							 NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname));
+			name = NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname);
+			if (strpbrk(name, "{}"))
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("column \"%s\" of table \"%s\" cannot be in the key of a cache rule",
+								name, RelationGetRelationName(rel)),
+						 errdetail("A name with a brace cannot stand in braces."),
+						 errhint("Choose another name, or drop the rule with scalecache.drop_cache_rule.")));
+			appendStringInfo(&buf, "{%s}", name);
 		}
 	}
 	return buf.data;
@@ -897,6 +946,13 @@ rename_list(Relation rel, char **names, Datum columns)
 										   false, TYPALIGN_CHAR));
 }
 
+/* What a command does to a rule's expressions fails without naming the rule. */
+static void
+name_rule(void *arg)
+{
+	errcontext("cache rule \"%s\", which the command would break", (const char *) arg);
+}
+
 /* Write the present names and members of a rule's relation into its row. */
 static void
 follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
@@ -909,14 +965,17 @@ follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
 	Datum		recorded = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
 	char	  **names = sc_rule_names(RelationGetDescr(rel), recorded, isnull);
 	char	   *rule = TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull));
+	ErrorContextCallback callback = {error_context_stack, name_rule, rule};
 	static const int expressions[] = {Anum_cache_rule_value, Anum_cache_rule_condition};
 	Datum		d;
 	HeapTuple	copy;
 
+	check_members(rel, members);
 	d = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
 	values[Anum_cache_rule_key - 1] =
 		CStringGetTextDatum(rename_template(rel, names, TextDatumGetCString(d), rule));
 	repl[Anum_cache_rule_key - 1] = true;
+	error_context_stack = &callback;
 	for (int i = 0; i < 2; i++)
 	{
 		d = heap_getattr(tuple, expressions[i], desc, &isnull);
@@ -926,6 +985,7 @@ follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
 			CStringGetTextDatum(rename_columns(rel, names, TextDatumGetCString(d)));
 		repl[expressions[i] - 1] = true;
 	}
+	error_context_stack = callback.previous;
 	d = heap_getattr(tuple, Anum_cache_rule_columns, desc, &isnull);
 	if (!isnull)
 	{
@@ -967,6 +1027,49 @@ touched_relations(void)
 	return oids;
 }
 
+/* Have columns been renamed or dropped, or come, since the rule was written? */
+static bool
+names_differ(Oid relid, Datum recorded)
+{
+	Datum	   *elems;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(recorded), NAMEOID, NAMEDATALEN, false,
+					  TYPALIGN_CHAR, &elems, NULL, &n);
+	for (int i = 0; i <= n; i++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+											Int16GetDatum(i + 1));
+		bool		same = !HeapTupleIsValid(tuple);
+
+		if (HeapTupleIsValid(tuple))
+		{
+			same = i < n && strcmp(NameStr(((Form_pg_attribute) GETSTRUCT(tuple))->attname),
+								   NameStr(*DatumGetName(elems[i]))) == 0;
+			ReleaseSysCache(tuple);
+		}
+		if (!same)
+			return i < n || HeapTupleIsValid(tuple);
+	}
+	return false;
+}
+
+/* Rows of inheriting tables are read with the parent's, and have no trigger. */
+static void
+refuse_heirs(Oid relid, List *touched, const char *rule)
+{
+	ListCell   *lc;
+
+	foreach(lc, heirs_of(relid))
+		if (list_member_oid(touched, lfirst_oid(lc)))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table \"%s\" cannot inherit from \"%s\"",
+							get_rel_name(lfirst_oid(lc)), get_rel_name(relid)),
+					 errdetail("Changes of its rows would not be noticed by cache rule \"%s\".", rule),
+					 errhint("Drop the rule with scalecache.drop_cache_rule, or use a partitioned table.")));
+}
+
 /*
  * Is the command about the rule?  Any DDL asks, so no table is locked for it:
  * it would wait for whoever alters a table with a rule, or deadlock.
@@ -990,11 +1093,15 @@ is_touched(int64 id, List *touched)
 		relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull));
 		kind = get_rel_relkind(relid);
 	}
-	if (kind != '\0' && kind != RELKIND_VIEW)
+	if (kind != '\0')
 	{
+		d = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
+		result = !isnull && names_differ(relid, d);
+		d = heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull);
+		refuse_heirs(relid, touched, TextDatumGetCString(d));
 		members = members_of(relid);
 		d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
-		result = isnull ||
+		result = result || isnull ||
 			!DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID, d, oid_array(members)));
 		foreach(lc, members)
 			if (list_member_oid(touched, lfirst_oid(lc)))
@@ -1012,7 +1119,11 @@ follow(int64 id, List *touched)
 	Relation	rel = NULL;
 	Oid			relid;
 	List	   *members;
+	List	   *gone;
+	ListCell   *lc;
+	Datum		d;
 	bool		isnull;
+	bool		is_view;
 	ScRule	   *rule;
 
 	if (!is_touched(id, touched))
@@ -1030,10 +1141,16 @@ follow(int64 id, List *touched)
 	}
 	relid = RelationGetRelid(rel);
 	members = members_of(relid);
+	d = heap_getattr(tuple, Anum_cache_rule_members, RelationGetDescr(catalog), &isnull);
+	gone = isnull ? NIL : list_difference_oid(oid_list(d), members);
 	follow_rule(catalog, tuple, rel, members);
+	is_view = rel->rd_rel->relkind == RELKIND_VIEW;
 	relation_close(rel, NoLock);
 	bump_command();
-	create_triggers(id, relid, members);
+	if (!is_view)
+		create_triggers(id, relid, members);
+	foreach(lc, gone)
+		drop_trigger(id, lfirst_oid(lc), "truncate");
 	rule = sc_rule_by_id(id);
 	if (rule)
 	{
@@ -1041,6 +1158,54 @@ follow(int64 id, List *touched)
 		sc_rule_release(rule);
 	}
 	table_close(catalog, NoLock);
+}
+
+static void
+forget_dead_rules(Oid catalog)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	if (!some_rule_is_dead(catalog))
+		return;
+	rel = table_open(catalog, RowExclusiveLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc	desc = RelationGetDescr(rel);
+		int64		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
+		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+														  desc, &isnull));
+
+		if (is_alive(id, relid))
+			continue;
+		forget_rule(rel, tuple);
+		if (get_rel_relkind(relid) != '\0')
+			CacheInvalidateRelcacheByRelid(relid);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	bump_command();
+}
+
+/*
+ * sql_drop: rules go with their table, or with their trigger.  A partition
+ * takes its rows along, whatever drops it: DROP SCHEMA, DROP OWNED.
+ */
+Datum
+scalecache_cache_dropped(PG_FUNCTION_ARGS)
+{
+	Oid			catalog = sc_cache_catalog_relid();
+	ListCell   *lc;
+
+	if (own_commands || !OidIsValid(catalog))
+		PG_RETURN_NULL();
+	forget_dead_rules(catalog);
+	foreach(lc, sc_rules_all())
+		follow(*(int64 *) lfirst(lc), NIL);
+	PG_RETURN_NULL();
 }
 
 /* ddl_command_end: names, partitions and rewritten tables. */

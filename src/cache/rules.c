@@ -570,6 +570,11 @@ sc_rule_eval(ScRule *rule, Relation rel)
 static void
 set_quietly(const char *name, const char *value)
 {
+	const char *present = GetConfigOption(name, true, false);
+
+	/* Mostly it is what it should be, and setting it takes longer. */
+	if (present && strcmp(present, value) == 0)
+		return;
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }
@@ -584,6 +589,8 @@ sc_rule_modes(ScRule *rule)
 	set_quietly("IntervalStyle", "postgres");
 	set_quietly("extra_float_digits", "1");
 	set_quietly("bytea_output", "hex");
+	set_quietly("lc_monetary", "C");
+	set_quietly("quote_all_identifiers", "off");
 	set_quietly("search_path", "pg_catalog, pg_temp");
 	if (rule->time_zone)
 		set_quietly("TimeZone", rule->time_zone);
