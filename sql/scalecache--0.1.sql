@@ -299,14 +299,17 @@ CREATE FUNCTION scalecache.redis_status_get(OUT configured boolean, OUT connecte
 	OUT breaker text, OUT retry_at timestamptz, OUT server text, OUT version text, OUT run_id text,
 	OUT connected_at timestamptz, OUT latency_ms float8, OUT connects bigint, OUT failures bigint,
 	OUT keys_acknowledged bigint, OUT epochs_acknowledged bigint, OUT functions_loaded boolean,
-	OUT last_error text, OUT last_error_at timestamptz, OUT warning text, OUT latency_histogram bigint[])
+	OUT last_error text, OUT last_error_at timestamptz, OUT warning text, OUT latency_histogram bigint[],
+	OUT mode text, OUT nodes text)
 RETURNS record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_redis_status';
 CREATE VIEW scalecache.redis_status AS
 SELECT s.configured, s.connected, s.breaker, s.retry_at, s.server, s.version, s.run_id,
 	s.connected_at, s.latency_ms, s.connects,
 	GREATEST(s.connects - 1, 0) AS reconnects, s.failures,
 	s.keys_acknowledged, s.epochs_acknowledged, s.functions_loaded, s.last_error,
-	s.last_error_at, s.warning
+	s.last_error_at, s.warning,
+	CASE WHEN s.configured THEN s.mode END AS mode,
+	CASE WHEN s.connected THEN pg_catalog.string_to_array(s.nodes, ',') END AS nodes
 FROM scalecache.redis_status_get() s;
 GRANT SELECT ON scalecache.redis_status TO PUBLIC;
 

@@ -45,16 +45,6 @@ typedef struct ScEntry
 
 /* ---- settings.c ---- */
 
-typedef struct ScRedisUrl
-{
-	bool		is_unix;
-	char		host[256];		/* or the socket's path */
-	int			port;
-	char		user[128];		/* empty: none */
-	char		password[512];	/* empty: none */
-	int			db;
-} ScRedisUrl;
-
 extern const char *sc_redis_url;	/* never NULL */
 extern int	sc_redis_timeout;	/* ms */
 extern int	sc_redis_retry_max; /* ms */
@@ -70,8 +60,40 @@ extern int	sc_tombstone_time;	/* ms */
 
 extern void sc_cache_settings_init(void);
 extern char *sc_mask_passwords(const char *text);
+
+/* ---- url.c ---- */
+
+#define SC_HOSTS_MAX		16
+
+typedef enum ScUrlKind
+{
+	SC_URL_SINGLE,
+	SC_URL_SENTINEL,
+	SC_URL_CLUSTER
+} ScUrlKind;
+
+typedef struct ScHost
+{
+	char		host[256];		/* or a socket's path */
+	int			port;
+} ScHost;
+
+typedef struct ScRedisUrl
+{
+	ScUrlKind	kind;
+	bool		is_unix;
+	int			nhosts;
+	ScHost		hosts[SC_HOSTS_MAX];	/* Sentinels, or nodes of a cluster */
+	char		master[256];	/* as Sentinels name it */
+	char		user[128];		/* empty: none */
+	char		password[512];	/* empty: none */
+	char		sentinel_user[128];
+	char		sentinel_password[512];
+	int			db;
+} ScRedisUrl;
+
 extern bool sc_redis_url_parse(const char *url, ScRedisUrl *result,
-							   const char **problem);
+							   const char **problem, const char **hint);
 
 /* ---- rules.c ---- */
 
@@ -237,9 +259,21 @@ typedef struct ScReply
 /* Called once for each reply, in order; must not throw. */
 typedef void (*ScReplyCallback) (int n, const ScReply *reply, void *arg);
 
-extern ScRedis *sc_redis_open(const ScRedisUrl *url, int timeout_ms,
+/* Whom to connect to, and as whom. */
+typedef struct ScRedisPeer
+{
+	bool		is_unix;
+	const char *host;			/* or the socket's path */
+	int			port;
+	const char *user;			/* empty: none */
+	const char *password;		/* empty: none */
+	int			db;				/* -1: it has none */
+} ScRedisPeer;
+
+extern ScRedis *sc_redis_open(const ScRedisPeer *peer, int timeout_ms,
 							  char *err, Size errlen);
 extern void sc_redis_close(ScRedis *redis);
+extern void sc_redis_close_all(void);
 extern bool sc_redis_ok(ScRedis *redis);
 extern void sc_redis_address(ScRedis *redis, char *buf, Size size);
 extern void sc_redis_append(ScRedis *redis, int argc, const char **argv,
@@ -290,7 +324,9 @@ typedef struct ScRedisStatus
 	int64		sent;			/* commands acknowledged */
 	int64		keys;			/* keys acknowledged */
 	int64		epochs;
+	ScUrlKind	mode;
 	char		server[300];	/* without user and password */
+	char		nodes[2048];	/* those connected to, with commas between */
 	char		version[32];
 	char		run_id[48];
 	char		last_error[300];
@@ -314,6 +350,7 @@ typedef struct ScDelivered
 	uint64		clock;			/* commits stamped up to it are acknowledged */
 	char		link[24];		/* of the worker's connection */
 	char		address[64];	/* of the server, as digits */
+	int			port;
 } ScDelivered;
 
 extern void sc_cache_shared_init(void);

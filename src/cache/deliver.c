@@ -33,6 +33,7 @@
 #include "cache/cache.h"
 #include "cache/link.h"
 #include "cache/memory.h"
+#include "cache/route.h"
 
 #define BATCH_BYTES		(256 * 1024)	/* of outbox entries in a pipeline */
 #define FIRST_RETRY_MS	50
@@ -41,12 +42,14 @@
 #define GATHER_MS		8		/* between two turns at that rate */
 #define GATHER_MAX_MS	32		/* the same at four times the rate */
 #define ROTATE_BYTES	(64 * 1024)	/* acknowledged before tables are cut */
+#define LOOK_MS			2000	/* between looks at the route */
 #define UNSET_LIMIT		(1024 * 1024)	/* bytes queued for no Redis */
 
 static ScRedisStatus status;
 static char *used_url = NULL;	/* that we are or were connected to */
 static int	failures = 0;		/* in a row */
 static TimestampTz last_contact = 0;
+static TimestampTz last_look = 0;	/* whether the route is still right */
 
 /* The walk for epochs: what it is for and the tuples waiting for it. */
 typedef struct Walk
@@ -148,15 +151,20 @@ sc_cache_work_failed(void)
 
 /* ---- connecting ---- */
 
+/* Before it is known where the URL leads to */
 static void
-describe_server(const ScRedisUrl *url)
+describe_url(const ScRedisUrl *url)
 {
-	if (url->is_unix)
-		snprintf(status.server, sizeof(status.server), "%s, database %d",
-				 url->host, url->db);
-	else
-		snprintf(status.server, sizeof(status.server), "%s:%d, database %d",
-				 url->host, url->port, url->db);
+	char		host[300];
+
+	status.mode = url->kind;
+	sc_host_text(&url->hosts[0], host, sizeof(host));
+	if (url->kind == SC_URL_SINGLE)
+		snprintf(status.server, sizeof(status.server), "%s, database %d", host, url->db);
+	else if (url->kind == SC_URL_SENTINEL)
+		snprintf(status.server, sizeof(status.server),
+				 "master \"%s\" of the Sentinel at %s and %d others, database %d",
+				 url->master, host, url->nhosts - 1, url->db);
 }
 
 /* True when there is a connection. */
@@ -165,6 +173,7 @@ be_connected(void)
 {
 	ScRedisUrl	url;
 	const char *why;
+	const char *hint;
 	char		error[256] = "";
 	bool		ok;
 
@@ -177,12 +186,12 @@ be_connected(void)
 		status.breaker = SC_BREAKER_HALF_OPEN;
 		sc_cache_set_status(&status);
 	}
-	if (!sc_redis_url_parse(sc_redis_url, &url, &why))
+	if (!sc_redis_url_parse(sc_redis_url, &url, &why, &hint))
 	{
 		note_failure("the URL is not valid");
 		return false;
 	}
-	describe_server(&url);
+	describe_url(&url);
 	ok = sc_link_open(&url, &status, error, sizeof(error));
 	explicit_bzero(&url, sizeof(url));
 	if (!ok)
@@ -194,6 +203,7 @@ be_connected(void)
 	status.connected_at = GetCurrentTimestamp();
 	status.connects++;
 	last_contact = 0;
+	last_look = GetCurrentTimestamp();
 	return true;
 }
 
@@ -493,14 +503,6 @@ end_transaction(void)
  * record is committed no later than what that Redis acknowledges.
  */
 static void
-redis_identity(char *buf, Size size)
-{
-	const char *db = strrchr(status.server, ' ');
-
-	snprintf(buf, size, "%s%s", status.run_id, db ? db : "");
-}
-
-static void
 run_sql(const char *sql, const char *arg)
 {
 	Oid			type = TEXTOID;
@@ -516,7 +518,7 @@ is_another_redis(void)
 	char		identity[80];
 	bool		same;
 
-	redis_identity(identity, sizeof(identity));
+	sc_link_identity(identity, sizeof(identity));
 	SPI_connect();
 	run_sql("SELECT FROM scalecache.cache_target WHERE redis = $1", identity);
 	same = SPI_processed > 0;
@@ -529,7 +531,7 @@ remember_redis(void)
 {
 	char		identity[80];
 
-	redis_identity(identity, sizeof(identity));
+	sc_link_identity(identity, sizeof(identity));
 	SPI_connect();
 	run_sql("WITH d AS (DELETE FROM scalecache.cache_target) INSERT INTO scalecache.cache_target VALUES ($1)",
 			identity);
@@ -614,6 +616,30 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 		more = some && (walk || next_walk || !sc_outbox_at_end(&pos));
 	}
 	MemoryContextDelete(cxt);
+	return ok;
+}
+
+/*
+ * A master that Sentinels have replaced may go on answering us, where it is
+ * the network that has failed.
+ */
+static bool
+look_at_route(void)
+{
+	ScRedisUrl	url;
+	const char *why;
+	const char *hint;
+	bool		ok;
+
+	if (status.mode == SC_URL_SINGLE ||
+		!TimestampDifferenceExceeds(last_look, GetCurrentTimestamp(), LOOK_MS))
+		return true;
+	last_look = GetCurrentTimestamp();
+	ok = sc_redis_url_parse(sc_redis_url, &url, &why, &hint) &&
+		sc_link_still_right(&url);
+	explicit_bzero(&url, sizeof(url));
+	if (!ok)
+		note_failure("another server is the master now");
 	return ok;
 }
 
@@ -702,7 +728,7 @@ publish(uint64 clock)
 		return;
 	d.url_hash = sc_url_hash(used_url);
 	d.clock = clock;
-	sc_link_describe(d.link, sizeof(d.link), d.address, sizeof(d.address));
+	sc_link_describe(&d);
 	sc_cache_set_delivered(&d);
 }
 
@@ -727,7 +753,7 @@ sc_cache_work(void)
 		sc_cache_turn_end(number, true);
 		return turn_of(sc_naptime, true);
 	}
-	ok = be_connected() && deliver(turn_cxt, &ntransactions) && ping();
+	ok = be_connected() && look_at_route() && deliver(turn_cxt, &ntransactions) && ping();
 	MemoryContextSwitchTo(turn_cxt);
 	if (ok)
 	{

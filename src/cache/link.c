@@ -18,6 +18,7 @@
 
 #include "cache/cache.h"
 #include "cache/link.h"
+#include "cache/route.h"
 #include "cache/token.h"
 
 #define KEYS_PER_COMMAND	512
@@ -35,6 +36,9 @@ static int64 sent_since_rotation = 0;
 static StringInfoData snapshot_text;
 static char link_id[24] = "";	/* of this connection */
 static char link_address[64] = "";	/* of its other end */
+static ScHost link_host;
+static ScUrlKind link_mode;
+static char identity[80] = "";
 
 /* The command being put together. */
 static const char *argv[KEYS_PER_COMMAND + 16];
@@ -123,7 +127,7 @@ sc_link_ok(void)
 void
 sc_link_close(void)
 {
-	sc_redis_close(redis);
+	sc_redis_close_all();
 	redis = NULL;
 	argc = nkeys = 0;
 	is_armed = plain = false;
@@ -136,10 +140,17 @@ sc_link_has_functions(void)
 }
 
 void
-sc_link_describe(char *id, Size idsize, char *address, Size size)
+sc_link_describe(ScDelivered *delivered)
 {
-	strlcpy(id, link_id, idsize);
-	strlcpy(address, link_address, size);
+	strlcpy(delivered->link, link_id, sizeof(delivered->link));
+	strlcpy(delivered->address, link_address, sizeof(delivered->address));
+	delivered->port = link_host.port;
+}
+
+void
+sc_link_identity(char *buf, Size size)
+{
+	strlcpy(buf, identity, size);
 }
 
 /* Whom the tombstones are from: this database of this cluster. */
@@ -314,13 +325,27 @@ run_command(char *error, Size errlen)
 	return replies.error[0] == '\0';
 }
 
+static bool
+load_library(char *error, Size errlen)
+{
+	char	   *code = sc_library_code();
+	bool		ok;
+
+	argc = 0;
+	add_word("FUNCTION");
+	add_word("LOAD");
+	add_word("REPLACE");
+	add_word(code);
+	ok = run_command(error, errlen);
+	pfree(code);
+	return ok;
+}
+
 /* Have our library there, if that server has functions at all. */
 static bool
 ensure_library(ScRedisStatus *status, char *error, Size errlen)
 {
 	Hello		hello;
-	char	   *code;
-	bool		ok;
 
 	if (!say_hello(&hello, error, errlen))
 		return false;
@@ -340,15 +365,7 @@ ensure_library(ScRedisStatus *status, char *error, Size errlen)
 		strlcpy(error, hello.error, errlen);
 		return false;
 	}
-	code = sc_library_code();
-	argc = 0;
-	add_word("FUNCTION");
-	add_word("LOAD");
-	add_word("REPLACE");
-	add_word(code);
-	ok = run_command(error, errlen);
-	pfree(code);
-	return ok;
+	return load_library(error, errlen);
 }
 
 typedef struct Armed
@@ -394,6 +411,14 @@ sc_link_arm(ScArmPhase phase, bool *walk, char *error, Size errlen)
 		is_armed = done;
 		return true;
 	}
+	/*
+	 * A replica that has been the master keeps what the library knew then,
+	 * and might believe it when it becomes the master again.  Loading is
+	 * replicated, and empties it.
+	 */
+	if (phase == SC_ARM_ANEW && link_mode != SC_URL_SINGLE &&
+		!load_library(error, errlen))
+		return false;
 	snprintf(cluster, sizeof(cluster), UINT64_FORMAT, GetSystemIdentifier());
 	snprintf(timeline, sizeof(timeline), "%u", sc_timeline());
 	snprintf(lease, sizeof(lease), "%d", sc_lease_time);
@@ -421,6 +446,22 @@ sc_link_arm(ScArmPhase phase, bool *walk, char *error, Size errlen)
 	return true;
 }
 
+static void
+describe_server(const ScRedisUrl *url, ScRedisStatus *status)
+{
+	char		host[300];
+
+	sc_host_text(&link_host, host, sizeof(host));
+	strlcpy(status->nodes, host, sizeof(status->nodes));
+	snprintf(status->server, sizeof(status->server), "%s, database %d", host, url->db);
+}
+
+bool
+sc_link_still_right(const ScRedisUrl *url)
+{
+	return link_mode != SC_URL_SENTINEL || sc_sentinel_agrees(url, &link_host);
+}
+
 bool
 sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size errlen)
 {
@@ -430,15 +471,21 @@ sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size err
 	if (!pg_strong_random(&id, sizeof(id)))
 		id = (uint64) GetCurrentTimestamp();
 	snprintf(link_id, sizeof(link_id), UINT64_FORMAT, id);
-	redis = sc_redis_open(url, sc_redis_timeout, error, errlen);
+	link_mode = url->kind;
+	link_host = url->hosts[0];
+	redis = url->kind == SC_URL_SENTINEL ?
+		sc_sentinel_connect(url, &link_host, error, errlen) :
+		sc_route_connect(url, &link_host, sc_redis_timeout, error, errlen);
 	if (redis == NULL)
 		return false;
+	describe_server(url, status);
 	if (!get_info(status, error, errlen) ||
 		!ensure_library(status, error, errlen))
 	{
 		sc_link_close();
 		return false;
 	}
+	snprintf(identity, sizeof(identity), "%s %d", status->run_id, url->db);
 	sc_redis_address(redis, link_address, sizeof(link_address));
 	return true;
 }

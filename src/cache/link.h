@@ -11,12 +11,16 @@
 
 extern bool sc_link_open(const ScRedisUrl *url, ScRedisStatus *status,
 						 char *error, Size errlen);
+/* False when another server than ours is the master now, as Sentinels say. */
+extern bool sc_link_still_right(const ScRedisUrl *url);
 extern bool sc_link_ok(void);
 extern const char *sc_link_source_id(void);
 extern void sc_link_close(void);
 extern bool sc_link_has_functions(void);
-/* A name for this connection, and the server's address as digits. */
-extern void sc_link_describe(char *id, Size idsize, char *address, Size size);
+/* A name for this connection, and where its other end is. */
+extern void sc_link_describe(ScDelivered *delivered);
+/* Which Redis, and which of its databases. */
+extern void sc_link_identity(char *buf, Size size);
 extern void sc_link_set_snapshot(Snapshot snapshot);
 extern void sc_link_begin(void);
 extern void sc_link_delete(const char *key, uint32 keylen, uint64 xid);

@@ -1,11 +1,12 @@
 /*
- * redis.c: the one connection of a worker or a session; the only file that
- * includes hiredis.
+ * redis.c: connections of a worker or a session; the only file that includes
+ * hiredis.
  *
  * Nothing here blocks: the socket is non-blocking, every wait is for the
- * latch as well and ends at a deadline, and interrupts are served (but not
- * while hiredis' memory would leak: what it allocates hangs on the ScRedis,
- * which is static).  After any failure the connection is of no more use; its
+ * latch as well and ends at a deadline, and interrupts are served.  What
+ * hiredis allocates hangs on the ScRedis, and that in a list of all of them,
+ * so nothing leaks when one throws: whoever catches it, or begins anew,
+ * closes them all.  After any failure a connection is of no more use; its
  * owner closes it and opens another.
  */
 #include "postgres.h"
@@ -17,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -32,17 +34,16 @@
 
 struct ScRedis
 {
+	dlist_node	node;			/* in the list of all */
 	redisContext *context;
+	bool		fd_acquired;
 	int			expected;		/* replies not yet read */
 	bool		failed;
 	WaitEventSet *set;			/* made at the first wait */
 	int			socket_at;		/* its place in the set */
 };
 
-/* There is one at a time, so that it can be found after an error. */
-static ScRedis the_redis;
-static bool in_use = false;
-static bool fd_acquired = false;
+static dlist_head all = DLIST_STATIC_INIT(all);
 
 static void
 problem(char *err, Size errlen, const char *fmt, const char *arg)
@@ -97,24 +98,30 @@ wait_for_socket(ScRedis *redis, int event, TimestampTz deadline)
 void
 sc_redis_close(ScRedis *redis)
 {
-	if (redis == NULL || !in_use)
+	if (redis == NULL)
 		return;
 	if (redis->context)
 		redisFree(redis->context);
-	redis->context = NULL;
 	if (redis->set)
 		FreeWaitEventSet(redis->set);
-	redis->set = NULL;
-	if (fd_acquired)
+	if (redis->fd_acquired)
 		ReleaseExternalFD();
-	fd_acquired = false;
-	in_use = false;
+	dlist_delete(&redis->node);
+	pfree(redis);
+}
+
+/* Their owners must not use them any more. */
+void
+sc_redis_close_all(void)
+{
+	while (!dlist_is_empty(&all))
+		sc_redis_close(dlist_head_element(ScRedis, node, &all));
 }
 
 bool
 sc_redis_ok(ScRedis *redis)
 {
-	return redis != NULL && in_use && redis->context != NULL && !redis->failed;
+	return redis != NULL && redis->context != NULL && !redis->failed;
 }
 
 /* The peer's address as digits; empty for a socket in the file system. */
@@ -339,26 +346,26 @@ check_greeting(int n, const ScReply *reply, void *arg)
 
 /* Log in and choose the database. */
 static bool
-greet(ScRedis *redis, const ScRedisUrl *url, int timeout_ms, char *err, Size errlen)
+greet(ScRedis *redis, const ScRedisPeer *peer, int timeout_ms, char *err, Size errlen)
 {
 	Greeting	g = {false, err, errlen};
 	const char *argv[3];
 	char		number[16];
 
-	if (url->password[0] != '\0')
+	if (peer->password[0] != '\0')
 	{
 		int			argc = 0;
 
 		argv[argc++] = "AUTH";
-		if (url->user[0] != '\0')
-			argv[argc++] = url->user;
-		argv[argc++] = url->password;
+		if (peer->user[0] != '\0')
+			argv[argc++] = peer->user;
+		argv[argc++] = peer->password;
 		sc_redis_append(redis, argc, argv, NULL);
 	}
-	snprintf(number, sizeof(number), "%d", url->db);
-	argv[0] = "SELECT";
+	snprintf(number, sizeof(number), "%d", peer->db);
+	argv[0] = peer->db < 0 ? "PING" : "SELECT";
 	argv[1] = number;
-	sc_redis_append(redis, 2, argv, NULL);
+	sc_redis_append(redis, peer->db < 0 ? 1 : 2, argv, NULL);
 	if (!sc_redis_exchange(redis, timeout_ms, check_greeting, &g, err, errlen))
 		return false;
 	return !g.failed;
@@ -366,35 +373,32 @@ greet(ScRedis *redis, const ScRedisUrl *url, int timeout_ms, char *err, Size err
 
 /* NULL when it cannot be had; err then says why. */
 ScRedis *
-sc_redis_open(const ScRedisUrl *url, int timeout_ms, char *err, Size errlen)
+sc_redis_open(const ScRedisPeer *peer, int timeout_ms, char *err, Size errlen)
 {
-	ScRedis    *redis = &the_redis;
-	TimestampTz deadline;
+	ScRedis    *redis = MemoryContextAllocZero(TopMemoryContext, sizeof(ScRedis));
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	int			one = 1;
 
-	if (in_use)
-		sc_redis_close(redis);
-	memset(redis, 0, sizeof(*redis));
-	if (!AcquireExternalFD())
+	dlist_push_tail(&all, &redis->node);
+	redis->fd_acquired = AcquireExternalFD();
+	if (!redis->fd_acquired)
 	{
 		problem(err, errlen, "%s", "too many open files");
+		sc_redis_close(redis);
 		return NULL;
 	}
-	fd_acquired = true;
-	in_use = true;
-	redis->context = url->is_unix ? redisConnectUnixNonBlock(url->host) :
-		redisConnectNonBlock(url->host, url->port);
+	redis->context = peer->is_unix ? redisConnectUnixNonBlock(peer->host) :
+		redisConnectNonBlock(peer->host, peer->port);
 	if (redis->context == NULL || redis->context->err)
 	{
 		fail(redis, err, errlen, "could not connect: %s");
 		sc_redis_close(redis);
 		return NULL;
 	}
-	if (!url->is_unix)
+	if (!peer->is_unix)
 		(void) setsockopt(redis->context->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	if (!finish_connect(redis, deadline, err, errlen) ||
-		!greet(redis, url, (int) Max(1, time_left(deadline)), err, errlen))
+		!greet(redis, peer, (int) Max(1, time_left(deadline)), err, errlen))
 	{
 		sc_redis_close(redis);
 		return NULL;

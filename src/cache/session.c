@@ -27,6 +27,7 @@
 #include "cache/cache.h"
 #include "cache/link.h"
 #include "cache/memory.h"
+#include "cache/route.h"
 #include "cache/session.h"
 #include "cache/token.h"
 
@@ -55,7 +56,7 @@ sc_url_hash(const char *url)
 static void
 close_link(void)
 {
-	sc_redis_close(redis);
+	sc_redis_close_all();
 	redis = NULL;
 	busy = false;
 }
@@ -107,6 +108,7 @@ be_connected(TimestampTz deadline)
 	static bool registered = false;
 	ScRedisUrl	url;
 	const char *why;
+	const char *hint;
 	char		error[256];
 
 	if (busy || !sc_redis_ok(redis) || strcmp(used_link, delivered.link) != 0)
@@ -116,12 +118,16 @@ be_connected(TimestampTz deadline)
 	if (!registered)
 		on_proc_exit(close_at_exit, (Datum) 0);
 	registered = true;
-	if (!sc_redis_url_parse(sc_redis_url, &url, &why))
+	if (!sc_redis_url_parse(sc_redis_url, &url, &why, &hint))
 		return false;
 	if (!url.is_unix)
-		strlcpy(url.host, delivered.address, sizeof(url.host));
-	redis = sc_redis_open(&url, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline),
-						  error, sizeof(error));
+	{
+		strlcpy(url.hosts[0].host, delivered.address, sizeof(url.hosts[0].host));
+		url.hosts[0].port = delivered.port;
+	}
+	redis = sc_route_connect(&url, &url.hosts[0],
+							 TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline),
+							 error, sizeof(error));
 	explicit_bzero(&url, sizeof(url));
 	strlcpy(used_link, delivered.link, sizeof(used_link));
 	if (redis == NULL)

@@ -1,14 +1,13 @@
 /*
- * settings.c: the cache's settings, and what a Redis URL means.
+ * settings.c: the cache's settings.
  *
  * What must always hold: a password never leaves this file but in sc_redis_url
- * and the ScRedisUrl that is connected with.  The setting's value as the server
+ * and the ScRedisUrl that is connected with (url.c).  The setting's value as the server
  * knows it has none, and what the server would write to its log is masked.
  */
 #include "postgres.h"
 
 #include <ctype.h>
-#include <limits.h>
 
 #include "miscadmin.h"
 #include "tcop/tcopprot.h"
@@ -34,181 +33,28 @@ int			sc_tombstone_time = 30000;
 static char *shown_redis_url = NULL;	/* without its credentials */
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
-/* ---- the URL ---- */
+/* ---- passwords ---- */
 
-/* Decode %xx from src to src + len; false when it does not fit or is bad. */
+/* Overwrite the value of an option "...password=" before end. */
 static bool
-decode(const char *src, int len, char *dst, Size size)
+mask_options(char *s, char *end)
 {
-	Size		n = 0;
+	static const char name[] = "password=";
+	bool		masked = false;
 
-	for (int i = 0; i < len; i++)
-	{
-		char		c = src[i];
-
-		if (c == '%')
+	for (char *p = strstr(s, name); p && p < end; p = strstr(p, name))
+		for (p += strlen(name); p < end && *p != '&'; p++)
 		{
-			char		hex[3];
-
-			if (i + 2 >= len || !isxdigit((unsigned char) src[i + 1]) ||
-				!isxdigit((unsigned char) src[i + 2]))
-				return false;
-			hex[0] = src[i + 1];
-			hex[1] = src[i + 2];
-			hex[2] = '\0';
-			c = (char) strtol(hex, NULL, 16);
-			i += 2;
+			*p = '*';
+			masked = true;
 		}
-		if (c == '\0' || n + 1 >= size)
-			return false;
-		dst[n++] = c;
-	}
-	dst[n] = '\0';
-	return true;
-}
-
-static bool
-parse_number(const char *s, int len, int max, int *result)
-{
-	int64		n = 0;
-
-	if (len == 0 || len > 9)
-		return false;
-	for (int i = 0; i < len; i++)
-	{
-		if (!isdigit((unsigned char) s[i]))
-			return false;
-		n = n * 10 + (s[i] - '0');
-	}
-	if (n > max)
-		return false;
-	*result = (int) n;
-	return true;
-}
-
-/* user:password, :password or user, before the @ */
-static bool
-parse_credentials(const char *s, int len, ScRedisUrl *result)
-{
-	const char *colon = memchr(s, ':', len);
-	int			userlen = colon ? (int) (colon - s) : len;
-
-	if (!decode(s, userlen, result->user, sizeof(result->user)))
-		return false;
-	if (colon == NULL)
-		return true;
-	return decode(colon + 1, len - userlen - 1, result->password,
-				  sizeof(result->password));
-}
-
-/* host, host:port, [v6]:port */
-static bool
-parse_host(const char *s, Size len, ScRedisUrl *result)
-{
-	const char *end = s + len;
-	const char *colon;
-	int			hostlen;
-
-	if (len > 0 && *s == '[')
-	{
-		const char *close = memchr(s, ']', len);
-
-		if (close == NULL)
-			return false;
-		hostlen = (int) (close - s - 1);
-		s++;
-		colon = close + 1 < end ? close + 1 : NULL;
-		if (colon && *colon != ':')
-			return false;
-	}
-	else
-	{
-		colon = memchr(s, ':', len);
-		hostlen = (int) (colon ? colon - s : (ptrdiff_t) len);
-	}
-	if (hostlen == 0)
-		strlcpy(result->host, "localhost", sizeof(result->host));
-	else if (!decode(s, hostlen, result->host, sizeof(result->host)))
-		return false;
-	if (colon && (!parse_number(colon + 1, (int) (end - colon - 1), 65535,
-								&result->port) || result->port == 0))
-		return false;
-	return true;
-}
-
-/* ?db=N, the only option */
-static bool
-parse_options(const char *s, ScRedisUrl *result)
-{
-	return strncmp(s, "db=", 3) == 0 &&
-		parse_number(s + 3, (int) strlen(s + 3), INT_MAX, &result->db);
-}
-
-bool
-sc_redis_url_parse(const char *url, ScRedisUrl *result, const char **problem)
-{
-	const char *p;
-	const char *path;
-	const char *at;
-	const char *options;
-
-	memset(result, 0, sizeof(*result));
-	result->port = 6379;
-	if (strncmp(url, "rediss://", 9) == 0)
-	{
-		*problem = "This build has no TLS: it needs hiredis 1.0 or later.";
-		return false;
-	}
-	if (strncmp(url, "redis+sentinel://", 17) == 0 ||
-		strncmp(url, "redis+cluster://", 16) == 0)
-	{
-		*problem = "Redis Cluster and Sentinel are not supported yet.";
-		return false;
-	}
-	*problem = "A URL looks like redis://[[user]:password@]host[:port][/db] or redis+unix://[[user]:password@]/path[?db=number].";
-	if (strncmp(url, "redis+unix://", 13) == 0)
-	{
-		result->is_unix = true;
-		p = url + 13;
-	}
-	else if (strncmp(url, "redis://", 8) == 0)
-		p = url + 8;
-	else
-		return false;
-
-	options = strchr(p, '?');
-	if (options == NULL)
-		options = p + strlen(p);
-	else if (!parse_options(options + 1, result))
-		return false;
-	path = memchr(p, '/', options - p);
-	if (path == NULL)
-		path = options;
-	at = NULL;
-	for (const char *q = p; q < path; q++)
-		if (*q == '@')
-			at = q;
-	if (at)
-	{
-		if (!parse_credentials(p, (int) (at - p), result))
-			return false;
-		p = at + 1;
-	}
-	if (result->is_unix)
-		return p == path && path + 1 < options &&
-			decode(path, (int) (options - path), result->host,
-				   sizeof(result->host));
-	if (!parse_host(p, path - p, result))
-		return false;
-	if (path + 1 < options)
-		return parse_number(path + 1, (int) (options - path - 1), INT_MAX,
-							&result->db);
-	return true;
+	return masked;
 }
 
 /*
- * Overwrite with '*' whatever stands between "://" and the last "@" of a URL.
- * Of Redis' URLs; with all, of any.  True when there was something.
+ * Overwrite with '*' whatever stands between "://" and the last "@" of a URL,
+ * and passwords after it.  Of Redis' URLs; with all, of any.  True when there
+ * was something.
  */
 static bool
 mask(char *s, bool all)
@@ -220,6 +66,7 @@ mask(char *s, bool all)
 	{
 		char	   *scheme = sep;
 		char	   *at = NULL;
+		char	   *q;
 		char		quote;
 
 		while (scheme > s && (isalpha((unsigned char) scheme[-1]) || scheme[-1] == '+'))
@@ -231,7 +78,7 @@ mask(char *s, bool all)
 			continue;
 		/* Within quotes it ends where they do, and may have blanks. */
 		quote = scheme > s ? scheme[-1] : '\0';
-		for (char *q = sep + 3; *q && *q != '\n'; q++)
+		for (q = sep + 3; *q && *q != '\n'; q++)
 		{
 			if (*q == '@')
 				at = q;
@@ -241,10 +88,13 @@ mask(char *s, bool all)
 					 strchr(" \t\r'\"", *q) != NULL)
 				break;
 		}
-		if (at == NULL)
-			continue;
-		memset(sep + 3, '*', at - sep - 3);
-		masked = true;
+		if (at)
+		{
+			memset(sep + 3, '*', at - sep - 3);
+			masked = true;
+		}
+		if (mask_options(sep + 3, q))
+			masked = true;
 	}
 	return masked;
 }
@@ -266,7 +116,8 @@ sc_mask_passwords(const char *text)
 {
 	char	   *copy;
 
-	if (strstr(text, "://") == NULL || strchr(text, '@') == NULL)
+	if (strstr(text, "://") == NULL ||
+		(strchr(text, '@') == NULL && strstr(text, "password=") == NULL))
 		return NULL;
 	copy = pstrdup(text);
 	if (mask(copy, names_the_setting(text)))
@@ -284,6 +135,7 @@ check_redis_url(char **newval, void **extra, GucSource source)
 {
 	ScRedisUrl	url;
 	const char *problem = NULL;
+	const char *hint = NULL;
 	bool		ok;
 	char	   *real;
 	char	   *sep;
@@ -291,7 +143,7 @@ check_redis_url(char **newval, void **extra, GucSource source)
 
 	if (*newval == NULL || **newval == '\0')
 		return true;
-	ok = sc_redis_url_parse(*newval, &url, &problem);
+	ok = sc_redis_url_parse(*newval, &url, &problem, &hint);
 	explicit_bzero(&url, sizeof(url));
 	if (!ok)
 	{
@@ -299,6 +151,7 @@ check_redis_url(char **newval, void **extra, GucSource source)
 		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
 		GUC_check_errmsg("invalid value for parameter \"%s\"", "scalecache.redis_url");
 		GUC_check_errdetail("%s", problem);
+		GUC_check_errhint("%s", hint);
 		return false;
 	}
 	real = strdup(*newval);
@@ -314,6 +167,16 @@ check_redis_url(char **newval, void **extra, GucSource source)
 
 		memset(sep, '*', n);
 		memmove(sep + n, at, strlen(at) + 1);
+	}
+	for (char *q = sep; (q = strstr(q, "password=")) != NULL;)
+	{
+		Size		n;
+
+		q += strlen("password=");
+		n = strcspn(q, "&");
+		memset(q, '*', Min(3, n));
+		if (n > 3)
+			memmove(q + 3, q + n, strlen(q + n) + 1);
 	}
 	*extra = real;
 	return true;

@@ -492,8 +492,9 @@ scalecache_redis_status(PG_FUNCTION_ARGS)
 	static const char *const breakers[] = {"closed", "open", "half-open"};
 	ScRedisStatus s;
 	TupleDesc	desc;
-	Datum		values[18] = {0};
-	bool		nulls[18] = {0};
+	static const char *const modes[] = {"single", "sentinel", "cluster"};
+	Datum		values[20] = {0};
+	bool		nulls[20] = {0};
 	Datum		histogram[SC_HISTOGRAM];
 	int			n = 0;
 
@@ -530,6 +531,9 @@ scalecache_redis_status(PG_FUNCTION_ARGS)
 	values[n++] = PointerGetDatum(construct_array(histogram, SC_HISTOGRAM, INT8OID,
 												  sizeof(int64), FLOAT8PASSBYVAL,
 												  TYPALIGN_DOUBLE));
+	values[n++] = CStringGetTextDatum(modes[s.mode]);
+	values[n] = text_or_null(s.nodes, &nulls[n]);
+	n++;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 

@@ -2,18 +2,28 @@
 package RedisServer;
 use strict;
 use warnings;
+use IO::Socket::INET;
 use IO::Socket::UNIX;
 use POSIX ();
 use PostgreSQL::Test::Utils ();
 use Time::HiRes qw(sleep time);
 
-# %opt: args => further arguments of redis-server
+# %opt: args => further arguments of redis-server; port => also one of TCP;
+# password => of it and of its master
 sub new
 {
 	my ($class, %opt) = @_;
 	# The path of a socket must be short, and that of a test directory is not.
 	my $dir = PostgreSQL::Test::Utils::tempdir_short();
 	my $self = bless { dir => $dir, socket => "$dir/sock", args => $opt{args} // [], owner => $$ }, $class;
+
+	$self->{password} = $opt{password};
+	push @{ $self->{args} }, '--requirepass', $opt{password}, '--masterauth', $opt{password} if $opt{password};
+	if ($opt{port})
+	{
+		$self->{port} = $opt{port};
+		push @{ $self->{args} }, '--port', $opt{port}, '--bind', '127.0.0.1';
+	}
 
 	$self->start;
 	return $self;
@@ -30,6 +40,7 @@ sub start
 	{
 		open(STDOUT, '>>', "$self->{dir}/log");
 		open(STDERR, '>&', \*STDOUT);
+		exec { 'redis-server' } @{ $self->{command} } if $self->{command};
 		exec { 'redis-server' } ('redis-server', '--port', '0', '--unixsocket', $self->{socket},
 			'--dir', $self->{dir}, '--save', '', '--daemonize', 'no',
 			@{ $self->{args} }, @args) or POSIX::_exit(127);
@@ -43,6 +54,31 @@ sub start
 		sleep 0.05;
 	}
 	die "redis-server did not start";
+}
+
+# A Sentinel that watches the master "main" at a port of 127.0.0.1.
+# %opt: quorum; password => of the Redis; own => its own
+sub sentinel
+{
+	my ($class, $port, $master, %opt) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir_short();
+	my $self = bless { dir => $dir, socket => "127.0.0.1:$port", port => $port, password => $opt{own}, owner => $$ }, $class;
+	my $quorum = $opt{quorum} // 2;
+
+	open(my $fh, '>', "$dir/sentinel.conf") or die;
+	print $fh "port $port
+bind 127.0.0.1
+dir $dir
+sentinel monitor main 127.0.0.1 $master $quorum
+sentinel down-after-milliseconds main 1000
+sentinel failover-timeout main 5000
+";
+	print $fh "sentinel auth-pass main $opt{password}\n" if $opt{password};
+	print $fh "requirepass $opt{own}\nsentinel sentinel-pass $opt{own}\n" if $opt{own};
+	close $fh;
+	$self->{command} = [ 'redis-server', "$dir/sentinel.conf", '--sentinel' ];
+	$self->start;
+	return $self;
 }
 
 sub signal { my ($self, $signal) = @_; kill($signal, $self->{pid}); }
@@ -81,11 +117,14 @@ sub command
 {
 	my ($self, @args) = @_;
 
-	$self->{client} //= RedisServer::Client->new($self->{socket});
+	my $old = $self->{client};
+	$self->{client} //= RedisServer::Client->new($self->{socket}, $self->{password});
 	my $reply = eval { $self->{client}->command(@args) };
 	if (my $error = $@)
 	{
 		delete $self->{client} unless $error =~ /^[A-Z]+ /;
+		# One that was closed meanwhile
+		return $self->command(@args) if $old && $error =~ /^(send|connection lost)/;
 		die $error;
 	}
 	return $reply;
@@ -104,11 +143,14 @@ use warnings;
 
 sub new
 {
-	my ($class, $path) = @_;
-	my $socket = IO::Socket::UNIX->new(Type => Socket::SOCK_STREAM(), Peer => $path)
-	  or die "connect: $!\n";
+	my ($class, $path, $password) = @_;
+	my $socket = ($path =~ m{^/} ? IO::Socket::UNIX->new(Type => Socket::SOCK_STREAM(), Peer => $path)
+		: IO::Socket::INET->new(PeerAddr => $path)) or die "connect: $!\n";
 
-	return bless { socket => $socket }, $class;
+	my $self = bless { socket => $socket }, $class;
+
+	$self->command('AUTH', $password) if $password;
+	return $self;
 }
 
 sub command
