@@ -272,6 +272,7 @@ extern void sc_spec_pin(ScSpec *spec);
 extern void sc_spec_release(ScSpec *spec);
 extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
 extern bool sc_spec_analyze(ScSpec *spec, Query *query);
+extern bool sc_spec_current(ScSpec *spec);
 extern bool sc_spec_rescans(ScSpec *spec);
 extern ScSpec *sc_spec_of_part(ScSpec *fact, int part, Oid source);
 extern bool sc_spec_counts(ScSpec *spec, Oid relid);

@@ -569,7 +569,37 @@ is_wanted(void *arg, const Datum *keys, const bool *nulls)
 	return result;
 }
 
-/* Merge the groups with deltas that are asked for with their base rows. */
+/* Have the source answer, for all parameters; in the query's context. */
+static void
+ask_source(RollupScanState *state)
+{
+	ScSpec	   *spec = state->spec;
+	EState	   *estate = state->css.ss.ps.state;
+	TupleDesc	desc;
+
+	state->source = true;
+	state->groups = NULL;
+	if (state->states)
+	{
+		/* All groups, with their states. */
+		state->groups = sc_groups_create(spec, estate->es_query_cxt);
+		sc_source_scan(state->groups, estate->es_snapshot);
+	}
+	else
+	{
+		desc = sc_source_desc(spec);
+		state->store = tuplestore_begin_heap(true, false, work_mem);
+		state->storeslot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+		sc_source_run(spec, estate->es_snapshot, state->store, desc);
+	}
+	state->group = NULL;
+	state->groupsdone = state->groups == NULL;
+}
+
+/*
+ * Merge the groups with deltas that are asked for with their base rows.  When
+ * the storage proves to be out of date by then, the source answers.
+ */
 static void
 merge_groups(RollupScanState *state)
 {
@@ -596,6 +626,9 @@ merge_groups(RollupScanState *state)
 	if (!IsA(linitial(((CustomScan *) state->css.ss.ps.plan)->custom_plans), SeqScan))
 		sc_groups_load_wide(state->groups, state->css.ss.ss_currentRelation,
 							estate->es_snapshot, is_wanted, state);
+	/* Groups were computed from what is no longer there. */
+	if (!sc_spec_current(state->spec))
+		ask_source(state);
 	MemoryContextSwitchTo(old);
 }
 
@@ -653,24 +686,11 @@ prepare(RollupScanState *state)
 	state->ready = true;
 	asked = sc_asked(spec, ((CustomScan *) state->css.ss.ps.plan)->custom_exprs,
 					 &state->css.ss.ps, is_wanted, state);
-	state->source = !sc_scan_load(spec, base, snapshot, asked, estate->es_query_cxt,
-								  &state->groups, &state->ndeltas);
-	if (state->groups)
+	if (!sc_scan_load(spec, base, snapshot, asked, estate->es_query_cxt,
+					  &state->groups, &state->ndeltas))
+		ask_source(state);
+	else if (state->groups)
 		merge_groups(state);
-	if (state->source && state->states)
-	{
-		/* All groups, with their states. */
-		state->groups = sc_groups_create(spec, estate->es_query_cxt);
-		sc_source_scan(state->groups, snapshot);
-	}
-	else if (state->source)
-	{
-		TupleDesc	desc = sc_source_desc(spec);
-
-		state->store = tuplestore_begin_heap(true, false, work_mem);
-		state->storeslot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-		sc_source_run(spec, snapshot, state->store, desc);
-	}
 	state->group = NULL;
 	state->groupsdone = state->groups == NULL;
 	MemoryContextSwitchTo(old);

@@ -193,6 +193,27 @@ sc_spec_counts(ScSpec *spec, Oid relid)
 						 : spec->members, relid);
 }
 
+/*
+ * Does the specification still say what is true?  Who reads the source after
+ * its snapshot was taken may have waited for somebody who truncates a part of
+ * it, of which the snapshot shows nothing.
+ */
+bool
+sc_spec_current(ScSpec *spec)
+{
+	ScSpec	   *now;
+	bool		result;
+
+	if (spec->valid)
+		return true;
+	now = sc_spec_by_id(spec->id);
+	if (now == NULL)
+		return false;
+	result = now->state == SC_LIVE && now->base == spec->base && now->epoch == spec->epoch;
+	sc_spec_release(now);
+	return result;
+}
+
 /* May groups have to be computed from the source again? */
 bool
 sc_spec_rescans(ScSpec *spec)

@@ -747,6 +747,9 @@ sc_stored_load(ScSpec *stored, Relation base, Snapshot snapshot,
 	{
 		*groups = sc_groups_create(stored, cxt);
 		known = *ndeltas == 0 || sc_parts_correct(p, *groups, snapshot);
+		/* By then it has read all tables: see sc_spec_current. */
+		for (int i = 0; known && i <= p->nlogs; i++)
+			known = sc_spec_current(sc_parts_captured(p, i));
 		if (known && (*groups)->ngroups == 0 && !stored->maywide)
 			*groups = NULL;
 	}

@@ -94,13 +94,6 @@ count_different(ScSpec *spec, Snapshot snapshot)
 		return 0;
 	base = table_open(spec->base, AccessShareLock);
 	truth = sc_groups_create(spec, CurrentMemoryContext);
-	changed = load_changed(spec, base, snapshot);
-	if (changed == NULL)
-	{
-		table_close(base, NoLock);
-		return 0;
-	}
-
 	desc = sc_source_desc(spec);
 	store = tuplestore_begin_heap(false, false, work_mem);
 	sc_source_run(spec, snapshot, store, desc);
@@ -126,6 +119,13 @@ count_different(ScSpec *spec, Snapshot snapshot)
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_end(store);
+	/* Reading the source may have waited for somebody who truncates it. */
+	changed = sc_spec_current(spec) ? load_changed(spec, base, snapshot) : NULL;
+	if (changed == NULL)
+	{
+		table_close(base, NoLock);
+		return 0;
+	}
 	if (spec->distinct)
 	{
 		/* The aggregates do not tell how often each value is there. */
