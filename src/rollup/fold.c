@@ -146,8 +146,7 @@ sc_fold(Oid view, bool nowait)
 	ScMark	   *mark;
 	bool		changed;
 	int64		n = 0;
-	Oid			saveuser;
-	int			savesec;
+	ScIdentity	caller;
 	Oid			baseid;
 	Oid			sourceid;
 	List	   *members;
@@ -208,8 +207,7 @@ sc_fold(Oid view, bool nowait)
 
 	sc_capture_flush(spec, NULL);
 	CommandCounterIncrement();
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+	sc_become_owner(spec, &caller);
 	groups = sc_groups_create(spec, CurrentMemoryContext);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	n = sc_delta_take(groups, !nowait || quiet, &mark, &changed);
@@ -268,7 +266,7 @@ sc_fold(Oid view, bool nowait)
 	}
 	MemoryContextDelete(groups->cxt);
 	PopActiveSnapshot();
-	SetUserIdAndSecContext(saveuser, savesec);
+	sc_become_caller(&caller);
 	CommandCounterIncrement();
 	table_close(base, NoLock);
 	sc_spec_release(spec);
@@ -303,8 +301,7 @@ sc_fill(Oid view)
 	Relation	base;
 	ScGroups   *groups;
 	Snapshot	snapshot;
-	Oid			saveuser;
-	int			savesec;
+	ScIdentity	caller;
 
 	if (spec == NULL)
 		return false;
@@ -320,8 +317,7 @@ sc_fill(Oid view)
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+	sc_become_owner(spec, &caller);
 
 	sc_delta_discard(spec, snapshot);
 	sc_delete_all(base, snapshot);
@@ -350,7 +346,7 @@ sc_fill(Oid view)
 	sc_groups_write_base(groups, base);
 	MemoryContextDelete(groups->cxt);
 
-	SetUserIdAndSecContext(saveuser, savesec);
+	sc_become_caller(&caller);
 	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, NULL, spec->members);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

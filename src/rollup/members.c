@@ -222,18 +222,15 @@ count_rows(ScSpec *spec, Oid relid, int sign, bool *some)
 		small = is_small(rel);
 		if (small)
 		{
-			Oid			saveuser;
-			int			savesec;
+			ScIdentity	caller;
 			Snapshot	snapshot;
 
 			CommandCounterIncrement();
 			snapshot = RegisterSnapshot(GetLatestSnapshot());
 			PushActiveSnapshot(snapshot);
-			GetUserIdAndSecContext(&saveuser, &savesec);
-			SetUserIdAndSecContext(spec->owner,
-								   savesec | SECURITY_RESTRICTED_OPERATION);
+			sc_become_owner(spec, &caller);
 			sc_capture_scan(spec, rel, snapshot, sign);
-			SetUserIdAndSecContext(saveuser, savesec);
+			sc_become_caller(&caller);
 			PopActiveSnapshot();
 			UnregisterSnapshot(snapshot);
 		}

@@ -272,6 +272,16 @@ extern void sc_spec_pin(ScSpec *spec);
 extern void sc_spec_release(ScSpec *spec);
 extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
 extern bool sc_spec_analyze(ScSpec *spec, Query *query);
+/* Who called, while the view's owner acts. */
+typedef struct ScIdentity
+{
+	Oid			user;
+	int			security;		/* context */
+	int			settings;		/* nest level */
+} ScIdentity;
+
+extern void sc_become_owner(ScSpec *spec, ScIdentity *caller);
+extern void sc_become_caller(const ScIdentity *caller);
 extern bool sc_spec_current(ScSpec *spec);
 extern bool sc_spec_rescans(ScSpec *spec);
 extern ScSpec *sc_spec_of_part(ScSpec *fact, int part, Oid source);

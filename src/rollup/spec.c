@@ -32,6 +32,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -212,6 +213,26 @@ sc_spec_current(ScSpec *spec)
 	result = now->state == SC_LIVE && now->base == spec->base && now->epoch == spec->epoch;
 	sc_spec_release(now);
 	return result;
+}
+
+/*
+ * Until sc_become_caller, functions in the query run with the view owner's
+ * rights, and what they SET goes with them: else a superuser who maintains a
+ * rollup would run its owner's code as himself, or with a search_path of his.
+ */
+void
+sc_become_owner(ScSpec *spec, ScIdentity *caller)
+{
+	GetUserIdAndSecContext(&caller->user, &caller->security);
+	SetUserIdAndSecContext(spec->owner, caller->security | SECURITY_RESTRICTED_OPERATION);
+	caller->settings = NewGUCNestLevel();
+}
+
+void
+sc_become_caller(const ScIdentity *caller)
+{
+	AtEOXact_GUC(false, caller->settings);
+	SetUserIdAndSecContext(caller->user, caller->security);
 }
 
 /* May groups have to be computed from the source again? */
@@ -719,8 +740,7 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 	ScEval	   *eval;
 	MemoryContext old;
 	AttrMap    *map = NULL;
-	Oid			saveuser;
-	int			savesec;
+	ScIdentity	caller;
 	bool		whole;
 
 	for (eval = spec->evals; eval; eval = eval->next)
@@ -728,8 +748,7 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 			return eval;
 
 	/* Functions are called with the owner's rights to them. */
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	SetUserIdAndSecContext(spec->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+	sc_become_owner(spec, &caller);
 	old = MemoryContextSwitchTo(spec->cxt);
 	if (RelationGetRelid(rel) != spec->source)
 	{
@@ -782,6 +801,6 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 	eval->next = spec->evals;
 	spec->evals = eval;
 	MemoryContextSwitchTo(old);
-	SetUserIdAndSecContext(saveuser, savesec);
+	sc_become_caller(&caller);
 	return eval;
 }

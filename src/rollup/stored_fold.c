@@ -369,19 +369,17 @@ sc_parts_settle(ScParts *p, bool worker)
 {
 	Pause	   *pause = pause_of(p->fact->view);
 	TimestampTz began = GetCurrentTimestamp();
-	Oid			saveuser;
-	int			savesec;
+	ScIdentity	caller;
 
 	if (!p->lost && sc_parts_usable(p))
 		return;
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	SetUserIdAndSecContext(p->fact->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+	sc_become_owner(p->fact, &caller);
 	if (!(worker && pause->until > began) && fill_stored(p, GetActiveSnapshot()))
 		pause->until = GetCurrentTimestamp() +
 			REFRESH_SHARE * (GetCurrentTimestamp() - began);
 	else if (p->lost)
 		sc_catalog_set(p->stored->id, SC_STALE, true, InvalidOid, NULL, NIL);
-	SetUserIdAndSecContext(saveuser, savesec);
+	sc_become_caller(&caller);
 }
 
 /*

@@ -203,10 +203,12 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	ScSpec	   *spec;
 	ScSpec	   *stored;
 	int64		differ;
+	ScIdentity	caller;
 
 	sc_refuse_nulls(fcinfo, "rollup");
 	sc_check_rollup(PG_GETARG_OID(0));
 	spec = sc_spec_by_view(PG_GETARG_OID(0));
+	sc_become_owner(spec, &caller);
 	differ = count_different(spec, snapshot);
 	stored = sc_stored_of(spec->view);
 	if (stored)
@@ -214,6 +216,7 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 		differ += count_different(stored, snapshot);
 		sc_spec_release(stored);
 	}
+	sc_become_caller(&caller);
 	sc_spec_release(spec);
 	PG_RETURN_INT64(differ);
 }

@@ -121,6 +121,27 @@ INSERT INTO app.t VALUES (101, 1, 1);
 RESET ROLE;
 SELECT scalecache.fold_rollup('app.w');
 SELECT scalecache.rebuild_rollup('app.w');
+SELECT scalecache.verify_rollup('app.w');
+DROP VIEW app.w;
+-- What they set then is not for who called.
+SET ROLE sc_owner;
+CREATE FUNCTION app.sets(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user = 'sc_owner' AND current_user <> session_user THEN
+		PERFORM set_config('search_path', 'app', false);
+	END IF;
+	RETURN $1;
+END $$;
+SELECT scalecache.create_rollup('app.w', 'SELECT app.sets(k) AS k, mode() WITHIN GROUP (ORDER BY id) AS m FROM app.t WHERE id > 100 GROUP BY 1');
+RESET ROLE;
+SET search_path = public;
+INSERT INTO app.t VALUES (102, 1, 1);
+SELECT scalecache.fold_rollup('app.w');
+SHOW search_path;
+SELECT scalecache.rebuild_rollup('app.w');
+SHOW search_path;
+SELECT scalecache.verify_rollup('app.w');
+SHOW search_path;
 DROP VIEW app.w;
 -- ... and for the rows of partitions that somebody else brings and takes
 SET ROLE sc_owner;
