@@ -364,6 +364,7 @@ CREATE TABLE scalecache.index_action (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	ddl text NOT NULL,
 	advice text NOT NULL,		-- as it was given
+	definition text NOT NULL,	-- what follows the table's name in ddl
 	relid oid NOT NULL,
 	index_name name NOT NULL,
 	expressions boolean NOT NULL,

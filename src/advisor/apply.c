@@ -20,7 +20,13 @@
  *	 subtransaction that is rolled back, as the user who ran them, within a
  *	 timeout, and only if they call no volatile function.
  *
- * - No invalid index is left behind.
+ * - No invalid index is left behind, and no index of anybody else's is
+ *	 dropped: until it is kept, the index has a name that only the action has.
+ *	 It gets the one that was asked for in the transaction that ends the
+ *	 action.
+ *
+ * - The index is built in the name of who asked for it, so his rights are
+ *	 checked again, with the table locked: he, or the table, may have changed.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +44,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "executor/executor.h"
@@ -45,6 +52,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "libpq/pqsignal.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -54,6 +62,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/procarray.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
@@ -80,11 +89,17 @@
 PG_FUNCTION_INFO_V1(scalecache_apply_index);
 PGDLLEXPORT void sc_apply_main(Datum main_arg);
 
-/* Of the advisory lock that the one worker of a database holds. */
-#define SC_APPLY_LOCK		"(1396913236, 1)"
+/*
+ * The lock that the one worker of a database holds, for as long as it lives:
+ * an advisory one, for these outlive failed transactions, but of a class that
+ * SQL functions cannot take.
+ */
+#define SC_APPLY_LOCK(tag) \
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 1396913236, 3)
 #define SC_APPLY_TRIES		5
 #define SC_DROP_TRIES		20
 #define SC_APPLY_PAUSE_MS	500
+#define SC_APPLY_WAIT_MS	30000	/* for the caller's transaction */
 /* Executions of each statement that are timed; the best counts. */
 #define SC_TIMINGS			3
 /* And all statements in this many times the timeout of one. */
@@ -98,10 +113,12 @@ typedef struct Action
 {
 	int64		id;
 	char	   *ddl;			/* complete, with the index's name */
+	char	   *definition;		/* of it, what follows the table's name */
 	Oid			relid;
-	char	   *schema;
-	char	   *name;
-	char	   *table;
+	Oid			role;			/* who asked */
+	char	   *name;			/* to be, when it is kept */
+	char	   *build_name;		/* until then */
+	bool		exists;			/* is the table still there? */
 	bool		analyze;		/* has it expressions? */
 	bool		queued;			/* not begun yet */
 	bool		partitioned;
@@ -157,46 +174,59 @@ check_target(ScHypo *hypo, IndexStmt *stmt)
 				 errmsg("apply_index does not support TABLESPACE")));
 }
 
-/* A name that is free, beginning with what CREATE INDEX would choose. */
+/* A name that is free in a schema, beginning with some other. */
 static char *
-free_name(ScHypo *hypo, IndexStmt *stmt)
+free_name(Oid nsp, const char *base)
 {
-	Oid			nsp = get_rel_namespace(hypo->relid);
-	char	   *base = hypo->name;
 	int			n;
 
-	if (stmt->idxname != NULL)
-	{
-		if (OidIsValid(get_relname_relid(stmt->idxname, nsp)))
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_TABLE),
-					 errmsg("relation \"%s\" already exists", stmt->idxname)));
-		return pstrdup(stmt->idxname);
-	}
 	for (n = 0;; n++)
 	{
 		char		suffix[16] = "";
 		char		name[NAMEDATALEN];
+		int			len;
 
 		if (n > 0)
 			snprintf(suffix, sizeof(suffix), "%d", n);
-		snprintf(name, sizeof(name), "%.*s%s",
-				 (int) (NAMEDATALEN - 1 - strlen(suffix)), base, suffix);
+		len = pg_mbcliplen(base, strlen(base),
+						   NAMEDATALEN - 1 - strlen(suffix));
+		snprintf(name, sizeof(name), "%.*s%s", len, base, suffix);
 		if (!OidIsValid(get_relname_relid(name, nsp)))
 			return pstrdup(name);
 	}
 }
 
+/* The one that was asked for, or else what CREATE INDEX would choose. */
+static char *
+index_name(ScHypo *hypo, IndexStmt *stmt)
+{
+	Oid			nsp = get_rel_namespace(hypo->relid);
+
+	if (stmt->idxname == NULL)
+		return free_name(nsp, hypo->name);
+	if (OidIsValid(get_relname_relid(stmt->idxname, nsp)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" already exists", stmt->idxname)));
+	return pstrdup(stmt->idxname);
+}
+
 /*
- * Complete DDL in which every name is qualified.  Of a partitioned table's
- * index only the root is made by it.
+ * Complete DDL in which every name is qualified, and what in it follows the
+ * table's name.  Of a partitioned table's index only the root is made by it.
+ * The builder reads it, whatever the caller's settings are.
  */
 static char *
-complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
+complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name,
+			 char **definition)
 {
-	int			nestlevel = NewGUCNestLevel();
+	int			nestlevel = sc_portable_begin();
+	bool		partitioned =
+		get_rel_relkind(hypo->relid) == RELKIND_PARTITIONED_TABLE;
 	ScHypo		plain = *hypo;
 	StringInfoData buf;
+	char	   *start;
+	char	   *table;
 	char	   *ddl;
 	char	   *where;
 	ListCell   *lc;
@@ -207,22 +237,16 @@ complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
 	plain.fillfactor = 0;
 	ddl = sc_hypo_ddl(&plain, name);
 	where = hypo->pred != NIL ? sc_hypo_pred(hypo) : NULL;
-	AtEOXact_GUC(false, nestlevel);
+	table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(hypo->relid)),
+									   get_rel_name(hypo->relid));
+	start = psprintf("CREATE INDEX %s ON %s ", quote_identifier(name), table);
+	if (strncmp(ddl, start, strlen(start)) != 0)
+		elog(ERROR, "unexpected DDL: %s", ddl);
 
 	initStringInfo(&buf);
 	if (where != NULL)
 		ddl[strlen(ddl) - strlen(where) - strlen(" WHERE ")] = '\0';
-	if (get_rel_relkind(hypo->relid) == RELKIND_PARTITIONED_TABLE)
-	{
-		Size		start = strlen("CREATE INDEX ") +
-			strlen(quote_identifier(name)) + strlen(" ON ");
-
-		appendStringInfo(&buf, "CREATE INDEX %s ON ONLY %s",
-						 quote_identifier(name), ddl + start);
-	}
-	else
-		appendStringInfo(&buf, "CREATE INDEX CONCURRENTLY %s",
-						 ddl + strlen("CREATE INDEX "));
+	appendStringInfoString(&buf, ddl + strlen(start));
 	foreach(lc, stmt->options)
 	{
 		DefElem    *def = lfirst_node(DefElem, lc);
@@ -236,7 +260,12 @@ complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name)
 		appendStringInfoChar(&buf, ')');
 	if (where != NULL)
 		appendStringInfo(&buf, " WHERE %s", where);
-	return buf.data;
+	*definition = buf.data;
+	ddl = psprintf("CREATE INDEX %s%s ON %s%s %s",
+				   partitioned ? "" : "CONCURRENTLY ", quote_identifier(name),
+				   partitioned ? "ONLY " : "", table, buf.data);
+	AtEOXact_GUC(false, nestlevel);
+	return ddl;
 }
 
 typedef struct Request
@@ -246,6 +275,7 @@ typedef struct Request
 	Oid			relid;
 	char	   *name;
 	char	   *complete;
+	char	   *definition;
 	bool		analyze;
 } Request;
 
@@ -262,8 +292,8 @@ request_run(void *arg)
 	check_target(hypo, stmt);
 	oldcxt = MemoryContextSwitchTo(r->cxt);
 	r->relid = hypo->relid;
-	r->name = free_name(hypo, stmt);
-	r->complete = complete_ddl(hypo, stmt, r->name);
+	r->name = index_name(hypo, stmt);
+	r->complete = complete_ddl(hypo, stmt, r->name, &r->definition);
 	r->analyze = hypo->exprs != NIL;
 	MemoryContextSwitchTo(oldcxt);
 	MemoryContextDelete(study->cxt);
@@ -273,8 +303,9 @@ request_run(void *arg)
 static int64
 insert_action(Request *r)
 {
-	Oid			types[] = {TEXTOID, OIDOID, NAMEOID, BOOLOID, OIDOID, TEXTOID};
-	Datum		values[6];
+	Oid			types[] = {TEXTOID, OIDOID, NAMEOID, BOOLOID, OIDOID, TEXTOID,
+	TEXTOID};
+	Datum		values[7];
 	NameData	name;
 	Oid			userid;
 	int			seccxt;
@@ -289,13 +320,14 @@ insert_action(Request *r)
 	values[3] = BoolGetDatum(r->analyze);
 	values[4] = ObjectIdGetDatum(userid);
 	values[5] = CStringGetTextDatum(r->ddl);
+	values[6] = CStringGetTextDatum(r->definition);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
 						   seccxt | SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_execute_with_args("INSERT INTO scalecache.index_action (ddl, relid, index_name, expressions, requested_by, advice) "
-							  "VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-							  6, types, values, NULL, false, 1) != SPI_OK_INSERT_RETURNING)
+	if (SPI_execute_with_args("INSERT INTO scalecache.index_action (ddl, relid, index_name, expressions, requested_by, advice, definition) "
+							  "VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+							  7, types, values, NULL, false, 1) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "could not record the action");
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 									 SPI_tuptable->tupdesc, 1, &isnull));
@@ -304,12 +336,18 @@ insert_action(Request *r)
 	return id;
 }
 
-/* Start a worker for this database; false when there is no slot for one. */
+/*
+ * Start a worker for this database; false when there is no slot for one.  One
+ * does for all actions of a transaction.
+ */
 bool
 sc_apply_start(TransactionId xid)
 {
+	static TransactionId started = InvalidTransactionId;
 	BackgroundWorker worker;
 
+	if (TransactionIdIsValid(xid) && xid == started)
+		return true;
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -321,7 +359,10 @@ sc_apply_start(TransactionId xid)
 	snprintf(worker.bgw_type, BGW_MAXLEN, "scalecache index builder");
 	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
 	memcpy(worker.bgw_extra, &xid, sizeof(xid));
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		return false;
+	started = xid;
+	return true;
 }
 
 Datum
@@ -420,13 +461,19 @@ run_utility(const char *sql)
 	MemoryContextSwitchTo(cxt);
 }
 
-/* The same; false, with the error, when it failed. */
+/*
+ * The same, in the name of a role, or of the worker's own if that is
+ * InvalidOid; false, with the error, when it failed.
+ */
 static bool
-try_utility(const char *sql, ErrorData **error)
+try_utility(Oid role, const char *sql, ErrorData **error)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	volatile bool ok = true;
 
+	/* As SET ROLE does; that it reports "is_superuser" matters to no one. */
+	if (OidIsValid(role))
+		SetCurrentRoleId(role, role == BOOTSTRAP_SUPERUSERID);
 	PG_TRY();
 	{
 		run_utility(sql);
@@ -444,39 +491,118 @@ try_utility(const char *sql, ErrorData **error)
 		ok = false;
 	}
 	PG_END_TRY();
+	SetCurrentRoleId(InvalidOid, false);
 	return ok;
 }
 
-/* OID of the action's index, as far as it exists, and whether it is valid. */
-static Oid
-action_index(Action *action, bool *valid)
+/* An error of ours, for where try_utility() would have given one. */
+static ErrorData *
+make_error(int sqlerrcode, const char *message)
 {
-	Oid			nsp;
-	Oid			index = InvalidOid;
-	HeapTuple	tuple;
-	MemoryContext cxt = CurrentMemoryContext;
+	ErrorData  *error = (ErrorData *) palloc0(sizeof(ErrorData));
 
-	*valid = false;
+	error->sqlerrcode = sqlerrcode;
+	error->message = pstrdup(message);
+	return error;
+}
+
+/* A relation's qualified name; NULL when it is gone.  In a transaction. */
+static char *
+qualified_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	char	   *nsp = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	return nsp ? quote_qualified_identifier(nsp, name) : NULL;
+}
+
+/* An index as it is now. */
+typedef struct Found
+{
+	Oid			oid;
+	Oid			relid;
+	bool		valid;
+	char	   *qualified;
+} Found;
+
+/*
+ * Find the action's index, or a partition's, by the name that nobody else
+ * gives: its schema may have changed.
+ */
+static bool
+find_index(const char *name, Found *found)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		result;
+
+	memset(found, 0, sizeof(*found));
 	StartTransactionCommand();
-	nsp = get_namespace_oid(action->schema, true);
-	if (OidIsValid(nsp))
-		index = get_relname_relid(action->name, nsp);
-	if (OidIsValid(index))
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute(psprintf("SELECT x.indexrelid, x.indrelid, x.indisvalid "
+							 "FROM pg_catalog.pg_class c "
+							 "JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid "
+							 "WHERE c.relname = %s", quote_literal_cstr(name)),
+					true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for the index");
+	result = SPI_processed > 0;
+	if (result)
 	{
-		tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-		/* Another relation of that name is not ours. */
-		if (!HeapTupleIsValid(tuple) ||
-			((Form_pg_index) GETSTRUCT(tuple))->indrelid != action->relid)
-			index = InvalidOid;
-		if (HeapTupleIsValid(tuple))
-		{
-			*valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
-			ReleaseSysCache(tuple);
-		}
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		MemoryContext oldcxt;
+
+		found->oid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
+		found->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+		found->valid = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+		oldcxt = MemoryContextSwitchTo(cxt);
+		found->qualified = qualified_name(found->oid);
+		MemoryContextSwitchTo(oldcxt);
+		result = found->qualified != NULL;
 	}
+	SPI_finish();
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	return index;
+	return result;
+}
+
+/* The table's name now, or NULL, and whether who asked still exists. */
+static char *
+action_table(Action *action, bool *has_role)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *result;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	result = qualified_name(action->relid);
+	*has_role = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(action->role));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
+
+static bool
+take_lock(void)
+{
+	LOCKTAG		tag;
+
+	SC_APPLY_LOCK(tag);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * Give up advisory locks that functions of a replayed statement have taken,
+ * which no rollback does; or our own, if they gave that up.
+ */
+static void
+drop_replayed_locks(void)
+{
+	LockReleaseSession(USER_LOCKMETHOD);
+	if (!take_lock())
+		proc_exit(0);
 }
 
 static void
@@ -486,6 +612,39 @@ pause_ms(long ms)
 					 ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * Build the index itself; of a partitioned table, the root.  What was built
+ * is the action's only if the table is: names may be exchanged meanwhile.
+ */
+static bool
+build_root(Action *action, ErrorData **error)
+{
+	Found		found;
+	bool		has_role;
+	char	   *table = action_table(action, &has_role);
+
+	if (table == NULL || !has_role)
+	{
+		*error = table == NULL ?
+			make_error(ERRCODE_UNDEFINED_TABLE, "the table was dropped") :
+			make_error(ERRCODE_UNDEFINED_OBJECT,
+					   "the role that asked for it was dropped");
+		return false;
+	}
+	if (!try_utility(action->role,
+					 psprintf("CREATE INDEX %s %s ON %s %s %s",
+							  action->partitioned ? "" : "CONCURRENTLY",
+							  quote_identifier(action->build_name),
+							  action->partitioned ? "ONLY" : "", table,
+							  action->definition), error))
+		return false;
+	if (find_index(action->build_name, &found) && found.relid == action->relid)
+		return true;
+	*error = make_error(ERRCODE_UNDEFINED_TABLE,
+						"the table or the index was replaced");
+	return false;
 }
 
 /*
@@ -501,6 +660,7 @@ pause_ms(long ms)
 typedef struct Part
 {
 	Oid			relid;
+	Oid			role;			/* who may build an index of it */
 	bool		leaf;
 	char	   *table;			/* qualified, as the following */
 	char	   *index;			/* its index, ours */
@@ -509,12 +669,12 @@ typedef struct Part
 } Part;
 
 static char *
-part_index_name(Action *action, Oid relid)
+part_index_name(const char *name, Oid relid)
 {
-	return makeObjectName(action->name, psprintf("%u", relid), NULL);
+	return makeObjectName(name, psprintf("%u", relid), NULL);
 }
 
-/* Read a partition from a row of oid, nspname, relname and three more. */
+/* Read a partition from a row of oid, nspname, relname and four more. */
 static void
 read_part(Action *action, Part *part, HeapTuple tuple, TupleDesc desc)
 {
@@ -530,7 +690,11 @@ read_part(Action *action, Part *part, HeapTuple tuple, TupleDesc desc)
 	if (SPI_getvalue(tuple, desc, 5) != NULL)
 		part->parent = quote_qualified_identifier(SPI_getvalue(tuple, desc, 5),
 												  SPI_getvalue(tuple, desc, 6));
-	name = part_index_name(action, part->relid);
+	/* An index of a table is one of its partitions', whoever owns them. */
+	part->role = action->role;
+	if (!pg_class_ownercheck(part->relid, action->role))
+		part->role = DatumGetObjectId(SPI_getbinval(tuple, desc, 7, &isnull));
+	name = part_index_name(action->build_name, part->relid);
 	part->index = quote_qualified_identifier(nsp, name);
 	nspid = get_namespace_oid(nsp, true);
 	index = OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
@@ -574,7 +738,7 @@ missing_parts(Action *action, Oid root)
 	return list_parts(action, psprintf(
 		"WITH parts AS (SELECT x.indrelid, x.indexrelid FROM pg_catalog.pg_partition_tree(%u) p "
 		"JOIN pg_catalog.pg_index x ON x.indexrelid = p.relid) "
-		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, xn.nspname, xc.relname "
+		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, xn.nspname, xc.relname, c.relowner "
 		"FROM pg_catalog.pg_partition_tree(%u) t "
 		"JOIN pg_catalog.pg_class c ON c.oid = t.relid "
 		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -589,49 +753,35 @@ static List *
 all_parts(Action *action)
 {
 	return list_parts(action, psprintf(
-		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, NULL, NULL "
+		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, NULL, NULL, c.relowner "
 		"FROM pg_catalog.pg_partition_tree(%u) t "
 		"JOIN pg_catalog.pg_class c ON c.oid = t.relid "
 		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
 		"WHERE t.level > 0 ORDER BY t.level DESC, t.relid", action->relid));
 }
 
-/* What follows the table's name in the root's DDL. */
-static const char *
-index_definition(Action *action)
-{
-	char	   *start = psprintf("CREATE INDEX %s ON ONLY %s ",
-								 quote_identifier(action->name),
-								 quote_qualified_identifier(action->schema,
-															action->table));
-
-	if (strncmp(action->ddl, start, strlen(start)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the table was renamed")));
-	return action->ddl + strlen(start);
-}
-
 static bool
 build_part(Action *action, Part *part, ErrorData **error)
 {
-	char	   *name = part_index_name(action, part->relid);
-
 	if (!part->built &&
-		!try_utility(psprintf("CREATE INDEX %s %s ON %s %s %s",
+		!try_utility(part->role,
+					 psprintf("CREATE INDEX %s %s ON %s %s %s",
 							  part->leaf ? "CONCURRENTLY" : "",
-							  quote_identifier(name),
+							  quote_identifier(part_index_name(action->build_name,
+															   part->relid)),
 							  part->leaf ? "" : "ONLY", part->table,
-							  index_definition(action)), error))
+							  action->definition), error))
 	{
 		ErrorData  *other;
 
 		/* An invalid one must not be taken for one that was built. */
-		(void) try_utility(psprintf("DROP INDEX CONCURRENTLY IF EXISTS %s",
+		(void) try_utility(InvalidOid,
+						   psprintf("DROP INDEX CONCURRENTLY IF EXISTS %s",
 									part->index), &other);
 		return false;
 	}
-	return try_utility(psprintf("ALTER INDEX %s ATTACH PARTITION %s",
+	return try_utility(InvalidOid,
+					   psprintf("ALTER INDEX %s ATTACH PARTITION %s",
 								part->parent, part->index), error);
 }
 
@@ -639,18 +789,15 @@ build_part(Action *action, Part *part, ErrorData **error)
 static bool
 build_partitioned(Action *action, ErrorData **error)
 {
-	bool		valid;
-	Oid			root = action_index(action, &valid);
+	Found		root;
 	List	   *parts;
 
-	if (!OidIsValid(root))
-	{
-		if (!try_utility(action->ddl, error))
-			return false;
-		root = action_index(action, &valid);
-	}
+	if (!find_index(action->build_name, &root) &&
+		(!build_root(action, error) ||
+		 !find_index(action->build_name, &root)))
+		return false;
 	/* Those below a partitioned one are seen when it has its index. */
-	while ((parts = missing_parts(action, root)) != NIL)
+	while ((parts = missing_parts(action, root.oid)) != NIL)
 	{
 		ListCell   *lc;
 
@@ -668,14 +815,12 @@ static bool
 drop_partitioned(Action *action)
 {
 	ErrorData  *error;
-	bool		valid;
+	Found		root;
 	bool		ok = true;
 	ListCell   *lc;
 
-	if (OidIsValid(action_index(action, &valid)) &&
-		!try_utility(psprintf("DROP INDEX %s",
-							  quote_qualified_identifier(action->schema,
-														 action->name)),
+	if (find_index(action->build_name, &root) &&
+		!try_utility(InvalidOid, psprintf("DROP INDEX %s", root.qualified),
 					 &error))
 		return false;
 	foreach(lc, all_parts(action))
@@ -683,7 +828,8 @@ drop_partitioned(Action *action)
 		Part	   *part = (Part *) lfirst(lc);
 
 		if (part->built)
-			ok = try_utility(psprintf("DROP INDEX %s %s",
+			ok = try_utility(InvalidOid,
+							 psprintf("DROP INDEX %s %s",
 									  part->leaf ? "CONCURRENTLY" : "",
 									  part->index), &error) && ok;
 	}
@@ -694,54 +840,127 @@ drop_partitioned(Action *action)
 static List *
 action_indexes(Action *action)
 {
-	bool		valid;
-	Oid			index = action_index(action, &valid);
 	MemoryContext cxt = CurrentMemoryContext;
+	Found		found;
 	List	   *result;
 
-	if (!OidIsValid(index))
+	if (!find_index(action->build_name, &found))
 		return NIL;
 	StartTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	result = find_all_inheritors(index, NoLock, NULL);
+	result = find_all_inheritors(found.oid, NoLock, NULL);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
 	return result;
 }
 
-/*
- * Drop the action's index if there is one; tries again when it is locked.
- * A partitioned one is not valid until all of it is there, so of such none is
- * left by an unfinished build.
- */
+/* Drop the action's index if there is one; tries again when it is locked. */
 static bool
-drop_index(Action *action, bool only_invalid)
+drop_index(Action *action)
 {
 	int			tries;
 
 	for (tries = 0; tries < SC_DROP_TRIES; tries++)
 	{
 		ErrorData  *error;
-		bool		valid;
+		Found		found;
 
 		if (action->partitioned)
 		{
 			if (drop_partitioned(action))
 				return true;
-			pause_ms(Min(SC_APPLY_PAUSE_MS * (tries + 1), 10000));
-			continue;
 		}
-		if (!OidIsValid(action_index(action, &valid)) ||
-			(only_invalid && valid))
-			return true;
-		if (try_utility(psprintf("DROP INDEX CONCURRENTLY %s",
-								 quote_qualified_identifier(action->schema,
-															action->name)),
-						&error))
+		else if (!find_index(action->build_name, &found) ||
+				 try_utility(InvalidOid,
+							 psprintf("DROP INDEX CONCURRENTLY %s",
+									  found.qualified), &error))
 			return true;
 		pause_ms(Min(SC_APPLY_PAUSE_MS * (tries + 1), 10000));
 	}
 	return false;
+}
+
+/*
+ * Keeping it
+ */
+
+/* The name that was asked for, or if that has been taken, one like it. */
+static void
+rename_index(Oid indexoid, const char *name)
+{
+	RenameRelationInternal(indexoid,
+						   free_name(get_rel_namespace(indexoid), name),
+						   false, true);
+}
+
+/*
+ * Give the index its name, and those of partitions names after it, and end
+ * the action, all in one transaction.
+ */
+static void
+keep_in_transaction(Action *action, const char *verdict)
+{
+	Found		found;
+	List	   *all;
+	ListCell   *lc;
+
+	if (!find_index(action->build_name, &found))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the index was dropped")));
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	all = find_all_inheritors(found.oid, ShareUpdateExclusiveLock, NULL);
+	rename_index(found.oid, action->name);
+	CommandCounterIncrement();
+	foreach(lc, all)
+	{
+		Oid			relid = IndexGetRelation(lfirst_oid(lc), true);
+		char	   *now = get_rel_name(lfirst_oid(lc));
+
+		if (now != NULL && strcmp(now, part_index_name(action->build_name,
+													   relid)) == 0)
+		{
+			rename_index(lfirst_oid(lc), part_index_name(action->name, relid));
+			CommandCounterIncrement();
+		}
+	}
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute(psprintf("UPDATE scalecache.index_action SET state = 'kept', "
+							 "finished_at = pg_catalog.clock_timestamp(), verdict = %s, index_name = %s "
+							 "WHERE id = " INT64_FORMAT,
+							 quote_literal_cstr(verdict),
+							 quote_literal_cstr(get_rel_name(found.oid)),
+							 action->id), false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not end the action");
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+static bool
+keep(Action *action, const char *verdict, ErrorData **error)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		keep_in_transaction(action, verdict);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		*error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	return ok;
 }
 
 /*
@@ -823,9 +1042,10 @@ time_query(const ScQuery *known, List *indexes, bool *uses)
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		ScQuery    *query = sc_query_reload(known);
+		ScQuery    *query;
 
 		XactReadOnly = true;
+		query = sc_query_reload(known);
 		for (i = 0; i < SC_TIMINGS && replayable(query); i++)
 		{
 			double		ms = execute_once(query, indexes, uses);
@@ -913,8 +1133,11 @@ load_statements(Oid relid, MemoryContext cxt)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(cxt);
+	/* Planning calls functions. */
+	XactReadOnly = true;
 	advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
 	advice->study = sc_study_begin();
+	advice->unlocked = true;
 	sc_advice_load_recorded(advice, false);
 	result = timed_statements(advice, relid);
 	PopActiveSnapshot();
@@ -951,6 +1174,7 @@ time_statements(List *statements, bool again, List *indexes)
 		ms = time_query(timed->query, indexes, &timed->uses);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		drop_replayed_locks();
 		MemoryContextSwitchTo(cxt);
 		if (again)
 			timed->after = ms;
@@ -996,6 +1220,30 @@ compare(List *statements, Verdict *v)
  * The worker: one action
  */
 
+/* May an error go by? */
+static bool
+passing_error(ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE;
+}
+
+/*
+ * Drop what was built, and finish the action; what cannot be dropped now is
+ * for the next builder, whom the database's worker starts.
+ */
+static void
+give_up(Action *action, const char *state, const char *verdict)
+{
+	if (!drop_index(action))
+	{
+		set_state(action, "cleaning", NULL);
+		proc_exit(0);
+	}
+	finish_action(action, state, verdict);
+}
+
 /* Build; false, with the action finished, when that is not possible. */
 static bool
 build(Action *action)
@@ -1007,30 +1255,18 @@ build(Action *action)
 	{
 		set_state(action, "building", ", attempts = attempts + 1");
 		if (action->partitioned ? build_partitioned(action, &error) :
-			try_utility(action->ddl, &error))
+			build_root(action, &error))
 			return true;
 		if (ProcDiePending)
 			CHECK_FOR_INTERRUPTS();
+		if (!passing_error(error) || tries == SC_APPLY_TRIES - 1)
+			break;
 		/* Of a partitioned one what is there stays for the next try. */
-		if (!action->partitioned && !drop_index(action, true))
-		{
-			/* The next builder, whom the database's worker starts, goes on. */
-			set_state(action, "cleaning", NULL);
-			proc_exit(0);
-		}
-		/* Only what goes by is worth another try. */
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
-			error->sqlerrcode != ERRCODE_OBJECT_IN_USE)
+		if (!action->partitioned && !drop_index(action))
 			break;
 		pause_ms(SC_APPLY_PAUSE_MS << tries);
 	}
-	if (action->partitioned && !drop_index(action, false))
-	{
-		set_state(action, "cleaning", NULL);
-		proc_exit(0);
-	}
-	finish_action(action, "failed", error->message);
+	give_up(action, "failed", error->message);
 	return false;
 }
 
@@ -1038,35 +1274,71 @@ static void
 judge(Action *action, List *statements)
 {
 	Verdict		v;
-	const char *numbers;
+	ErrorData  *error;
+	int			tries;
 
 	compare(statements, &v);
-	numbers = psprintf(", statements = %d, before_ms = %g, after_ms = %g, worst_ratio = %g",
-					   v.n, v.before, v.after, v.worst);
-	set_state(action, "verified", numbers);
-	if (v.users > 0 && v.after < v.before * SC_MIN_SPEEDUP &&
-		v.worst <= sc_advisor_max_slowdown)
-	{
-		finish_action(action, "kept",
-					  psprintf("%d recorded statements take %.0f%% of the time they took",
-							   v.n, 100 * v.after / v.before));
-		return;
-	}
-	if (!drop_index(action, false))
-	{
-		finish_action(action, "failed",
-					  "it did not help, and could not be dropped again");
-		return;
-	}
+	set_state(action, "verified",
+			  psprintf(", statements = %d, before_ms = %g, after_ms = %g, worst_ratio = %g",
+					   v.n, v.before, v.after, v.worst));
 	if (v.users == 0)
-		finish_action(action, "dropped",
-					  "no recorded statement is planned with it");
+		give_up(action, "dropped", "no recorded statement is planned with it");
 	else if (v.worst > sc_advisor_max_slowdown)
-		finish_action(action, "dropped",
-					  psprintf("a statement takes %.1f times as long", v.worst));
+		give_up(action, "dropped",
+				psprintf("a statement takes %.1f times as long", v.worst));
+	else if (v.after >= v.before * SC_MIN_SPEEDUP)
+		give_up(action, "dropped",
+				"the recorded statements did not become faster");
 	else
-		finish_action(action, "dropped",
-					  "the recorded statements did not become faster");
+	{
+		for (tries = 1; !keep(action,
+							  psprintf("%d recorded statements take %.0f%% of the time they took",
+									   v.n, 100 * v.after / v.before),
+							  &error); tries++)
+		{
+			if (tries < SC_APPLY_TRIES && error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT)
+			{
+				pause_ms(SC_APPLY_PAUSE_MS << tries);
+				continue;
+			}
+			give_up(action, "failed", error->message);
+			break;
+		}
+	}
+}
+
+/* The name of another index that is the same as the action's, or NULL. */
+static char *
+twin(Action *action)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *result = NULL;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute(psprintf("WITH defined AS (SELECT c.relname, x.indisvalid, pg_catalog.substr(pg_catalog.pg_get_indexdef(c.oid), "
+							 "pg_catalog.length(CASE WHEN x.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END "
+							 "|| pg_catalog.quote_ident(c.relname)) + 1) AS def "
+							 "FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = %u) "
+							 "SELECT o.relname FROM defined o JOIN defined m ON m.def = o.def AND m.relname = %s "
+							 "WHERE o.relname <> m.relname AND o.indisvalid ORDER BY 1",
+							 action->relid,
+							 quote_literal_cstr(action->build_name)),
+					true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for indexes that are alike");
+	if (SPI_processed > 0)
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
+
+		result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		MemoryContextSwitchTo(oldcxt);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
 }
 
 /* Has any of the statements been timed? */
@@ -1089,6 +1361,7 @@ perform(Action *action)
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *statements;
 	ErrorData  *error;
+	char	   *same;
 
 	set_state(action, "measuring",
 			  ", started_at = pg_catalog.clock_timestamp()");
@@ -1103,12 +1376,23 @@ perform(Action *action)
 	}
 	if (!build(action))
 		return;
+	/* Of two alike the planner takes one, and chance says which is faster. */
+	same = twin(action);
+	if (same != NULL)
+	{
+		give_up(action, "dropped", psprintf("it is the same as %s", same));
+		return;
+	}
 	/* Statistics of expressions are part of what an index gives. */
 	if (action->analyze)
-		(void) try_utility(psprintf("ANALYZE %s",
-									quote_qualified_identifier(action->schema,
-															   action->table)),
-						   &error);
+	{
+		bool		has_role;
+		char	   *table = action_table(action, &has_role);
+
+		if (table != NULL && has_role)
+			(void) try_utility(action->role, psprintf("ANALYZE %s", table),
+							   &error);
+	}
 	set_state(action, "verifying", NULL);
 	time_statements(statements, true, action_indexes(action));
 	judge(action, statements);
@@ -1124,10 +1408,9 @@ next_action(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute("SELECT a.id, a.ddl, a.relid, n.nspname, a.index_name, a.expressions, a.state, c.relname, c.relkind = 'p' "
+		SPI_execute("SELECT a.id, a.ddl, a.relid, a.definition, a.index_name, a.expressions, a.state, a.requested_by, c.relkind = 'p' "
 					"FROM scalecache.index_action a "
 					"LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid "
-					"LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
 					"WHERE a.finished_at IS NULL ORDER BY a.id",
 					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the actions");
@@ -1142,13 +1425,15 @@ next_action(void)
 		action->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		action->ddl = pstrdup(SPI_getvalue(tuple, desc, 2));
 		action->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
-		action->schema = SPI_getvalue(tuple, desc, 4);
+		action->definition = SPI_getvalue(tuple, desc, 4);
 		action->name = SPI_getvalue(tuple, desc, 5);
 		action->analyze = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
 		action->queued = strcmp(SPI_getvalue(tuple, desc, 7), "queued") == 0;
-		action->table = SPI_getvalue(tuple, desc, 8);
+		action->role = DatumGetObjectId(SPI_getbinval(tuple, desc, 8, &isnull));
 		action->partitioned =
 			DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull)) && !isnull;
+		action->exists = !isnull;
+		action->build_name = psprintf("scalecache_" INT64_FORMAT, action->id);
 		MemoryContextSwitchTo(oldcxt);
 	}
 	SPI_finish();
@@ -1158,44 +1443,24 @@ next_action(void)
 	return action;
 }
 
-/* An action that its worker did not live to finish. */
-static void
-clean_up(Action *action)
-{
-	if (drop_index(action, false))
-		finish_action(action, "interrupted",
-					  "its worker ended; what it built was dropped");
-	else
-		finish_action(action, "failed",
-					  "its worker ended, and what it built could not be dropped");
-}
-
-static bool
-take_lock(void)
-{
-	bool		got;
-	bool		isnull;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute("SELECT pg_catalog.pg_try_advisory_lock" SC_APPLY_LOCK,
-					false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not take the lock");
-	got = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	return got;
-}
-
-/* Wait for the transaction that asked for the action to end. */
+/*
+ * Wait for the transaction that asked for the action to end.  If it takes
+ * long, as one that was prepared may, the database's worker starts another
+ * builder for what it has asked for.
+ */
 static void
 wait_for_caller(TransactionId xid)
 {
+	TimestampTz start = GetCurrentTimestamp();
+
 	while (TransactionIdIsValid(xid) && TransactionIdIsInProgress(xid))
+	{
+		if (sc_worker &&
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+									   SC_APPLY_WAIT_MS))
+			proc_exit(0);
 		pause_ms(50);
+	}
 }
 
 void
@@ -1220,6 +1485,13 @@ sc_apply_main(Datum main_arg)
 					psprintf("%d", sc_advisor_lock_timeout), PGC_SUSET,
 					PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	/* Whatever is usual in this database */
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("standard_conforming_strings", "on", PGC_SUSET,
+					PGC_S_OVERRIDE);
 	wait_for_caller(xid);
 	if (!sc_extension_exists())
 		proc_exit(0);
@@ -1242,12 +1514,15 @@ sc_apply_main(Datum main_arg)
 		if (action == NULL)
 			break;
 		pgstat_report_activity(STATE_RUNNING, action->ddl);
-		if (action->schema == NULL)
+		if (!action->exists)
 			finish_action(action, "failed", "the table was dropped");
 		else if (action->queued)
 			perform(action);
+		else if (drop_index(action))
+			finish_action(action, "interrupted",
+						  "its worker ended; what it built was dropped");
 		else
-			clean_up(action);
+			proc_exit(0);
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}
 	proc_exit(0);

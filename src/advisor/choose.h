@@ -141,6 +141,7 @@ typedef struct ScAdvice
 	List	   *chosen;			/* of ScCandidate, best first */
 	double		max_size;		/* bytes; negative: any */
 	bool		given;			/* did the caller give the statements? */
+	bool		unlocked;		/* will all be parsed again, so keep no locks? */
 	double		base;			/* the workload's cost as things are */
 	double		best;			/* and with all candidates */
 	double		rent;			/* of a byte */

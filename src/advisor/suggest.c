@@ -292,7 +292,10 @@ load_safely(Loader *l, int *sqlerrcode, bool rethrow)
 		load_one(l);
 		SetUserIdAndSecContext(userid, seccxt);
 		/* Locks go to the outer transaction: the trees need them. */
-		ReleaseCurrentSubTransaction();
+		if (l->advice->unlocked)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(oldcxt);
 		CurrentResourceOwner = oldowner;
 	}

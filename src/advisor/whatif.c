@@ -356,6 +356,8 @@ sc_study_run(void (*fn) (void *arg), void *arg)
 	MemoryContextSwitchTo(oldcxt);
 	PG_TRY();
 	{
+		/* Planning calls functions; not all that they do is rolled back. */
+		XactReadOnly = true;
 		fn(arg);
 		active_study = saved;
 		RollbackAndReleaseCurrentSubTransaction();

@@ -14,6 +14,9 @@
 #include <limits.h>
 
 #include "miscadmin.h"
+#include "parser/parser.h"
+#include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/plancache.h"
 
@@ -212,6 +215,36 @@ assign_enable_rewrite(bool newval, void *extra)
 {
 	if (newval != sc_enable_rewrite)
 		ResetPlanCache();
+}
+
+/* Only what differs: this is done for values of executed statements. */
+static void
+set_portable(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Have values and DDL written so that they mean the same in any session,
+ * until AtEOXact_GUC(false, result).
+ */
+int
+sc_portable_begin(void)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	if (DateStyle != USE_ISO_DATES)
+		set_portable("datestyle", "ISO");
+	if (IntervalStyle != INTSTYLE_POSTGRES)
+		set_portable("intervalstyle", "postgres");
+	if (extra_float_digits < 1)
+		set_portable("extra_float_digits", "1");
+	if (!standard_conforming_strings)
+		set_portable("standard_conforming_strings", "on");
+	if (quote_all_identifiers)
+		set_portable("quote_all_identifiers", "off");
+	return nestlevel;
 }
 
 void

@@ -32,5 +32,6 @@ extern int	sc_zone_map_size;	/* kB of shared memory for zones; 0: none */
 extern int	sc_trigger_lock_timeout;	/* ms an attempt may block writers */
 
 extern void sc_guc_init(void);
+extern int	sc_portable_begin(void);
 
 #endif							/* SC_BASE_GUC_H */

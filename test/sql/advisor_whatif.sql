@@ -205,6 +205,12 @@ SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX nowhere');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX item');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP TABLE item');
 
+-- Planning calls functions, which change nothing.
+CREATE SEQUENCE whatif_seq;
+CREATE FUNCTION whatif_liar() RETURNS int LANGUAGE sql STABLE AS 'SELECT nextval(''whatif_seq'')::int + 3';
+SELECT * FROM scalecache.what_if('SELECT * FROM item WHERE owner > whatif_liar()');
+SELECT is_called FROM whatif_seq;
+
 -- With the caller's rights
 CREATE ROLE whatif_nobody;
 GRANT USAGE ON SCHEMA whatif TO whatif_nobody;

@@ -95,6 +95,182 @@ $node->safe_psql($db, 'ALTER TABLE retyped ALTER c TYPE int USING 5');
 $keeper->query_safe('COMMIT');
 like(finished($id), qr/^(kept|dropped)$/, 'the type of a column changes between two timings');
 
+# Somebody else's index of the very name that was asked for: it is his, and
+# ours is called something like it.
+make_table('named');
+$writer->query_safe('BEGIN; UPDATE named SET a = a WHERE id = 1');
+$id = apply('CREATE INDEX named_ix ON named (a)');
+building($id);
+is(indexes('named'), "scalecache_$id invalid", 'while it is built, an index has a name of its own');
+$node->safe_psql($db, 'CREATE INDEX named_ix ON gate (x)');
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'its name was given to another one meanwhile');
+is(indexes('named') . ', ' . indexes('gate'), 'named_ix1, named_ix', 'both are there');
+is($node->safe_psql($db, "SELECT index FROM scalecache.index_actions WHERE id = $id"), 'named_ix1', 'and the view says which is which');
+$node->safe_psql($db, 'DROP INDEX named_ix');
+
+# The builder is killed; the name is used by somebody else before it has been
+# cleaned up after.
+make_table('killed');
+$writer->query_safe('BEGIN; UPDATE killed SET a = a WHERE id = 1');
+$id = apply('CREATE INDEX killed_ix ON killed (a)');
+building($id);
+$node->safe_psql($db, 'CREATE INDEX killed_ix ON gate (x)');
+$node->safe_psql($db, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'scalecache index builder'});
+$writer->query_safe('COMMIT');
+is(finished($id), 'interrupted', 'a killed builder');
+is(indexes('killed') . ', ' . indexes('gate'), 'none, killed_ix', 'what is dropped is what was built');
+
+# A table that is moved stays the one that was meant.
+make_table('moved', 'CREATE SCHEMA elsewhere', 'SELECT c FROM gate CROSS JOIN moved ORDER BY c LIMIT 3');
+$writer->query_safe('BEGIN; UPDATE moved SET a = a WHERE id = 1');
+$id = apply('CREATE INDEX ON moved (b)');
+building($id);
+$keeper->query_safe('BEGIN; LOCK TABLE gate');
+$writer->query_safe('COMMIT');
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
+$node->safe_psql($db, 'ALTER TABLE moved SET SCHEMA elsewhere; ALTER TABLE elsewhere.moved RENAME TO "there now"');
+$keeper->query_safe('COMMIT');
+is(finished($id), 'dropped', 'an index that does not help, of a table that was moved');
+is(indexes('elsewhere."there now"'), 'none', 'is dropped where it is now');
+
+# The table is renamed before the first transaction of the build.
+make_table('first');
+make_table('second', 'SELECT count(second.pad) FROM gate, second WHERE a = 77');
+$node->safe_psql($db, 'SELECT count(pad) FROM first WHERE a = 77');
+$keeper->query_safe('BEGIN; LOCK TABLE gate');
+my $id2 = apply('CREATE INDEX ON second (a)');
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
+$id = apply('CREATE INDEX ON first (a)');
+$node->safe_psql($db, 'ALTER TABLE first RENAME TO third; CREATE VIEW first AS SELECT * FROM third');
+$keeper->query_safe('COMMIT');
+finished($id2);
+is(finished($id), 'kept', 'a table that was renamed before anything was done');
+is(indexes('third'), 'first_a_idx', 'it has the index');
+
+# The table is dropped before the index is judged.
+make_table('dropped', 'SELECT c FROM gate CROSS JOIN dropped ORDER BY c LIMIT 3');
+$writer->query_safe('BEGIN; UPDATE dropped SET a = a WHERE id = 1');
+$id = apply('CREATE INDEX ON dropped (a)');
+building($id);
+$keeper->query_safe('BEGIN; LOCK TABLE gate');
+$writer->query_safe('COMMIT');
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
+$node->safe_psql($db, 'DROP TABLE dropped');
+$keeper->query_safe('COMMIT');
+like(finished($id), qr/^(failed|dropped)$/, 'the table is dropped');
+is($node->safe_psql($db, q{SELECT count(*) FROM pg_class WHERE relname ~ '^scalecache_[0-9]'}), '0', 'nothing is left');
+
+# Rights: those that CREATE INDEX asks for, when the index is built.
+$node->safe_psql($db, q{
+	CREATE ROLE builder LOGIN;
+	CREATE ROLE victim LOGIN;
+	CREATE SCHEMA shared;
+	GRANT ALL ON SCHEMA shared TO builder, victim;
+	SET ROLE builder;
+	CREATE TABLE shared.own (id int, a int, pad text);
+	INSERT INTO shared.own SELECT i, i % 5000, repeat('x', 200) FROM generate_series(1, 50000) i;
+	ANALYZE shared.own;
+	CREATE FUNCTION shared.who(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+		IF current_user <> 'builder' THEN RAISE 'run by %', current_user; END IF;
+		RETURN $1;
+	END $$;
+});
+$node->safe_psql($db, 'SELECT scalecache.reset_workload()');
+$node->safe_psql($db, 'SET ROLE builder; SELECT count(pad) FROM shared.own WHERE a = 77;
+	SELECT count(pad) FROM shared.own WHERE shared.who(a) = 77;' x 3);
+sub apply_as
+{
+	my ($role, $ddl) = @_;
+	return $node->safe_psql($db, "SET ROLE $role; SELECT scalecache.apply_index('$ddl')");
+}
+is(finished(apply_as('builder', 'CREATE INDEX own_who ON shared.own (shared.who(a))')), 'kept', 'an owner without other rights');
+is($node->safe_psql($db, q{SET ROLE builder; SELECT state, requested_by FROM scalecache.index_actions}), 'kept|builder', 'sees his actions');
+$node->safe_psql($db, q{REVOKE CREATE ON SCHEMA shared FROM builder});
+$id = apply_as('builder', 'CREATE INDEX ON shared.own (a)');
+is(finished($id), 'failed', 'no right to create in the schema');
+like(verdict($id), qr/permission denied for schema shared/, 'and it says so');
+$node->safe_psql($db, 'GRANT CREATE ON SCHEMA shared TO builder');
+
+# The table becomes another one's before the index is built: it is not built
+# in his name, with functions of the first one.
+make_table('front', 'SELECT count(front.pad) FROM gate, front WHERE a = 77');
+$node->safe_psql($db, 'SET ROLE builder; SELECT count(pad) FROM shared.own WHERE a = 77');
+$keeper->query_safe('BEGIN; LOCK TABLE gate');
+my $before = apply('CREATE INDEX ON front (a)');
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
+$id = apply_as('builder', 'CREATE INDEX ON shared.own (shared.who(a), a)');
+$node->safe_psql($db, 'ALTER TABLE shared.own OWNER TO victim; GRANT SELECT ON shared.own TO builder');
+$keeper->query_safe('COMMIT');
+finished($before);
+is(finished($id), 'failed', 'the table has another owner');
+like(verdict($id), qr/must be owner of table own/, 'and it says so');
+
+# The role is dropped meanwhile.
+make_table('orphan', 'CREATE ROLE leaving; ALTER TABLE orphan OWNER TO leaving; GRANT CREATE ON SCHEMA public TO leaving');
+$node->safe_psql($db, q{
+	BEGIN;
+	SET ROLE leaving;
+	SELECT scalecache.apply_index('CREATE INDEX ON orphan (a)');
+	RESET ROLE;
+	REASSIGN OWNED BY leaving TO CURRENT_USER;
+	DROP OWNED BY leaving;
+	DROP ROLE leaving;
+	COMMIT});
+$id = $node->safe_psql($db, 'SELECT max(id) FROM scalecache.index_action');
+is(finished($id), 'failed', 'who asked is gone');
+like(verdict($id), qr/the role that asked for it was dropped/, 'and it says so');
+
+# Names and values in the DDL mean what they meant to the caller.
+make_table('styled', q{ALTER TABLE styled ADD d date, ADD e text; UPDATE styled SET d = '2026-02-03', e = 'x\y'},
+	q{SELECT count(pad) FROM styled WHERE a = 77 AND d = '2026-02-03' AND e = 'x\y';});
+$node->safe_psql($db, q{
+	SET datestyle = 'SQL, DMY'; SET standard_conforming_strings = off; SET quote_all_identifiers = on; SET escape_string_warning = off;
+	SELECT scalecache.apply_index('CREATE INDEX ON styled (a) WHERE d = ''03/02/2026'' AND e = ''x\\\\\\\\y''')});
+$id = $node->safe_psql($db, 'SELECT max(id) FROM scalecache.index_action');
+is(finished($id), 'kept', 'DDL of a session with other settings');
+is($node->safe_psql($db, q{SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indrelid = 'styled'::regclass}),
+	q{((d = '2026-02-03'::date) AND (e = 'x\y'::text))}, 'is read as it was meant');
+
+# Many requests of one transaction start one builder; an advisory lock that
+# anybody may take does not stop it.
+make_table('many');
+my $blocker = $node->background_psql($db);
+$blocker->query_safe(q{SELECT pg_advisory_lock(1396913236, 1)});
+$writer->query_safe(q{BEGIN; SELECT count(scalecache.apply_index('CREATE INDEX ON many (a, b)')) FROM generate_series(1, 12)});
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'scalecache index builder')});
+is($node->safe_psql($db, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'scalecache index builder'}), '1',
+	'one builder for all requests of a transaction');
+$writer->query_safe('COMMIT');
+$id = $node->safe_psql($db, 'SELECT max(id) FROM scalecache.index_action');
+finished($id);
+is(indexes('many'), 'many_a_b_idx', 'of many like requests one index stays');
+is(verdict($id), 'it is the same as many_a_b_idx', 'and the others are told so');
+$blocker->quit;
+
+# Replayed statements have no effects, whatever their functions say of
+# themselves.
+make_table('replayed', q{CREATE SEQUENCE counted;
+	CREATE FUNCTION liar(int) RETURNS int LANGUAGE plpgsql STABLE COST 1 AS $$ BEGIN
+		PERFORM pg_advisory_unlock_all(), pg_advisory_lock(4711), pg_notify('replayed', 'x');
+		BEGIN PERFORM nextval('counted'); EXCEPTION WHEN read_only_sql_transaction THEN NULL; END;
+		RETURN $1; END $$;},
+	q{SELECT nextval('counted'); SELECT count(pad) FROM replayed WHERE a = liar(77); SELECT count(pad) FROM gate, replayed WHERE a = liar(78);});
+my $last = $node->safe_psql($db, 'SELECT last_value FROM counted');
+$blocker = $node->background_psql($db);
+$blocker->query_safe('LISTEN replayed');
+$writer->query_safe('BEGIN; UPDATE replayed SET a = a WHERE id = 1');
+$id = apply('CREATE INDEX ON replayed (a)');
+building($id);
+is($node->safe_psql($db, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711}), '0', 'no advisory lock stays');
+is($node->safe_psql($db, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN
+	(SELECT pid FROM pg_stat_activity WHERE backend_type = 'scalecache index builder')}), '1', 'but the builder\'s own');
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'a statement whose functions lie is replayed');
+is($node->safe_psql($db, 'SELECT last_value FROM counted'), $last, 'the sequence is as it was');
+unlike($blocker->query('SELECT 1'), qr/Asynchronous/, 'nobody was notified');
+$blocker->quit;
+
 $_->quit foreach $writer, $keeper;
 $node->stop;
 done_testing();
