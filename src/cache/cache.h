@@ -355,6 +355,8 @@ typedef struct ScDelivered
 
 extern void sc_cache_shared_init(void);
 extern bool sc_cache_shared_exists(void);
+extern List *sc_cache_databases(void);
+extern void sc_cache_forget_databases(List *dboids);
 extern int	sc_cache_active_table(void);
 extern void sc_cache_set_active_table(int table);
 extern void sc_cache_get_acked(ScAcked *mark);

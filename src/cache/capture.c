@@ -21,6 +21,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
+#include "replication/logicalworker.h"
 #include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -782,13 +783,28 @@ arrange_wait(void)
 	MemoryContextRegisterResetCallback(TopTransactionContext, callback);
 }
 
+/*
+ * Logical apply commits prepared transactions by no command: a transaction of
+ * its own that writes nothing may have done so.
+ */
+static void
+applied_prepared(void)
+{
+	sc_memory_fence_all();
+	sc_memory_lift_all(true);
+	sc_cache_notify();
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
+	static bool had_xid = false;
+
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			before_end(false);
+			had_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
 			/* No more errors after this, or the fences would stay. */
 			if (wrote && sc_synchronous_invalidation && !IsBackgroundWorker)
 			{
@@ -827,6 +843,8 @@ xact_callback(XactEvent event, void *arg)
 			forget_all();
 			if (event != XACT_EVENT_COMMIT)
 				wait_after = false;
+			if (event == XACT_EVENT_COMMIT && IsLogicalWorker() && !had_xid)
+				applied_prepared();
 			if (wrote && event == XACT_EVENT_COMMIT)
 				sc_cache_notify();
 			wrote = false;

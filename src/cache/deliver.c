@@ -699,6 +699,16 @@ gathering(void)
 	return turn;
 }
 
+/* Without a Redis keys only pile up, and whoever waits has nothing to wait for. */
+static ScTurn
+idling(void)
+{
+	ScTurn		turn = turn_of(sc_naptime, true);
+
+	turn.hurries = true;
+	return turn;
+}
+
 static ScTurn
 after_delivery(int ntransactions)
 {
@@ -751,7 +761,7 @@ sc_cache_work(void)
 		MemoryContextSwitchTo(turn_cxt);
 		sc_cache_set_status(&status);
 		sc_cache_turn_end(number, true);
-		return turn_of(sc_naptime, true);
+		return idling();
 	}
 	ok = be_connected() && look_at_route() && deliver(turn_cxt, &ntransactions) && ping();
 	MemoryContextSwitchTo(turn_cxt);

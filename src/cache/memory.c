@@ -815,20 +815,30 @@ sc_memory_wait(const char *key, uint32 keylen)
 	uint64		hash = hash_key(key, keylen);
 	int			p = part_of(hash);
 	bool		ok = true;
+	TimestampTz look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STUCK_MS);
 
 	ConditionVariablePrepareToSleep(&memory->parts[p].loaded);
 	for (;;)
 	{
 		int			pid = loader_of(p, hash, key, keylen);
+		long		left;
 
 		if (pid == 0)
 			break;
-		if (ConditionVariableTimedSleep(&memory->parts[p].loaded, STUCK_MS,
-										PG_WAIT_EXTENSION) && is_blocked(pid))
+		/* Loaders of other keys wake us all the time. */
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), look_at);
+		if (left <= 0 && is_blocked(pid))
 		{
 			ok = false;
 			break;
 		}
+		if (left <= 0)
+		{
+			left = STUCK_MS;
+			look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), left);
+		}
+		(void) ConditionVariableTimedSleep(&memory->parts[p].loaded, left,
+										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
 	return ok;
@@ -962,6 +972,9 @@ is_fresh(int p, uint64 hash, const Entry *e, const char *key, uint32 keylen,
 	Part	   *part = &memory->parts[p];
 	Slot	   *slot = slot_of(p, hash);
 
+	/* Commits that a standby has replayed left no stamps. */
+	if (snapshot && snapshot->takenDuringRecovery)
+		return false;
 	return part->fences == 0 && slot->fences == 0 &&
 		(e == NULL || e->fences == 0) &&
 		stamp_seen(e ? &e->stamp : &slot->stamp, snapshot, clock) &&

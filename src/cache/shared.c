@@ -135,6 +135,20 @@ sc_cache_shared_exists(void)
 	return shared != NULL;
 }
 
+/* Another database had it.  The condition variable has no waiters then. */
+static void
+reset_part(CacheDb *part)
+{
+	pg_atomic_write_u32(&part->active, 0);
+	pg_atomic_write_u64(&part->begun, 0);
+	pg_atomic_write_u64(&part->drained, 0);
+	pg_atomic_write_u32(&part->session_failures, 0);
+	pg_atomic_write_u64(&part->session_retry_at, 0);
+	memset(&part->delivered, 0, sizeof(part->delivered));
+	memset(&part->acked, 0, sizeof(part->acked));
+	memset(&part->status, 0, sizeof(part->status));
+}
+
 /* This database's part, or NULL: not preloaded, or too many databases. */
 static CacheDb *
 my_part(void)
@@ -152,10 +166,43 @@ my_part(void)
 		if (!OidIsValid(shared->db[i].dboid))
 		{
 			mine = &shared->db[i];
+			reset_part(mine);
 			mine->dboid = MyDatabaseId;
 		}
 	LWLockRelease(shared->lock);
 	return mine;
+}
+
+/* The databases that have a part, in the caller's memory context. */
+List *
+sc_cache_databases(void)
+{
+	Oid			oids[MAX_DATABASES];
+	List	   *result = NIL;
+
+	if (shared == NULL)
+		return NIL;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES; i++)
+		oids[i] = shared->db[i].dboid;
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < MAX_DATABASES; i++)
+		if (OidIsValid(oids[i]))
+			result = lappend_oid(result, oids[i]);
+	return result;
+}
+
+/* These have been dropped, so nobody is in them. */
+void
+sc_cache_forget_databases(List *dboids)
+{
+	if (shared == NULL || dboids == NIL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES; i++)
+		if (OidIsValid(shared->db[i].dboid) && list_member_oid(dboids, shared->db[i].dboid))
+			shared->db[i].dboid = InvalidOid;
+	LWLockRelease(shared->lock);
 }
 
 int
@@ -645,6 +692,37 @@ hide_url(PlannedStmt *pstmt, const char *queryString, ProcessUtilityContext cont
 	return masked;
 }
 
+static bool all_fenced = false;
+
+static void lift_at_exit(int code, Datum arg);
+
+static void
+fence_all(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(lift_at_exit, (Datum) 0);
+	registered = true;
+	sc_memory_fence_all();
+	all_fenced = true;
+}
+
+static void
+lift_all(bool committed)
+{
+	if (all_fenced)
+		sc_memory_lift_all(committed);
+	all_fenced = false;
+}
+
+/* The session ends within COMMIT PREPARED, which may have done its work. */
+static void
+lift_at_exit(int code, Datum arg)
+{
+	lift_all(true);
+}
+
 /* COMMIT PREPARED commits keys that this session never had. */
 static void
 utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
@@ -663,18 +741,18 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 		return;
 	}
-	sc_memory_fence_all();
+	fence_all();
 	PG_TRY();
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_CATCH();
 	{
-		sc_memory_lift_all(false);
+		lift_all(false);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	sc_memory_lift_all(true);
+	lift_all(true);
 	sc_cache_committed_prepared();
 }
 

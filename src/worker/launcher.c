@@ -700,9 +700,12 @@ launcher_exit(int code, Datum arg)
 	LWLockRelease(sc_shared->lock);
 }
 
-/* The databases that may have a worker, in the caller's memory context. */
+/*
+ * The databases that may have a worker, in the caller's memory context.  *gone
+ * loses those that there are.
+ */
 static List *
-list_databases(void)
+list_databases(List **gone)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *dboids = NIL;
@@ -720,6 +723,7 @@ list_databases(void)
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tup);
 		MemoryContext old;
 
+		*gone = list_delete_oid(*gone, form->oid);
 		if (!form->datallowconn || form->datistemplate)
 			continue;
 
@@ -897,10 +901,13 @@ sc_launcher_main(Datum main_arg)
 
 		if (sc_worker)
 		{
-			List	   *dboids = list_databases();
+			/* Taken before, or one made meanwhile would count as gone. */
+			List	   *gone = sc_cache_databases();
+			List	   *dboids = list_databases(&gone);
 			ListCell   *lc;
 
 			reclaim_entries(dboids);
+			sc_cache_forget_databases(gone);
 			foreach(lc, dboids)
 			{
 				for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
