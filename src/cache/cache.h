@@ -281,6 +281,8 @@ extern void sc_redis_append(ScRedis *redis, int argc, const char **argv,
 extern bool sc_redis_exchange(ScRedis *redis, int timeout_ms,
 							  ScReplyCallback callback, void *arg,
 							  char *err, Size errlen);
+/* Send what was appended, and do not wait for replies yet. */
+extern bool sc_redis_flush(ScRedis *redis, int timeout_ms, char *err, Size errlen);
 extern void sc_reply_element(const ScReply *reply, int i, ScReply *element);
 
 /* ---- deliver.c ---- */

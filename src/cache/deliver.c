@@ -43,6 +43,7 @@
 #define GATHER_MAX_MS	32		/* the same at four times the rate */
 #define ROTATE_BYTES	(64 * 1024)	/* acknowledged before tables are cut */
 #define LOOK_MS			2000	/* between looks at the route */
+#define REDIRECTIONS	4		/* of a batch in a turn */
 #define UNSET_LIMIT		(1024 * 1024)	/* bytes queued for no Redis */
 
 static ScRedisStatus status;
@@ -60,7 +61,7 @@ typedef struct Walk
 	uint64		since;			/* values stored later are left alone */
 	bool		arms;			/* when it ends Redis holds nothing old */
 	int			current;		/* index of the one being walked */
-	char		cursor[32];
+	ScWalkState *state;
 } Walk;
 
 static Walk *walk = NULL;		/* under way */
@@ -165,6 +166,8 @@ describe_url(const ScRedisUrl *url)
 		snprintf(status.server, sizeof(status.server),
 				 "master \"%s\" of the Sentinel at %s and %d others, database %d",
 				 url->master, host, url->nhosts - 1, url->db);
+	else
+		snprintf(status.server, sizeof(status.server), "cluster of %s and others", host);
 }
 
 /* True when there is a connection. */
@@ -260,7 +263,9 @@ ask_for_walk(const ScOutboxItem *item, List *patterns)
 
 		next_walk = MemoryContextAllocZero(cxt, sizeof(Walk));
 		next_walk->cxt = cxt;
+		next_walk->state = sc_link_walk_new(cxt);
 	}
+	sc_link_walk_missing(next_walk->state, item == NULL);
 	old = MemoryContextSwitchTo(next_walk->cxt);
 	if (item)
 	{
@@ -378,16 +383,17 @@ continue_walk(char *error, Size errlen)
 		next_walk = NULL;
 		if (walk == NULL)
 			return true;
-		strcpy(walk->cursor, "0");
 	}
 	for (int step = 0; step < WALK_STEPS; step++)
 	{
+		bool		done;
+
 		if (walk->current >= list_length(walk->patterns))
 			break;
-		if (!sc_link_walk_step(list_nth(walk->patterns, walk->current), walk->since,
-							   walk->cursor, sizeof(walk->cursor), error, errlen))
+		if (!sc_link_walk_step(walk->state, list_nth(walk->patterns, walk->current),
+							   walk->since, &done, error, errlen))
 			return false;
-		if (strcmp(walk->cursor, "0") == 0)
+		if (done)
 		{
 			walk->current++;
 			status.epochs++;
@@ -397,7 +403,10 @@ continue_walk(char *error, Size errlen)
 	{
 		bool		more;
 
-		if (walk->arms && !sc_link_arm(SC_ARM_DONE, &more, error, errlen))
+		/* Nodes that have changed since have to be told first. */
+		if (walk->arms && !sc_link_introduced())
+			return true;
+		if (walk->arms && !sc_link_arm(true, &more, error, errlen))
 			return false;
 		acknowledge(walk->items, NULL);
 		MemoryContextDelete(walk->cxt);
@@ -447,28 +456,38 @@ send_item(const ScOutboxItem *item)
 
 /*
  * Send a batch.  With a mark, they are all that was left to send of what the
- * mark names.
+ * mark names.  *asked are those that a walk was asked for by an attempt before.
  */
 static bool
-send_batch(List *items, ScAcked *mark, int *ntransactions, char *error, Size errlen)
+send_batch(List *items, ScAcked *mark, List **asked, int *n, char *error, Size errlen)
 {
 	List	   *done = NIL;
 	ListCell   *lc;
 	instr_time	start;
 	instr_time	took;
 
+	*n = 0;
 	sc_link_begin();
 	foreach(lc, items)
 	{
 		ScOutboxItem *item = lfirst(lc);
 		List	   *epochs;
 
+		if (list_member_ptr(*asked, item))
+		{
+			(void) send_item(item);
+			(*n)++;
+			continue;
+		}
 		if (waits_for(walk, item) || waits_for(next_walk, item))
 			continue;
 		epochs = send_item(item);
-		(*ntransactions)++;
+		(*n)++;
 		if (epochs)
+		{
 			ask_for_walk(item, epochs);
+			*asked = lappend(*asked, item);
+		}
 		else
 			done = lappend(done, item);
 	}
@@ -502,6 +521,7 @@ end_transaction(void)
  * after a time with another is known to have missed some.  A change of the
  * record is committed no later than what that Redis acknowledges.
  */
+
 static void
 run_sql(const char *sql, const char *arg)
 {
@@ -512,29 +532,45 @@ run_sql(const char *sql, const char *arg)
 		elog(ERROR, "could not run \"%s\"", sql);
 }
 
+/* Which of the nodes were we not with the last time?  True: some. */
 static bool
-is_another_redis(void)
+find_others(void)
 {
+	bool		some = false;
 	char		identity[80];
-	bool		same;
 
-	sc_link_identity(identity, sizeof(identity));
 	SPI_connect();
-	run_sql("SELECT FROM scalecache.cache_target WHERE redis = $1", identity);
-	same = SPI_processed > 0;
+	for (int i = 0; i < sc_link_count(); i++)
+	{
+		bool		another;
+
+		sc_link_identity(i, identity, sizeof(identity));
+		run_sql("SELECT FROM scalecache.cache_target WHERE redis = $1", identity);
+		another = SPI_processed == 0;
+		sc_link_mark_other(i, another);
+		some |= another;
+	}
+	if (SPI_execute("SELECT FROM scalecache.cache_target", true, 0) < 0)
+		elog(ERROR, "could not read cache_target");
+	if (SPI_processed != (uint64) sc_link_count())
+		some = true;
 	SPI_finish();
-	return !same;
+	return some;
 }
 
 static void
-remember_redis(void)
+remember_nodes(void)
 {
 	char		identity[80];
 
-	sc_link_identity(identity, sizeof(identity));
 	SPI_connect();
-	run_sql("WITH d AS (DELETE FROM scalecache.cache_target) INSERT INTO scalecache.cache_target VALUES ($1)",
-			identity);
+	if (SPI_execute("DELETE FROM scalecache.cache_target", false, 0) < 0)
+		elog(ERROR, "could not empty cache_target");
+	for (int i = 0; i < sc_link_count(); i++)
+	{
+		sc_link_identity(i, identity, sizeof(identity));
+		run_sql("INSERT INTO scalecache.cache_target VALUES ($1)", identity);
+	}
 	SPI_finish();
 }
 
@@ -545,15 +581,20 @@ introduce(char *error, Size errlen)
 	List	   *patterns = NIL;
 	ListCell   *lc;
 	bool		older;
-	bool		another;
+	bool		others;
 
-	if (sc_link_armed() || (walk && walk->arms) || (next_walk && next_walk->arms))
+	if (sc_link_introduced())
 		return true;
-	another = is_another_redis();
-	if (!sc_link_arm(another ? SC_ARM_ANEW : SC_ARM_BEGIN, &older, error, errlen))
+	/* Walks under way do not arm what they were not asked for. */
+	if (walk)
+		walk->arms = false;
+	if (next_walk)
+		next_walk->arms = false;
+	others = find_others();
+	if (!sc_link_arm(false, &older, error, errlen))
 		return false;
-	if (another)
-		remember_redis();
+	if (others)
+		remember_nodes();
 	if (!older)
 		return true;
 	foreach(lc, sc_rules_all())
@@ -566,6 +607,33 @@ introduce(char *error, Size errlen)
 	}
 	ask_for_walk(NULL, patterns);
 	return true;
+}
+
+/*
+ * Send a batch, and again when a cluster's slots have moved: then to those who
+ * have them, when all nodes have been told.
+ */
+static bool
+deliver_batch(List *items, ScAcked *mark, int *ntransactions, char *error, Size errlen)
+{
+	List	   *asked = NIL;
+
+	for (int attempt = 0; attempt < REDIRECTIONS; attempt++)
+	{
+		int			n;
+
+		if (attempt > 0 &&
+			(!sc_link_look(error, errlen) || !introduce(error, errlen)))
+			return false;
+		if (send_batch(items, mark, &asked, &n, error, errlen))
+		{
+			*ntransactions += n;
+			return true;
+		}
+		if (!sc_link_redirected())
+			return false;
+	}
+	return false;
 }
 
 /* Deliver all that was committed when the turn began. */
@@ -600,8 +668,8 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 		if (!ok)
 			;
 		else if (some)
-			ok = send_batch(items, all ? &mark : NULL, ntransactions, error,
-							sizeof(error));
+			ok = deliver_batch(items, all ? &mark : NULL, ntransactions, error,
+							   sizeof(error));
 		else if (walk || next_walk)
 			ok = continue_walk(error, sizeof(error));
 		ok = ok && sc_link_rotate(error, sizeof(error));
@@ -621,26 +689,21 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 
 /*
  * A master that Sentinels have replaced may go on answering us, where it is
- * the network that has failed.
+ * the network that has failed; and an idle cluster's slots may move.
  */
 static bool
 look_at_route(void)
 {
-	ScRedisUrl	url;
-	const char *why;
-	const char *hint;
-	bool		ok;
+	char		error[256] = "";
 
 	if (status.mode == SC_URL_SINGLE ||
 		!TimestampDifferenceExceeds(last_look, GetCurrentTimestamp(), LOOK_MS))
 		return true;
 	last_look = GetCurrentTimestamp();
-	ok = sc_redis_url_parse(sc_redis_url, &url, &why, &hint) &&
-		sc_link_still_right(&url);
-	explicit_bzero(&url, sizeof(url));
-	if (!ok)
-		note_failure("another server is the master now");
-	return ok;
+	if (sc_link_look(error, sizeof(error)))
+		return true;
+	note_failure(error);
+	return false;
 }
 
 /* Ask an idle Redis whether it is still there, and the same. */
@@ -653,7 +716,7 @@ ping(void)
 		return true;
 	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
 		return true;
-	if (!sc_link_ping(&status, error, sizeof(error)))
+	if (!sc_link_ping(error, sizeof(error)))
 	{
 		note_failure(error);
 		return false;

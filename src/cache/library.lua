@@ -4,7 +4,12 @@ local VERSION = '@VERSION@'
 -- loaded.  Nothing of it is in the keyspace, so no FLUSHALL, eviction or
 -- restart can take away a part: it is all there, or we know nothing and
 -- neither serve nor store.
+--
+-- In a cluster each node has this library, and its state, for itself.  A slot
+-- that comes from another node brings keys and no tombstones, so of each slot
+-- the worker says whether we may serve it: the others are as if we knew nothing.
 local sources = {}
+local clustered = false
 local leases = {}   -- by place: when the lease of a key expires
 local nleases = 0
 local lease_ms = 2000
@@ -97,10 +102,11 @@ local function fresh(source, snap, key)
     and above_all(snap, source.old, key, place)
 end
 
-local function armed()
+local function armed(key)
   if next(sources) == nil then return false end
+  local slot = clustered and redis.call('CLUSTER', 'KEYSLOT', key)
   for _, source in pairs(sources) do
-    if not source.armed then return false end
+    if not source.armed or (source.slots and not source.slots[slot]) then return false end
   end
   return true
 end
@@ -150,7 +156,7 @@ end
 -- FCALL scalecache_get 1 key
 local function get(keys, args)
   if #keys ~= 1 then return redis.error_reply('ERR scalecache_get takes one key') end
-  if not armed() then
+  if not armed(keys[1]) then
     stats.misses = stats.misses + 1
     return false
   end
@@ -185,7 +191,7 @@ local function read(keys, args)
     if not value or type(value) == 'table' then return value end
     return { value, redis.call('PTTL', keys[1]) }
   end
-  local value = armed() and redis.call('GET', keys[1])
+  local value = armed(keys[1]) and redis.call('GET', keys[1])
   if not value then
     stats.misses = stats.misses + 1
     return false
@@ -210,7 +216,7 @@ local function fill(keys, args)
     return redis.error_reply('ERR token is not what scalecache.cache_token() returned')
   end
   release(key)
-  local known, ok = false, snap ~= nil and armed()
+  local known, ok = false, snap ~= nil and armed(key)
   if ok then
     for _, source in pairs(sources) do
       if source.cluster == cluster then
@@ -233,8 +239,45 @@ local function fill(keys, args)
   return 1
 end
 
--- id cluster timeline boot snapshot lease_ms phase link: 'ok' when armed,
--- 'walk' when older values may be about and have to be deleted first
+-- "first-last,slot,...": a table of slots
+local function slots_of(text)
+  local slots = {}
+  for first, last in string.gmatch(text, '(%d+)-?(%d*)') do
+    for slot = tonumber(first), tonumber(last ~= '' and last or first) do slots[slot] = true end
+  end
+  return slots
+end
+
+-- Those of a table as text
+local function text_of(slots)
+  local list, first = {}, nil
+  for slot = 0, 16384 do
+    if slots[slot] then
+      first = first or slot
+    elseif first then
+      list[#list + 1] = first .. '-' .. slot - 1
+      first = nil
+    end
+  end
+  return table.concat(list, ',')
+end
+
+-- Take the slots that this node has.  Those that are new here have a past that
+-- is not known, so a fill has to be as new as this snapshot.  Returns them.
+local function take_slots(source, given, snap, done)
+  clustered = true
+  local had, missing = source.slots or {}, {}
+  source.slots = {}
+  for slot in pairs(given) do
+    if had[slot] or done then source.slots[slot] = true else missing[slot] = true end
+  end
+  if next(missing) then source.floor, source.next_floor = snap, snap end
+  return missing
+end
+
+-- id cluster timeline boot snapshot lease_ms phase link [slots]: 'ok' when armed,
+-- 'walk' when older values may be about and have to be deleted first; the
+-- slots in which they may be, where it is about some only
 local function arm(keys, args)
   local id, cluster, timeline, boot = args[1], args[2], tonumber(args[3]), args[4]
   local snap = snapshot(args[5])
@@ -255,9 +298,13 @@ local function arm(keys, args)
     source.floor, source.next_floor = snap, snap
     source.new, source.old, source.count = generation(), generation(), 0
   end
-  if args[7] == 'anew' then source.armed = false end
+  if args[7] == 'anew' then source.armed, source.slots = false, nil end
   source.link = args[8]
   if args[7] == 'done' then source.armed = true end
+  if args[9] then
+    local missing = take_slots(source, slots_of(args[9]), snap, args[7] == 'done')
+    if source.armed and next(missing) then return text_of(missing) end
+  end
   return source.armed and 'ok' or 'walk'
 end
 

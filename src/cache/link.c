@@ -1,156 +1,98 @@
 /*
- * link.c: what the worker says to Redis, in Redis' words.
+ * link.c: to which nodes there are connections, and what they are told first.
  *
- * The commands of a pipeline may be repeated at will: each of them leaves the
- * same behind, however often it comes.
+ * Each node is told who we are, and in a cluster which slots it has.  Until it
+ * has heard that a slot is another node's it would believe that it has seen
+ * all invalidations of its keys; so nothing is sent to a slot's new node before
+ * all nodes have been told.
  */
 #include "postgres.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "cache/cache.h"
-#include "cache/link.h"
-#include "cache/route.h"
+#include "cache/link_private.h"
 #include "cache/token.h"
 
-#define KEYS_PER_COMMAND	512
 #define MANY_TOMBSTONES		200000
-#define FULL_MS				10000	/* no values are sent to a full Redis */
-#define STORED_MAX			10000	/* keys that a walk knows to leave alone */
 
-static ScRedis *redis = NULL;
-static bool functions = false;	/* Redis has them */
-static bool is_armed = false;
-static bool plain = false;		/* a walk's deletions leave no tombstones */
-static TimestampTz full_at = 0; /* Redis said that it is out of memory */
+Peer	   *sc_nodes = NULL;
+int			sc_nnodes = 0;
+ScCluster  *sc_cluster = NULL;
+bool	   *sc_missing = NULL;
+uint64		sc_generation = 0;
+bool		sc_functions = false;
+StringInfoData sc_snapshot;
+
+static ScRedisStatus *status = NULL;	/* the worker's */
+static bool introduced = false; /* nodes know what they have */
+static bool is_armed = false;	/* and nothing older is there */
 static TimestampTz last_rotation = 0;
-static int64 sent_since_rotation = 0;
-static StringInfoData snapshot_text;
-static char link_id[24] = "";	/* of this connection */
-static char link_address[64] = "";	/* of its other end */
-static ScHost link_host;
+static char link_id[24] = "";	/* of these connections */
 static ScUrlKind link_mode;
-static char identity[80] = "";
-
-/* The command being put together. */
-static const char *argv[KEYS_PER_COMMAND + 16];
-static size_t lens[KEYS_PER_COMMAND + 16];
-static int	argc = 0;
-
-/* Keys to be deleted by the next command. */
-static const char *keys[KEYS_PER_COMMAND];
-static size_t keylens[KEYS_PER_COMMAND];
-static int	nkeys = 0;
-
-/* Their places and xids as MessagePack: a list's head, then for each key ... */
-#define HEAD_BYTES			5
-#define KEY_BYTES			12
-static unsigned char packed[HEAD_BYTES + KEYS_PER_COMMAND * KEY_BYTES];
-
-/*
- * Values stored since a walk was asked for: newer than what it is to delete.
- * Without it a key written just after its rule was made would vanish again.
- */
-typedef struct StoredKey
-{
-	const char *key;
-	uint32		length;
-} StoredKey;
-
-typedef struct Stored
-{
-	StoredKey	key;			/* must be first */
-	uint64		position;
-} Stored;
-
-static MemoryContext stored_cxt = NULL;
-static HTAB *stored = NULL;		/* NULL: nobody asks */
-static uint64 position = 0;
-
-/* What the replies said. */
-typedef struct Replies
-{
-	char		error[256];
-} Replies;
-
-static Replies replies;
-
-static void
-add_arg(const char *s, size_t len)
-{
-	argv[argc] = s;
-	lens[argc++] = len;
-}
-
-static void
-add_word(const char *s)
-{
-	add_arg(s, strlen(s));
-}
-
-static void
-send_command(void)
-{
-	sc_redis_append(redis, argc, argv, lens);
-	argc = 0;
-}
-
-static void
-check_reply(int n, const ScReply *reply, void *arg)
-{
-	Replies    *r = arg;
-
-	if (reply->type == SC_REPLY_ERROR && r->error[0] == '\0')
-		strlcpy(r->error, reply->str, sizeof(r->error));
-}
-
-static bool
-exchange(ScReplyCallback callback, void *arg, char *error, Size errlen)
-{
-	return sc_redis_exchange(redis, sc_redis_timeout, callback, arg, error, errlen);
-}
+static int	link_db = 0;
 
 bool
 sc_link_ok(void)
 {
-	return sc_redis_ok(redis);
+	for (int i = 0; i < sc_nnodes; i++)
+		if (!sc_redis_ok(sc_nodes[i].redis))
+			return false;
+	return sc_nnodes > 0;
 }
 
 void
 sc_link_close(void)
 {
 	sc_redis_close_all();
-	redis = NULL;
-	argc = nkeys = 0;
-	is_armed = plain = false;
+	if (sc_cluster)
+		sc_cluster_free(sc_cluster);
+	else if (sc_nodes)
+		pfree(sc_nodes);
+	sc_cluster = NULL;
+	sc_nodes = NULL;
+	sc_missing = NULL;
+	sc_nnodes = 0;
+	sc_pipeline_reset();
+	introduced = is_armed = sc_walking = false;
 }
 
 bool
 sc_link_has_functions(void)
 {
-	return functions;
+	return sc_functions;
 }
 
 void
 sc_link_describe(ScDelivered *delivered)
 {
 	strlcpy(delivered->link, link_id, sizeof(delivered->link));
-	strlcpy(delivered->address, link_address, sizeof(delivered->address));
-	delivered->port = link_host.port;
+	sc_redis_address(sc_nodes[0].redis, delivered->address, sizeof(delivered->address));
+	delivered->port = sc_nodes[0].host.port;
+}
+
+int
+sc_link_count(void)
+{
+	return sc_nnodes;
 }
 
 void
-sc_link_identity(char *buf, Size size)
+sc_link_identity(int i, char *buf, Size size)
 {
-	strlcpy(buf, identity, size);
+	snprintf(buf, size, "%s %d", sc_nodes[i].run_id, link_db);
+}
+
+void
+sc_link_mark_other(int i, bool another)
+{
+	sc_nodes[i].another = another;
 }
 
 /* Whom the tombstones are from: this database of this cluster. */
@@ -204,7 +146,7 @@ typedef struct Info
 static void
 read_info(int n, const ScReply *reply, void *arg)
 {
-	Info	   *info = arg;
+	Info	   *info = (Info *) arg + (sc_current - sc_nodes);
 
 	if (reply->type == SC_REPLY_ERROR)
 		strlcpy(info->error, reply->str, sizeof(info->error));
@@ -222,39 +164,55 @@ read_info(int n, const ScReply *reply, void *arg)
 	}
 }
 
-/* Learn who the server is; false when it is of no use to us. */
+/* What one node said; false when it is of no use to us. */
 static bool
-get_info(ScRedisStatus *status, char *error, Size errlen)
+take_info(Peer *node, const Info *info, char *error, Size errlen)
 {
-	Info		info;
-
-	memset(&info, 0, sizeof(info));
-	argc = 0;
-	add_word("INFO");
-	send_command();
-	if (!exchange(read_info, &info, error, errlen))
-		return false;
-	if (info.error[0] != '\0')
+	if (info->error[0] != '\0')
 	{
-		strlcpy(error, info.error, errlen);
+		strlcpy(error, info->error, errlen);
 		return false;
 	}
-	strlcpy(status->version, info.version, sizeof(status->version));
-	strlcpy(status->run_id, info.run_id, sizeof(status->run_id));
-	status->used_memory = strtoll(info.used, NULL, 10);
-	status->evictions = strtoll(info.evicted, NULL, 10);
-	if (functions)
-		status->warning[0] = '\0';
-	if (strtoll(info.limit, NULL, 10) > 0 && strcmp(info.policy, "noeviction") == 0)
+	strlcpy(node->run_id, info->run_id, sizeof(node->run_id));
+	status->used_memory += strtoll(info->used, NULL, 10);
+	status->evictions += strtoll(info->evicted, NULL, 10);
+	if (strtoll(info->limit, NULL, 10) > 0 && strcmp(info->policy, "noeviction") == 0)
 		strlcpy(status->warning,
 				"maxmemory-policy is noeviction: a full Redis refuses to be filled",
 				sizeof(status->warning));
-	if (info.role[0] && strcmp(info.role, "master") != 0)
+	if (info->role[0] && strcmp(info->role, "master") != 0)
 	{
-		snprintf(error, errlen, "the server is a %s, and cannot be written to", info.role);
+		snprintf(error, errlen, "the server is a %s, and cannot be written to", info->role);
 		return false;
 	}
 	return true;
+}
+
+/* Learn who the nodes are; false when one is of no use to us. */
+static bool
+get_info(char *error, Size errlen)
+{
+	Info	   *info = palloc0(sc_nnodes * sizeof(Info));
+	bool		ok;
+
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		sc_begin_command("INFO");
+		sc_send(&sc_nodes[i]);
+	}
+	ok = sc_exchange(read_info, info, error, errlen);
+	if (ok)
+	{
+		strlcpy(status->version, info[0].version, sizeof(status->version));
+		strlcpy(status->run_id, info[0].run_id, sizeof(status->run_id));
+		status->used_memory = status->evictions = 0;
+		if (sc_functions)
+			status->warning[0] = '\0';
+	}
+	for (int i = 0; ok && i < sc_nnodes; i++)
+		ok = take_info(&sc_nodes[i], &info[i], error, errlen);
+	pfree(info);
+	return ok;
 }
 
 /* ---- the library ---- */
@@ -272,7 +230,7 @@ typedef struct Hello
 static void
 read_hello(int n, const ScReply *reply, void *arg)
 {
-	Hello	   *hello = arg;
+	Hello	   *hello = (Hello *) arg + (sc_current - sc_nodes);
 	ScReply		e;
 
 	if (reply->type == SC_REPLY_ERROR)
@@ -293,80 +251,81 @@ read_hello(int n, const ScReply *reply, void *arg)
 	}
 }
 
+/* Of each node; in CurrentMemoryContext.  NULL: it failed. */
+static Hello *
+say_hello(char *error, Size errlen)
+{
+	Hello	   *hello = palloc0(sc_nnodes * sizeof(Hello));
+
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		sc_begin_function("scalecache_hello", "0");
+		sc_add_word(sc_link_source_id());
+		sc_send(&sc_nodes[i]);
+	}
+	if (sc_exchange(read_hello, hello, error, errlen))
+		return hello;
+	pfree(hello);
+	return NULL;
+}
+
 static void
-begin_function(const char *name, const char *nkeys)
+send_library(Peer *node, const char *code)
 {
-	argc = 0;
-	add_word("FCALL");
-	add_word(name);
-	add_word(nkeys);
+	sc_begin_command("FUNCTION");
+	sc_add_word("LOAD");
+	sc_add_word("REPLACE");
+	sc_add_word(code);
+	sc_send(node);
 }
 
 static bool
-say_hello(Hello *hello, char *error, Size errlen)
+is_ours(const Hello *hello)
 {
-	memset(hello, 0, sizeof(*hello));
-	begin_function("scalecache_hello", "0");
-	add_word(sc_link_source_id());
-	send_command();
-	return exchange(read_hello, hello, error, errlen);
+	return hello->error[0] == '\0' && strcmp(hello->version, sc_library_version()) == 0;
 }
 
-/* Run one command; false with its error reply. */
+/* Have our library at all nodes, if they have functions at all. */
 static bool
-run_command(char *error, Size errlen)
+ensure_library(char *error, Size errlen)
 {
-	replies.error[0] = '\0';
-	send_command();
-	if (!exchange(check_reply, &replies, error, errlen))
+	Hello	   *hello = say_hello(error, errlen);
+	char	   *code;
+	bool		ok = true;
+
+	if (hello == NULL)
 		return false;
-	if (replies.error[0] != '\0')
-		strlcpy(error, replies.error, errlen);
-	return replies.error[0] == '\0';
-}
-
-static bool
-load_library(char *error, Size errlen)
-{
-	char	   *code = sc_library_code();
-	bool		ok;
-
-	argc = 0;
-	add_word("FUNCTION");
-	add_word("LOAD");
-	add_word("REPLACE");
-	add_word(code);
-	ok = run_command(error, errlen);
-	pfree(code);
-	return ok;
-}
-
-/* Have our library there, if that server has functions at all. */
-static bool
-ensure_library(ScRedisStatus *status, char *error, Size errlen)
-{
-	Hello		hello;
-
-	if (!say_hello(&hello, error, errlen))
-		return false;
-	functions = strstr(hello.error, "unknown command") == NULL;
-	if (!functions)
+	sc_functions = true;
+	for (int i = 0; i < sc_nnodes; i++)
+		if (strstr(hello[i].error, "unknown command"))
+			sc_functions = false;
+	if (!sc_functions)
 	{
 		strlcpy(status->warning,
 				"Redis 7 or later is needed for scalecache_get and scalecache_fill",
 				sizeof(status->warning));
+		pfree(hello);
 		return true;
 	}
-	if (hello.error[0] == '\0' && strcmp(hello.version, sc_library_version()) == 0)
-		return true;
-	/* One that is not there can be loaded; else that would not help. */
-	if (hello.error[0] != '\0' && strstr(hello.error, "not found") == NULL)
+	code = sc_library_code();
+	for (int i = 0; ok && i < sc_nnodes; i++)
 	{
-		strlcpy(error, hello.error, errlen);
-		return false;
+		/* One that is not there can be loaded; else that would not help. */
+		if (hello[i].error[0] != '\0' && strstr(hello[i].error, "not found") == NULL)
+		{
+			strlcpy(error, hello[i].error, errlen);
+			ok = false;
+		}
+		else if (!is_ours(&hello[i]))
+			send_library(&sc_nodes[i], code);
 	}
-	return load_library(error, errlen);
+	ok = ok && sc_exchange_checked(error, errlen);
+	pfree(code);
+	pfree(hello);
+	return ok;
 }
+
+/* ---- arming ---- */
 
 typedef struct Armed
 {
@@ -374,6 +333,32 @@ typedef struct Armed
 	bool		walk;
 } Armed;
 
+/* Note slots of the node that may hold older values; all it has if no text. */
+static void
+note_missing(int node, const char *text)
+{
+	const char *p = text;
+
+	if (sc_missing == NULL)
+		return;
+	for (int slot = 0; text == NULL && slot < SC_SLOTS; slot++)
+		if (sc_cluster->owner[slot] == node)
+			sc_missing[slot] = true;
+	while (p && *p)
+	{
+		char	   *rest;
+		long		first = strtol(p, &rest, 10);
+		long		last = *rest == '-' ? strtol(rest + 1, &rest, 10) : first;
+
+		for (long slot = Max(first, 0); slot <= Min(last, SC_SLOTS - 1); slot++)
+			sc_missing[slot] = true;
+		if (*rest != ',')
+			break;
+		p = rest + 1;
+	}
+}
+
+/* 'ok', 'walk', or slots */
 static void
 read_armed(int n, const ScReply *reply, void *arg)
 {
@@ -383,8 +368,12 @@ read_armed(int n, const ScReply *reply, void *arg)
 		strlcpy(a->error, reply->str, sizeof(a->error));
 	else if (reply->type != SC_REPLY_STRING)
 		strlcpy(a->error, "unexpected reply to scalecache_arm", sizeof(a->error));
-	else
-		a->walk = strcmp(reply->str, "ok") != 0;
+	else if (strcmp(reply->str, "ok") != 0)
+	{
+		a->walk = true;
+		note_missing((int) (sc_current - sc_nodes),
+					 strcmp(reply->str, "walk") == 0 ? NULL : reply->str);
+	}
 }
 
 bool
@@ -394,127 +383,324 @@ sc_link_armed(void)
 }
 
 bool
-sc_link_arm(ScArmPhase phase, bool *walk, char *error, Size errlen)
+sc_link_introduced(void)
 {
-	static const char *const phases[] = {"begin", "anew", "done"};
-	bool		done = phase == SC_ARM_DONE;
-	Armed		armed = {"", false};
+	return introduced;
+}
+
+/* The node's slots as "first-last,first-last" */
+static void
+slots_text(int node, StringInfo buf)
+{
+	int			first = -1;
+
+	for (int slot = 0; slot <= SC_SLOTS; slot++)
+	{
+		bool		has = slot < SC_SLOTS && sc_cluster->owner[slot] == node;
+
+		if (has && first < 0)
+			first = slot;
+		else if (!has && first >= 0)
+		{
+			appendStringInfo(buf, "%s%d-%d", buf->len > 0 ? "," : "", first, slot - 1);
+			first = -1;
+		}
+	}
+}
+
+static void
+send_arm(int i, const char *phase)
+{
 	char		cluster[24];
 	char		timeline[16];
 	char		lease[16];
+	StringInfoData slots;
 
-	*walk = false;
-	if (!functions)
-	{
-		/* Nothing there can be older than what we have deleted, or will. */
-		*walk = !done;
-		is_armed = done;
-		return true;
-	}
-	/*
-	 * A replica that has been the master keeps what the library knew then,
-	 * and might believe it when it becomes the master again.  Loading is
-	 * replicated, and empties it.
-	 */
-	if (phase == SC_ARM_ANEW && link_mode != SC_URL_SINGLE &&
-		!load_library(error, errlen))
-		return false;
 	snprintf(cluster, sizeof(cluster), UINT64_FORMAT, GetSystemIdentifier());
 	snprintf(timeline, sizeof(timeline), "%u", sc_timeline());
 	snprintf(lease, sizeof(lease), "%d", sc_lease_time);
-	begin_function("scalecache_arm", "0");
-	add_word(sc_link_source_id());
-	add_word(cluster);
-	add_word(timeline);
-	add_word(sc_cache_boot_id());
-	add_word(snapshot_text.data);
-	add_word(lease);
-	add_word(phases[phase]);
-	add_word(link_id);
-	send_command();
-	if (!exchange(read_armed, &armed, error, errlen))
+	sc_begin_function("scalecache_arm", "0");
+	sc_add_word(sc_link_source_id());
+	sc_add_word(cluster);
+	sc_add_word(timeline);
+	sc_add_word(sc_cache_boot_id());
+	sc_add_word(sc_snapshot.data);
+	sc_add_word(lease);
+	sc_add_word(phase);
+	sc_add_word(link_id);
+	initStringInfo(&slots);
+	if (sc_cluster)
+	{
+		slots_text(i, &slots);
+		sc_add_arg(slots.data, slots.len);
+	}
+	sc_send(&sc_nodes[i]);
+	pfree(slots.data);
+}
+
+/*
+ * A replica that has been a master keeps what the library knew then, and might
+ * believe it when it becomes a master again.  Loading is replicated, and
+ * empties it.
+ */
+static bool
+load_anew(char *error, Size errlen)
+{
+	char	   *code;
+	bool		ok;
+
+	if (link_mode == SC_URL_SINGLE)
+		return true;
+	code = sc_library_code();
+	for (int i = 0; i < sc_nnodes; i++)
+		if (sc_nodes[i].another)
+			send_library(&sc_nodes[i], code);
+	ok = sc_exchange_checked(error, errlen);
+	pfree(code);
+	return ok;
+}
+
+bool
+sc_link_arm(bool done, bool *walk, char *error, Size errlen)
+{
+	Armed		armed = {"", false};
+
+	*walk = false;
+	if (sc_missing)
+		memset(sc_missing, 0, SC_SLOTS * sizeof(bool));
+	if (!sc_functions)
+	{
+		/* Nothing there can be older than what we have deleted, or will. */
+		for (int i = 0; !done && i < sc_nnodes; i++)
+			note_missing(i, NULL);
+		*walk = !done;
+		is_armed = done;
+		introduced = true;
+		return true;
+	}
+	if (!done && !load_anew(error, errlen))
+		return false;
+	for (int i = 0; i < sc_nnodes; i++)
+		send_arm(i, done ? "done" : sc_nodes[i].another ? "anew" : "begin");
+	if (!sc_exchange(read_armed, &armed, error, errlen))
 		return false;
 	if (armed.error[0] != '\0')
 	{
 		strlcpy(error, armed.error, errlen);
 		return false;
 	}
+	for (int i = 0; i < sc_nnodes; i++)
+		sc_nodes[i].another = false;
 	*walk = armed.walk;
 	is_armed = !armed.walk;
+	introduced = true;
 	last_rotation = GetCurrentTimestamp();
-	sent_since_rotation = 0;
+	sc_sent_since_rotation = 0;
 	return true;
+}
+
+/* ---- connecting ---- */
+
+static void
+describe_server(void)
+{
+	char		host[300];
+	Size		used = 0;
+
+	sc_host_text(&sc_nodes[0].host, host, sizeof(host));
+	if (sc_cluster)
+		snprintf(status->server, sizeof(status->server), "cluster of %d masters, %s and others",
+				 sc_nnodes, host);
+	else
+		snprintf(status->server, sizeof(status->server), "%s, database %d", host, link_db);
+	status->nodes[0] = '\0';
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		sc_host_text(&sc_nodes[i].host, host, sizeof(host));
+		if (used + strlen(host) + 2 > sizeof(status->nodes))
+			break;
+		used += snprintf(status->nodes + used, sizeof(status->nodes) - used, "%s%s",
+						 used > 0 ? "," : "", host);
+	}
 }
 
 static void
-describe_server(const ScRedisUrl *url, ScRedisStatus *status)
-{
-	char		host[300];
-
-	sc_host_text(&link_host, host, sizeof(host));
-	strlcpy(status->nodes, host, sizeof(status->nodes));
-	snprintf(status->server, sizeof(status->server), "%s, database %d", host, url->db);
-}
-
-bool
-sc_link_still_right(const ScRedisUrl *url)
-{
-	return link_mode != SC_URL_SENTINEL || sc_sentinel_agrees(url, &link_host);
-}
-
-bool
-sc_link_open(const ScRedisUrl *url, ScRedisStatus *status, char *error, Size errlen)
+new_link_id(void)
 {
 	uint64		id;
 
-	sc_link_close();
 	if (!pg_strong_random(&id, sizeof(id)))
 		id = (uint64) GetCurrentTimestamp();
 	snprintf(link_id, sizeof(link_id), UINT64_FORMAT, id);
-	link_mode = url->kind;
-	link_host = url->hosts[0];
-	redis = url->kind == SC_URL_SENTINEL ?
-		sc_sentinel_connect(url, &link_host, error, errlen) :
-		sc_route_connect(url, &link_host, sc_redis_timeout, error, errlen);
-	if (redis == NULL)
-		return false;
-	describe_server(url, status);
-	if (!get_info(status, error, errlen) ||
-		!ensure_library(status, error, errlen))
+}
+
+/* Have the cluster's nodes in the place of those that there were. */
+static void
+adopt(ScCluster *c)
+{
+	ScCluster  *older = sc_cluster;
+	bool		same = older && sc_cluster_same(older, c);
+	Peer	   *nodes = MemoryContextAllocZero(c->cxt, Max(c->n, 1) * sizeof(Peer));
+	bool	   *missing = MemoryContextAllocZero(c->cxt, SC_SLOTS * sizeof(bool));
+
+	for (int i = 0; i < c->n; i++)
 	{
-		sc_link_close();
-		return false;
+		nodes[i].redis = c->nodes[i].redis;
+		nodes[i].host = c->nodes[i].host;
+		for (int j = 0; j < sc_nnodes; j++)
+			if (sc_nodes[j].redis == nodes[i].redis)
+			{
+				strlcpy(nodes[i].run_id, sc_nodes[j].run_id, sizeof(nodes[i].run_id));
+				nodes[i].another = sc_nodes[j].another;
+			}
+		if (same && nodes[i].redis != sc_nodes[i].redis)
+			same = false;
 	}
-	snprintf(identity, sizeof(identity), "%s %d", status->run_id, url->db);
-	sc_redis_address(redis, link_address, sizeof(link_address));
+	if (same)
+		memcpy(missing, sc_missing, SC_SLOTS * sizeof(bool));
+	for (int i = 0; older && i < older->n; i++)
+		sc_redis_close(older->nodes[i].redis);
+	sc_cluster = c;
+	sc_nodes = nodes;
+	sc_nnodes = c->n;
+	sc_missing = missing;
+	sc_cluster_free(older);
+	sc_pipeline_reset();
+	if (!same)
+	{
+		sc_generation++;
+		introduced = is_armed = false;
+		describe_server();
+	}
+}
+
+static bool
+look_at_cluster(const ScRedisUrl *url, char *error, Size errlen)
+{
+	uint64		generation = sc_generation;
+	ScCluster  *c = sc_cluster_look(url, sc_cluster, error, errlen);
+
+	if (c == NULL)
+		return false;
+	adopt(c);
+	if (sc_generation == generation)
+		return true;
+	return get_info(error, errlen) && ensure_library(error, errlen);
+}
+
+/* Is what we are connected to still what the URL leads to? */
+static bool
+look_at(const ScRedisUrl *url, char *error, Size errlen)
+{
+	switch (link_mode)
+	{
+		case SC_URL_SINGLE:
+			break;
+		case SC_URL_SENTINEL:
+			if (sc_sentinel_agrees(url, &sc_nodes[0].host))
+				break;
+			strlcpy(error, "another server is the master now", errlen);
+			return false;
+		case SC_URL_CLUSTER:
+			return look_at_cluster(url, error, errlen);
+	}
 	return true;
 }
 
-/* Is it there, and does it still know us?  Once in a while, how it does. */
 bool
-sc_link_ping(ScRedisStatus *status, char *error, Size errlen)
+sc_look(char *error, Size errlen)
 {
-	Hello		hello;
+	ScRedisUrl	url;
+	const char *why;
+	const char *hint;
+	bool		ok = false;
 
-	if (!functions)
-	{
-		argc = 0;
-		add_word("PING");
-		return run_command(error, errlen);
-	}
-	if (!say_hello(&hello, error, errlen))
+	if (sc_redis_url_parse(sc_redis_url, &url, &why, &hint))
+		ok = look_at(&url, error, errlen);
+	else
+		strlcpy(error, "the URL is not valid", errlen);
+	explicit_bzero(&url, sizeof(url));
+	return ok;
+}
+
+bool
+sc_link_look(char *error, Size errlen)
+{
+	return sc_look(error, errlen);
+}
+
+static bool
+connect_one(const ScRedisUrl *url, char *error, Size errlen)
+{
+	ScHost		host = url->hosts[0];
+	ScRedis    *redis = url->kind == SC_URL_SENTINEL ?
+	sc_sentinel_connect(url, &host, error, errlen) :
+	sc_route_connect(url, &host, sc_redis_timeout, error, errlen);
+
+	if (redis == NULL)
 		return false;
-	if (hello.error[0] != '\0' ||
-		strcmp(hello.version, sc_library_version()) != 0 || !hello.armed)
+	sc_nodes = MemoryContextAllocZero(TopMemoryContext, sizeof(Peer));
+	sc_nnodes = 1;
+	sc_nodes[0].redis = redis;
+	sc_nodes[0].host = host;
+	sc_pipeline_reset();
+	describe_server();
+	return get_info(error, errlen) && ensure_library(error, errlen);
+}
+
+bool
+sc_link_open(const ScRedisUrl *url, ScRedisStatus *worker, char *error, Size errlen)
+{
+	bool		ok;
+
+	sc_link_close();
+	new_link_id();
+	status = worker;
+	link_mode = url->kind;
+	link_db = url->db;
+	ok = url->kind == SC_URL_CLUSTER ? look_at_cluster(url, error, errlen) :
+		connect_one(url, error, errlen);
+	if (!ok)
+		sc_link_close();
+	return ok;
+}
+
+/* ---- once in a while ---- */
+
+/* Is it there, and does it still know us?  And how it does. */
+bool
+sc_link_ping(char *error, Size errlen)
+{
+	Hello	   *hello;
+	bool		ok = true;
+
+	if (!sc_functions)
 	{
-		snprintf(error, errlen, "Redis has lost the function library: %s", hello.error);
-		return false;
+		for (int i = 0; i < sc_nnodes; i++)
+		{
+			sc_begin_command("PING");
+			sc_send(&sc_nodes[i]);
+		}
+		return sc_exchange_checked(error, errlen);
 	}
-	status->hits = hello.counters[0];
-	status->misses = hello.counters[1];
-	status->fills = hello.counters[2];
-	status->refused = hello.counters[3];
-	return get_info(status, error, errlen);
+	hello = say_hello(error, errlen);
+	if (hello == NULL)
+		return false;
+	status->hits = status->misses = status->fills = status->refused = 0;
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		if (!is_ours(&hello[i]) || !hello[i].armed)
+		{
+			snprintf(error, errlen, "Redis has lost the function library: %s", hello[i].error);
+			ok = false;
+		}
+		status->hits += hello[i].counters[0];
+		status->misses += hello[i].counters[1];
+		status->fills += hello[i].counters[2];
+		status->refused += hello[i].counters[3];
+	}
+	pfree(hello);
+	return ok && get_info(error, errlen);
 }
 
 /* Let Redis forget old tombstones when it is time, or when they are many. */
@@ -523,339 +709,34 @@ sc_link_rotate(char *error, Size errlen)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!functions || !is_armed ||
-		(sent_since_rotation < MANY_TOMBSTONES &&
+	if (!sc_functions || !is_armed ||
+		(sc_sent_since_rotation < MANY_TOMBSTONES &&
 		 !TimestampDifferenceExceeds(last_rotation, now, sc_tombstone_time)))
 		return true;
-	begin_function("scalecache_rotate", "0");
-	add_word(sc_link_source_id());
-	add_word(snapshot_text.data);
-	if (!run_command(error, errlen))
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		sc_begin_function("scalecache_rotate", "0");
+		sc_add_word(sc_link_source_id());
+		sc_add_word(sc_snapshot.data);
+		sc_send(&sc_nodes[i]);
+	}
+	if (!sc_exchange_checked(error, errlen))
 		return false;
 	last_rotation = now;
-	sent_since_rotation = 0;
+	sc_sent_since_rotation = 0;
 	return true;
 }
-
-/* ---- a pipeline ---- */
 
 void
 sc_link_set_snapshot(Snapshot snapshot)
 {
-	if (snapshot_text.data == NULL)
+	if (sc_snapshot.data == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		initStringInfo(&snapshot_text);
+		initStringInfo(&sc_snapshot);
 		MemoryContextSwitchTo(old);
 	}
-	resetStringInfo(&snapshot_text);
-	sc_snapshot_text(snapshot, &snapshot_text);
-}
-
-void
-sc_link_begin(void)
-{
-	argc = nkeys = 0;
-	replies.error[0] = '\0';
-}
-
-/* The key's place among the tombstones, as the library finds it. */
-static uint16
-place_of(const char *key, uint32 keylen)
-{
-	const unsigned char *p = (const unsigned char *) key;
-	uint32		h = keylen;
-
-	for (uint32 i = 0; i < keylen; i += 4)
-	{
-		h *= 1664525;
-		for (uint32 j = i; j < Min(i + 4, keylen); j++)
-			h += (uint32) p[j] << (8 * (j - i));
-	}
-	return (uint16) ((h * 1664525) >> 16);
-}
-
-static unsigned char *
-pack(unsigned char *p, unsigned char type, uint64 value, int bytes)
-{
-	*p++ = type;
-	while (bytes-- > 0)
-		*p++ = (unsigned char) (value >> (8 * bytes));
-	return p;
-}
-
-/* Pack what the tombstone of keys[i] needs to know. */
-static void
-pack_key(int i, uint64 xid)
-{
-	unsigned char *p = packed + HEAD_BYTES + i * KEY_BYTES;
-
-	p = pack(p, 0xcd, place_of(keys[i], (uint32) keylens[i]), 2);
-	(void) pack(p, 0xcf, xid, 8);
-}
-
-/* FCALL scalecache_bury 0 id snapshot places */
-static void
-send_tombstones(void)
-{
-	(void) pack(packed, 0xdd, (uint64) nkeys * 2, 4);
-	begin_function("scalecache_bury", "0");
-	add_word(sc_link_source_id());
-	add_word(snapshot_text.data);
-	add_arg((char *) packed, HEAD_BYTES + (size_t) nkeys * KEY_BYTES);
-	send_command();
-}
-
-/*
- * The tombstones come first: a fill between the two is then refused, or its
- * value is new and deleted without need.
- */
-static void
-flush_deletes(void)
-{
-	if (nkeys == 0)
-		return;
-	if (functions && !plain)
-		send_tombstones();
-	argc = 0;
-	add_word("UNLINK");
-	for (int i = 0; i < nkeys; i++)
-		add_arg(keys[i], keylens[i]);
-	send_command();
-	nkeys = 0;
-}
-
-void
-sc_link_delete(const char *key, uint32 keylen, uint64 xid)
-{
-	keys[nkeys] = key;
-	keylens[nkeys] = keylen;
-	pack_key(nkeys, xid);
-	sent_since_rotation++;
-	if (++nkeys == KEYS_PER_COMMAND)
-		flush_deletes();
-}
-
-static uint32
-stored_hash(const void *key, Size keysize)
-{
-	const StoredKey *k = key;
-
-	return hash_bytes((const unsigned char *) k->key, (int) k->length);
-}
-
-static int
-stored_compare(const void *a, const void *b, Size keysize)
-{
-	const StoredKey *ka = a;
-	const StoredKey *kb = b;
-
-	return ka->length != kb->length || memcmp(ka->key, kb->key, ka->length) != 0;
-}
-
-uint64
-sc_link_position(void)
-{
-	HASHCTL		ctl;
-
-	if (stored)
-		return position;
-	stored_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache stored keys",
-									   ALLOCSET_DEFAULT_SIZES);
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(StoredKey);
-	ctl.entrysize = sizeof(Stored);
-	ctl.hash = stored_hash;
-	ctl.match = stored_compare;
-	ctl.hcxt = stored_cxt;
-	stored = hash_create("scalecache stored keys", 256, &ctl,
-						 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-	return position;
-}
-
-void
-sc_link_forget_stored(void)
-{
-	if (stored)
-		MemoryContextDelete(stored_cxt);
-	stored = NULL;
-}
-
-static void
-note_stored(const char *key, uint32 keylen)
-{
-	StoredKey	k = {key, keylen};
-	Stored	   *s;
-	char	   *copy;
-
-	position++;
-	if (stored == NULL)
-		return;
-	s = hash_search(stored, &k, HASH_FIND, NULL);
-	if (s == NULL)
-	{
-		if (hash_get_num_entries(stored) >= STORED_MAX)
-			return;
-		copy = MemoryContextAlloc(stored_cxt, keylen);
-		memcpy(copy, key, keylen);
-		k.key = copy;
-		s = hash_search(stored, &k, HASH_ENTER, NULL);
-	}
-	s->position = position;
-}
-
-static bool
-was_stored(const char *key, uint32 keylen, uint64 since)
-{
-	StoredKey	k = {key, keylen};
-	Stored	   *s = stored ? hash_search(stored, &k, HASH_FIND, NULL) : NULL;
-
-	return s && s->position > since;
-}
-
-void
-sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
-			  uint64 xid)
-{
-	char		ttl[32];
-	char		x[24];
-
-	/* A full Redis takes no values. */
-	if (!TimestampDifferenceExceeds(full_at, GetCurrentTimestamp(), FULL_MS))
-	{
-		sc_link_delete(key, keylen, xid);
-		return;
-	}
-	flush_deletes();
-	note_stored(key, keylen);
-	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
-	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
-	if (functions)
-	{
-		begin_function("scalecache_store", "1");
-		add_arg(key, keylen);
-		add_word(sc_link_source_id());
-		add_word(snapshot_text.data);
-		add_word(x);
-		add_word(value);
-		add_word(ttl);
-		sent_since_rotation++;
-	}
-	else
-	{
-		argc = 0;
-		add_word("SET");
-		add_arg(key, keylen);
-		add_word(value);
-		if (ttl_ms > 0)
-		{
-			add_word("PX");
-			add_word(ttl);
-		}
-	}
-	send_command();
-}
-
-/* From now on no reader may fill a key that begins so with an older value. */
-void
-sc_link_epoch(const char *prefix, uint32 length, uint64 xid)
-{
-	char		x[24];
-
-	if (!functions)
-		return;
-	flush_deletes();
-	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
-	begin_function("scalecache_epoch", "0");
-	add_word(sc_link_source_id());
-	add_word(snapshot_text.data);
-	add_word(x);
-	add_arg(prefix, length);
-	send_command();
-}
-
-bool
-sc_link_finish(char *error, Size errlen)
-{
-	flush_deletes();
-	if (!exchange(check_reply, &replies, error, errlen))
-		return false;
-	if (replies.error[0] == '\0')
-		return true;
-	if (strncmp(replies.error, "OOM", 3) == 0)
-		full_at = GetCurrentTimestamp();
-	strlcpy(error, replies.error, errlen);
-	return false;
-}
-
-/* ---- walking over the keys ---- */
-
-typedef struct Found
-{
-	char		error[256];
-	char	   *cursor;
-	Size		size;
-	uint64		since;
-} Found;
-
-/* The reply to SCAN, then those to the deletions that follow from it. */
-static void
-read_scan(int n, const ScReply *reply, void *arg)
-{
-	Found	   *found = arg;
-	ScReply		cursor;
-	ScReply		keys;
-
-	if (reply->type == SC_REPLY_ERROR)
-	{
-		strlcpy(found->error, reply->str, sizeof(found->error));
-		return;
-	}
-	if (n > 0)
-		return;
-	argc = 0;
-	sc_reply_element(reply, 0, &cursor);
-	sc_reply_element(reply, 1, &keys);
-	if (cursor.type != SC_REPLY_STRING || keys.type != SC_REPLY_ARRAY)
-	{
-		strlcpy(found->error, "unexpected reply to SCAN", sizeof(found->error));
-		return;
-	}
-	strlcpy(found->cursor, cursor.str, found->size);
-	for (int i = 0; i < keys.elements; i++)
-	{
-		ScReply		key;
-
-		sc_reply_element(&keys, i, &key);
-		if (!was_stored(key.str, (uint32) key.len, found->since))
-			sc_link_delete(key.str, (uint32) key.len, 0);
-	}
-	flush_deletes();
-}
-
-/* One step: look at some keys, delete those that match. */
-bool
-sc_link_walk_step(const char *pattern, uint64 since, char *cursor, Size size,
-				  char *error, Size errlen)
-{
-	Found		found = {"", cursor, size, since};
-	bool		ok;
-
-	sc_link_begin();
-	/* The epoch's own tombstone covers them. */
-	plain = true;
-	add_word("SCAN");
-	add_word(cursor);
-	add_word("MATCH");
-	add_word(pattern);
-	add_word("COUNT");
-	add_word("1000");
-	send_command();
-	ok = exchange(read_scan, &found, error, errlen);
-	plain = false;
-	if (!ok)
-		return false;
-	strlcpy(error, found.error, errlen);
-	return found.error[0] == '\0';
+	resetStringInfo(&sc_snapshot);
+	sc_snapshot_text(snapshot, &sc_snapshot);
 }

@@ -9,18 +9,39 @@
 
 #include "cache/cache.h"
 
+/* The worker's status is kept up to date from then on. */
 extern bool sc_link_open(const ScRedisUrl *url, ScRedisStatus *status,
 						 char *error, Size errlen);
-/* False when another server than ours is the master now, as Sentinels say. */
-extern bool sc_link_still_right(const ScRedisUrl *url);
+/*
+ * See where the URL leads to now.  False when that is another server; what has
+ * changed in a cluster is followed, and nodes may have to be told anew.
+ */
+extern bool sc_link_look(char *error, Size errlen);
 extern bool sc_link_ok(void);
 extern const char *sc_link_source_id(void);
 extern void sc_link_close(void);
 extern bool sc_link_has_functions(void);
-/* A name for this connection, and where its other end is. */
+/* A name for these connections, and where the first one's other end is. */
 extern void sc_link_describe(ScDelivered *delivered);
-/* Which Redis, and which of its databases. */
-extern void sc_link_identity(char *buf, Size size);
+/* The nodes, and of each which Redis it is, and which of its databases. */
+extern int	sc_link_count(void);
+extern void sc_link_identity(int i, char *buf, Size size);
+/* What we have not been with since, it has missed. */
+extern void sc_link_mark_other(int i, bool another);
+extern bool sc_link_ping(char *error, Size errlen);
+
+/* ---- telling who we are ---- */
+
+/* Have the nodes been told who we are and what they have? */
+extern bool sc_link_introduced(void);
+/* Does Redis hold nothing older than what was acknowledged to us? */
+extern bool sc_link_armed(void);
+/* Say who we are.  *walk: older values may be about; delete them, say done. */
+extern bool sc_link_arm(bool done, bool *walk, char *error, Size errlen);
+extern bool sc_link_rotate(char *error, Size errlen);
+
+/* ---- a pipeline ---- */
+
 extern void sc_link_set_snapshot(Snapshot snapshot);
 extern void sc_link_begin(void);
 extern void sc_link_delete(const char *key, uint32 keylen, uint64 xid);
@@ -28,25 +49,23 @@ extern void sc_link_store(const char *key, uint32 keylen, const char *value,
 						  int64 ttl_ms, uint64 xid);
 extern void sc_link_epoch(const char *prefix, uint32 length, uint64 xid);
 extern bool sc_link_finish(char *error, Size errlen);
+/* Was it in vain because other nodes have the slots now? */
+extern bool sc_link_redirected(void);
+
+/* ---- walks ---- */
+
 /* A position among the values that are stored; from now on they are noted. */
 extern uint64 sc_link_position(void);
 extern void sc_link_forget_stored(void);
-/* Leaves alone what was stored after the position. */
-extern bool sc_link_walk_step(const char *pattern, uint64 since, char *cursor,
-							  Size size, char *error, Size errlen);
-extern bool sc_link_ping(ScRedisStatus *status, char *error, Size errlen);
-/* Does Redis hold nothing older than what was acknowledged to us? */
-extern bool sc_link_armed(void);
-/* Say who we are.  *walk: older values may be about; delete them, say done. */
-typedef enum ScArmPhase
-{
-	SC_ARM_BEGIN,				/* this may be the Redis that we know */
-	SC_ARM_ANEW,				/* we were with another one since */
-	SC_ARM_DONE					/* there is nothing older any more */
-} ScArmPhase;
 
-extern bool sc_link_arm(ScArmPhase phase, bool *walk, char *error, Size errlen);
-extern bool sc_link_rotate(char *error, Size errlen);
+typedef struct ScWalkState ScWalkState;
+
+extern ScWalkState *sc_link_walk_new(MemoryContext cxt);
+/* Go where older values may be only; else wherever there are keys. */
+extern void sc_link_walk_missing(ScWalkState *w, bool missing_only);
+/* Leaves alone what was stored after the position. */
+extern bool sc_link_walk_step(ScWalkState *w, const char *pattern, uint64 since,
+							  bool *done, char *error, Size errlen);
 
 /* lua.c */
 extern const char *sc_library_version(void);

@@ -260,6 +260,13 @@ take_replies(ScRedis *redis, int *n, ScReplyCallback callback, void *arg,
 	return true;
 }
 
+bool
+sc_redis_flush(ScRedis *redis, int timeout_ms, char *err, Size errlen)
+{
+	return flush_out(redis, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms),
+					 err, errlen);
+}
+
 /*
  * Send what was appended and read a reply to each command.  The timeout is
  * for each step that makes progress.

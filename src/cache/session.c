@@ -31,7 +31,9 @@
 #include "cache/session.h"
 #include "cache/token.h"
 
-static ScRedis *redis = NULL;
+static ScRedis *redis = NULL;	/* that is asked now */
+static ScUrlKind used_kind;
+static ScCluster *map = NULL;	/* of a cluster, with connections to its nodes */
 static char used_link[24];		/* the worker's connection then */
 static ScDelivered delivered;	/* as of the last sc_session_ready */
 static bool busy = false;		/* an exchange was begun and not ended */
@@ -44,6 +46,7 @@ typedef struct Answer
 	char	   *value;			/* NULL: there was no room for it */
 	uint32		length;
 	int64		ttl_ms;
+	bool		redirected;		/* other nodes have the keys now */
 	MemoryContext cxt;
 } Answer;
 
@@ -58,6 +61,8 @@ close_link(void)
 {
 	sc_redis_close_all();
 	redis = NULL;
+	sc_cluster_free(map);
+	map = NULL;
 	busy = false;
 }
 
@@ -86,6 +91,10 @@ read_answer(int n, const ScReply *reply, void *arg)
 
 	a->type = reply->type;
 	a->integer = reply->integer;
+	if (reply->type == SC_REPLY_ERROR)
+		a->redirected = strncmp(reply->str, "MOVED ", 6) == 0 ||
+			strncmp(reply->str, "ASK ", 4) == 0 ||
+			strncmp(reply->str, "CLUSTERDOWN", 11) == 0;
 	if (reply->type != SC_REPLY_ARRAY)
 		return;
 	sc_reply_element(reply, 0, &value);
@@ -102,18 +111,82 @@ read_answer(int n, const ScReply *reply, void *arg)
 	a->length = (uint32) value.len;
 }
 
+static int
+ms_to(TimestampTz deadline)
+{
+	return (int) Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
+}
+
+/* Learn from the worker's node which node has which slots. */
 static bool
-be_connected(TimestampTz deadline)
+read_map(const ScRedisUrl *url, TimestampTz deadline)
+{
+	char		error[256];
+	ScRedis    *seed = sc_route_connect(url, &url->hosts[0], ms_to(deadline), error,
+										sizeof(error));
+	int			node;
+
+	if (seed == NULL)
+		return false;
+	map = sc_cluster_new(TopMemoryContext, false);
+	if (!sc_cluster_ask(seed, &url->hosts[0], ms_to(deadline), map, error, sizeof(error)))
+		return false;
+	node = sc_cluster_find(map, &url->hosts[0]);
+	if (node >= 0)
+		map->nodes[node].redis = seed;
+	else
+		sc_redis_close(seed);
+	return true;
+}
+
+/* The connection to the node that has the key */
+static ScRedis *
+connect_for(const ScRedisUrl *url, const char *key, uint32 keylen, TimestampTz deadline)
+{
+	char		error[256];
+	ScNode	   *node;
+	int			owner;
+
+	if (url->kind != SC_URL_CLUSTER)
+		return sc_route_connect(url, &url->hosts[0], ms_to(deadline), error, sizeof(error));
+	if (map == NULL && !read_map(url, deadline))
+		return NULL;
+	owner = map->owner[sc_key_slot(key, keylen)];
+	if (owner < 0)
+		return NULL;
+	node = &map->nodes[owner];
+	if (node->redis == NULL)
+		node->redis = sc_route_connect(url, &node->host, ms_to(deadline), error, sizeof(error));
+	return node->redis;
+}
+
+/* Is there a connection for the key already? */
+static bool
+is_connected(const char *key, uint32 keylen)
+{
+	int			owner;
+
+	if (used_kind == SC_URL_CLUSTER)
+	{
+		owner = map ? map->owner[sc_key_slot(key, keylen)] : -1;
+		redis = owner >= 0 ? map->nodes[owner].redis : NULL;
+	}
+	if (redis && !sc_redis_ok(redis))
+		close_link();
+	return redis != NULL;
+}
+
+static bool
+be_connected(const char *key, uint32 keylen, TimestampTz deadline)
 {
 	static bool registered = false;
 	ScRedisUrl	url;
 	const char *why;
 	const char *hint;
-	char		error[256];
 
-	if (busy || !sc_redis_ok(redis) || strcmp(used_link, delivered.link) != 0)
+	if (busy || strcmp(used_link, delivered.link) != 0)
 		close_link();
-	if (redis)
+	if (is_connected(key, keylen))
 		return true;
 	if (!registered)
 		on_proc_exit(close_at_exit, (Datum) 0);
@@ -125,17 +198,19 @@ be_connected(TimestampTz deadline)
 		strlcpy(url.hosts[0].host, delivered.address, sizeof(url.hosts[0].host));
 		url.hosts[0].port = delivered.port;
 	}
-	redis = sc_route_connect(&url, &url.hosts[0],
-							 TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline),
-							 error, sizeof(error));
-	explicit_bzero(&url, sizeof(url));
+	used_kind = url.kind;
 	strlcpy(used_link, delivered.link, sizeof(used_link));
+	/* An interrupt may throw; the next call then begins anew. */
+	busy = true;
+	redis = connect_for(&url, key, keylen, deadline);
+	busy = false;
+	explicit_bzero(&url, sizeof(url));
 	if (redis == NULL)
 		return failed();
 	return true;
 }
 
-/* False when Redis is of no use now. */
+/* The fourth argument is the key. */
 static bool
 ask(int argc, const char **argv, const size_t *lens, Answer *answer)
 {
@@ -145,15 +220,18 @@ ask(int argc, const char **argv, const size_t *lens, Answer *answer)
 
 	memset(answer, 0, sizeof(*answer));
 	answer->cxt = CurrentMemoryContext;
-	if (!be_connected(deadline))
+	if (!be_connected(argv[3], (uint32) lens[3], deadline))
 		return false;
 	/* An interrupt may throw; the next call then opens another one. */
 	busy = true;
 	sc_redis_append(redis, argc, argv, lens);
-	if (!sc_redis_exchange(redis, Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline)),
-						   read_answer, answer, error, sizeof(error)))
+	if (!sc_redis_exchange(redis, ms_to(deadline), read_answer, answer, error,
+						   sizeof(error)))
 		return failed();
 	busy = false;
+	/* The next one will know better. */
+	if (answer->redirected)
+		close_link();
 	sc_cache_session_succeeded();
 	return true;
 }

@@ -319,12 +319,6 @@ sc_redis_url_parse(const char *url, ScRedisUrl *result, const char **problem,
 
 		if (strncmp(url, scheme->prefix, n) != 0)
 			continue;
-		if (scheme->kind == SC_URL_CLUSTER)
-		{
-			*problem = "Redis Cluster is not supported yet.";
-			*hint = "Use one server, or Sentinel.";
-			return false;
-		}
 		result->kind = scheme->kind;
 		result->is_unix = scheme->is_unix;
 		*hint = scheme->hint;

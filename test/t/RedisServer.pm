@@ -112,13 +112,15 @@ sub DESTROY
 	$self->stop if $self->{owner} == $$ && -d $self->{dir};
 }
 
+sub client { my ($self) = @_; return RedisServer::Client->new($self->{socket}, $self->{password}); }
+
 # Dies with the text of an error reply.
 sub command
 {
 	my ($self, @args) = @_;
 
 	my $old = $self->{client};
-	$self->{client} //= RedisServer::Client->new($self->{socket}, $self->{password});
+	$self->{client} //= $self->client;
 	my $reply = eval { $self->{client}->command(@args) };
 	if (my $error = $@)
 	{

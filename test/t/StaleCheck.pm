@@ -194,7 +194,7 @@ sub control_writer
 	my ($node, $redis, $stop, $mode) = @_;
 	return spawn(sub {
 		my $session = session($node);
-		my $client = RedisServer::Client->new($redis->{socket});
+		my $client = $redis->client;
 		until (-e $stop)
 		{
 			my $id = 1 + int rand $KEYS;
@@ -229,7 +229,7 @@ sub redis_reader
 		my $client;
 		my $command = sub {
 			my $reply = eval {
-				$client //= RedisServer::Client->new($redis->{socket});
+				$client //= $redis->client;
 				$client->command(@_);
 			};
 			if ($@)
