@@ -407,9 +407,9 @@ make_entry(StmtKey *key, const char *text, Size textlen, const char *path)
 /*
  * Keep a sampled execution: count it where it came before, fill a free
  * place, or replace one by chance, so that each execution is as likely as
- * any other to be among those kept.
+ * any other to be among those kept.  Result is where it is, or NULL.
  */
-static void
+static Sample *
 keep_sample(Stmt *stmt, const char *data, uint32 len)
 {
 	uint32		hash = hash_bytes((const unsigned char *) data, len);
@@ -430,14 +430,14 @@ keep_sample(Stmt *stmt, const char *data, uint32 len)
 		if (sample->hash == hash && bytes_equal(&sample->data, data, len))
 		{
 			sample->count++;
-			return;
+			return sample;
 		}
 	}
 	if (place == NULL)
 	{
 		if (pg_prng_double(&pg_global_prng_state) * stmt->observed >=
 			SC_SAMPLES)
-			return;
+			return NULL;
 		for (i = 0; i < SC_SAMPLES; i++)
 		{
 			if (place == NULL || stmt->samples[i].count < place->count)
@@ -446,13 +446,14 @@ keep_sample(Stmt *stmt, const char *data, uint32 len)
 		if (place->count > 1)
 			place->count--;
 		if (place->count > 1)
-			return;
+			return NULL;
 		bytes_free(&place->data);
 	}
 	if (!bytes_store_noevict(&place->data, data, len))
-		return;
+		return NULL;
 	place->hash = hash;
 	place->count = 1;
+	return place;
 }
 
 /*
@@ -552,7 +553,13 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
 	initStringInfo(&buf);
 	if (qd->params != NULL && (names != NULL || qd->params->numParams > 0) &&
 		!(names == NULL && qd->params->paramFetch != NULL))
+	{
+		/* Whoever plans with them may have another DateStyle. */
+		int			nestlevel = sc_portable_begin();
+
 		ok = sample_params(&buf, qd->params, names);
+		AtEOXact_GUC(false, nestlevel);
+	}
 	else
 	{
 		int			len;
@@ -990,6 +997,11 @@ scalecache_reset_workload(PG_FUNCTION_ARGS)
 	}
 	shared->since = GetCurrentTimestamp();
 	LWLockRelease(shared->lock);
+	/* After a crash they would be read from there again. */
+	if (unlink(SC_DUMP_FILE) != 0 && errno != ENOENT)
+		ereport(WARNING,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", SC_DUMP_FILE)));
 	PG_RETURN_VOID();
 }
 
@@ -1155,14 +1167,16 @@ load_entry(FILE *file)
 	{
 		uint64		count;
 		char	   *data;
+		Sample	   *place;
 
 		if (!get(file, &count, sizeof(count)) ||
 			(data = get_bytes(file, &len, SC_SAMPLE_MAX + SC_VALUE_MAX * 4)) == NULL)
 			return false;
 		if (stmt == NULL)
 			continue;
-		keep_sample(stmt, data, len);
-		stmt->samples[i].count = count;
+		place = keep_sample(stmt, data, len);
+		if (place != NULL)
+			place->count = count;
 	}
 	if (stmt != NULL)
 		stmt->observed = read.observed;

@@ -49,6 +49,19 @@ SELECT count(*) FROM item WHERE price = 1;
 RESET scalecache.advisor_record;
 SELECT count(*) FROM show();
 
+-- Values are written so that whoever plans with them reads the same.
+SELECT scalecache.reset_workload();
+ALTER TABLE item ADD made date DEFAULT '2026-02-03', ADD took interval, ADD ratio float8;
+PREPARE d (date, interval, float8) AS SELECT count(*) FROM item WHERE made = $1 AND took = $2 AND ratio = $3;
+SET datestyle = 'SQL, DMY';
+SET intervalstyle = 'sql_standard';
+SET extra_float_digits = 0;
+EXECUTE d ('03/02/2026', '-1 2:03:04', 0.1::float8 + 0.2);
+RESET datestyle;
+RESET intervalstyle;
+RESET extra_float_digits;
+SELECT executions FROM show();
+
 -- Texts and parameters are for pg_read_all_stats
 CREATE ROLE recorded_nobody;
 CREATE ROLE recorded_reader IN ROLE pg_read_all_stats;
