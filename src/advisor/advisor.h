@@ -67,7 +67,7 @@ typedef struct ScHypoLeaf
 	double		tuples;
 	double		width;			/* average bytes of an entry */
 	int			height;			/* -1: as if unknown */
-	double		most;			/* bytes if no entries were alike */
+	double		most;			/* bytes if far fewer entries were alike */
 	List	   *stats;			/* of ScExprStats, one an expression */
 } ScHypoLeaf;
 
@@ -94,7 +94,7 @@ typedef struct ScHypo
 	bool		informed;		/* has its statistics been used? */
 	List	   *leaves;			/* of ScHypoLeaf */
 	double		bytes;			/* of all leaves */
-	double		most;			/* the same if no entries were alike */
+	double		most;			/* the same if far fewer entries were alike */
 	double		width;			/* average bytes of an entry */
 } ScHypo;
 

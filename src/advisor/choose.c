@@ -575,8 +575,6 @@ matters(ScCandidate *cand, ScItem *item)
 	ScKeyCol   *first = (ScKeyCol *) linitial(cand->keys);
 	ListCell   *lc;
 
-	if (!list_member_oid(item->relids, cand->hypo->relid))
-		return false;
 	if (list_member_int(item->raw, cand->id))
 		return true;
 	foreach(lc, item->uses)
@@ -653,7 +651,11 @@ relate(ScAdvice *advice)
 		{
 			ScCandidate *cand = (ScCandidate *) lfirst(l);
 
-			if (cand->alive && matters(cand, item))
+			if (!cand->alive ||
+				!list_member_oid(item->relids, cand->hypo->relid))
+				continue;
+			item->reach = bms_add_member(item->reach, cand->id);
+			if (matters(cand, item))
 				item->cands = bms_add_member(item->cands, cand->id);
 		}
 	}
@@ -784,6 +786,7 @@ gather(ScAdvice *advice)
 		foreach(l, ((ScItem *) lfirst(lc))->variants)
 		{
 			((ScVariant *) lfirst(l))->nplans = 0;
+			((ScVariant *) lfirst(l))->traps = NIL;
 			((ScVariant *) lfirst(l))->seen = NULL;
 		}
 	}

@@ -63,6 +63,14 @@ typedef struct ScPlanned
 	double		cost;
 } ScPlanned;
 
+/* A plan that the planner prefers though a cheaper one is known. */
+typedef struct ScTrap
+{
+	Bitmapset  *used;
+	double		cost;
+	double		instead;		/* cost of the other */
+} ScTrap;
+
 typedef struct ScVariant
 {
 	ScQuery    *query;
@@ -74,6 +82,7 @@ typedef struct ScVariant
 	ScPlanned  *plans;			/* cheapest first, none without a point */
 	int			nplans;
 	int			maxplans;
+	List	   *traps;			/* of ScTrap */
 	Bitmapset  *seen;			/* candidates of any plan ever found */
 	int			nrels;
 } ScVariant;
@@ -105,7 +114,8 @@ typedef struct ScItem
 	List	   *uses;			/* of ScRelUse, all variants' */
 	List	   *relids;			/* tables it touches */
 	List	   *raw;			/* of int: candidates made for it */
-	Bitmapset  *cands;			/* candidates that could matter to it */
+	Bitmapset  *reach;			/* candidates on its tables */
+	Bitmapset  *cands;			/* those that could matter to it */
 	Bitmapset  *survived;		/* those the planner picked from all */
 	double		best;			/* cost with all of them */
 } ScItem;
@@ -146,6 +156,7 @@ typedef struct ScAdvice
 	double		best;			/* and with all candidates */
 	double		rent;			/* of a byte */
 	double		effort;			/* plannings so far, weighted */
+	int64		plannings;		/* the same, not weighted */
 	List	   *deleted;		/* of Oid: tables that rows are deleted from */
 } ScAdvice;
 
@@ -181,6 +192,8 @@ extern double sc_set_bytes(ScAdvice *advice, Bitmapset *set);
 extern bool sc_set_fits(ScAdvice *advice, Bitmapset *set);
 extern double sc_set_cost(ScAdvice *advice, Bitmapset *set);
 extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);
+extern double sc_item_true_cost(ScAdvice *advice, ScItem *item,
+								Bitmapset *set);
 extern double sc_item_known_cost(ScItem *item, Bitmapset *set);
 extern void sc_forget_plans(ScAdvice *advice, ScCandidate *cand);
 extern double sc_write_cost(ScAdvice *advice, Bitmapset *set);

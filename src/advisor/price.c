@@ -12,6 +12,8 @@
  * - Each plan that was found is kept: with any set that has its indexes the
  *	 execution costs at most that.  So what a set costs at most can be told
  *	 without planning, and for a set that was planned this is what it costs.
+ *	 Where the planner, which compares costs roughly while it joins, took a
+ *	 worse plan than a known one, that is kept in mind too.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,6 +48,8 @@
 #define SC_HOT_LOSS			5.0
 /* Keys of a row in a GIN index, some of which are written together. */
 #define SC_GIN_KEYS			8
+/* Costs that differ less are the same to the planner while it joins. */
+#define SC_ROUGHLY			0.001
 /* Estimated sizes may be a little too small, more so when entries share. */
 #define SC_SIZE_MARGIN		1.01
 #define SC_SHARED_MARGIN	1.06
@@ -92,6 +96,33 @@ find_memo(ScVariant *variant, Bitmapset *set)
 		}
 	}
 	return NULL;
+}
+
+/* The least that a known plan costs with a set. */
+static double
+known_cost(ScVariant *variant, Bitmapset *set)
+{
+	double		best = variant->base;
+	ListCell   *lc;
+	int			i;
+
+	for (i = 0; i < variant->nplans; i++)
+	{
+		if (bms_is_subset(variant->plans[i].used, set))
+		{
+			best = variant->plans[i].cost;
+			break;
+		}
+	}
+	foreach(lc, variant->traps)
+	{
+		ScTrap	   *trap = (ScTrap *) lfirst(lc);
+
+		if (best >= trap->instead && best < trap->cost &&
+			bms_is_subset(trap->used, set))
+			best = trap->cost;
+	}
+	return best;
 }
 
 /* Keep a plan, unless another costs no more and needs nothing else. */
@@ -147,6 +178,7 @@ sc_forget_plans(ScAdvice *advice, ScCandidate *cand)
 			ScVariant  *variant = (ScVariant *) lfirst(l);
 			HASH_SEQ_STATUS seq;
 			Memo	   *memo;
+			ListCell   *t;
 			int			kept = 0;
 			int			i;
 
@@ -156,6 +188,11 @@ sc_forget_plans(ScAdvice *advice, ScCandidate *cand)
 					variant->plans[kept++] = variant->plans[i];
 			}
 			variant->nplans = kept;
+			foreach(t, variant->traps)
+			{
+				if (bms_is_member(cand->id, ((ScTrap *) lfirst(t))->used))
+					variant->traps = foreach_delete_current(variant->traps, t);
+			}
 			if (variant->memo == NULL)
 				continue;
 			/* It may have been left aside for its size, too. */
@@ -180,11 +217,13 @@ sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
 	List	   *plans;
 	List	   *ids = NIL;
+	double		known;
 	ListCell   *lc;
 	int			x = -1;
 
 	CHECK_FOR_INTERRUPTS();
 	advice->effort += effort_of(variant);
+	advice->plannings++;
 	advice->study->hypos = NIL;
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
@@ -217,17 +256,27 @@ sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 		if (sc_candidate(advice, x)->hypo->informed)
 			*used = bms_add_member(*used, x);
 	}
+	known = known_cost(variant, set);
+	if (known < *cost * (1 - SC_ROUGHLY))
+	{
+		ScTrap	   *trap = (ScTrap *) palloc(sizeof(ScTrap));
+
+		trap->used = *used;
+		trap->cost = *cost;
+		trap->instead = known;
+		variant->traps = lappend(variant->traps, trap);
+	}
 	note_plan(variant, *used, *cost);
 	MemoryContextSwitchTo(oldcxt);
 	MemoryContextDelete(tmpcxt);
 }
 
 static Memo *
-variant_memo(ScAdvice *advice, ScItem *item, ScVariant *variant,
-			 Bitmapset *set)
+variant_memo(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
+			 Bitmapset *among)
 {
 	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
-	Bitmapset  *key = bms_intersect(set, item->cands);
+	Bitmapset  *key = bms_intersect(set, among);
 	Memo	   *memo;
 
 	if (variant->memo == NULL)
@@ -271,7 +320,37 @@ sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
 		ScVariant  *variant = (ScVariant *) lfirst(lc);
 
 		cost += variant->weight *
-			variant_memo(advice, item, variant, set)->cost;
+			variant_memo(advice, variant, set, item->cands)->cost;
+	}
+	return cost;
+}
+
+/*
+ * The same when it may use whatever there is on its tables.  What turns out
+ * to be of use is considered for the statement from then on.
+ */
+double
+sc_item_true_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
+{
+	double		cost = 0;
+	ListCell   *lc;
+
+	foreach(lc, item->variants)
+	{
+		ScVariant  *variant = (ScVariant *) lfirst(lc);
+		Memo	   *memo = variant_memo(advice, variant, set, item->reach);
+		MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
+		int			x = -1;
+
+		cost += variant->weight * memo->cost;
+		while ((x = bms_next_member(memo->used, x)) >= 0)
+		{
+			ScCandidate *cand = sc_candidate(advice, x);
+
+			item->cands = bms_add_member(item->cands, x);
+			cand->items = bms_add_member(cand->items, item->index);
+		}
+		MemoryContextSwitchTo(oldcxt);
 	}
 	return cost;
 }
@@ -286,18 +365,7 @@ sc_item_known_cost(ScItem *item, Bitmapset *set)
 	foreach(lc, item->variants)
 	{
 		ScVariant  *variant = (ScVariant *) lfirst(lc);
-		double		best = variant->base;
-		int			i;
-
-		for (i = 0; i < variant->nplans; i++)
-		{
-			if (bms_is_subset(variant->plans[i].used, set))
-			{
-				best = variant->plans[i].cost;
-				break;
-			}
-		}
-		cost += variant->weight * best;
+		cost += variant->weight * known_cost(variant, set);
 	}
 	return cost;
 }

@@ -41,13 +41,20 @@
 /* Plannings, weighted by the number of tables, after which to settle. */
 #define SC_MAX_EFFORT		40000.0
 /* Looking at the known plans of a statement, in the same unit. */
-#define SC_LOOK_EFFORT		0.01
+#define SC_LOOK_EFFORT		0.005
 /* Plannings of one statement to get to know other plans. */
 #define SC_BRANCHES			12
 /* Part of the effort for that. */
 #define SC_SURVEY_PART		0.4
 #define SC_KICKS			60
-#define SC_KICK_PLANS		8
+#define SC_KICK_PLANS		24
+/* Annealing: steps, the first and the last heat, how often one is taken out. */
+#define SC_STEPS			4000
+#define SC_HEAT				0.02
+#define SC_COOLING			0.01
+#define SC_TAKE_OUT			0.2
+/* Plans of a statement whose indexes are brought in together. */
+#define SC_TRIED_PLANS		24
 #define SC_ROUNDS			12
 /* Looking for the price of space: the first one, how often, how near. */
 #define SC_CHEAP			1000
@@ -74,6 +81,7 @@ typedef struct Search
 	bool		unlimited;		/* ignore max_size for now */
 	double		price;			/* of a byte, while there is no limit */
 	double		limit;			/* of the effort, when to settle */
+	int64		plannings;		/* known when last looked at */
 	pg_prng_state prng;
 } Search;
 
@@ -90,12 +98,12 @@ fits(Search *s, Bitmapset *set)
 	return s->unlimited || sc_set_fits(s->advice, set);
 }
 
-/* May a candidate be added to a set? */
+/* May a candidate be added to a set, and does any known plan use it? */
 static bool
 admissible(Bitmapset *set, ScCandidate *cand)
 {
-	return cand->alive && !bms_is_member(cand->id, set) &&
-		!bms_overlap(cand->above, set);
+	return cand->alive && cand->picked != NULL &&
+		!bms_is_member(cand->id, set) && !bms_overlap(cand->above, set);
 }
 
 /* The set with a candidate, without those it makes redundant. */
@@ -125,11 +133,36 @@ upkeep(Search *s, Bitmapset *set)
 		sc_write_cost(s->advice, set);
 }
 
+/* Note for which statements there are known plans with each candidate. */
+static void
+note_picked(Search *s)
+{
+	int			i;
+
+	if (s->plannings == s->advice->plannings)
+		return;
+	s->plannings = s->advice->plannings;
+	for (i = 0; i < s->nitems; i++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, s->items[i]->variants)
+		{
+			Bitmapset  *seen = ((ScVariant *) lfirst(lc))->seen;
+			int			x = -1;
+
+			while ((x = bms_next_member(seen, x)) >= 0)
+				s->cands[x]->picked = bms_add_member(s->cands[x]->picked, i);
+		}
+	}
+}
+
 static void
 move_to(Search *s, Place *place, Bitmapset *set)
 {
 	int			i;
 
+	note_picked(s);
 	place->set = bms_copy(set);
 	place->cost = upkeep(s, set);
 	place->bytes = sc_set_bytes(s->advice, set);
@@ -158,7 +191,7 @@ known_cost(Search *s, Place *place, Bitmapset *set)
 	{
 		ScCandidate *cand = s->cands[x];
 
-		affected = bms_add_members(affected, cand->items);
+		affected = bms_add_members(affected, cand->picked);
 		relids = list_append_unique_oid(relids, cand->hypo->relid);
 	}
 	x = -1;
@@ -301,6 +334,28 @@ try_exchanges(Search *s, Place *place, Move *move)
 	}
 }
 
+/*
+ * The set with all that a plan needs, making room for it; NULL when that
+ * cannot be.  Of what each member is missed by, that of the plan's is changed.
+ */
+static Bitmapset *
+with_plan(Search *s, Bitmapset *set, ScPlanned *plan, double *loss)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(plan->used, x)) >= 0)
+	{
+		if (!s->cands[x]->alive)
+			return NULL;
+		set = bms_difference(set, s->cands[x]->above);
+		set = with_candidate(set, s->cands[x]);
+		loss[x] = get_float8_infinity();
+	}
+	if (!bms_is_subset(plan->used, set) || !fits(s, plan->used))
+		return NULL;
+	return make_room(s, set, -1, loss);
+}
+
 /* Go on while there is a better place next to this one. */
 static void
 descend(Search *s, Place *place)
@@ -316,6 +371,7 @@ descend(Search *s, Place *place)
 		if (move.set == NULL)
 			try_exchanges(s, place, &move);
 		MemoryContextSwitchTo(oldcxt);
+		MemoryContextReset(s->cxt);
 		if (move.set == NULL)
 			break;
 		move_to(s, place, move.set);
@@ -468,19 +524,6 @@ survey(Search *s)
 			(void) sc_item_cost(s->advice, item, bms_make_singleton(x));
 	}
 	s->limit = limit;
-	for (i = 0; i < s->nitems; i++)
-	{
-		ListCell   *lc;
-
-		foreach(lc, s->items[i]->variants)
-		{
-			Bitmapset  *seen = ((ScVariant *) lfirst(lc))->seen;
-			int			x = -1;
-
-			while ((x = bms_next_member(seen, x)) >= 0)
-				s->cands[x]->picked = bms_add_member(s->cands[x]->picked, i);
-		}
-	}
 }
 
 /* The most that a candidate could still save beside a set. */
@@ -643,12 +686,22 @@ typedef struct Best
 	double		cost;			/* by the planner, and for each member */
 } Best;
 
-/* The same for another set. */
+/*
+ * What a set costs when each statement may use any of its members, and not
+ * only what was thought to matter to it.
+ */
 static double
 true_cost(Search *s, Bitmapset *set)
 {
-	return sc_set_cost(s->advice, set) +
+	double		cost = sc_write_cost(s->advice, set) +
+		sc_set_rent(s->advice, set) +
 		bms_num_members(set) * SC_LITTLE_GAIN * s->advice->best;
+	int			i;
+
+	for (i = 0; i < s->nitems; i++)
+		cost += s->items[i]->weight *
+			sc_item_true_cost(s->advice, s->items[i], set);
+	return cost;
 }
 
 static bool
@@ -673,28 +726,6 @@ accept(Search *s, Best *best, Bitmapset *set)
 	return true;
 }
 
-/* Search and ask in turns, until there is nothing new. */
-static void
-settle(Search *s, Place *place, Best *best)
-{
-	int			round;
-
-	for (round = 0; round < SC_ROUNDS; round++)
-	{
-		bool		better;
-
-		move_to(s, place, place->set);
-		if (!fits(s, place->set))
-			squeeze(s, place);
-		descend(s, place);
-		better = accept(s, best, place->set);
-		if ((!better && fits(s, place->set)) || tired(s))
-			break;
-		move_to(s, place, place->set);
-		ask_planner(s, place);
-	}
-}
-
 /* One of a statement's better plans, by chance. */
 static ScPlanned *
 some_plan(Search *s)
@@ -716,38 +747,121 @@ some_plan(Search *s)
 }
 
 /*
- * Away from the best set, to see whether another way leads further: what a
- * plan of some statement needs comes in together.
+ * Away from a set, to see whether another way leads further: what a plan of
+ * some statement needs comes in together.
  */
 static bool
-kick(Search *s, Place *place, Best *best)
+kick(Search *s, Place *place, Bitmapset *from)
 {
-	Bitmapset  *set = bms_copy(best->set);
 	ScPlanned  *plan = some_plan(s);
 	double	   *loss;
-	int			x = -1;
+	Bitmapset  *set;
 
-	if (plan == NULL || bms_is_subset(plan->used, set))
+	if (plan == NULL || bms_is_subset(plan->used, from))
 		return false;
-	while ((x = bms_next_member(plan->used, x)) >= 0)
-	{
-		if (!s->cands[x]->alive)
-			return false;
-		set = bms_difference(set, s->cands[x]->above);
-		set = with_candidate(set, s->cands[x]);
-	}
-	if (!bms_is_subset(plan->used, set) || !fits(s, plan->used))
-		return false;
-	move_to(s, place, best->set);
+	move_to(s, place, from);
 	loss = losses(s, place);
-	x = -1;
-	while ((x = bms_next_member(plan->used, x)) >= 0)
-		loss[x] = get_float8_infinity();
-	set = make_room(s, set, -1, loss);
+	set = with_plan(s, from, plan, loss);
+	pfree(loss);
 	if (set == NULL)
 		return false;
 	move_to(s, place, set);
 	return true;
+}
+
+/*
+ * Simulated annealing by the plans that are known: from a set to one that is
+ * worse at times, less and less so, since the best set is seldom only one
+ * change away from a good one.  Ends at the best place that was visited.
+ */
+static void
+anneal(Search *s, Place *place)
+{
+	Bitmapset  *best = place->set;
+	double		best_cost = place->cost;
+	double		heat = SC_HEAT * place->cost;
+	double		cooling = pow(SC_COOLING, 1.0 / SC_STEPS);
+	double	   *loss = NULL;
+	double	   *left = (double *) palloc(sizeof(double) * s->ncands);
+	int			step;
+
+	for (step = 0; step < SC_STEPS && s->nitems > 0 && !tired(s); step++)
+	{
+		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
+		double		dice = pg_prng_double(&s->prng);
+		Bitmapset  *set = NULL;
+		double		cost;
+
+		heat *= cooling;
+		if (loss == NULL)
+			loss = losses(s, place);
+		if (dice < SC_TAKE_OUT)
+		{
+			int			n = bms_num_members(place->set);
+			int			x = -1;
+
+			if (n > 0)
+			{
+				n = pg_prng_uint64_range(&s->prng, 0, n - 1);
+				while (n-- >= 0)
+					x = bms_next_member(place->set, x);
+				set = without(place->set, x);
+			}
+		}
+		else
+		{
+			ScPlanned  *plan = some_plan(s);
+
+			if (plan != NULL && !bms_is_subset(plan->used, place->set))
+			{
+				memcpy(left, loss, sizeof(double) * s->ncands);
+				set = with_plan(s, place->set, plan, left);
+			}
+		}
+		if (set != NULL)
+		{
+			cost = known_cost(s, place, set);
+			if (cost <= place->cost ||
+				pg_prng_double(&s->prng) < exp((place->cost - cost) / heat))
+			{
+				MemoryContextSwitchTo(oldcxt);
+				move_to(s, place, set);
+				if (place->cost < best_cost * (1 - 1e-7))
+				{
+					best = place->set;
+					best_cost = place->cost;
+				}
+				MemoryContextReset(s->cxt);
+				loss = NULL;
+			}
+		}
+		MemoryContextSwitchTo(oldcxt);
+	}
+	MemoryContextReset(s->cxt);
+	pfree(left);
+	move_to(s, place, best);
+}
+
+/* Search and ask in turns, until there is nothing new. */
+static void
+settle(Search *s, Place *place, Best *best)
+{
+	int			round;
+
+	for (round = 0; round < SC_ROUNDS; round++)
+	{
+		bool		better;
+
+		move_to(s, place, place->set);
+		if (!fits(s, place->set))
+			squeeze(s, place);
+		descend(s, place);
+		better = accept(s, best, place->set);
+		if ((!better && fits(s, place->set)) || tired(s))
+			break;
+		move_to(s, place, place->set);
+		ask_planner(s, place);
+	}
 }
 
 /*
@@ -924,7 +1038,15 @@ sc_search(ScAdvice *advice)
 	{
 		double		before = best.cost;
 
-		if (!kick(&s, &place, &best))
+		/* Where there is space for all, nothing has to go for another. */
+		if (i % 4 == 0 && advice->max_size >= 0)
+		{
+			move_to(&s, &place, best.set);
+			anneal(&s, &place);
+			if (bms_equal(place.set, best.set))
+				continue;
+		}
+		else if (!kick(&s, &place, best.set))
 			continue;
 		settle(&s, &place, &best);
 		if (best.cost < before)

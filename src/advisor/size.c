@@ -45,6 +45,8 @@
 #define SC_WIDTH_ROWS		12000
 /* The same where entries may be alike: how many are, more rows tell. */
 #define SC_KEY_ROWS			30000
+/* There are hardly so many times the keys that the sample makes expect. */
+#define SC_MANY_MORE		2.0
 /* Rows of the sample that make a value frequent. */
 #define SC_FREQUENT			20
 #define SC_GIN_ROWS			4000
@@ -400,17 +402,24 @@ keys_distinct(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 	return result;
 }
 
-/* The same of an index, by the sample or by what is known of its keys. */
+/*
+ * The same of an index, by the sample or by what is known of its keys.  In
+ * *most it would be if there were many more keys than are expected.
+ */
 static double
 dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
-			double keysize, double *items)
+			double keysize, double *items, double *most)
 {
 	double		n = leaf->tuples;
 	Groups		groups = {.distinct = e->distinct,.size = keysize};
+	double		frequent;
+	double		rows;
+	double		d;
+	double		more = 0;
 
 	*items = 0;
 	if (e->hashes != NULL && sample->complete && e->nmatch == n)
-		return known_group_bytes(e->hashes, e->nmatch, items);
+		return *most = known_group_bytes(e->hashes, e->nmatch, items);
 	if (e->distinct <= 0)
 	{
 		groups = estimate_groups(e->hashes, e->nmatch, n);
@@ -419,11 +428,13 @@ dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
 								  keys_distinct(hypo, leaf, sample));
 	}
 	/* Those that are frequent are not like the others. */
-	return group_bytes(groups.frequent_rows, groups.frequent,
-					   groups.frequent_size, items) +
-		group_bytes(Max(0, n - groups.frequent_rows),
-					Max(0, groups.distinct - groups.frequent), groups.size,
-					items);
+	frequent = group_bytes(groups.frequent_rows, groups.frequent,
+						   groups.frequent_size, items);
+	rows = Max(0, n - groups.frequent_rows);
+	d = Max(0, groups.distinct - groups.frequent);
+	*most = frequent + group_bytes(rows, Min(rows, d * SC_MANY_MORE),
+								   groups.size, &more);
+	return frequent + group_bytes(rows, d, groups.size, items);
 }
 
 /*
@@ -469,7 +480,14 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 	bytes = leaf->tuples * item;
 	most = bytes;
 	if (hypo->dedup && !hypo->unique && e->nmatch > 0)
-		bytes = Min(bytes, dedup_bytes(hypo, leaf, e, sample, avg, &items));
+	{
+		double		many;
+		double		dedup = dedup_bytes(hypo, leaf, e, sample, avg, &items,
+										&many);
+
+		bytes = Min(bytes, dedup);
+		most = Min(most, many);
+	}
 
 	/* Less a pointer to the high key, which is put where the last item was. */
 	space = SC_PAGE_SPACE - MAXALIGN(sizeof(BTPageOpaqueData)) -
