@@ -158,6 +158,7 @@ typedef struct ScAdvice
 	double		effort;			/* plannings so far, weighted */
 	int64		plannings;		/* the same, not weighted */
 	List	   *deleted;		/* of Oid: tables that rows are deleted from */
+	int			denied;			/* recorded statements of unreadable tables */
 } ScAdvice;
 
 /* harvest.c */

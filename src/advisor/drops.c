@@ -8,6 +8,9 @@
  * - An index that guards something is never suggested: those of constraints,
  *	 unique ones, what foreign keys refer to, replica identities.
  *
+ * - What the caller cannot see is not held against an index: other users'
+ *	 statements if he may not read these, nor what a standby does.
+ *
  * - Of two that could do each other's work only one is suggested: each is
  *	 judged as if those suggested before it were gone.
  *
@@ -20,6 +23,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
@@ -35,6 +39,7 @@
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "pgstat.h"
+#include "replication/slot.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/bufmgr.h"
@@ -42,6 +47,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -72,6 +78,7 @@ typedef struct Existing
 	int16	   *options;
 	List	   *exprs;
 	List	   *pred;
+	char	   *options_text;	/* of the index and its operator classes */
 	int64		scans;
 	int64		bytes;
 } Existing;
@@ -84,6 +91,7 @@ typedef struct Drops
 	List	   *dropped;		/* of Oid */
 	char	   *since;			/* since when scans are counted */
 	bool		standbys;		/* are there any? */
+	bool		everything;		/* may the caller see all statements? */
 	ReturnSetInfo *rsinfo;
 } Drops;
 
@@ -111,6 +119,37 @@ guarding_indexes(void)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return result;
+}
+
+/*
+ * Parameters of an index and of its operator classes, as text.  Such as
+ * pages_per_range make another index of it, except to a btree.
+ */
+static char *
+options_text(Relation index)
+{
+	StringInfoData buf;
+	HeapTuple	tuple;
+	Datum		options;
+	bool		isnull;
+	int			i;
+
+	initStringInfo(&buf);
+	tuple = SearchSysCache1(RELOID,
+							ObjectIdGetDatum(RelationGetRelid(index)));
+	if (!HeapTupleIsValid(tuple))
+		return buf.data;
+	options = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_reloptions, &isnull);
+	if (!isnull)
+		appendStringInfoString(&buf, OidOutputFunctionCall(F_ARRAY_OUT, options));
+	ReleaseSysCache(tuple);
+	for (i = 1; i <= IndexRelationGetNumberOfKeyAttributes(index); i++)
+	{
+		options = get_attoptions(RelationGetRelid(index), i);
+		appendStringInfo(&buf, " %s", options == (Datum) 0 ? "" :
+						 OidOutputFunctionCall(F_ARRAY_OUT, options));
+	}
+	return buf.data;
 }
 
 /* Bytes of an index, or of all of a partitioned one's. */
@@ -181,6 +220,7 @@ read_index(Drops *d, Oid indexoid)
 	}
 	e->exprs = RelationGetIndexExpressions(index);
 	e->pred = RelationGetIndexPredicate(index);
+	e->options_text = options_text(index);
 	index_close(index, AccessShareLock);
 	e->scans = index_scans(indexoid);
 	e->bytes = index_bytes(indexoid);
@@ -268,7 +308,9 @@ serves_for(Existing *a, Existing *b)
 	if (a->relid != b->relid || a->am != b->am || !b->valid ||
 		a->nkeys > b->nkeys || !equal(a->pred, b->pred) ||
 		(a->am != BTREE_AM_OID && (a->nkeys != b->nkeys ||
-								   a->natts != b->natts)))
+								   a->natts != b->natts ||
+								   strcmp(a->options_text,
+										  b->options_text) != 0)))
 		return false;
 	for (i = 0; i < a->nkeys; i++)
 	{
@@ -393,6 +435,22 @@ reads_lost(Drops *d, Existing *e, bool *used)
  * The verdict.  Result is a reason to drop the index, or NULL.
  */
 
+/*
+ * An invalid index, if nobody is building it: he would hold this lock.  Of a
+ * partitioned one parts may be attached, and in use, so that it is not
+ * useless; and the lock is not given on a standby.
+ */
+static char *
+invalid_reason(Existing *e)
+{
+	if (RecoveryInProgress() ||
+		get_rel_relkind(e->oid) == RELKIND_PARTITIONED_INDEX ||
+		!ConditionalLockRelationOid(e->relid, ShareUpdateExclusiveLock))
+		return NULL;
+	UnlockRelationOid(e->relid, ShareUpdateExclusiveLock);
+	return "is invalid: what built it failed, and no query can use it";
+}
+
 static char *
 redundant_reason(Drops *d, Existing *e)
 {
@@ -435,8 +493,9 @@ unused_reason(Drops *d, Existing *e)
 	lost = reads_lost(d, e, &used);
 	if (e->scans == 0 && !used)
 		return psprintf("has not been used since %s%s", d->since,
+						RecoveryInProgress() ? " on this server, which is a standby; look at the others too" :
 						d->standbys ? " on this server; look at the standbys too" : "");
-	if (used && d->advice->items != NIL && lost < writes_saved(d, e))
+	if (used && d->everything && lost < writes_saved(d, e))
 		return psprintf("costs the recorded writes more than it saves the reads (%.0f against %.0f)",
 						writes_saved(d, e), lost);
 	return NULL;
@@ -488,6 +547,7 @@ set_since(Drops *d)
 static bool
 have_standbys(void)
 {
+	bool		result = false;
 	int			i;
 
 	for (i = 0; WalSndCtl != NULL && i < max_wal_senders; i++)
@@ -495,7 +555,17 @@ have_standbys(void)
 		if (WalSndCtl->walsnds[i].pid != 0)
 			return true;
 	}
-	return false;
+	/* One that is away for a while, too. */
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (slot->in_use && SlotIsPhysical(slot))
+			result = true;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return result;
 }
 
 static void
@@ -511,6 +581,7 @@ drops_run(void *arg)
 	read_indexes(d);
 	set_since(d);
 	d->standbys = have_standbys();
+	d->everything = sc_statements_may_read() && d->advice->denied == 0;
 
 	/* What is surely useless first, so that it counts as gone afterwards. */
 	for (pass = 0; pass < 3; pass++)
@@ -525,10 +596,8 @@ drops_run(void *arg)
 			CHECK_FOR_INTERRUPTS();
 			if (e->guards || list_member_oid(d->dropped, e->oid))
 				continue;
-			if (pass == 0 && !e->valid &&
-				/* Whoever builds it holds this lock. */
-				ConditionalLockRelationOid(e->relid, ShareUpdateExclusiveLock))
-				reason = "is invalid: what built it failed, and no query can use it";
+			if (pass == 0 && !e->valid)
+				reason = invalid_reason(e);
 			else if (pass == 1 && e->valid)
 				reason = redundant_reason(d, e);
 			else if (pass == 2 && e->valid)

@@ -435,6 +435,7 @@ sc_advice_load_recorded(ScAdvice *advice, bool report)
 		else if (!stmt->seeded)
 			broken++;
 	}
+	advice->denied = denied;
 	if (report && broken + denied > 0)
 		ereport(NOTICE,
 				(errmsg("%d of %d recorded statements were left out",

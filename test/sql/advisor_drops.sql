@@ -37,6 +37,35 @@ SELECT id FROM w WHERE seen = 5;
 DO $$ BEGIN FOR i IN 1 .. 300 LOOP UPDATE w SET seen = seen + 1 WHERE id = i; END LOOP; END $$;
 SELECT ddl, regexp_replace(reason, '\d+', 'N', 'g') AS reason FROM scalecache.suggest_index_drops() WHERE relation = 'w'::regclass;
 
+-- of all statements: whoever sees only his own is not told so
+CREATE ROLE much_reader;
+GRANT USAGE ON SCHEMA much TO much_reader;
+GRANT SELECT, UPDATE ON w TO much_reader;
+SELECT scalecache.reset_workload();
+SELECT id FROM w WHERE seen = 5;
+SET ROLE much_reader;
+SELECT id FROM w WHERE seen = 6;
+DO $$ BEGIN FOR i IN 1 .. 300 LOOP UPDATE w SET seen = seen + 1 WHERE id = i; END LOOP; END $$;
+SELECT * FROM scalecache.suggest_index_drops() WHERE relation = 'w'::regclass;
+RESET ROLE;
+DROP OWNED BY much_reader;
+DROP ROLE much_reader;
+
+-- Parameters make another index of it; a build that failed, but not where
+-- parts of the index may be in use; standbys are mentioned while there is a
+-- slot for one.
+CREATE TABLE o (a int, b int, p point);
+INSERT INTO o SELECT i, 0, point(i, i) FROM generate_series(1, 1000) i;
+CREATE INDEX o_brin ON o USING brin (a) WITH (pages_per_range = 4);
+CREATE INDEX o_brin_2 ON o USING brin (a) WITH (pages_per_range = 32);
+CREATE INDEX o_brin_3 ON o USING brin (a) WITH (pages_per_range = 32);
+CREATE INDEX CONCURRENTLY o_failed ON o ((a / b));
+CREATE INDEX p_id ON ONLY p (id);
+SELECT slot_name FROM pg_create_physical_replication_slot('much');
+SELECT index, regexp_replace(reason, '(since) .*( on)', '\1 then\2') AS reason
+FROM scalecache.suggest_index_drops() WHERE relation IN ('o'::regclass, 'p'::regclass) ORDER BY 1;
+SELECT pg_drop_replication_slot('much');
+
 -- Only of tables the caller may read
 CREATE ROLE much_nobody;
 GRANT USAGE ON SCHEMA much TO much_nobody;

@@ -21,6 +21,8 @@ $primary->safe_psql('postgres', "CREATE EXTENSION scalecache; $TABLE $ROLLUPS $W
 right($primary, 'postgres', 'primary');
 
 # Hot standby
+$primary->safe_psql('postgres', 'CREATE TABLE ix (a int); INSERT INTO ix VALUES (0); CREATE INDEX ix_a ON ix (a)');
+$primary->psql('postgres', 'CREATE INDEX CONCURRENTLY ix_failed ON ix ((1 / a))');
 $primary->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'b', has_streaming => 1);
@@ -34,6 +36,11 @@ for my $round (1 .. 3)
 		$primary->safe_psql('postgres', 'SELECT * FROM r_k ORDER BY k'),
 		"standby, round $round: as on the primary");
 }
+
+# Advice is for this server's statistics, and takes no lock that a standby cannot.
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+is( $standby->safe_psql('postgres', q{SELECT index FROM scalecache.suggest_index_drops() WHERE relation = 'ix'::regclass
+	AND reason ~ 'which is a standby'}), 'ix_a', 'suggest_index_drops on a standby');
 
 # Logical replication: the subscriber has rollups of its own.
 my $sub = new_server('subscriber');
