@@ -83,6 +83,7 @@ typedef struct ScVariant
 	int			nplans;
 	int			maxplans;
 	List	   *traps;			/* of ScTrap */
+	Bitmapset  *scanned;		/* candidates read by the last plan */
 	Bitmapset  *seen;			/* candidates of any plan ever found */
 	int			nrels;
 } ScVariant;
@@ -195,6 +196,8 @@ extern double sc_set_cost(ScAdvice *advice, Bitmapset *set);
 extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);
 extern double sc_item_true_cost(ScAdvice *advice, ScItem *item,
 								Bitmapset *set);
+extern Bitmapset *sc_item_scanned(ScAdvice *advice, ScItem *item,
+								  Bitmapset *set);
 extern double sc_item_known_cost(ScItem *item, Bitmapset *set);
 extern void sc_forget_plans(ScAdvice *advice, ScCandidate *cand);
 extern double sc_write_cost(ScAdvice *advice, Bitmapset *set);

@@ -59,6 +59,7 @@ typedef struct Memo
 	Bitmapset  *set;			/* must be first */
 	double		cost;
 	Bitmapset  *used;
+	Bitmapset  *scanned;		/* of these, not by statistics alone */
 } Memo;
 
 /*
@@ -250,6 +251,7 @@ sc_plan_variant(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 	x = -1;
 	foreach(lc, ids)
 		*used = bms_add_member(*used, lfirst_int(lc));
+	variant->scanned = bms_copy(*used);
 	/* An index on an expression can change plans by its statistics alone. */
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
@@ -303,6 +305,7 @@ variant_memo(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 		memo = hash_search(variant->memo, &key, HASH_ENTER, NULL);
 		memo->cost = cost;
 		memo->used = used;
+		memo->scanned = variant->scanned;
 	}
 	MemoryContextSwitchTo(oldcxt);
 	return memo;
@@ -355,7 +358,21 @@ sc_item_true_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
 	return cost;
 }
 
-/* The same at most, by the plans that are known; nothing is planned. */
+/* Members of a set that its executions read with it. */
+Bitmapset *
+sc_item_scanned(ScAdvice *advice, ScItem *item, Bitmapset *set)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, item->variants)
+		result = bms_add_members(result,
+								 variant_memo(advice, (ScVariant *) lfirst(lc),
+											  set, item->cands)->scanned);
+	return result;
+}
+
+/* What an execution costs at most, by the plans that are known; nothing is planned. */
 double
 sc_item_known_cost(ScItem *item, Bitmapset *set)
 {

@@ -860,22 +860,35 @@ entry_bytes(double keysize, double n, ScSample *sample)
 #define SC_SEEN		4
 
 /*
- * How many keys those seen once stand for, with those not seen, by Chao's
- * estimator.  Those seen twice can be of more frequent keys, of which then
- * some were seen three and four times; these are not counted (the same
- * argument, one further).
+ * How many keys those seen once stand for, with those not seen.  Keys seen
+ * three and four times tell of a class of keys that are as frequent as each
+ * other, and how many of these were seen twice and once: as many as of a
+ * Poisson distribution.  Those that are left are rarer, and how many of them
+ * there are is for Chao's estimator to say.
  */
 static double
 rare_keys(const double *seen, double scale, int nkeys)
 {
 	double		most = seen[1] * scale;
+	double		once = seen[1];
 	double		twice = seen[2];
+	double		class = 0;
 
 	if (seen[1] > 0.9 * nkeys)
 		return most;			/* all of them seem to be different */
-	if (seen[4] > 0)
-		twice -= Min(0.75 * twice, seen[3] * seen[3] * 3 / (4 * seen[4]));
-	return Min(most, seen[1] + seen[1] * (seen[1] - 1) / (2 * (twice + 1)));
+	if (seen[3] > 0 && seen[4] > 0)
+	{
+		double		lambda = 4 * seen[4] / seen[3];
+		double		class_twice = Min(0.75 * twice, 3 * seen[3] / lambda);
+		double		class_once = Min(once, 2 * (3 * seen[3] / lambda) / lambda);
+
+		twice -= class_twice;
+		once -= class_once;
+		class = class_once + class_once / lambda;
+	}
+	if (once > 1)
+		class += once + once * (once - 1) / (2 * (twice + 1));
+	return Min(most, Max(class, seen[1]));
 }
 
 static double
