@@ -67,7 +67,8 @@ may_spare_base(ScGroups *groups, Relation base, ScMark *mark)
  * scattered over many groups the worker lets more of them gather, so that one
  * row rewritten stands for several deltas, up to some pages of them, which is
  * what readers may have to look through.  When writers pause it folds the
- * rest.
+ * rest.  Readers of a join look up what belongs to each change, so there less
+ * may gather.
  */
 typedef struct Pace
 {
@@ -79,6 +80,7 @@ typedef struct Pace
 
 #define SC_DELTAS_PER_GROUP	8
 #define SC_MAX_DELAYS		64
+#define SC_MAX_JOIN_DELAYS	4
 #define SC_GATHER_PAGES		64
 
 static HTAB *paces = NULL;
@@ -126,7 +128,8 @@ set_pace(ScSpec *spec, int64 ndeltas, int64 ngroups)
 	Pace	   *pace = pace_of(spec->view);
 
 	if (ndeltas < SC_DELTAS_PER_GROUP * ngroups)
-		pace->delays = Min(pace->delays * 2, SC_MAX_DELAYS);
+		pace->delays = Min(pace->delays * 2,
+						   spec->hasparts ? SC_MAX_JOIN_DELAYS : SC_MAX_DELAYS);
 	else if (ndeltas > 2 * SC_DELTAS_PER_GROUP * ngroups)
 		pace->delays = Max(pace->delays / 2, 1);
 	pace->last = GetCurrentTimestamp();

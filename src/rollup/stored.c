@@ -31,6 +31,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -174,11 +176,10 @@ sc_rollup_of(Oid view)
 
 /* ---- the join with what has changed ---- */
 
-/* Where a slot of the stored groups gets its input from. */
+/* What is read for a slot of the stored groups. */
 typedef struct Input
 {
-	int			slot;			/* of the source's groups, or -1: args */
-	bool		filtered;
+	ScInput		from;
 	List	   *args;
 	Expr	   *filter;
 } Input;
@@ -222,17 +223,17 @@ find_inputs(ScParts *p, Index varno)
 		ScSlot	   *slot = &p->stored->slots[i];
 		Input	   *input = &inputs[i];
 
-		input->slot = -1;
+		input->from.slot = -1;
 		if (reads_only((Node *) slot->args, varno) &&
 			reads_only((Node *) slot->filter, varno))
-			input->slot = find_slot(p->fact, slot, varno, true);
-		if (input->slot >= 0)
+			input->from.slot = find_slot(p->fact, slot, varno, true);
+		if (input->from.slot >= 0)
 			continue;
 		if (reads_only((Node *) slot->args, varno))
-			input->slot = find_slot(p->fact, slot, varno, false);
+			input->from.slot = find_slot(p->fact, slot, varno, false);
 		input->filter = slot->filter;
-		input->filtered = slot->filter != NULL;
-		if (input->slot < 0)
+		input->from.filtered = slot->filter != NULL;
+		if (input->from.slot < 0)
 			input->args = slot->args;
 	}
 	return inputs;
@@ -242,10 +243,8 @@ find_inputs(ScParts *p, Index varno)
 typedef struct Term
 {
 	int			sign;
-	Index		varno;			/* of the source */
-	Input	   *inputs;
 	int			nweights;
-	PlannedStmt *plan;
+	ScTermPlan *plan;
 	QueryEnvironment *env;
 	List	   *stores;			/* of Tuplestorestate, that env refers to */
 } Term;
@@ -261,7 +260,7 @@ append_column(Query *query, Expr *expr)
 
 /* What collect_row reads, but for the source's rows and weights. */
 static Query *
-select_query(ScParts *p, Term *term)
+select_query(ScParts *p, Input *inputs)
 {
 	Query	   *query = copyObject(p->stored->query);
 	ListCell   *lc;
@@ -271,9 +270,9 @@ select_query(ScParts *p, Term *term)
 		append_column(query, p->stored->keys[i].expr);
 	for (int i = 0; i < p->stored->nslots; i++)
 	{
-		if (term->inputs[i].filter)
-			append_column(query, term->inputs[i].filter);
-		foreach(lc, term->inputs[i].args)
+		if (inputs[i].filter)
+			append_column(query, inputs[i].filter);
+		foreach(lc, inputs[i].args)
 			append_column(query, lfirst(lc));
 	}
 	query->groupClause = NIL;
@@ -318,6 +317,7 @@ register_groups(Term *term, const char *name, ScGroups *groups, bool states)
 	bool	   *nulls = palloc0(sizeof(bool) * (spec->nkeys + 2));
 	ScGroup    *group = NULL;
 	double		n = 0;
+	double		about = 1;
 
 	enr->md.name = pstrdup(name);
 	enr->md.tupdesc = desc_of(spec, states);
@@ -337,7 +337,10 @@ register_groups(Term *term, const char *name, ScGroups *groups, bool states)
 	}
 	enr->md.reliddesc = InvalidOid;
 	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
-	enr->md.enrtuples = n;
+	/* So that plans of about as many are the same. */
+	while (about < n)
+		about *= 2;
+	enr->md.enrtuples = about;
 	enr->reldata = store;
 	register_ENR(term->env, enr);
 	term->stores = lappend(term->stores, store);
@@ -412,57 +415,175 @@ log_of(ScParts *p, Index varno)
 	elog(ERROR, "table %u of a join has no log", relid);
 }
 
+/* About what it costs to join all groups of the source. */
+static Cost
+whole_cost(ScParts *p)
+{
+	Cost		cost = 0;
+
+	if (p->whole > 0)
+		return p->whole;
+	for (int i = 0; i <= p->nlogs; i++)
+	{
+		Relation	rel = table_open(i == 0 ? p->fact->base : p->logs[i - 1]->source,
+									 AccessShareLock);
+
+		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+			cost += RelationGetNumberOfBlocks(rel) * seq_page_cost;
+		if (rel->rd_rel->reltuples > 0)
+			cost += rel->rd_rel->reltuples * 4 * cpu_tuple_cost;
+		table_close(rel, NoLock);
+	}
+	return p->whole = Max(cost, 1);
+}
+
+/* A log's or the source's changes, for a term. */
+typedef struct Changed
+{
+	Index		varno;
+	ScSpec	   *spec;
+	EphemeralNamedRelation enr;
+} Changed;
+
+static Changed *
+register_changed(Term *term, Index varno, const char *name, ScGroups *groups,
+				 bool states)
+{
+	Changed    *changed = palloc(sizeof(Changed));
+
+	changed->varno = varno;
+	changed->spec = groups->spec;
+	changed->enr = register_groups(term, name, groups, states);
+	return changed;
+}
+
 /*
- * Plan a term: the source's groups, those that changed or what is in its base
- * table, joined with what has been logged of some entries of FROM and with
- * the tables themselves for the others.  NULL: the query cannot be put so.
+ * The query of a term: the source's groups, those that changed or what is in
+ * its base table, joined with what has been logged of some entries of FROM
+ * and with the tables themselves for the others.  NULL: the query cannot be
+ * put so.
+ */
+static Query *
+term_query(ScParts *p, Input *inputs, Index varno, List *changed)
+{
+	ScSpec	   *fact = p->fact;
+	Query	   *query = select_query(p, inputs);
+	bool		whole = true;
+	ListCell   *lc;
+
+	foreach(lc, changed)
+		whole &= ((Changed *) lfirst(lc))->varno != varno;
+	if (whole)
+	{
+		if (!sc_join_replace(query, varno, fact))
+			return NULL;
+		set_entry(query, varno, base_entry(fact));
+		append_column(query, COLUMN(varno, ScBaseRows(fact), INT8OID));
+		append_column(query, COLUMN(varno, ScBaseState(fact), BYTEAOID));
+	}
+	foreach(lc, changed)
+	{
+		Changed    *c = lfirst(lc);
+
+		if (!sc_join_replace(query, c->varno, c->spec))
+			return NULL;
+		set_entry(query, c->varno, groups_entry(c->enr));
+		append_column(query, COLUMN(c->varno, c->spec->nkeys + 1, INT8OID));
+		if (c->varno == varno)
+			append_column(query, COLUMN(varno, fact->nkeys + 2, BYTEAOID));
+	}
+	return query;
+}
+
+/* What a term's plan depends on, other than the definitions of the tables. */
+static List *
+term_key(ScParts *p, List *changed)
+{
+	List	   *key = list_make3_int((int) p->fact->view, (int) p->fact->base,
+									 (int) log2(whole_cost(p)));
+	ListCell   *lc;
+
+	foreach(lc, changed)
+	{
+		Changed    *c = lfirst(lc);
+
+		key = lappend_int(lappend_int(key, c->varno), (int) log2(c->enr->md.enrtuples));
+	}
+	return key;
+}
+
+/*
+ * What has just been changed is in memory, and likely what belongs to it: so
+ * looking it up by an index is not as costly as random reads are.
+ */
+static PlannedStmt *
+plan_cached(Query *query, Snapshot snapshot)
+{
+	double		save = random_page_cost;
+	PlannedStmt *volatile stmt = NULL;
+
+	random_page_cost = Min(random_page_cost, 1.1 * seq_page_cost);
+	PG_TRY();
+	{
+		stmt = sc_query_plan(query, snapshot);
+	}
+	PG_FINALLY();
+	{
+		random_page_cost = save;
+	}
+	PG_END_TRY();
+	return stmt;
+}
+
+static ScTermPlan *
+plan_query(ScParts *p, Index varno, List *changed, Snapshot snapshot)
+{
+	uint64		seen;
+	List	   *key = term_key(p, changed);
+	ScTermPlan *plan = sc_term_plan_find(key, &seen);
+	Input	   *inputs;
+	Query	   *query;
+	ScTermPlan	made;
+
+	if (plan)
+		return plan;
+	inputs = find_inputs(p, varno);
+	query = term_query(p, inputs, varno, changed);
+	if (query == NULL)
+		return NULL;
+	made.inputs = palloc(sizeof(ScInput) * (p->stored->nslots + 1));
+	for (int i = 0; i < p->stored->nslots; i++)
+		made.inputs[i] = inputs[i].from;
+	made.stmt = changed ? plan_cached(query, snapshot) : sc_query_plan(query, snapshot);
+	return sc_term_plan_keep(key, &made, p->stored->nslots, seen);
+}
+
+/*
+ * Plan a term: with the source's changes or with its base table, and with what
+ * has been logged of some entries of FROM.  NULL: it cannot be.
  */
 static Term *
 plan_term(ScParts *p, bool changes, List *logged, int sign, Snapshot snapshot)
 {
 	Term	   *term = palloc0(sizeof(Term));
-	Query	   *query;
-	List	   *weights = NIL;
+	Index		varno = sc_join_fact(p->stored->query, p->fact->source);
+	List	   *changed = NIL;
 	ListCell   *lc;
-	ScSpec	   *fact = p->fact;
 
 	term->sign = sign;
-	term->varno = sc_join_fact(p->stored->query, fact->source);
-	term->inputs = find_inputs(p, term->varno);
 	term->env = create_queryEnv();
 	term->nweights = list_length(logged);
-	query = select_query(p, term);
-	if (!sc_join_replace(query, term->varno, fact))
-		return NULL;
 	if (changes)
-	{
-		set_entry(query, term->varno,
-				  groups_entry(register_groups(term, "changes", p->changes, true)));
-		append_column(query, COLUMN(term->varno, fact->nkeys + 1, INT8OID));
-		append_column(query, COLUMN(term->varno, fact->nkeys + 2, BYTEAOID));
-	}
-	else
-	{
-		set_entry(query, term->varno, base_entry(fact));
-		append_column(query, COLUMN(term->varno, ScBaseRows(fact), INT8OID));
-		append_column(query, COLUMN(term->varno, ScBaseState(fact), BYTEAOID));
-	}
+		changed = lappend(changed, register_changed(term, varno, "changes", p->changes, true));
 	foreach(lc, logged)
 	{
-		Index		varno = lfirst_int(lc);
-		int			i = log_of(p, varno);
+		Index		entry = lfirst_int(lc);
 
-		if (!sc_join_replace(query, varno, p->logs[i]))
-			return NULL;
-		set_entry(query, varno,
-				  groups_entry(register_groups(term, psprintf("log%d", (int) varno),
-											   p->logged[i], false)));
-		weights = lappend(weights, COLUMN(varno, p->logs[i]->nkeys + 1, INT8OID));
+		changed = lappend(changed, register_changed(term, entry, psprintf("log%d", (int) entry),
+													p->logged[log_of(p, entry)], false));
 	}
-	foreach(lc, weights)
-		append_column(query, lfirst(lc));
-	term->plan = sc_query_plan(query, snapshot);
-	return term;
+	term->plan = plan_query(p, varno, changed, snapshot);
+	return term->plan ? term : NULL;
 }
 
 /* Does the join read nothing of the source but what its groups have? */
@@ -470,10 +591,9 @@ bool
 sc_parts_possible(ScSpec *fact, ScSpec *stored)
 {
 	ScParts		p = {.fact = fact,.stored = stored};
-	Term		term = {.varno = sc_join_fact(stored->query, fact->source)};
+	Index		varno = sc_join_fact(stored->query, fact->source);
 
-	term.inputs = find_inputs(&p, term.varno);
-	return sc_join_replace(select_query(&p, &term), term.varno, fact);
+	return sc_join_replace(select_query(&p, find_inputs(&p, varno)), varno, fact);
 }
 
 /* Receives the rows of a term. */
@@ -516,7 +636,7 @@ collect_states(Collector *c, ScGroup *group, Datum packed, int64 times)
 		{
 			const char *q = start;
 
-			if (c->term->inputs[i].slot != s || !c->passed[i])
+			if (c->term->plan->inputs[i].slot != s || !c->passed[i])
 				continue;
 			sc_state_merge_often(def, group->states + stored->slots[i].offset, &q, end,
 								 times, c->target->cxt, c->scratch);
@@ -553,7 +673,7 @@ collect_row(TupleTableSlot *slot, DestReceiver *self)
 	group->nrows += times * DatumGetInt64(values[rows]);
 	for (int i = 0; i < stored->nslots; i++)
 	{
-		Input	   *input = &c->term->inputs[i];
+		ScInput    *input = &c->term->plan->inputs[i];
 		ScSlot	   *ss = &stored->slots[i];
 		bool		pass = true;
 
@@ -594,7 +714,7 @@ collect_term(ScParts *p, Term *term, ScGroups *target, Snapshot snapshot)
 	c.passed = palloc0(sizeof(bool) * (p->stored->nslots + 1));
 	c.scratch = AllocSetContextCreate(CurrentMemoryContext, "scalecache join row",
 									  ALLOCSET_DEFAULT_SIZES);
-	sc_query_run(term->plan, snapshot, &c.pub, term->env);
+	sc_query_run(term->plan->stmt, snapshot, &c.pub, term->env);
 	foreach(lc, term->stores)
 		tuplestore_end(lfirst(lc));
 	MemoryContextDelete(c.scratch);
@@ -636,26 +756,6 @@ changed_entries(ScParts *p, List **entries)
 	return possible && list_length(*entries) <= MAX_CHANGED;
 }
 
-/* About what it costs to join all groups of the source. */
-static Cost
-whole_cost(ScParts *p)
-{
-	Cost		cost = 0;
-
-	for (int i = 0; i <= p->nlogs; i++)
-	{
-		Relation	rel = table_open(i == 0 ? p->fact->base : p->logs[i - 1]->source,
-									 AccessShareLock);
-
-		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
-			cost += RelationGetNumberOfBlocks(rel) * seq_page_cost;
-		if (rel->rd_rel->reltuples > 0)
-			cost += rel->rd_rel->reltuples * 4 * cpu_tuple_cost;
-		table_close(rel, NoLock);
-	}
-	return cost;
-}
-
 /*
  * Add to target what the stored groups lack in this snapshot, from the
  * changes in p.  False, with nothing added: it cannot be done, or not for
@@ -689,7 +789,7 @@ sc_parts_correct(ScParts *p, ScGroups *target, Snapshot snapshot)
 			return false;
 		/* What the source's changes cost, joining all groups would as well. */
 		if (((Term *) lfirst(lc))->nweights > 0)
-			cost += ((Term *) lfirst(lc))->plan->planTree->total_cost;
+			cost += ((Term *) lfirst(lc))->plan->stmt->planTree->total_cost;
 	}
 	if (cost > 1000 && cost > whole_cost(p))
 		return false;

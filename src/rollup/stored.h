@@ -4,6 +4,8 @@
 #ifndef SC_STORED_H
 #define SC_STORED_H
 
+#include "nodes/plannodes.h"
+
 #include "rollup/rollup.h"
 
 struct ScParts
@@ -17,9 +19,29 @@ struct ScParts
 	ScMark	  **marks;			/* of the logs, to be put by a fold */
 	bool	   *changed;
 	int64	   *taken;			/* how many changes a fold took */
+	Cost		whole;			/* about what joining all groups costs, or 0 */
 	bool		own;			/* its transaction may have made changes */
 	bool		lost;			/* the stored groups are not right any more */
 };
+
+/* Where a slot of the stored groups gets its input from. */
+typedef struct ScInput
+{
+	int			slot;			/* of the source's groups, or -1: arguments */
+	bool		filtered;
+} ScInput;
+
+/* A query for what is to be added to the stored groups. */
+typedef struct ScTermPlan
+{
+	PlannedStmt *stmt;
+	ScInput    *inputs;			/* one for each slot */
+} ScTermPlan;
+
+/* stored_plan.c */
+extern ScTermPlan *sc_term_plan_find(List *key, uint64 *seen);
+extern ScTermPlan *sc_term_plan_keep(List *key, const ScTermPlan *plan,
+									 int ninputs, uint64 seen);
 
 /* stored.c */
 extern ScSpec *sc_parts_captured(ScParts *p, int i);

@@ -262,6 +262,43 @@ INSERT INTO orders VALUES (90001, 3, '2026-05-05');
 SELECT rollup, same(rollup, false), answered_from(rollup) FROM scalecache.rollups WHERE rollup::text = 'by_customer';
 SELECT scalecache.drop_rollup('by_customer');
 
+-- Plans of corrections are kept, until what they use is gone
+CREATE TABLE kept_a (id int, v int);
+CREATE TABLE kept_b (id int, name text);
+INSERT INTO kept_a SELECT i % 500, i FROM generate_series(1, 3000) i;
+INSERT INTO kept_b SELECT i, 'name ' || i % 7 FROM generate_series(0, 499) i;
+CREATE INDEX kept_b_id ON kept_b (id);
+SELECT scalecache.create_rollup('kept', 'SELECT b.name, count(*) AS n, sum(a.v) AS v FROM kept_a a JOIN kept_b b ON b.id = a.id GROUP BY 1');
+CREATE FUNCTION read_kept() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN format('%s, %s', same('kept', false), answered_from('kept'));
+END $$;
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+INSERT INTO kept_a VALUES (3, 1), (4, 1);
+SELECT read_kept();
+SELECT read_kept();
+DROP INDEX kept_b_id;
+SELECT read_kept();
+UPDATE kept_b SET name = 'other' WHERE id = 3;
+SELECT read_kept();
+INSERT INTO kept_a SELECT i, 1 FROM generate_series(1, 100) i;
+SELECT read_kept();
+ALTER TABLE kept_b ADD COLUMN more int DEFAULT 1, ALTER id SET STATISTICS 10;
+DELETE FROM kept_a WHERE id = 7;
+DELETE FROM kept_b WHERE id = 9;
+SELECT read_kept();
+SELECT scalecache.rebuild_rollup('kept');
+INSERT INTO kept_a VALUES (3, 1), (4, 1);
+SELECT read_kept();
+RESET enable_seqscan;
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+SELECT scalecache.drop_rollup('kept');
+DROP TABLE kept_a, kept_b;
+DROP FUNCTION read_kept;
+
 -- Nothing is left behind
 DROP VIEW visits;
 SELECT count(*) FROM pg_trigger WHERE tgrelid IN ('place'::regclass, 'place2'::regclass) AND NOT tgisinternal;
