@@ -255,6 +255,54 @@ scalecache_rebuild_rollup(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Bytes of a part's tables and indexes. */
+static int64
+storage_size(ScSpec *spec)
+{
+	Oid			rels[] = {spec->base, spec->delta[0], spec->delta[1], spec->distincts};
+	int64		size = 0;
+
+	for (int i = 0; i < lengthof(rels); i++)
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rels[i])))
+			size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
+													  ObjectIdGetDatum(rels[i])));
+	return size;
+}
+
+/* Deltas that the active snapshot sees, or -1: it is not known. */
+static int64
+pending(ScSpec *spec)
+{
+	return sc_delta_load(sc_groups_create(spec, CurrentMemoryContext), GetActiveSnapshot(),
+						 &sc_asked_nothing);
+}
+
+/* Add those of a rollup of a join: its logs and stored groups. */
+static void
+add_parts(ScSpec *spec, int64 *ndeltas, int64 *size)
+{
+	ScSpec	   *stored = sc_spec_by_id(sc_part_id(spec->id, SC_PART_STORED));
+	ListCell   *lc;
+
+	if (stored)
+	{
+		*size += storage_size(stored);
+		sc_spec_release(stored);
+	}
+	foreach(lc, sc_parts_logs(spec->view))
+	{
+		ScSpec	   *part = sc_spec_by_view(lfirst_oid(lc));
+		int64		n;
+
+		if (part == NULL)
+			continue;
+		*size += storage_size(part);
+		n = pending(part);
+		*ndeltas = n < 0 || *ndeltas < 0 ? -1 : *ndeltas + n;
+		sc_spec_release(part);
+	}
+}
+
 Datum
 scalecache_rollup_stats(PG_FUNCTION_ARGS)
 {
@@ -262,17 +310,16 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[3] = {0};
 	bool		nulls[3] = {true, true, true};
-	Oid			rels[4];
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	if (spec && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))
 	{
-		ScGroups   *groups = sc_groups_create(spec, CurrentMemoryContext);
 		Relation	base = table_open(spec->base, AccessShareLock);
 		TableScanDesc scan = table_beginscan(base, GetActiveSnapshot(), 0, NULL);
 		int64		n = 0;
-		int64		size = 0;
+		int64		ndeltas = pending(spec);
+		int64		size = storage_size(spec);
 
 		while (heap_getnext(scan, ForwardScanDirection))
 			n++;
@@ -280,17 +327,10 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 		table_close(base, AccessShareLock);
 		values[0] = Int64GetDatum(n);
 		nulls[0] = false;
-		values[1] = Int64GetDatum(sc_delta_load(groups, GetActiveSnapshot(),
-											  &sc_asked_nothing));
-		nulls[1] = DatumGetInt64(values[1]) < 0;
-		rels[0] = spec->base;
-		rels[1] = spec->delta[0];
-		rels[2] = spec->delta[1];
-		rels[3] = spec->distincts;
-		for (int i = 0; i < 4; i++)
-			if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rels[i])))
-				size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
-														  ObjectIdGetDatum(rels[i])));
+		if (spec->hasparts)
+			add_parts(spec, &ndeltas, &size);
+		values[1] = Int64GetDatum(ndeltas);
+		nulls[1] = ndeltas < 0;
 		values[2] = Int64GetDatum(size);
 		nulls[2] = false;
 		sc_spec_release(spec);

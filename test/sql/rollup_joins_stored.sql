@@ -292,9 +292,32 @@ SELECT read_kept();
 SELECT scalecache.rebuild_rollup('kept');
 INSERT INTO kept_a VALUES (3, 1), (4, 1);
 SELECT read_kept();
+-- What is pending, and the size, are of all parts
+SELECT scalecache.fold_rollup('kept') > 0;
+UPDATE kept_b SET name = 'other' WHERE id IN (5, 6);
+SELECT pending_deltas, size_bytes = (SELECT sum(pg_total_relation_size(t)) FROM scalecache.rollup p, unnest(ARRAY[p.base, p.delta1, p.delta2]) t
+	WHERE p.rollup = 'kept'::regclass OR p.part_of = 'kept'::regclass) AS whole FROM scalecache.rollups WHERE rollup = 'kept'::regclass;
+-- Where the stored groups cannot answer a query, the plan below does, from the source's groups or as here, in a statement, from the tables
+CREATE FUNCTION plan_of_kept() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+	answered text := '';
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
+		SELECT b.name, count(*), sum(a.v) FROM kept_a a JOIN kept_b b ON b.id = a.id GROUP BY 1' LOOP
+		answered := answered || coalesce(substring(line FROM 'ScaleCacheRollup. on \w+') || '; ', substring(line FROM 'Answered From.*') || '; ', '');
+	END LOOP;
+	RETURN answered;
+END $$;
 RESET enable_seqscan;
 RESET enable_hashjoin;
 RESET enable_mergejoin;
+SET scalecache.enable_rewrite = on;
+ANALYZE kept_a, kept_b;
+SELECT plan_of_kept();
+INSERT INTO kept_a VALUES (3, 1) RETURNING plan_of_kept();
+SELECT plan_of_kept(), read_kept();
+DROP FUNCTION plan_of_kept;
 SELECT scalecache.drop_rollup('kept');
 DROP TABLE kept_a, kept_b;
 DROP FUNCTION read_kept;
