@@ -340,6 +340,12 @@ sc_cache_hurry(void)
  */
 
 /*
+ * How a process that was asked to end does so: the launcher starts workers
+ * again, and the postmaster only a launcher whose exit code is not 0.
+ */
+static int	asked_exit_code = 0;
+
+/*
  * Wait for the latch or for a time, then do what signals have asked for.  A
  * process that was asked to end while it waited ends without a word.
  */
@@ -352,7 +358,7 @@ wait_a_while(long ms)
 	ResetLatch(MyLatch);
 
 	if (ProcDiePending)
-		proc_exit(0);
+		proc_exit(asked_exit_code);
 
 	CHECK_FOR_INTERRUPTS();
 
@@ -883,6 +889,7 @@ sc_launcher_main(Datum main_arg)
 
 	if (sc_shared == NULL)
 		proc_exit(0);
+	asked_exit_code = 1;
 
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 

@@ -114,6 +114,16 @@ $new->restart;
 	folded($new, 'fresh', 'a database with odd settings');
 	exact($new, 'fresh', 'a database with odd settings');
 	verified($new, 'fresh', 'a database with odd settings');
+
+	# Who ends all other connections ends the launcher and the workers too.
+	my $launcher = q{FROM pg_stat_activity WHERE backend_type = 'scalecache launcher'};
+	my $old = $new->safe_psql('postgres', "SELECT pid $launcher");
+	$new->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE pid <> pg_backend_pid()});
+	ok($new->poll_query_until('postgres', "SELECT count(*) = 1 $launcher AND pid <> $old"),
+		'a launcher that was terminated comes back');
+	$new->safe_psql('fresh', $WRITE);
+	folded($new, 'fresh', 'after workers were terminated');
 }
 unlike(slurp_file($new->logfile), qr/PANIC|TRAP|scalecache worker.*exited with exit code [2-9]/,
 	'no worker crashed');
