@@ -467,12 +467,7 @@ fence_prefix(const char *text, uint32 length, int change, bool committed,
 		LWLockAcquire(part->lock, LW_EXCLUSIVE);
 		part->fences += change;
 		if (committed)
-		{
 			stamp_add(&part->floor, clock, below, xid);
-			for (int i = 0; i < part_entries; i++)
-				if (entries_of(p)[i].filled < clock)
-					entries_of(p)[i].has_value = false;
-		}
 		LWLockRelease(part->lock);
 	}
 }
@@ -879,6 +874,7 @@ look_up(const char *key, uint32 keylen, Oid owner, char **value, uint32 *length)
 			result = SC_BYPASS;
 		else if (e && e->has_value && e->owner == owner &&
 				 e->expires > GetCurrentTimestamp() &&
+				 part->floor.clock <= e->filled &&
 				 !cut_off(key, keylen, e->filled))
 		{
 			result = SC_HIT;

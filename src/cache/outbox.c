@@ -553,7 +553,8 @@ rest_add(Rest *rest, const ScEntry *e)
 
 /*
  * Have the rule's pattern instead of the entry.  One that no rule stands
- * behind, deleted by hand or its rule dropped, stays.
+ * behind, deleted by hand or its rule dropped, stays: cache_delete itself minds
+ * the limit.  But with no Redis set, what was deleted by hand has nowhere to go.
  */
 static void
 rest_collapse(Rest *rest, const ScEntry *e)
@@ -562,6 +563,8 @@ rest_collapse(Rest *rest, const ScEntry *e)
 	char	   *pattern;
 	char	   *prefix;
 
+	if (e->rule == 0 && sc_redis_url[0] == '\0')
+		return;
 	for (int i = 0; i < rest->nrules; i++)
 		if (rest->rules[i] == e->rule)
 			return;

@@ -217,6 +217,26 @@ scalecache_cache_set(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Keys that were deleted by hand cannot give way to their rule's epoch, so they
+ * are refused when the queue is far above its limit.
+ */
+static void
+check_queue(void)
+{
+	ScRedisStatus status;
+
+	sc_cache_get_status(&status);
+	if (sc_redis_url[0] == '\0' || status.connected ||
+		sc_outbox_size() / 2 <= (int64) sc_queue_limit * 1024)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many keys wait to be deleted"),
+			 errdetail("Redis is away, and the queue is twice as large as scalecache.queue_limit."),
+			 errhint("Try again when Redis is back, or raise scalecache.queue_limit.")));
+}
+
+/*
  * Gone from memory now, and from Redis when this transaction has committed.
  * Returns how many were in memory.
  */
@@ -234,6 +254,7 @@ scalecache_cache_delete(PG_FUNCTION_ARGS)
 					  &keys, &nulls, &n);
 	PreventCommandIfReadOnly("cache_delete()");
 	PreventCommandIfParallelMode("cache_delete()");
+	check_queue();
 	for (int i = 0; i < n; i++)
 	{
 		text	   *key;

@@ -67,6 +67,28 @@ is(join(' ', grep { defined $redis->command('GET', key($_)) } 1, 777, 20000), ''
 is($redis->command('GET', 'second:1'), undef, 'of each rule');
 is($redis->command('GET', 'other:1'), 'x', 'and no more');
 is(sql('SELECT entries FROM scalecache.cache_queue'), '0', 'the queue is empty');
+
+# No epoch stands for keys that were deleted by hand.
+my $by_hand = q{SELECT count(scalecache.cache_delete('by hand ' || g)) FROM generate_series(1, 20000) g};
+$redis->kill9;
+my $error = '';
+for (my $n = 0; $n < 20 && $error eq ''; $n++)
+{
+	(undef, undef, $error) = $node->psql($p, $by_hand);
+}
+like($error, qr/too many keys wait to be deleted.*Try again when Redis is back/s, 'the queue is full for keys by hand');
+is(sql('UPDATE t2 SET v = v + 1 RETURNING id'), '1', 'and not for rules');
+$redis->start;
+ok(delivered(), 'delivered');
+is(sql($by_hand), '20000', 'it is not full any more');
+ok(delivered(), 'delivered');
+my $url = sql('SHOW scalecache.redis_url');
+set('redis_url', '');
+ok($node->poll_query_until($p, 'SELECT NOT configured FROM scalecache.redis_status'), 'no Redis');
+sql($by_hand) for 1 .. 10;
+ok($node->poll_query_until($p, 'SELECT size_bytes < 3 * 1024 * 1024 FROM scalecache.cache_queue'), 'then they need not be kept');
+set('redis_url', $url);
+ok($node->poll_query_until($p, 'SELECT connected FROM scalecache.redis_status'), 'a Redis');
 set('queue_limit', '256MB');
 
 # ---- attempts in an outage, by number ----

@@ -46,6 +46,23 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 $loader->quit;
 
+# ---- epochs of more rules than memory tells apart ----
+sql(q{CREATE TABLE late (id int, v int); INSERT INTO late VALUES (1, 1);
+	DO $$BEGIN FOR i IN 1..80 LOOP
+		PERFORM scalecache.create_cache_rule('late' || i, 'late', 'late' || i || ':{id}');
+	END LOOP; END$$});
+my $late = q{SELECT scalecache.cached_query('late80:1', 'SELECT count(*) AS n FROM late')};
+my $hits = q{SELECT hits FROM scalecache.cache_stats WHERE tier = 'memory'};
+sql($late);
+my $before = sql($hits);
+is(sql($late), '[{"n": 1}]', 'a value');
+is(sql($hits), $before + 1, 'is kept');
+sql('BEGIN; TRUNCATE late; ROLLBACK');
+is(sql($late), '[{"n": 1}]', 'kept over a rollback');
+is(sql($hits), $before + 2, 'is still kept');
+sql('DELETE FROM late; TRUNCATE late');
+is(sql($late), '[{"n": 0}]', 'goes with TRUNCATE');
+
 # ---- a transaction that was prepared by a publisher ----
 my $sub = new_server('edges_sub', conf => "max_prepared_transactions = 10
 ");
