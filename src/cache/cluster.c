@@ -345,7 +345,8 @@ read_claim(ScCluster *c, int node, const char *s, int len)
 			c->state[slot] += hash_bytes_extended((const unsigned char *) s, len, node);
 			c->open[slot] = true;
 		}
-		else if (other < 0 || c->nodes[other].epoch < c->nodes[node].epoch)
+		else if (other < 0 || c->nodes[other].redis == NULL ||
+				 c->nodes[other].epoch < c->nodes[node].epoch)
 			c->owner[slot] = (int16) node;
 	}
 }
@@ -459,11 +460,15 @@ connect_node(const ScRedisUrl *url, ScCluster *older, ScNode *node, char *error,
 	return node->redis != NULL;
 }
 
-/* Those without slots need not be there. */
+/*
+ * One with slots that cannot be reached is absent; without, it is left out.
+ * The owners are then those nodes' that are absent.
+ */
 static bool
 connect_all(const ScRedisUrl *url, ScCluster *older, ScCluster *c, char *error, Size errlen)
 {
 	bool	   *needed = MemoryContextAllocZero(c->cxt, c->n + 1);
+	int16	   *index = MemoryContextAllocZero(c->cxt, (c->n + 1) * sizeof(int16));
 	int			n = 0;
 
 	for (int slot = 0; slot < SC_SLOTS; slot++)
@@ -471,16 +476,24 @@ connect_all(const ScRedisUrl *url, ScCluster *older, ScCluster *c, char *error, 
 			needed[c->owner[slot]] = true;
 	for (int i = 0; i < c->n; i++)
 	{
-		if (connect_node(url, older, &c->nodes[i], error, errlen))
-			c->nodes[n++] = c->nodes[i];
-		else if (needed[i])
+		ScNode		node = c->nodes[i];
+
+		index[i] = -1;
+		if (!connect_node(url, older, &node, error, errlen))
 		{
-			blame_node(&c->nodes[i], error, errlen);
-			return false;
+			if (!needed[i])
+				continue;
+			blame_node(&node, error, errlen);
+			strlcpy(c->why, error, sizeof(c->why));
+			c->nabsent++;
+			index[i] = (int16) n;
 		}
+		c->nodes[n++] = node;
 	}
 	c->n = n;
-	return true;
+	for (int slot = 0; slot < SC_SLOTS; slot++)
+		c->owner[slot] = c->owner[slot] >= 0 ? index[c->owner[slot]] : -1;
+	return c->nabsent < n;
 }
 
 static bool
@@ -488,10 +501,10 @@ ask_all(ScCluster *c, char *error, Size errlen)
 {
 	const char *argv[] = {"CLUSTER", "NODES"};
 
-	for (int slot = 0; slot < SC_SLOTS; slot++)
-		c->owner[slot] = -1;
 	for (int i = 0; i < c->n; i++)
 	{
+		if (c->nodes[i].redis == NULL)
+			continue;
 		sc_redis_append(c->nodes[i].redis, lengthof(argv), argv, NULL);
 		if (!sc_redis_flush(c->nodes[i].redis, sc_redis_timeout, error, errlen))
 			return false;
@@ -500,6 +513,8 @@ ask_all(ScCluster *c, char *error, Size errlen)
 	{
 		Self		self = {c, i, error, errlen, false};
 
+		if (c->nodes[i].redis == NULL)
+			continue;
 		if (!sc_redis_exchange(c->nodes[i].redis, sc_redis_timeout, read_self, &self,
 							   error, errlen) || !self.ok)
 		{

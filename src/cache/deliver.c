@@ -44,6 +44,7 @@
 #define ROTATE_BYTES	(64 * 1024)	/* acknowledged before tables are cut */
 #define LOOK_MS			2000	/* between looks at the route */
 #define REDIRECTIONS	4		/* of a batch in a turn */
+#define BLOCKED_MS		100		/* between turns while a node is away */
 #define UNSET_LIMIT		(1024 * 1024)	/* bytes queued for no Redis */
 
 static ScRedisStatus status;
@@ -70,7 +71,9 @@ static Walk *next_walk = NULL;	/* for tuples seen since it began */
 /* Load, to choose between promptness and few wake-ups. */
 static double rate = 0;			/* transactions per second, smoothed */
 static TimestampTz last_turn = 0;
+static TimestampTz turn_start = 0;
 static Size acknowledged = 0;	/* bytes since tables were cut */
+static bool blocked = false;	/* tuples wait for a node that is away */
 
 /* ---- failure and recovery ---- */
 
@@ -150,6 +153,29 @@ sc_cache_work_failed(void)
 	sc_cache_set_status(&status);
 }
 
+/* Some masters are away: the others get their keys. */
+static void
+note_absent(void)
+{
+	static bool told = false;
+	const char *why = sc_link_why_absent();
+
+	if (!sc_link_absent())
+	{
+		told = false;
+		return;
+	}
+	strlcpy(status.last_error, why, sizeof(status.last_error));
+	strlcpy(status.warning, why, sizeof(status.warning));
+	status.last_error_at = GetCurrentTimestamp();
+	if (!told)
+		ereport(LOG,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("scalecache could not reach a master of the cluster: %s", why),
+				 errdetail("Invalidations of its keys stay queued.")));
+	told = true;
+}
+
 /* ---- connecting ---- */
 
 /* Before it is known where the URL leads to */
@@ -207,6 +233,7 @@ be_connected(void)
 	status.connects++;
 	last_contact = 0;
 	last_look = GetCurrentTimestamp();
+	note_absent();
 	return true;
 }
 
@@ -419,17 +446,22 @@ continue_walk(char *error, Size errlen)
 
 /* ---- batches ---- */
 
-/* Put one tuple's entries into the pipeline; the patterns of its epochs. */
+/*
+ * Put one tuple's entries into the pipeline; the patterns of its epochs.
+ * Not *all when there is a node that is away and concerned.
+ */
 static List *
-send_item(const ScOutboxItem *item)
+send_item(const ScOutboxItem *item, bool *all)
 {
 	const char *p = VARDATA(item->entries);
 	const char *end = p + VARSIZE(item->entries) - VARHDRSZ;
 	List	   *epochs = NIL;
 
+	*all = true;
 	while (p < end)
 	{
 		ScEntry		e;
+		bool		sent;
 		char	   *value = NULL;
 		int64		ttl_ms = 0;
 
@@ -440,16 +472,20 @@ send_item(const ScOutboxItem *item)
 			uint32		n = sc_pattern_prefix(e.key, e.keylen, prefix, sizeof(prefix));
 
 			epochs = lappend(epochs, pnstrdup(e.key, e.keylen));
-			sc_link_epoch(prefix, n, item->xid);
+			if (!sc_link_epoch(prefix, n, item->xid))
+				*all = false;
 			continue;
 		}
 		if (e.kind == SC_ENTRY_WRITE)
 			value = sc_value_of(&e, &ttl_ms);
 		if (value)
-			sc_link_store(e.key, e.keylen, value, ttl_ms, item->xid);
+			sent = sc_link_store(e.key, e.keylen, value, ttl_ms, item->xid);
 		else
-			sc_link_delete(e.key, e.keylen, item->xid);
-		status.keys++;
+			sent = sc_link_delete(e.key, e.keylen, item->xid);
+		if (sent)
+			status.keys++;
+		else
+			*all = false;
 	}
 	return epochs;
 }
@@ -465,6 +501,7 @@ send_batch(List *items, ScAcked *mark, List **asked, int *n, char *error, Size e
 	ListCell   *lc;
 	instr_time	start;
 	instr_time	took;
+	int			nblocked = 0;
 
 	*n = 0;
 	sc_link_begin();
@@ -472,18 +509,21 @@ send_batch(List *items, ScAcked *mark, List **asked, int *n, char *error, Size e
 	{
 		ScOutboxItem *item = lfirst(lc);
 		List	   *epochs;
+		bool		all;
 
 		if (list_member_ptr(*asked, item))
 		{
-			(void) send_item(item);
+			(void) send_item(item, &all);
 			(*n)++;
 			continue;
 		}
 		if (waits_for(walk, item) || waits_for(next_walk, item))
 			continue;
-		epochs = send_item(item);
+		epochs = send_item(item, &all);
 		(*n)++;
-		if (epochs)
+		if (!all)
+			nblocked++;
+		else if (epochs)
 		{
 			ask_for_walk(item, epochs);
 			*asked = lappend(*asked, item);
@@ -498,7 +538,10 @@ send_batch(List *items, ScAcked *mark, List **asked, int *n, char *error, Size e
 	INSTR_TIME_SUBTRACT(took, start);
 	if (done)
 		status.latency_us = INSTR_TIME_GET_MICROSEC(took);
-	acknowledge(done, mark);
+	/* The mark is for all of them. */
+	if (nblocked > 0)
+		blocked = true;
+	acknowledge(done, nblocked > 0 ? NULL : mark);
 	return true;
 }
 
@@ -537,6 +580,7 @@ static bool
 find_others(void)
 {
 	bool		some = false;
+	int			present = 0;
 	char		identity[80];
 
 	SPI_connect();
@@ -545,6 +589,9 @@ find_others(void)
 		bool		another;
 
 		sc_link_identity(i, identity, sizeof(identity));
+		if (identity[0] == '\0')
+			continue;
+		present++;
 		run_sql("SELECT FROM scalecache.cache_target WHERE redis = $1", identity);
 		another = SPI_processed == 0;
 		sc_link_mark_other(i, another);
@@ -552,7 +599,7 @@ find_others(void)
 	}
 	if (SPI_execute("SELECT FROM scalecache.cache_target", true, 0) < 0)
 		elog(ERROR, "could not read cache_target");
-	if (SPI_processed != (uint64) sc_link_count())
+	if (SPI_processed != (uint64) present)
 		some = true;
 	SPI_finish();
 	return some;
@@ -569,7 +616,8 @@ remember_nodes(void)
 	for (int i = 0; i < sc_link_count(); i++)
 	{
 		sc_link_identity(i, identity, sizeof(identity));
-		run_sql("INSERT INTO scalecache.cache_target VALUES ($1)", identity);
+		if (identity[0] != '\0')
+			run_sql("INSERT INTO scalecache.cache_target VALUES ($1)", identity);
 	}
 	SPI_finish();
 }
@@ -701,7 +749,10 @@ look_at_route(void)
 		return true;
 	last_look = GetCurrentTimestamp();
 	if (sc_link_look(error, sizeof(error)))
+	{
+		note_absent();
 		return true;
+	}
 	note_failure(error);
 	return false;
 }
@@ -783,6 +834,9 @@ after_delivery(int ntransactions)
 		rate += weight * (ntransactions / seconds - rate);
 	last_turn = now;
 	status.library = sc_link_armed();
+	/* What waits is read again each time, and is not little after a while. */
+	if (blocked)
+		return turn_of(Max(BLOCKED_MS, Min(sc_redis_retry_max, 4 * (now - turn_start) / 1000)), true);
 	if (walk || next_walk)
 		return turn_of(0, false);
 	if (rate > GATHER_RATE)
@@ -816,6 +870,8 @@ sc_cache_work(void)
 	int			ntransactions = 0;
 	bool		ok;
 
+	blocked = false;
+	turn_start = GetCurrentTimestamp();
 	follow_url();
 	status.configured = sc_redis_url[0] != '\0';
 	if (!status.configured)
@@ -836,11 +892,11 @@ sc_cache_work(void)
 			sc_outbox_rotate(ntransactions == 0);
 			acknowledged = 0;
 		}
-		if (walk == NULL && next_walk == NULL)
+		if (walk == NULL && next_walk == NULL && !blocked)
 			publish(clock);
-		sc_cache_turn_end(number, walk == NULL && next_walk == NULL);
+		sc_cache_turn_end(number, walk == NULL && next_walk == NULL && !blocked);
 	}
-	else
+	if (!ok || blocked)
 		bound_queue(limit);
 	MemoryContextSwitchTo(turn_cxt);
 	sc_cache_set_status(&status);

@@ -42,9 +42,21 @@ bool
 sc_link_ok(void)
 {
 	for (int i = 0; i < sc_nnodes; i++)
-		if (!sc_redis_ok(sc_nodes[i].redis))
+		if (sc_nodes[i].redis && !sc_redis_ok(sc_nodes[i].redis))
 			return false;
 	return sc_nnodes > 0;
+}
+
+bool
+sc_link_absent(void)
+{
+	return sc_cluster && sc_cluster->nabsent > 0;
+}
+
+const char *
+sc_link_why_absent(void)
+{
+	return sc_link_absent() ? sc_cluster->why : "";
 }
 
 void
@@ -72,9 +84,13 @@ sc_link_has_functions(void)
 void
 sc_link_describe(ScDelivered *delivered)
 {
+	int			i = 0;
+
+	while (i < sc_nnodes - 1 && sc_nodes[i].redis == NULL)
+		i++;
 	strlcpy(delivered->link, link_id, sizeof(delivered->link));
-	sc_redis_address(sc_nodes[0].redis, delivered->address, sizeof(delivered->address));
-	delivered->port = sc_nodes[0].host.port;
+	sc_redis_address(sc_nodes[i].redis, delivered->address, sizeof(delivered->address));
+	delivered->port = sc_nodes[i].host.port;
 }
 
 int
@@ -83,9 +99,13 @@ sc_link_count(void)
 	return sc_nnodes;
 }
 
+/* Empty for one that cannot be reached. */
 void
 sc_link_identity(int i, char *buf, Size size)
 {
+	buf[0] = '\0';
+	if (sc_nodes[i].redis == NULL)
+		return;
 	snprintf(buf, size, "%s %d", sc_nodes[i].run_id, link_db);
 }
 
@@ -174,6 +194,8 @@ take_info(Peer *node, const Info *info, char *error, Size errlen)
 		return false;
 	}
 	strlcpy(node->run_id, info->run_id, sizeof(node->run_id));
+	strlcpy(status->version, info->version, sizeof(status->version));
+	strlcpy(status->run_id, info->run_id, sizeof(status->run_id));
 	status->used_memory += strtoll(info->used, NULL, 10);
 	status->evictions += strtoll(info->evicted, NULL, 10);
 	if (strtoll(info->limit, NULL, 10) > 0 && strcmp(info->policy, "noeviction") == 0)
@@ -203,14 +225,13 @@ get_info(char *error, Size errlen)
 	ok = sc_exchange(read_info, info, error, errlen);
 	if (ok)
 	{
-		strlcpy(status->version, info[0].version, sizeof(status->version));
-		strlcpy(status->run_id, info[0].run_id, sizeof(status->run_id));
 		status->used_memory = status->evictions = 0;
 		if (sc_functions)
 			status->warning[0] = '\0';
 	}
-	for (int i = 0; ok && i < sc_nnodes; i++)
-		ok = take_info(&sc_nodes[i], &info[i], error, errlen);
+	for (int i = sc_nnodes - 1; ok && i >= 0; i--)
+		if (sc_nodes[i].redis)
+			ok = take_info(&sc_nodes[i], &info[i], error, errlen);
 	pfree(info);
 	return ok;
 }
@@ -516,6 +537,8 @@ describe_server(void)
 	status->nodes[0] = '\0';
 	for (int i = 0; i < sc_nnodes; i++)
 	{
+		if (sc_nodes[i].redis == NULL)
+			continue;
 		sc_host_text(&sc_nodes[i].host, host, sizeof(host));
 		if (used + strlen(host) + 2 > sizeof(status->nodes))
 			break;
@@ -548,7 +571,7 @@ adopt(ScCluster *c)
 		nodes[i].redis = c->nodes[i].redis;
 		nodes[i].host = c->nodes[i].host;
 		for (int j = 0; j < sc_nnodes; j++)
-			if (sc_nodes[j].redis == nodes[i].redis)
+			if (sc_nodes[j].redis && sc_nodes[j].redis == nodes[i].redis)
 			{
 				strlcpy(nodes[i].run_id, sc_nodes[j].run_id, sizeof(nodes[i].run_id));
 				nodes[i].another = sc_nodes[j].another;
@@ -689,6 +712,8 @@ sc_link_ping(char *error, Size errlen)
 	status->hits = status->misses = status->fills = status->refused = 0;
 	for (int i = 0; i < sc_nnodes; i++)
 	{
+		if (sc_nodes[i].redis == NULL)
+			continue;
 		if (!is_ours(&hello[i]) || !hello[i].armed)
 		{
 			snprintf(error, errlen, "Redis has lost the function library: %s", hello[i].error);
@@ -700,7 +725,10 @@ sc_link_ping(char *error, Size errlen)
 		status->refused += hello[i].counters[3];
 	}
 	pfree(hello);
-	return ok && get_info(error, errlen);
+	ok = ok && get_info(error, errlen);
+	if (ok && sc_link_absent())
+		strlcpy(status->warning, sc_link_why_absent(), sizeof(status->warning));
+	return ok;
 }
 
 /* Let Redis forget old tombstones when it is time, or when they are many. */

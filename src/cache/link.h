@@ -18,6 +18,9 @@ extern bool sc_link_open(const ScRedisUrl *url, ScRedisStatus *status,
  */
 extern bool sc_link_look(char *error, Size errlen);
 extern bool sc_link_ok(void);
+/* Are there masters that cannot be reached?  *why not, if so. */
+extern bool sc_link_absent(void);
+extern const char *sc_link_why_absent(void);
 extern const char *sc_link_source_id(void);
 extern void sc_link_close(void);
 extern bool sc_link_has_functions(void);
@@ -44,10 +47,11 @@ extern bool sc_link_rotate(char *error, Size errlen);
 
 extern void sc_link_set_snapshot(Snapshot snapshot);
 extern void sc_link_begin(void);
-extern void sc_link_delete(const char *key, uint32 keylen, uint64 xid);
-extern void sc_link_store(const char *key, uint32 keylen, const char *value,
+/* False: a node that it is for cannot be reached, the others get it. */
+extern bool sc_link_delete(const char *key, uint32 keylen, uint64 xid);
+extern bool sc_link_store(const char *key, uint32 keylen, const char *value,
 						  int64 ttl_ms, uint64 xid);
-extern void sc_link_epoch(const char *prefix, uint32 length, uint64 xid);
+extern bool sc_link_epoch(const char *prefix, uint32 length, uint64 xid);
 extern bool sc_link_finish(char *error, Size errlen);
 /* Was it in vain because other nodes have the slots now? */
 extern bool sc_link_redirected(void);

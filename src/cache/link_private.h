@@ -19,7 +19,7 @@
 
 typedef struct Peer
 {
-	ScRedis    *redis;
+	ScRedis    *redis;			/* NULL: it cannot be reached */
 	ScHost		host;
 	char		run_id[48];
 	bool		another;		/* we were not with it the last time */

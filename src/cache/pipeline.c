@@ -115,9 +115,12 @@ note_sent(Peer *node, const char *key, uint32 keylen)
 	node->last_sent = nsent++;
 }
 
+/* To a node that cannot be reached nothing is sent. */
 void
 sc_send(Peer *node)
 {
+	if (node->redis == NULL)
+		return;
 	sc_redis_append(node->redis, argc, argv, lens);
 	note_sent(node, NULL, 0);
 	argc = 0;
@@ -186,11 +189,14 @@ sc_exchange(ScReplyCallback callback, void *arg, char *error, Size errlen)
 	reading.arg = arg;
 	/* One that fails is no reason for the others to get nothing. */
 	for (int i = 0; sc_nnodes > 1 && i < sc_nnodes; i++)
-		if (!sc_redis_flush(sc_nodes[i].redis, sc_redis_timeout, error, errlen))
+		if (sc_nodes[i].redis &&
+			!sc_redis_flush(sc_nodes[i].redis, sc_redis_timeout, error, errlen))
 			ok = false;
 	for (int i = 0; ok && i < sc_nnodes; i++)
 	{
 		sc_current = &sc_nodes[i];
+		if (sc_current->redis == NULL)
+			continue;
 		ok = sc_redis_exchange(sc_current->redis, sc_redis_timeout, read_reply, NULL,
 							   error, errlen);
 		if (!ok && sc_cluster)
@@ -372,7 +378,7 @@ sc_delete_at(Peer *node, const char *key, uint32 keylen, int slot, uint64 xid)
 		sc_flush_deletes(node);
 }
 
-/* Whose the key is; NULL, and an error, if nobody's. */
+/* Whose the key is; NULL: nobody's who can be reached. */
 static Peer *
 node_of(const char *key, uint32 keylen, int *slot)
 {
@@ -384,16 +390,11 @@ node_of(const char *key, uint32 keylen, int *slot)
 		*slot = sc_key_slot(key, keylen);
 		owner = sc_cluster->owner[*slot];
 	}
-	if (owner >= 0)
-		return &sc_nodes[owner];
-	if (sc_replies.error[0] == '\0')
-		snprintf(sc_replies.error, sizeof(sc_replies.error),
-				 "CLUSTERDOWN no master has slot %d", *slot);
-	sc_replies.redirected = true;
-	return NULL;
+	return owner >= 0 && sc_nodes[owner].redis ? &sc_nodes[owner] : NULL;
 }
 
-void
+/* As the next ones, false: a node that it is for cannot be reached. */
+bool
 sc_link_delete(const char *key, uint32 keylen, uint64 xid)
 {
 	int			slot;
@@ -401,9 +402,10 @@ sc_link_delete(const char *key, uint32 keylen, uint64 xid)
 
 	if (node)
 		sc_delete_at(node, key, keylen, slot, xid);
+	return node != NULL;
 }
 
-void
+bool
 sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 			  uint64 xid)
 {
@@ -413,13 +415,13 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 	char		x[24];
 
 	if (node == NULL)
-		return;
+		return false;
 	/* A full Redis takes no values. */
 	if ((sc_cluster && sc_cluster->open[slot]) ||
 		!TimestampDifferenceExceeds(full_at, GetCurrentTimestamp(), FULL_MS))
 	{
 		sc_delete_at(node, key, keylen, slot, xid);
-		return;
+		return true;
 	}
 	sc_flush_deletes(node);
 	sc_note_stored(key, keylen);
@@ -448,19 +450,20 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 		}
 	}
 	sc_send(node);
+	return true;
 }
 
 /*
  * From now on no reader may fill a key that begins so with an older value.
  * Keys of all slots do, so every node has to know.
  */
-void
+bool
 sc_link_epoch(const char *prefix, uint32 length, uint64 xid)
 {
 	char		x[24];
 
 	if (!sc_functions)
-		return;
+		return !sc_link_absent();
 	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
 	for (int i = 0; i < sc_nnodes; i++)
 	{
@@ -472,6 +475,7 @@ sc_link_epoch(const char *prefix, uint32 length, uint64 xid)
 		sc_add_arg(prefix, length);
 		sc_send(&sc_nodes[i]);
 	}
+	return !sc_link_absent();
 }
 
 /* ---- keys that are, as their node says, at another one ---- */
@@ -507,7 +511,7 @@ follow(int first, char *error, Size errlen)
 {
 	const ScHost host = asked[first].host;
 	int			node = sc_cluster_find(sc_cluster, &host);
-	ScRedis    *redis = node >= 0 ? sc_nodes[node].redis :
+	ScRedis    *redis = node >= 0 && sc_nodes[node].redis ? sc_nodes[node].redis :
 		connect_other(&host, error, errlen);
 	bool		ok;
 
@@ -527,7 +531,7 @@ follow(int first, char *error, Size errlen)
 		asked[i].key = NULL;
 	}
 	ok = sc_redis_exchange(redis, sc_redis_timeout, read_asked, NULL, error, errlen);
-	if (node < 0)
+	if (node < 0 || sc_nodes[node].redis == NULL)
 		sc_redis_close(redis);
 	return ok;
 }

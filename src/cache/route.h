@@ -27,7 +27,7 @@ typedef struct ScNode
 	ScHost		host;
 	char		id[48];			/* in the cluster */
 	uint64		epoch;			/* of its configuration */
-	ScRedis    *redis;			/* NULL: not connected */
+	ScRedis    *redis;			/* NULL: not connected, or it cannot be */
 } ScNode;
 
 /*
@@ -44,6 +44,8 @@ typedef struct ScCluster
 	uint64	   *state;			/* NULL, as the next: not asked for */
 	bool	   *open;			/* it is going from one node to another */
 	int			nopen;
+	int			nabsent;		/* with slots, and not to be reached */
+	char		why[256];		/* one of them is not */
 } ScCluster;
 
 extern int	sc_key_slot(const char *key, uint32 keylen);

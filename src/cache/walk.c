@@ -310,7 +310,8 @@ sc_link_walk_step(ScWalkState *w, const char *pattern, uint64 since, bool *done,
 	/* Nodes have come or gone: who was looked at is not known any more. */
 	if (sc_cluster && w->generation != sc_generation)
 		begin_pass(w);
-	if (!scan(w, pattern, since, error, errlen))
+	/* What cannot be reached was not with us when it comes back. */
+	if (sc_nodes[w->node].redis && !scan(w, pattern, since, error, errlen))
 		return false;
 	if (strcmp(w->cursor, "0") != 0)
 		return true;

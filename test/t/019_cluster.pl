@@ -29,7 +29,7 @@ sub fcall { my @a = @_; my $r = eval { $cluster->command('FCALL', @a) }; chomp(m
 sub poll
 {
 	my ($what, $code) = @_;
-	for (1 .. 1800)
+	for (1 .. 900)
 	{
 		return pass($what) if eval { $code->() };
 		sleep 0.1;
@@ -70,6 +70,8 @@ is(join(' ', grep { fcall('scalecache_fill', 1, "t:$_", 'v', $token, 0) ne '0' }
 ready();
 is(sql("SELECT count(*) FROM generate_series(1, 30) g WHERE scalecache.cached_query('t:' || g, 'SELECT v FROM t WHERE id = ' || g)->0->>'v' = 'three'"), 30, 'cached_query');
 is(scalar(grep { ($cluster->command('GET', "t:$_") // '') =~ /three/ } 1 .. 30), 30, 'stores at every node');
+# What has been sent is sent again after a restart, until its table is cut.
+poll('the queue is cut', sub { sql('SELECT size_bytes FROM scalecache.cache_queue') == 0 });
 $node->restart;
 ready();
 is(sql("SELECT count(*) FROM generate_series(1, 30) g WHERE scalecache.cached_query('t:' || g, 'SELECT 1 AS v')->0->>'v' = 'three'"), 30, 'and finds it there')
@@ -212,17 +214,28 @@ kill('CONT', $pid);
 # ---- a master dies ----
 $slot = $cluster->slot('t:2');
 my $dead = $cluster->owner($slot);
-my @its = grep { my $o = $cluster->owner($cluster->slot("t:$_")); $o == $dead } 1 .. 100;
+my %its = map { $_ => 1 } grep { $cluster->owner($cluster->slot("t:$_")) == $dead } 1 .. 100;
+my @waiting = grep { $its{$_} || $cluster->owner($cluster->slot("tag:{" . $_ % 100 . "}")) == $dead } 1 .. 100;
 set_all(map { "t:$_" } 1 .. 100);
 is($dead->command('WAIT', 1, 60000), '1', 'replicated');
 my $replica = (grep { $_->info('role') eq 'slave' && $_->info('master_port') == $dead->{port} } $cluster->running)[0];
 $replica->signal('STOP');
-sql("UPDATE t SET v = 'dead' WHERE id = $its[0]");
+sql("UPDATE t SET v = 'dead' WHERE id = 2");
 ok(delivered(), 'acknowledged by the master alone');
+$_->command('CONFIG', 'SET', 'cluster-require-full-coverage', 'no') for grep { $_ != $replica } $cluster->running;
 $dead->kill9;
+sql("UPDATE t SET v = 'dead' WHERE id = $_") for 1 .. 100;
+my @others = map { "t:$_" } grep { !$its{$_} } 1 .. 100;
+poll('keys of the others are deleted', sub { there(@others) eq '' });
+poll('and acknowledged', sub { sql('SELECT keys FROM scalecache.cache_queue') == 2 * @waiting }) or diag(2 * @waiting, sql("SELECT q FROM scalecache.cache_queue q"));
+is(sql("SELECT scalecache.wait_for_cache('0.5 s')"), 'f', 'its own stay queued');
+like(sql('SELECT warning FROM scalecache.redis_status'), qr/node 127.0.0.1:$dead->{port}: could not connect/, 'and it is said why');
+sql("UPDATE t SET v = 'all' WHERE id > 2000; SET scalecache.max_keys_per_transaction = 1; UPDATE w SET v = -2");
+poll('an epoch waits for all', sub { sql('SELECT epochs FROM scalecache.cache_queue') == 1 });
 $replica->signal('CONT');
-sql("UPDATE t SET v = 'dead' WHERE id <= 100");
 ok(delivered(), 'delivered when the replica is the master');
+is(sql('SELECT entries FROM scalecache.cache_queue'), '0', 'everything');
+is(there(map { "w:$_" } 1 .. 100), '', 'the epoch as well');
 is(there(map { "t:$_" } 1 .. 100), '', 'nothing old is there');
 is($cluster->owner($slot), $replica, 'it is');
 poll('fills are accepted there', sub { fcall('scalecache_fill', 1, 't:2', 'v', sql('SELECT scalecache.cache_token()'), 0) eq '1' });
