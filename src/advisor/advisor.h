@@ -88,6 +88,7 @@ typedef struct ScHypo
 	Oid		   *opcintype;
 	Oid		   *collation;
 	int16	   *options;		/* INDOPTION_* */
+	List	  **classoptions;	/* [nkeys], of DefElem; NULL: none at all */
 	int			fillfactor;		/* 0: the access method's default */
 	bool		dedup;			/* deduplicate_items, where it can */
 	int			tag;			/* the caller's */

@@ -1192,8 +1192,12 @@ typedef struct Verdict
 	double		worst;			/* after / before of the worst */
 } Verdict;
 
+/*
+ * A statement that is not planned with the index is planned as before, unless
+ * there are new statistics too; then what differs is noise.
+ */
 static void
-compare(List *statements, Verdict *v)
+compare(Action *action, List *statements, Verdict *v)
 {
 	ListCell   *lc;
 
@@ -1204,6 +1208,8 @@ compare(List *statements, Verdict *v)
 
 		if (timed->before < 0 || timed->after < 0)
 			continue;
+		if (!timed->uses && !action->analyze)
+			timed->after = timed->before;
 		v->n++;
 		v->users += timed->uses ? 1 : 0;
 		v->before += timed->weight * timed->before;
@@ -1277,7 +1283,7 @@ judge(Action *action, List *statements)
 	ErrorData  *error;
 	int			tries;
 
-	compare(statements, &v);
+	compare(action, statements, &v);
 	set_state(action, "verified",
 			  psprintf(", statements = %d, before_ms = %g, after_ms = %g, worst_ratio = %g",
 					   v.n, v.before, v.after, v.worst));
@@ -1549,20 +1555,70 @@ orphaned_actions(void)
 	return result;
 }
 
+/* Ask for an index; false, with a line in the log, if that is refused. */
+static bool
+apply_suggestion(char *ddl)
+{
+	MemoryContext oldcxt = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	volatile bool ok = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcxt);
+	PG_TRY();
+	{
+		(void) DirectFunctionCall1(scalecache_apply_index,
+								   CStringGetTextDatum(ddl));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(oldcxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			ReThrowError(error);
+		ereport(LOG,
+				(errmsg("could not apply a suggested index: %s",
+						error->message),
+				 errdetail("%s", ddl)));
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcxt);
+	CurrentResourceOwner = oldowner;
+	return ok;
+}
+
+/* The first suggestion that can be applied, if none is under way. */
 static void
 apply_advice(void)
 {
-	if (SPI_execute(psprintf("SELECT scalecache.apply_index(s.ddl) FROM ("
-							 "SELECT s.ddl FROM scalecache.suggest_indexes(%lld) s "
+	SPITupleTable *rows;
+	uint64		n;
+	uint64		i;
+
+	if (SPI_execute(psprintf("SELECT s.ddl FROM scalecache.suggest_indexes(%lld) s "
 							 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p') "
 							 "WHERE NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.finished_at IS NULL) "
 							 "AND NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.relid = s.relation "
 							 "AND a.advice = s.ddl AND a.state IN ('dropped', 'refused', 'failed') "
 							 "AND a.requested_at > pg_catalog.now() - interval '7 days') "
-							 "ORDER BY s.rank LIMIT 1) s",
+							 "ORDER BY s.rank",
 							 (long long) sc_auto_index_max_size * 1024 * 1024),
 					false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not apply advice");
+	rows = SPI_tuptable;
+	n = SPI_processed;
+	for (i = 0; i < n; i++)
+	{
+		if (apply_suggestion(SPI_getvalue(rows->vals[i], rows->tupdesc, 1)))
+			break;
+	}
 }
 
 /* Called now and then by the database's worker, outside a transaction. */

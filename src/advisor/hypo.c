@@ -30,6 +30,7 @@
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/tablespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -199,6 +200,67 @@ check_immutable(Node *node, bool predicate)
 	return node;
 }
 
+/* Expressions and conditions of system columns are not allowed either. */
+static void
+check_no_system_columns(ScHypo *hypo)
+{
+	Bitmapset  *attrs = NULL;
+	int			i;
+
+	pull_varattnos((Node *) hypo->exprs, 1, &attrs);
+	pull_varattnos((Node *) hypo->pred, 1, &attrs);
+	for (i = FirstLowInvalidHeapAttributeNumber + 1; i < 0; i++)
+	{
+		if (bms_is_member(i - FirstLowInvalidHeapAttributeNumber, attrs))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("index creation on system columns is not supported")));
+	}
+}
+
+static void
+check_included(IndexElem *elem)
+{
+	const char *what = NULL;
+
+	if (elem->collation != NIL)
+		what = "a collation";
+	else if (elem->opclass != NIL)
+		what = "an operator class";
+	else if (elem->ordering != SORTBY_DEFAULT)
+		what = "ASC/DESC options";
+	else if (elem->nulls_ordering != SORTBY_NULLS_DEFAULT)
+		what = "NULLS FIRST/LAST options";
+	if (what != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("including column does not support %s", what)));
+}
+
+/* Parameters of an operator class: as it would check them itself. */
+static void
+check_class_options(ScHypo *hypo, IndexAmRoutine *am, int i, List *options)
+{
+	Oid			family = get_opclass_family(hypo->opclass[i]);
+	Oid			type = get_opclass_input_type(hypo->opclass[i]);
+	Oid			proc = InvalidOid;
+	local_relopts relopts;
+
+	if (am->amoptsprocnum != 0)
+		proc = get_opfamily_proc(family, type, type, am->amoptsprocnum);
+	if (!OidIsValid(proc))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("operator class %s has no options",
+						generate_opclass_name(hypo->opclass[i]))));
+	init_local_reloptions(&relopts, 0);
+	(void) OidFunctionCall1(proc, PointerGetDatum(&relopts));
+	(void) build_local_reloptions(&relopts,
+								  transformRelOptions((Datum) 0, options,
+													  NULL, NULL, false,
+													  false), true);
+}
+
 /*
  * From CREATE INDEX.
  */
@@ -252,7 +314,10 @@ set_column(ScHypo *hypo, int i, IndexElem *elem, Relation rel)
 		}
 	}
 	if (!iskey)
+	{
+		check_included(elem);
 		return;
+	}
 
 	if (elem->collation != NIL)
 		collation = get_collation_oid(elem->collation, false);
@@ -358,6 +423,14 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 	hypo->relid = RangeVarGetRelid(stmt->relation, AccessShareLock, false);
 	rel = relation_open(hypo->relid, NoLock);
 	check_relation(rel);
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+		!stmt->relation->inh)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("an index on ONLY a partitioned table serves no query"),
+				 errhint("Leave out ONLY, for an index of each partition.")));
+	if (stmt->tableSpace != NULL)
+		(void) get_tablespace_oid(stmt->tableSpace, false);
 	hypo->am = get_index_am_oid(stmt->accessMethod, false);
 	am = GetIndexAmRoutineByAmId(hypo->am, false);
 	check_am(stmt, am);
@@ -377,6 +450,21 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 		set_column(hypo, i++, lfirst_node(IndexElem, lc), rel);
 	foreach(lc, stmt->indexIncludingParams)
 		set_column(hypo, i++, lfirst_node(IndexElem, lc), rel);
+	i = 0;
+	foreach(lc, stmt->indexParams)
+	{
+		List	   *options = lfirst_node(IndexElem, lc)->opclassopts;
+
+		if (options != NIL)
+		{
+			check_class_options(hypo, am, i, options);
+			if (hypo->classoptions == NULL)
+				hypo->classoptions = (List **) palloc0(sizeof(List *) *
+													   hypo->nkeys);
+			hypo->classoptions[i] = (List *) copyObject(options);
+		}
+		i++;
+	}
 	for (i = 0; i < hypo->nkeys; i++)
 	{
 		if (hypo->options[i] != 0 && !am->amcanorder)
@@ -393,6 +481,7 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 		hypo->pred = make_ands_implicit((Expr *) canonicalize_qual((Expr *) pred,
 																   false));
 	}
+	check_no_system_columns(hypo);
 	check_visible(hypo, rel);
 	relation_close(rel, NoLock);
 	hypo->name = stmt->idxname ? pstrdup(stmt->idxname) : default_name(hypo);
@@ -608,10 +697,13 @@ append_collation(StringInfo buf, ScHypo *hypo, int i, Node *column)
 static void
 append_opclass(StringInfo buf, ScHypo *hypo, int i, Node *column)
 {
+	List	   *options = hypo->classoptions ? hypo->classoptions[i] : NIL;
 	HeapTuple	tuple;
 	Form_pg_opclass form;
+	ListCell   *lc;
 
-	if (GetDefaultOpClass(exprType(column), hypo->am) == hypo->opclass[i])
+	if (options == NIL &&
+		GetDefaultOpClass(exprType(column), hypo->am) == hypo->opclass[i])
 		return;
 	tuple = SearchSysCache1(CLAOID, ObjectIdGetDatum(hypo->opclass[i]));
 	if (!HeapTupleIsValid(tuple))
@@ -625,6 +717,17 @@ append_opclass(StringInfo buf, ScHypo *hypo, int i, Node *column)
 						 quote_qualified_identifier(get_namespace_name(form->opcnamespace),
 													NameStr(form->opcname)));
 	ReleaseSysCache(tuple);
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		appendStringInfo(buf, "%s%s = %s",
+						 lc == list_head(options) ? " (" : ", ",
+						 quote_identifier(def->defname),
+						 quote_literal_cstr(def->arg ? defGetString(def) : "true"));
+	}
+	if (options != NIL)
+		appendStringInfoChar(buf, ')');
 }
 
 static void

@@ -201,6 +201,17 @@ SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner text_o
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner COLLATE "C")');
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) WITH (fillfactor = 1)');
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (ctid)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item ((ctid::text))');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) WHERE tableoid = 1');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) INCLUDE (id DESC)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) INCLUDE (id int4_ops)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) INCLUDE (kind COLLATE "C")');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) INCLUDE (kind NULLS FIRST)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner int4_ops (x = 1))');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING brin (owner int4_minmax_multi_ops (values_per_range = 1))');
+SELECT used FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING brin (owner int4_minmax_multi_ops (values_per_range = 16))');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) TABLESPACE nowhere');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON ONLY log (who)');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX nowhere');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX item');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP TABLE item');

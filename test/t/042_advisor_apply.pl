@@ -208,8 +208,18 @@ is($node->safe_psql($db, 'SET ROLE nobody; SELECT count(*) FROM scalecache.index
 	'others do not see the actions');
 
 # Automatic: off by default, one index after the other when on.
+# The best suggestion is of a table that has a foreign partition, which cannot
+# have a part of the index; the next one is taken.
+$node->safe_psql($db, q{
+	CREATE TABLE mixed (id int, a int, pad text) PARTITION BY RANGE (id);
+	CREATE TABLE mixed_1 PARTITION OF mixed FOR VALUES FROM (0) TO (200000);
+	CREATE FOREIGN TABLE mixed_2 PARTITION OF mixed FOR VALUES FROM (200000) TO (300000) SERVER nowhere;
+	INSERT INTO mixed SELECT i, i % 5000, repeat('x', 200) FROM generate_series(1, 100000) i;
+	ANALYZE mixed_1;
+});
 $node->safe_psql($db, "DROP INDEX t_a_idx; SELECT scalecache.reset_workload()");
 $node->safe_psql($db, "$query;" x 5);
+$node->safe_psql($db, 'SELECT count(pad) FROM mixed WHERE a = 77 AND id < 200000;' x 20);
 is($node->safe_psql($db, 'SHOW scalecache.auto_index'), 'off', 'nothing is automatic by default');
 my $last = $node->safe_psql($db, 'SELECT max(id) FROM scalecache.index_actions');
 $node->safe_psql($db, q{ALTER SYSTEM SET scalecache.auto_index = on});
@@ -219,6 +229,8 @@ ok( $node->poll_query_until($db, qq{SELECT EXISTS (SELECT FROM scalecache.index_
 	WHERE state = 'kept' AND relation = 't'::regclass AND id > $last)}),
 	'an index is built automatically');
 like($node->safe_psql($db, "EXPLAIN $query"), qr/t_a/, 'and used');
+ok($node->log_contains('could not apply a suggested index: partition "mixed_2" of "mixed" is a foreign table'),
+	'though another one, which cannot be, comes first');
 
 $node->stop;
 done_testing();

@@ -11,6 +11,7 @@ use Test::More;
 my $node = new_server('others', conf => q{
 shared_preload_libraries = 'scalecache'
 scalecache.advisor_lock_timeout = 60s
+scalecache.advisor_max_slowdown = 100
 max_parallel_workers_per_gather = 0
 autovacuum = off
 });
@@ -223,7 +224,7 @@ like(verdict($id), qr/the role that asked for it was dropped/, 'and it says so')
 
 # Names and values in the DDL mean what they meant to the caller.
 make_table('styled', q{ALTER TABLE styled ADD d date, ADD e text; UPDATE styled SET d = '2026-02-03', e = 'x\y'},
-	q{SELECT count(pad) FROM styled WHERE a = 77 AND d = '2026-02-03' AND e = 'x\y';});
+	q{SELECT count(pad) FROM styled WHERE a = 77 AND d = '2026-02-03' AND e = 'x\y';} x 20);
 $node->safe_psql($db, q{
 	SET datestyle = 'SQL, DMY'; SET standard_conforming_strings = off; SET quote_all_identifiers = on; SET escape_string_warning = off;
 	SELECT scalecache.apply_index('CREATE INDEX ON styled (a) WHERE d = ''03/02/2026'' AND e = ''x\\\\\\\\y''')});
@@ -231,6 +232,13 @@ $id = $node->safe_psql($db, 'SELECT max(id) FROM scalecache.index_action');
 is(finished($id), 'kept', 'DDL of a session with other settings');
 is($node->safe_psql($db, q{SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indrelid = 'styled'::regclass}),
 	q{((d = '2026-02-03'::date) AND (e = 'x\y'::text))}, 'is read as it was meant');
+
+# Parameters of operator classes are kept.
+make_table('classy', q{SELECT count(pad) FROM classy WHERE id = 4711});
+is(finished(apply('CREATE INDEX ON classy USING brin (id int4_minmax_multi_ops (values_per_range = 16)) WITH (pages_per_range = 4)')), 'kept',
+	'an operator class with parameters');
+like($node->safe_psql($db, q{SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'classy'::regclass}),
+	qr/int4_minmax_multi_ops \(values_per_range='16'\)\) WITH \(pages_per_range='4'\)/, 'has them');
 
 # Many requests of one transaction start one builder; an advisory lock that
 # anybody may take does not stop it.
