@@ -134,11 +134,11 @@ ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
 
 -- Whether queries of the source may be answered from the rollup.
 CREATE FUNCTION scalecache.set_rollup_rewrite(rollup regclass, enabled boolean)
-RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_set_rollup_rewrite';
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_set_rollup_rewrite';
 
 -- For each rollup, whether the query would be answered from it, or why not.
 CREATE FUNCTION scalecache.explain_rewrite(query text, OUT rollup regclass, OUT used boolean, OUT reason text)
-RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_explain_rewrite';
+RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_explain_rewrite';
 
 -- The start of a bucket of time that is next to an instant, which is where the
 -- rollup's part of a range ends and the source's begins.
@@ -177,7 +177,7 @@ CREATE FUNCTION scalecache.what_if(query text, VARIADIC ddl text[] DEFAULT '{}',
 RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_what_if';
 
 CREATE FUNCTION scalecache.what_if_size(ddl text)
-RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_what_if_size';
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_what_if_size';
 
 CREATE FUNCTION scalecache.workload_entries(OUT query_id bigint, OUT userid oid,
 	OUT calls bigint, OUT total_time_ms float8, OUT mean_time_ms float8, OUT rows bigint,
@@ -254,7 +254,7 @@ CREATE FUNCTION scalecache.create_cache_rule(name text, relation regclass, key t
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_create_cache_rule';
 
 CREATE FUNCTION scalecache.drop_cache_rule(name text)
-RETURNS void LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_drop_cache_rule';
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_drop_cache_rule';
 
 CREATE FUNCTION scalecache.cache_capture() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_capture';
@@ -383,7 +383,7 @@ CREATE TABLE scalecache.index_action (
 REVOKE ALL ON scalecache.index_action FROM PUBLIC;
 
 CREATE FUNCTION scalecache.apply_index(ddl text) RETURNS bigint
-LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_apply_index';
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_apply_index';
 
 -- Everybody sees what was asked for by a role of his.
 CREATE VIEW scalecache.index_actions AS

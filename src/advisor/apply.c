@@ -84,6 +84,7 @@
 #include "advisor/choose.h"
 #include "advisor/statements.h"
 #include "base/guc.h"
+#include "rollup/rollup.h"
 #include "worker/launcher.h"
 
 PG_FUNCTION_INFO_V1(scalecache_apply_index);
@@ -377,6 +378,7 @@ scalecache_apply_index(PG_FUNCTION_ARGS)
 				 errmsg("nothing is recorded"),
 				 errdetail("An index is verified by recorded statements, and scalecache is not in shared_preload_libraries."),
 				 errhint("Add it there and restart the server.")));
+	sc_refuse_nulls(fcinfo, "ddl");
 	PreventCommandIfReadOnly("apply_index()");
 	memset(&r, 0, sizeof(r));
 	r.ddl = text_to_cstring(PG_GETARG_TEXT_PP(0));

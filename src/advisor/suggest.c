@@ -898,6 +898,7 @@ read_weights(FunctionCallInfo fcinfo, int nqueries)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
 				 errmsg("there are %d queries and %d weights", nqueries, n),
+				 errdetail("A weight says how often its query is executed."),
 				 errhint("Give one weight for each query, or none at all.")));
 	for (i = 0; i < nqueries; i++)
 	{

@@ -57,6 +57,7 @@
 
 #include "advisor/advisor.h"
 #include "base/position.h"
+#include "rollup/rollup.h"
 
 PG_FUNCTION_INFO_V1(scalecache_what_if);
 PG_FUNCTION_INFO_V1(scalecache_what_if_size);
@@ -817,6 +818,7 @@ scalecache_what_if_size(PG_FUNCTION_ARGS)
 	WhatIf		w;
 	double		bytes;
 
+	sc_refuse_nulls(fcinfo, "ddl");
 	memset(&w, 0, sizeof(w));
 	w.query = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	w.study = sc_study_begin();

@@ -807,7 +807,7 @@ drop_triggers(int64 id, Oid relid, List *members)
 Datum
 scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name;
 	Relation	catalog;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -815,6 +815,13 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Oid			relid = InvalidOid;
 	int64		id = 0;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("name of a cache rule must not be null"),
+				 errhint("The view cache_rules lists them.")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	PreventCommandIfReadOnly("drop_cache_rule()");
 	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);

@@ -171,12 +171,14 @@ Datum
 scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *sql;
 	List	   *plans = NIL;
 	List	   *used = NIL;
 	List	   *found;
 	ListCell   *lc;
 
+	sc_refuse_nulls(fcinfo, "query");
+	sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	InitMaterializedSRF(fcinfo, 0);
 	notes = matched = NIL;
 	noting = true;
@@ -219,10 +221,12 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 Datum
 scalecache_set_rollup_rewrite(PG_FUNCTION_ARGS)
 {
-	Oid			view = PG_GETARG_OID(0);
+	Oid			view;
 	ScSpec	   *spec;
 	int64		id;
 
+	sc_refuse_nulls(fcinfo, "rollup, enabled");
+	view = PG_GETARG_OID(0);
 	sc_check_rollup(view);
 	spec = sc_spec_by_view(view);
 	id = spec->id;

@@ -672,6 +672,7 @@ read_arrays(ArrayType *queries, ArrayType *weights)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
 				 errmsg("there are %d queries and %d weights", n, nweights),
+				 errdetail("A weight says how often its query is executed."),
 				 errhint("Give one weight for each query, or none at all.")));
 	for (int i = 0; i < n; i++)
 	{

@@ -181,6 +181,8 @@ SELECT * FROM scalecache.what_if('VACUUM item');
 SELECT * FROM scalecache.what_if('SELECT 1; SELECT 2');
 SELECT * FROM scalecache.what_if('');
 SELECT * FROM scalecache.what_if(NULL);
+SELECT scalecache.what_if_size(NULL);
+SELECT scalecache.apply_index(NULL);
 SELECT * FROM scalecache.what_if('SELECT 1', NULL::text);
 SELECT * FROM scalecache.what_if('SELECT * FROM nowhere');
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE TABLE t ()');

@@ -128,6 +128,7 @@ SELECT value, condition FROM scalecache.cache_rules WHERE name = 'x';
 ALTER TABLE people RENAME called TO name;
 ALTER TABLE people RENAME TO users;
 SELECT scalecache.drop_cache_rule('x');
+SELECT scalecache.drop_cache_rule(NULL);
 -- a condition that cannot be evaluated hurts nobody
 CREATE FUNCTION is_known(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
 	'BEGIN RETURN $1 <> ''nobody''; END';

@@ -186,6 +186,8 @@ SELECT why_not($$SELECT country, sum(amount), random() FROM orders GROUP BY 1$$)
 SELECT why_not($$SELECT country, sum(amount) FROM orders TABLESAMPLE system (50) GROUP BY 1$$);
 SELECT why_not($$SELECT sum(amount) FROM (SELECT amount FROM orders FOR UPDATE) x$$);
 SELECT why_not($$SELECT count(*) FROM pg_class$$);
+SELECT * FROM scalecache.explain_rewrite(NULL);
+SELECT scalecache.set_rollup_rewrite(NULL, true);
 SELECT * FROM scalecache.explain_rewrite('SELECT 1; SELECT 2');
 SELECT * FROM scalecache.explain_rewrite('VACUUM');
 SELECT * FROM scalecache.explain_rewrite('SELECT nonsense');
