@@ -879,12 +879,16 @@ rare_keys(const double *seen, double scale, int nkeys)
 	if (seen[3] > 0 && seen[4] > 0)
 	{
 		double		lambda = 4 * seen[4] / seen[3];
-		double		class_twice = Min(0.75 * twice, 3 * seen[3] / lambda);
-		double		class_once = Min(once, 2 * (3 * seen[3] / lambda) / lambda);
+		double		class_twice = 3 * seen[3] / lambda;
+		double		class_once = 2 * class_twice / lambda;
 
-		twice -= class_twice;
-		once -= class_once;
-		class = class_once + class_once / lambda;
+		/* If that would be all of them, there are no rarer ones. */
+		if (class_once < once)
+		{
+			twice -= Min(0.75 * twice, class_twice);
+			once -= class_once;
+			class = class_once + class_once / lambda;
+		}
 	}
 	if (once > 1)
 		class += once + once * (once - 1) / (2 * (twice + 1));

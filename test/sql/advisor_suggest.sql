@@ -65,6 +65,9 @@ SELECT advise('SELECT id FROM reviews WHERE stars BETWEEN 4 AND 15 AND price BET
 SELECT advise('SELECT * FROM users WHERE lower(email) = ''user5@example.com''');
 SELECT advise('SELECT * FROM orders WHERE doc->>''name'' = ''n77''');
 SELECT advise('SELECT * FROM orders WHERE (doc->>''k'')::int BETWEEN 3 AND 4');
+-- not one that would only tell the planner how many days there are
+SELECT advise('SELECT date_trunc(''day'', created_at AT TIME ZONE ''UTC'') AS day, sum(total) FROM orders
+	WHERE created_at >= ''2026-01-04 00:00+00'' AND created_at < ''2026-01-06 00:00+00'' GROUP BY 1 ORDER BY 1');
 -- Patterns
 SELECT advise('SELECT * FROM orders WHERE note LIKE ''abc%''');
 SELECT advise('SELECT * FROM users WHERE name ILIKE ''%ab12%''');
@@ -117,6 +120,15 @@ SELECT bool_and(a = b) AS same FROM
 	(SELECT array_agg(s::text) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7']) s) x(a),
 	(SELECT array_agg(s::text) FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7']) s) y(b);
 SELECT ddl, size_bytes <= 300000 AS fits FROM scalecache.suggest_indexes(300000, ARRAY['SELECT * FROM orders WHERE user_id = 5', 'SELECT sum(total) FROM orders WHERE shop_id = 7'], ARRAY[1, 5]);
+-- One index for several statements, where there is space for two of their own.
+CREATE TABLE wide AS SELECT i * 7919 % 400 AS k, i * 31 % 9973 AS a, i * 37 % 9967 AS b, i * 41 % 9949 AS c, i * 43 % 9941 AS d,
+	repeat(md5(i::text), 5) AS body FROM generate_series(1, 40000) i;
+VACUUM ANALYZE wide;
+SELECT regexp_replace(ddl, '[(]k, .[)] INCLUDE [(]., ., .[)]', '(k, x) INCLUDE (y, z, u)') AS ddl FROM scalecache.suggest_indexes(1900000, ARRAY[
+	'SELECT sum(a) FROM wide WHERE k = 5 AND a > 9000', 'SELECT sum(b) FROM wide WHERE k = 6 AND b > 9000',
+	'SELECT sum(c) FROM wide WHERE k = 7 AND c > 9000', 'SELECT sum(d) FROM wide WHERE k = 8 AND d > 9000',
+	'SELECT sum(a + b + c + d) FROM wide WHERE k = 9']);
+DROP TABLE wide;
 -- What is written keeps some room on its pages, and so does what has no limit.
 SELECT ddl FROM scalecache.suggest_indexes(300000, ARRAY['SELECT sum(total) FROM orders WHERE shop_id = 7', 'UPDATE orders SET note = note WHERE id = 5']);
 SELECT ddl FROM scalecache.suggest_indexes(NULL, ARRAY['SELECT sum(total) FROM orders WHERE shop_id = 7']);
