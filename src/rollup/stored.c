@@ -457,6 +457,29 @@ register_changed(Term *term, Index varno, const char *name, ScGroups *groups,
 	return changed;
 }
 
+/* Which rows of the source's base table a term joins. */
+typedef enum Rows
+{
+	NO_ROWS,					/* its changes instead */
+	ALL_ROWS,
+	NARROW_ROWS,				/* those that the index on the keys has, or */
+	WIDE_ROWS					/* not: see base.c */
+} Rows;
+
+/* Add the condition that an index on some of the rows asks for. */
+static void
+restrict_rows(Query *query, ScSpec *fact, Index varno, Rows rows)
+{
+	NullTest   *test = makeNode(NullTest);
+
+	test->arg = (Expr *) makeVar(varno, ScBaseWide(fact), get_atttype(fact->base, ScBaseWide(fact)),
+								 -1, InvalidOid, 0);
+	test->nulltesttype = rows == WIDE_ROWS ? IS_NOT_NULL : IS_NULL;
+	test->location = -1;
+	query->jointree->quals =
+		make_and_qual(query->jointree->quals, (Node *) test);
+}
+
 /*
  * The query of a term: the source's groups, those that changed or what is in
  * its base table, joined with what has been logged of some entries of FROM
@@ -464,22 +487,21 @@ register_changed(Term *term, Index varno, const char *name, ScGroups *groups,
  * put so.
  */
 static Query *
-term_query(ScParts *p, Input *inputs, Index varno, List *changed)
+term_query(ScParts *p, Input *inputs, Index varno, Rows rows, List *changed)
 {
 	ScSpec	   *fact = p->fact;
 	Query	   *query = select_query(p, inputs);
-	bool		whole = true;
 	ListCell   *lc;
 
-	foreach(lc, changed)
-		whole &= ((Changed *) lfirst(lc))->varno != varno;
-	if (whole)
+	if (rows != NO_ROWS)
 	{
 		if (!sc_join_replace(query, varno, fact))
 			return NULL;
 		set_entry(query, varno, base_entry(fact));
 		append_column(query, COLUMN(varno, ScBaseRows(fact), INT8OID));
 		append_column(query, COLUMN(varno, ScBaseState(fact), BYTEAOID));
+		if (rows != ALL_ROWS)
+			restrict_rows(query, fact, varno, rows);
 	}
 	foreach(lc, changed)
 	{
@@ -497,10 +519,10 @@ term_query(ScParts *p, Input *inputs, Index varno, List *changed)
 
 /* What a term's plan depends on, other than the definitions of the tables. */
 static List *
-term_key(ScParts *p, List *changed)
+term_key(ScParts *p, Rows rows, List *changed)
 {
-	List	   *key = list_make3_int((int) p->fact->view, (int) p->fact->base,
-									 (int) log2(whole_cost(p)));
+	List	   *key = list_make4_int((int) p->fact->view, (int) p->fact->base,
+									 (int) log2(whole_cost(p)), rows);
 	ListCell   *lc;
 
 	foreach(lc, changed)
@@ -536,10 +558,10 @@ plan_cached(Query *query, Snapshot snapshot)
 }
 
 static ScTermPlan *
-plan_query(ScParts *p, Index varno, List *changed, Snapshot snapshot)
+plan_query(ScParts *p, Index varno, Rows rows, List *changed, Snapshot snapshot)
 {
 	uint64		seen;
-	List	   *key = term_key(p, changed);
+	List	   *key = term_key(p, rows, changed);
 	ScTermPlan *plan = sc_term_plan_find(key, &seen);
 	Input	   *inputs;
 	Query	   *query;
@@ -548,7 +570,7 @@ plan_query(ScParts *p, Index varno, List *changed, Snapshot snapshot)
 	if (plan)
 		return plan;
 	inputs = find_inputs(p, varno);
-	query = term_query(p, inputs, varno, changed);
+	query = term_query(p, inputs, varno, rows, changed);
 	if (query == NULL)
 		return NULL;
 	made.inputs = palloc(sizeof(ScInput) * (p->stored->nslots + 1));
@@ -559,11 +581,11 @@ plan_query(ScParts *p, Index varno, List *changed, Snapshot snapshot)
 }
 
 /*
- * Plan a term: with the source's changes or with its base table, and with what
- * has been logged of some entries of FROM.  NULL: it cannot be.
+ * Plan a term: with the source's changes or with rows of its base table, and
+ * with what has been logged of some entries of FROM.  NULL: it cannot be.
  */
 static Term *
-plan_term(ScParts *p, bool changes, List *logged, int sign, Snapshot snapshot)
+plan_term(ScParts *p, Rows rows, List *logged, int sign, Snapshot snapshot)
 {
 	Term	   *term = palloc0(sizeof(Term));
 	Index		varno = sc_join_fact(p->stored->query, p->fact->source);
@@ -573,7 +595,7 @@ plan_term(ScParts *p, bool changes, List *logged, int sign, Snapshot snapshot)
 	term->sign = sign;
 	term->env = create_queryEnv();
 	term->nweights = list_length(logged);
-	if (changes)
+	if (rows == NO_ROWS)
 		changed = lappend(changed, register_changed(term, varno, "changes", p->changes, true));
 	foreach(lc, logged)
 	{
@@ -582,7 +604,7 @@ plan_term(ScParts *p, bool changes, List *logged, int sign, Snapshot snapshot)
 		changed = lappend(changed, register_changed(term, entry, psprintf("log%d", (int) entry),
 													p->logged[log_of(p, entry)], false));
 	}
-	term->plan = plan_query(p, varno, changed, snapshot);
+	term->plan = plan_query(p, varno, rows, changed, snapshot);
 	return term->plan ? term : NULL;
 }
 
@@ -772,16 +794,23 @@ sc_parts_correct(ScParts *p, ScGroups *target, Snapshot snapshot)
 	if (!changed_entries(p, &entries))
 		return false;
 	if (has_changes(p->changes))
-		terms = lappend(terms, plan_term(p, true, NIL, 1, snapshot));
+		terms = lappend(terms, plan_term(p, NO_ROWS, NIL, 1, snapshot));
 	for (int set = 1; set < 1 << list_length(entries); set++)
 	{
 		List	   *logged = NIL;
+		int			sign = -1;
+		bool		wide = p->fact->maywide;
 
 		for (int i = 0; i < list_length(entries); i++)
 			if (set & (1 << i))
+			{
 				logged = lappend_int(logged, list_nth_int(entries, i));
-		terms = lappend(terms, plan_term(p, false, logged,
-										 list_length(logged) % 2 ? 1 : -1, snapshot));
+				sign = -sign;
+			}
+		terms = lappend(terms, plan_term(p, wide ? NARROW_ROWS : ALL_ROWS, logged, sign,
+										 snapshot));
+		if (wide)
+			terms = lappend(terms, plan_term(p, WIDE_ROWS, logged, sign, snapshot));
 	}
 	foreach(lc, terms)
 	{
@@ -802,7 +831,7 @@ sc_parts_correct(ScParts *p, ScGroups *target, Snapshot snapshot)
 bool
 sc_parts_collect(ScParts *p, ScGroups *target, Snapshot snapshot)
 {
-	Term	   *term = plan_term(p, false, NIL, 1, snapshot);
+	Term	   *term = plan_term(p, ALL_ROWS, NIL, 1, snapshot);
 
 	if (term == NULL)
 		return false;
