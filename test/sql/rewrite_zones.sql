@@ -61,6 +61,12 @@ COPY events (id, at, local, v) FROM STDIN;
 10003	infinity	-infinity	1
 \.
 SELECT zones($$SELECT count(*), sum(v) FROM events WHERE at >= '2024-05-01' AND at < '2024-08-16'$$);
+-- a row that came while nothing was captured, into a zone that is known for other times
+SELECT zones($$SELECT count(*), sum(v) FROM events WHERE at >= '2024-05-01 12:00' AND at < '2024-08-01'$$);
+ALTER TABLE events DISABLE TRIGGER USER;
+INSERT INTO events (at, local, v) VALUES ('2024-05-02', '2023-05-02', 100000);
+SELECT scalecache.rebuild_rollup('events_by_month'), scalecache.rebuild_rollup('events_local');
+SELECT zones($$SELECT count(*), sum(v) FROM events WHERE at >= '2024-05-01 12:00' AND at < '2024-08-01'$$);
 SELECT zones($$SELECT count(*), sum(v) FROM events WHERE at >= '2025-05-05'$$);
 SELECT zones($$SELECT date_trunc('month', local), count(*), sum(v) FROM events WHERE local < '2023-05-05' GROUP BY 1$$);
 ALTER TABLE events ADD more timestamptz DEFAULT '2030-03-03';
