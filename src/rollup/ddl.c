@@ -3,7 +3,8 @@
  *
  *	ddl_command_start	while the rows of what goes can still be read
  *	sql_drop			storage of rollups that have gone, goes
- *	ddl_command_end		members that came or went, triggers that changed
+ *	ddl_command_end		members that came or went, triggers that changed,
+ *						functions and types that are other ones (depends.c)
  *	TRUNCATE triggers	before and after, on each member
  *
  * Nothing here may be needed for being exact against an honest catalog: a
@@ -540,6 +541,26 @@ keep_restored(Node *parsetree)
 	table_close(rel, NoLock);
 }
 
+/* Let the sources answer for rollups that are, or read, one of these. */
+static void
+forget_groups(List *relids)
+{
+	List	   *views = rollups_over(relids);
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+
+		if (spec == NULL)
+			continue;
+		views = list_append_unique_oid(views, spec->view);
+		sc_spec_release(spec);
+	}
+	foreach(lc, views)
+		make_stale(lfirst_oid(lc));
+}
+
 Datum
 scalecache_rollup_altered(PG_FUNCTION_ARGS)
 {
@@ -556,6 +577,7 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 	else if (IsA(data->parsetree, RuleStmt))
 		refuse_new_query(((RuleStmt *) data->parsetree)->relation);
 	keep_restored(data->parsetree);
+	forget_groups(sc_depending_on(data->parsetree));
 	if (IsA(data->parsetree, CreateSchemaStmt))
 		views = sc_catalog_views();
 	else

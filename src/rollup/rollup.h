@@ -480,6 +480,7 @@ extern Query *sc_pull_up_views(Query *query, List **views);
 
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */
+extern List *sc_depending_on(Node *stmt);
 extern void sc_exec_as_owner(const char *sql);
 extern char *sc_qualified_name(Oid relid);
 extern void sc_install_storage(Oid view);
