@@ -66,6 +66,34 @@ SELECT index, regexp_replace(reason, '(since) .*( on)', '\1 then\2') AS reason
 FROM scalecache.suggest_index_drops() WHERE relation IN ('o'::regclass, 'p'::regclass) ORDER BY 1;
 SELECT pg_drop_replication_slot('much');
 
+-- Nearly the same is not the same; of twins the one that was used stays.
+CREATE TABLE n (a int, b text, c text COLLATE "POSIX");
+INSERT INTO n SELECT i, 'b' || i, 'c' || i % 2 FROM generate_series(1, 1000) i;
+CREATE INDEX n_a ON n (a);
+CREATE INDEX n_a_desc ON n (a DESC);
+CREATE INDEX n_c ON n (c);
+CREATE INDEX n_c_c ON n (c COLLATE "C");
+CREATE INDEX n_c_pattern ON n (c text_pattern_ops);
+CREATE INDEX n_a_part ON n (a) WHERE c = 'c0';
+CREATE INDEX n_a_other ON n (a) WHERE c = 'c1';
+CREATE INDEX n_plus_1 ON n ((a + 1));
+CREATE INDEX n_plus_2 ON n ((a + 2));
+CREATE INDEX n_b ON n (b);
+ANALYZE n;
+SELECT a FROM n WHERE b = 'b5';
+SELECT pg_stat_force_next_flush();
+CREATE INDEX n_b_2 ON n (b);
+SELECT index, reason FROM scalecache.suggest_index_drops() WHERE relation = 'n'::regclass AND reason ~ 'same|starts' ORDER BY 1;
+-- Nothing of partitions by themselves, of temporary tables, of extensions.
+CREATE TEMP TABLE temporary (a int);
+CREATE INDEX ON temporary (a);
+CREATE TABLE ext (a int);
+CREATE INDEX ext_a ON ext (a);
+ALTER EXTENSION scalecache ADD TABLE ext;
+SELECT index FROM scalecache.suggest_index_drops() WHERE relation::text ~ '^(p1|ext|temporary|pg_temp.*)$';
+ALTER EXTENSION scalecache DROP TABLE ext;
+DROP TABLE temporary;
+
 -- Only of tables the caller may read
 CREATE ROLE much_nobody;
 GRANT USAGE ON SCHEMA much TO much_nobody;
