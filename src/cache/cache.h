@@ -166,6 +166,10 @@ extern char *sc_rule_value_query(ScRule *rule);
 extern int64 sc_interval_us(const Interval *interval);
 extern void sc_rule_set_failing(ScRule *rule, const char *message);
 
+/* ---- define.c ---- */
+
+extern void sc_rules_lock_for_drop(Node *node);
+
 /* ---- capture.c ---- */
 
 extern void sc_cache_capture_init(void);

@@ -1215,6 +1215,49 @@ scalecache_cache_dropped(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/*
+ * DROP EXTENSION takes the rules' tables before the queue, as writers do: they
+ * have locked their table when they come to the queue, in their commit.
+ */
+void
+sc_rules_lock_for_drop(Node *node)
+{
+	DropStmt   *stmt = (DropStmt *) node;
+	Oid			extension = get_extension_oid("scalecache", true);
+	Oid			catalog = sc_cache_catalog_relid();
+	List	   *relids = NIL;
+	ListCell   *lc;
+	bool		asked = false;
+
+	if (!IsA(node, DropStmt) || stmt->removeType != OBJECT_EXTENSION)
+		return;
+	foreach(lc, stmt->objects)
+		asked = asked || strcmp(strVal(lfirst(lc)), "scalecache") == 0;
+	if (!asked || !OidIsValid(extension) || !OidIsValid(catalog) ||
+		!pg_extension_ownercheck(extension, GetUserId()))
+		return;
+	foreach(lc, sc_rules_all())
+	{
+		Relation	rel = table_open(catalog, AccessShareLock);
+		HeapTuple	tuple = sc_rule_fetch(rel, *(int64 *) lfirst(lc));
+		bool		isnull;
+
+		if (tuple)
+			relids = list_append_unique_oid(relids,
+											DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+																		  RelationGetDescr(rel), &isnull)));
+		table_close(rel, AccessShareLock);
+	}
+	list_sort(relids, list_oid_cmp);
+	foreach(lc, relids)
+	{
+		ListCell   *lc2;
+
+		foreach(lc2, members_of(lfirst_oid(lc)))
+			LockRelationOid(lfirst_oid(lc2), AccessExclusiveLock);
+	}
+}
+
 /* ddl_command_end: names, partitions and rewritten tables. */
 Datum
 scalecache_cache_altered(PG_FUNCTION_ARGS)

@@ -736,6 +736,8 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	pstmt = permit_replacement(pstmt, readOnlyTree);
 	queryString = hide_url(pstmt, queryString, context);
+	if (IsA(pstmt->utilityStmt, DropStmt) && IsTransactionState())
+		sc_rules_lock_for_drop(pstmt->utilityStmt);
 	if (!prepared || !IsTransactionState() || !sc_outbox_exists())
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

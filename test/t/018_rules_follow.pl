@@ -155,6 +155,21 @@ $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $node->
 $node->safe_psql('again', 'INSERT INTO sale VALUES (2, 5)');
 is($node->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
 is($redis->command('GET', 'sales:2'), '{"month":2,"t":5}', 'and so it is after a restore');
+
+# ---- DROP EXTENSION and a writer that has yet to commit ----
+sql('INSERT INTO parent VALUES (2), (3)');
+my $writer = $node->background_psql($p, on_error_stop => 0);
+my $dropper = $node->background_psql($p, on_error_stop => 0);
+$writer->query_safe('BEGIN; UPDATE parent SET id = id + 100');
+my $pid = $dropper->query('SELECT pg_backend_pid()');
+$dropper->{stdin} .= "DROP EXTENSION scalecache CASCADE;\n";
+$dropper->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'one waits for the other');
+$writer->query_safe('COMMIT');
+$dropper->query_safe('SELECT 1');
+is(sql('SELECT count(*) FROM parent WHERE id > 100'), '3', 'which commits');
+is(sql(q{SELECT count(*) FROM pg_extension WHERE extname = 'scalecache'}), '0', 'and then it is gone');
+$_->quit for $writer, $dropper;
 $node->stop;
 $redis->stop;
 done_testing();
