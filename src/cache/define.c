@@ -1136,6 +1136,7 @@ follow(int64 id, List *touched)
 	if (!is_touched(id, touched))
 		return;
 	catalog = table_open(sc_cache_catalog_relid(), RowExclusiveLock);
+	(void) sc_rule_lock(id, true);
 	tuple = sc_rule_fetch(catalog, id);
 	if (tuple)
 		rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,

@@ -555,6 +555,7 @@ begin_transaction(void)
 static void
 end_transaction(void)
 {
+	sc_value_write_notes();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

@@ -701,6 +701,20 @@ sc_pattern_prefix(const char *pattern, uint32 length, char *buf, uint32 size)
 	return n;
 }
 
+/*
+ * Lock a rule's row before it is read to be changed, until the end of the
+ * transaction: a worker that notes a failure and a command that renames a
+ * column may both want to.  False when somebody else has it, if not to wait.
+ */
+bool
+sc_rule_lock(int64 id, bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sc_cache_catalog_relid(), (Oid) id, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /* Note in the rule's row why its value could not be had; NULL: it could. */
 void
 sc_rule_set_failing(ScRule *rule, const char *message)
@@ -714,7 +728,8 @@ sc_rule_set_failing(ScRule *rule, const char *message)
 	if (rule->failing == (message != NULL))
 		return;
 	/* Not worth waiting for somebody who defines rules. */
-	if (!ConditionalLockRelationOid(sc_cache_catalog_relid(), RowExclusiveLock))
+	if (!ConditionalLockRelationOid(sc_cache_catalog_relid(), RowExclusiveLock) ||
+		!sc_rule_lock(rule->id, false))
 		return;
 	rel = table_open(sc_cache_catalog_relid(), NoLock);
 	tuple = sc_rule_fetch(rel, rule->id);

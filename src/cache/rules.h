@@ -29,6 +29,7 @@ enum
 };
 
 extern HeapTuple sc_rule_fetch(Relation rel, int64 id);
+extern bool sc_rule_lock(int64 id, bool wait);
 extern List *sc_template_parse(const char *template);
 extern char *sc_template_pattern(List *parts);
 extern char **sc_rule_names(TupleDesc desc, Datum recorded, bool isnull);

@@ -111,6 +111,52 @@ run(ScRule *rule, const ScEntry *e, MemoryContext cxt)
 	return result;
 }
 
+/*
+ * What is to be noted in rules' rows.  That waits for the end of the
+ * transaction, when no more tables are to be locked: who alters one of them
+ * holds it, and may wait for the row.
+ */
+typedef struct Note
+{
+	int64		rule;
+	char		message[256];	/* empty: its value could be had */
+} Note;
+
+#define MAX_NOTES	64
+
+static Note notes[MAX_NOTES];
+static int	nnotes = 0;
+
+static void
+note(int64 rule, const char *message)
+{
+	int			i = 0;
+
+	while (i < nnotes && notes[i].rule != rule)
+		i++;
+	if (i == MAX_NOTES)
+		return;					/* the next value will tell */
+	notes[i].rule = rule;
+	strlcpy(notes[i].message, message, sizeof(notes[i].message));
+	nnotes = Max(nnotes, i + 1);
+}
+
+/* Call before a transaction ends in which there have been values. */
+void
+sc_value_write_notes(void)
+{
+	while (nnotes > 0)
+	{
+		Note	   *n = &notes[--nnotes];
+		ScRule	   *rule = sc_rule_by_id(n->rule);
+
+		if (rule == NULL)
+			continue;
+		sc_rule_set_failing(rule, n->message[0] ? n->message : NULL);
+		sc_rule_release(rule);
+	}
+}
+
 /* Result is in the caller's context; NULL: delete the key. */
 char *
 sc_value_of(const ScEntry *e, int64 *ttl_ms)
@@ -169,7 +215,8 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 	CurrentResourceOwner = owner;
 	if (rule)
 	{
-		sc_rule_set_failing(rule, message[0] ? message : NULL);
+		if (rule->failing || message[0])
+			note(rule->id, message);
 		sc_rule_release(rule);
 	}
 	return result;

@@ -156,6 +156,20 @@ $node->safe_psql('again', 'INSERT INTO sale VALUES (2, 5)');
 is($node->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
 is($redis->command('GET', 'sales:2'), '{"month":2,"t":5}', 'and so it is after a restore');
 
+# ---- a column is renamed while the worker meets failures ----
+sql(q{
+	CREATE TABLE slow (id int, a int);
+	CREATE SEQUENCE calls;
+	CREATE FUNCTION public.fails(int) RETURNS int LANGUAGE plpgsql STABLE AS
+		$$BEGIN PERFORM nextval('public.calls'); PERFORM pg_sleep(0.2); RETURN 1 / 0; END$$;
+	SELECT scalecache.create_cache_rule('slow', 'slow', 'slow:{id}', 'write', 'public.fails(id)');
+	INSERT INTO slow SELECT i FROM generate_series(1, 10) i});
+ok($node->poll_query_until($p, 'SELECT last_value BETWEEN 2 AND 9 FROM calls'), 'one value has failed');
+sql('ALTER TABLE slow RENAME id TO no');
+ok(delivered(), 'delivered');
+is(sql(q{SELECT key || ' ' || value || ' ' || failing FROM scalecache.cache_rules WHERE name = 'slow'}),
+	'slow:{no} public.fails(no) division by zero', 'both are in the rule');
+
 # ---- DROP EXTENSION and a writer that has yet to commit ----
 sql('INSERT INTO parent VALUES (2), (3)');
 my $writer = $node->background_psql($p, on_error_stop => 0);
