@@ -451,11 +451,6 @@ check_walker(Node *node, void *context)
 		refuse("a subquery", "Join the table instead.");
 	if (IsA(node, GroupingFunc))
 		refuse("GROUPING()", "Create one rollup for each grouping set.");
-	if (IsA(node, Param))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_PARAMETER),
-				 errmsg("rollup query has a parameter"),
-				 errhint("Write the value into the query.")));
 	if (IsA(node, SQLValueFunction))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -607,6 +602,24 @@ sc_query_check(Query *query)
 	query_tree_walker(query, check_walker, NULL, 0);
 }
 
+static Node *
+refuse_parameter(ParseState *pstate, ParamRef *ref)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_PARAMETER),
+			 errmsg("rollup query has a parameter, $%d", ref->number),
+			 errdetail("A rollup is kept for one query, with all its values."),
+			 errhint("Write the value into the query, or group by what is compared with it."),
+			 parser_errposition(pstate, ref->location)));
+	return NULL;
+}
+
+static void
+refuse_parameters(ParseState *pstate, void *arg)
+{
+	pstate->p_paramref_hook = refuse_parameter;
+}
+
 static Query *
 parse(const char *sql)
 {
@@ -632,7 +645,7 @@ parse(const char *sql)
 				 errmsg("rollup query must be a SELECT"),
 				 errdetail("A rollup is one SELECT from tables, with GROUP BY and aggregates."),
 				 errhint("Write SELECT ... FROM table GROUP BY ...")));
-	return parse_analyze_fixedparams(stmt, sql, NULL, 0, NULL);
+	return parse_analyze_withcb(stmt, sql, refuse_parameters, NULL, NULL);
 }
 
 /* Parse, check and pin the query; the views it was made from go to *views. */
