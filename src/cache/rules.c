@@ -715,6 +715,18 @@ sc_rule_lock(int64 id, bool wait)
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* Is that what the rule's row says of its failure? */
+static bool
+says(Relation rel, HeapTuple tuple, const char *message)
+{
+	bool		isnull;
+	Datum		d = heap_getattr(tuple, Anum_cache_rule_failing, RelationGetDescr(rel), &isnull);
+
+	if (isnull || message == NULL)
+		return isnull && message == NULL;
+	return strcmp(TextDatumGetCString(d), message) == 0;
+}
+
 /* Note in the rule's row why its value could not be had; NULL: it could. */
 void
 sc_rule_set_failing(ScRule *rule, const char *message)
@@ -725,7 +737,7 @@ sc_rule_set_failing(ScRule *rule, const char *message)
 	bool		nulls[Natts_cache_rule] = {0};
 	bool		repl[Natts_cache_rule] = {0};
 
-	if (rule->failing == (message != NULL))
+	if (!rule->failing && message == NULL)
 		return;
 	/* Not worth waiting for somebody who defines rules. */
 	if (!ConditionalLockRelationOid(sc_cache_catalog_relid(), RowExclusiveLock) ||
@@ -733,7 +745,7 @@ sc_rule_set_failing(ScRule *rule, const char *message)
 		return;
 	rel = table_open(sc_cache_catalog_relid(), NoLock);
 	tuple = sc_rule_fetch(rel, rule->id);
-	if (tuple)
+	if (tuple && !says(rel, tuple, message))
 	{
 		repl[Anum_cache_rule_failing - 1] = true;
 		nulls[Anum_cache_rule_failing - 1] = message == NULL;
@@ -741,8 +753,9 @@ sc_rule_set_failing(ScRule *rule, const char *message)
 			values[Anum_cache_rule_failing - 1] = CStringGetTextDatum(message);
 		tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, repl);
 		CatalogTupleUpdate(rel, &tuple->t_self, tuple);
-		rule->failing = message != NULL;
 	}
+	if (tuple)
+		rule->failing = message != NULL;
 	table_close(rel, NoLock);
 }
 

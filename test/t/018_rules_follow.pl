@@ -169,6 +169,15 @@ sql('ALTER TABLE slow RENAME id TO no');
 ok(delivered(), 'delivered');
 is(sql(q{SELECT key || ' ' || value || ' ' || failing FROM scalecache.cache_rules WHERE name = 'slow'}),
 	'slow:{no} public.fails(no) division by zero', 'both are in the rule');
+sql(q{CREATE OR REPLACE FUNCTION public.fails(int) RETURNS int LANGUAGE plpgsql STABLE AS
+	$$BEGIN RAISE 'not today'; END$$;
+	INSERT INTO slow VALUES (11)});
+ok(delivered(), 'delivered');
+is(sql(q{SELECT failing FROM scalecache.cache_rules WHERE name = 'slow'}), 'not today', 'the last failure is told');
+sql(q{CREATE OR REPLACE FUNCTION public.fails(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT 5';
+	INSERT INTO slow VALUES (12)});
+ok(delivered(), 'delivered');
+is(sql(q{SELECT failing IS NULL FROM scalecache.cache_rules WHERE name = 'slow'}), 't', 'until there is a value');
 
 # ---- DROP EXTENSION and a writer that has yet to commit ----
 sql('INSERT INTO parent VALUES (2), (3)');
