@@ -648,9 +648,10 @@ distinct_resolve(const ScStateDef *def, DistinctState *s, ScValues *values,
 	entries_start_iterate(s->entries, &it);
 	while ((ref = entries_iterate(s->entries, &it)) != NULL)
 	{
-		/* With a table of values, the other ones are found there. */
-		if (s->id != 0 && ref->entry->change == 0)
-			continue;
+		/*
+		 * Also those whose changes cancel out: an equal one may change, and
+		 * what is known already is not found in the table of values again.
+		 */
 		ref->entry->hash = value_hash(def, ref->entry->value);
 		changed[n++] = ref->entry;
 	}

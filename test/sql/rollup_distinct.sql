@@ -200,6 +200,16 @@ INSERT INTO u VALUES (1, 1, 'x', 'a b'), (1, 1, 'x', 'b a'), (1, 2, 'x', 'c'), (
 SELECT * FROM answered('TABLE unkept');
 SELECT * FROM unkept ORDER BY k;
 
+-- changes of one image of a value that cancel out, beside one of another image
+CREATE TABLE images (n numeric);
+INSERT INTO images SELECT generate_series(1, 100);
+SELECT scalecache.create_rollup('imaged', 'SELECT count(DISTINCT n) AS c, sum(DISTINCT n) AS s FROM images');
+INSERT INTO images VALUES (66), (66.00);
+DELETE FROM images WHERE ctid IN (SELECT max(ctid) FROM images WHERE n::text = '66');
+SELECT c, trim_scale(s) AS s FROM imaged;
+SELECT scalecache.fold_rollup('imaged') > 0, scalecache.verify_rollup('imaged');
+DROP TABLE images CASCADE;
+
 -- damage is found, said, and repaired
 SELECT distincts::regclass AS distincts, base::regclass AS base FROM scalecache.rollup WHERE rollup = 'filled'::regclass \gset
 SET session_replication_role = replica;

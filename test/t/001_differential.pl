@@ -93,13 +93,14 @@ DELETE FROM t WHERE id = :i;
 PREPARE TRANSACTION ':iso-:client_id';
 ROLLBACK PREPARED ':iso-:client_id';} ]);
 
-# Rollup, columns compared (float sums rounded), query
+# Rollup, columns compared (float sums rounded; equal numbers may have another
+# scale), query
 my %rollup = (
-	r_k => [ 'k, s, n, lo, hi, round(fs::numeric, 3), lo_s, hi_d',
+	r_k => [ 'k, s, n, trim_scale(lo), trim_scale(hi), round(fs::numeric, 3), lo_s, hi_d',
 		q{SELECT k, sum(v) AS s, count(*) AS n, min(v) AS lo, max(v) AS hi,
 			sum(f) AS fs, min(s) AS lo_s, max(d) AS hi_d
 		  FROM t GROUP BY k} ],
-	r_month => [ 'month, s, n, round(fs::numeric, 3), hi',
+	r_month => [ 'month, s, n, round(fs::numeric, 3), trim_scale(hi)',
 		q{SELECT date_trunc('month', d) AS month, sum(v) AS s, count(s) AS n,
 			sum(f) AS fs, max(v) AS hi
 		  FROM t GROUP BY 1} ],
@@ -108,7 +109,7 @@ my %rollup = (
 			min(d) AS lo, max(s) AS hi FROM t} ],
 	r_where => [ 'n, a, sd', q{SELECT count(*) AS n, avg(v) AS a, stddev(v) AS sd
 		  FROM t WHERE k <> 3} ],
-	# Few distinct values, and many; equal sums may have another scale.
+	# Few distinct values, and many.
 	r_distinct => [ 'k, n, ds, trim_scale(sv)',
 		q{SELECT k, count(*) AS n, count(DISTINCT s) AS ds, sum(DISTINCT v) AS sv
 		  FROM t GROUP BY k} ],
