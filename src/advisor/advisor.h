@@ -144,6 +144,7 @@ extern double sc_sample_fraction(ScStudy *study, ScSample *sample,
 /* size.c */
 extern void sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);
 extern void sc_size_guess(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);
+extern double sc_column_ndistinct(Oid relid, AttrNumber attnum, bool inherited, double tuples);
 extern bool sc_size_dedup_safe(const ScHypo *hypo);
 
 /* hypo.c */

@@ -12,7 +12,6 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_am.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_statistic.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
@@ -781,27 +780,16 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
  * Rights: what an expression or a condition would be evaluated for
  */
 
-static bool
-users_function(Oid funcid, void *context)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	ReleaseSysCache(tuple);
-	return !superuser_arg(owner);
-}
-
 /* A domain's constraint may call anything. */
 static bool
 users_walker(Node *node, void *context)
 {
+	Oid			nobody = InvalidOid;
+
 	if (node == NULL)
 		return false;
 	return IsA(node, CoerceToDomain) ||
-		check_functions_in_node(node, users_function, context) ||
+		check_functions_in_node(node, sc_untrusted_function, &nobody) ||
 		expression_tree_walker(node, users_walker, context);
 }
 

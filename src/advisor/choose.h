@@ -163,6 +163,7 @@ typedef struct ScAdvice
 } ScAdvice;
 
 /* harvest.c */
+extern bool sc_untrusted_function(Oid funcid, void *context);
 extern void sc_harvest_init(void);
 extern double sc_harvest(ScAdvice *advice, ScItem *item, ScVariant *variant);
 extern ScKeyCol *sc_make_keycol(Node *expr, Oid am, Oid opclass, Oid collation,

@@ -65,8 +65,9 @@ strip(Node *node)
 	return node;
 }
 
-static bool
-untrusted_function(Oid funcid, void *context)
+/* Is it neither a superuser's nor that of the role that context points to? */
+bool
+sc_untrusted_function(Oid funcid, void *context)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
 	Oid			owner;
@@ -91,7 +92,7 @@ unusable_walker(Node *node, void *context)
 		IsA(node, PlaceHolderVar) || IsA(node, GroupingFunc) ||
 		IsA(node, WindowFunc) || IsA(node, CurrentOfExpr))
 		return true;
-	if (check_functions_in_node(node, untrusted_function, context))
+	if (check_functions_in_node(node, sc_untrusted_function, context))
 		return true;
 	return expression_tree_walker(node, unusable_walker, context);
 }
@@ -172,26 +173,13 @@ sc_plain_column(Oid relid, AttrNumber attnum)
 double
 sc_ndistinct(Oid relid, Node *expr, double tuples)
 {
-	HeapTuple	tuple;
-	bool		inherited;
-	double		d = 0;
-
 	if (exprType(expr) == BOOLOID)
 		return 2;
 	if (!IsA(expr, Var))
 		return 0;
-	inherited = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
-	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(relid),
-							Int16GetDatum(((Var *) expr)->varattno),
-							BoolGetDatum(inherited));
-	if (HeapTupleIsValid(tuple))
-	{
-		d = ((Form_pg_statistic) GETSTRUCT(tuple))->stadistinct;
-		if (d < 0)
-			d = -d * tuples;
-		ReleaseSysCache(tuple);
-	}
-	return d;
+	return sc_column_ndistinct(relid, ((Var *) expr)->varattno,
+							   get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE,
+							   tuples);
 }
 
 /*

@@ -257,14 +257,14 @@ estimate_groups(uint64 *hashes, int n, double total)
 }
 
 /* Distinct values of a single column by its statistics; 0 is unknown. */
-static double
-column_distinct(ScHypoLeaf *leaf, AttrNumber attnum, double tuples)
+double
+sc_column_ndistinct(Oid relid, AttrNumber attnum, bool inherited, double tuples)
 {
 	HeapTuple	tuple;
 	double		d = 0;
 
-	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(leaf->relid),
-							Int16GetDatum(attnum), BoolGetDatum(false));
+	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(relid),
+							Int16GetDatum(attnum), BoolGetDatum(inherited));
 	if (HeapTupleIsValid(tuple))
 	{
 		d = ((Form_pg_statistic) GETSTRUCT(tuple))->stadistinct;
@@ -387,7 +387,7 @@ keys_distinct(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 		double		d;
 
 		if (leaf->attnums[i] != 0)
-			d = column_distinct(leaf, leaf->attnums[i], sample->tuples);
+			d = sc_column_ndistinct(leaf->relid, leaf->attnums[i], false, sample->tuples);
 		else
 		{
 			d = ((ScExprStats *) list_nth(leaf->stats, nth++))->ndistinct;
@@ -1052,7 +1052,7 @@ sc_size_guess(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 			width = MAXALIGN((Size) width);
 		width += column_width(leaf, column, stats);
 		n = stats != NULL ? stats->ndistinct :
-			column_distinct(leaf, leaf->attnums[i], sample->tuples);
+			sc_column_ndistinct(leaf->relid, leaf->attnums[i], false, sample->tuples);
 		if (n < 0)
 			n = -n * sample->tuples;
 		if (i < hypo->nkeys)
