@@ -558,26 +558,36 @@ sc_set_bytes(ScAdvice *advice, Bitmapset *set)
 	return bytes;
 }
 
-/* What room an index should be given. */
+/* By how much an index may turn out larger than estimated. */
 static double
-room_for(ScHypo *hypo)
+size_doubt(ScHypo *hypo)
 {
+	double		doubt = hypo->bytes * (SC_SHARED_MARGIN - 1);
+
 	if (hypo->am == GIN_AM_OID)
-		return hypo->bytes * SC_SHARED_MARGIN;
-	return Min(hypo->bytes * SC_SHARED_MARGIN, hypo->most * SC_SIZE_MARGIN);
+		return doubt;
+	return Min(doubt, hypo->most * SC_SIZE_MARGIN - hypo->bytes);
 }
 
+/* The doubts about indexes have nothing to do with each other. */
 bool
 sc_set_fits(ScAdvice *advice, Bitmapset *set)
 {
 	double		bytes = 0;
+	double		doubts = 0;
 	int			x = -1;
 
 	if (advice->max_size < 0)
 		return true;
 	while ((x = bms_next_member(set, x)) >= 0)
-		bytes += room_for(sc_candidate(advice, x)->hypo);
-	return bytes <= advice->max_size;
+	{
+		ScHypo	   *hypo = sc_candidate(advice, x)->hypo;
+		double		doubt = size_doubt(hypo);
+
+		bytes += hypo->bytes;
+		doubts += doubt * doubt;
+	}
+	return bytes + sqrt(doubts) <= advice->max_size;
 }
 
 /* Rent, and more for what is nearly there already. */
