@@ -7,7 +7,8 @@
  * The launcher is connected to no database.  It cannot see from outside
  * whether a database has the extension, so it starts a worker in each one
  * that it does not know about; a worker that finds no extension notes that
- * in shared memory and exits, and the launcher tries again later.
+ * in shared memory and exits, and the launcher tries again later, or as soon
+ * as the extension has been created.
  *
  * What must always hold:
  *
@@ -138,6 +139,9 @@ static ScShared *sc_shared = NULL;
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility_hook = NULL;
+
+/* Does this transaction create the extension? */
+static bool extension_created = false;
 
 /* The worker's own entry, and what it leaves there when it exits. */
 static ScDb *my_db = NULL;
@@ -1099,6 +1103,27 @@ database_wanted(Node *stmt, bool toplevel, int *resume_ms)
 	return dboid;
 }
 
+/*
+ * A worker that looks before the extension is there for others to see would
+ * not look again for long, and rollups that a dump brings wait for it.
+ */
+static void
+launcher_xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && extension_created)
+		sc_worker_notify();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		extension_created = false;
+}
+
+static bool
+creates_extension(Node *stmt)
+{
+	return IsA(stmt, CreateExtensionStmt) &&
+		strcmp(((CreateExtensionStmt *) stmt)->extname, "scalecache") == 0;
+}
+
 static void
 sc_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				  bool readOnlyTree, ProcessUtilityContext context,
@@ -1120,6 +1145,8 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 
 	if (!OidIsValid(dboid))
 	{
+		if (creates_extension(pstmt->utilityStmt))
+			extension_created = true;
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv,
 			 dest, qc);
 		return;
@@ -1160,6 +1187,7 @@ sc_launcher_register(void)
 	shmem_startup_hook = sc_shmem_startup;
 	prev_ProcessUtility_hook = ProcessUtility_hook;
 	ProcessUtility_hook = sc_ProcessUtility;
+	RegisterXactCallback(launcher_xact_callback, NULL);
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |

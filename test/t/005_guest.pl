@@ -8,6 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use ScaleCache;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 # What DROP VIEW of r_k and DROP EXTENSION leave of it
 sub nothing_left
@@ -125,6 +126,29 @@ $new->restart;
 	$new->safe_psql('fresh', $WRITE);
 	folded($new, 'fresh', 'after workers were terminated');
 }
+
+# A worker that found no extension looks again after ten seconds.  Who creates
+# it, before restoring a dump for instance, need not wait for that.
+$new->safe_psql('postgres', 'ALTER SYSTEM SET log_min_messages = debug1');
+$new->reload;
+my @waited;
+for my $nth (1 .. 3)
+{
+	$new->safe_psql('postgres', "CREATE DATABASE late$nth TEMPLATE template0");
+	my $oid = $new->safe_psql('postgres', "SELECT oid FROM pg_database WHERE datname = 'late$nth'");
+	for (1 .. 1800)
+	{
+		last if slurp_file($new->logfile) =~ /unregistering background worker "scalecache worker for database $oid"/;
+		usleep(100_000);
+	}
+	my $since = time;
+	$new->safe_psql("late$nth", 'BEGIN; CREATE EXTENSION scalecache; COMMIT');
+	ok($new->poll_query_until("late$nth", "SELECT count(*) = 1 $WORKER"), 'a worker for the new extension');
+	push @waited, time - $since;
+}
+cmp_ok((sort { $a <=> $b } @waited)[0], '<', 8, 'it comes at once') or diag("@waited");
+$new->safe_psql('postgres', 'ALTER SYSTEM RESET log_min_messages');
+$new->reload;
 unlike(slurp_file($new->logfile), qr/PANIC|TRAP|scalecache worker.*exited with exit code [2-9]/,
 	'no worker crashed');
 $new->stop;
