@@ -76,12 +76,18 @@ typedef struct Pace
 	int			delays;			/* to wait for, each scalecache.fold_delay */
 	TimestampTz last;			/* fold */
 	BlockNumber pages;			/* of the written delta table then */
+	int			failures;		/* in a row, of the worker's turns */
+	TimestampTz not_before;		/* of the turn after a failure */
 } Pace;
 
 #define SC_DELTAS_PER_GROUP	8
 #define SC_MAX_DELAYS		64
 #define SC_MAX_JOIN_DELAYS	4
 #define SC_GATHER_PAGES		64
+
+/* A rollup that fails is left alone, longer each time, up to 32 seconds. */
+#define SC_FAILED_PAUSE_MS	1000
+#define SC_MAX_DOUBLINGS	5
 
 static HTAB *paces = NULL;
 
@@ -104,6 +110,8 @@ pace_of(Oid view)
 		pace->delays = 1;
 		pace->last = 0;
 		pace->pages = 0;
+		pace->failures = 0;
+		pace->not_before = 0;
 	}
 	return pace;
 }
@@ -440,6 +448,46 @@ in_transaction(void (*work) (Oid view), Oid view)
 }
 
 /*
+ * What there is to do for one rollup.  Its aggregates may raise errors, and
+ * go on doing so until its rows have changed; they are reported here, so that
+ * other rollups have their turn.
+ */
+static void
+work_on(Oid view)
+{
+	Pace	   *pace = pace_of(view);
+	MemoryContext keep = CurrentMemoryContext;
+
+	if (pace->not_before > GetCurrentTimestamp())
+		return;
+	PG_TRY();
+	{
+		if (is_unfinished(view))
+			sc_build_step(view);
+		else
+			in_transaction(fold_one, view);
+		in_transaction(reclaim, view);
+		in_transaction(install_parts, view);
+		pace->failures = 0;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(keep);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		pace->not_before =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										SC_FAILED_PAUSE_MS << pace->failures);
+		pace->failures = Min(pace->failures + 1, SC_MAX_DOUBLINGS);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(keep);
+}
+
+/*
  * One turn of the background worker: every rollup in its own transaction.
  * True when there may be something to fold before the next change comes.
  * idle: there has been no change for several turns.
@@ -465,14 +513,6 @@ sc_rollup_work(bool idle)
 	deferred = false;
 
 	foreach(lc, views)
-	{
-		MemoryContextSwitchTo(keep);
-		if (is_unfinished(lfirst_oid(lc)))
-			sc_build_step(lfirst_oid(lc));
-		else
-			in_transaction(fold_one, lfirst_oid(lc));
-		in_transaction(reclaim, lfirst_oid(lc));
-		in_transaction(install_parts, lfirst_oid(lc));
-	}
+		work_on(lfirst_oid(lc));
 	return deferred;
 }

@@ -127,6 +127,32 @@ $new->restart;
 	folded($new, 'fresh', 'after workers were terminated');
 }
 
+# A rollup that cannot be folded does not keep others waiting.
+$new->safe_psql('postgres', 'CREATE DATABASE late TEMPLATE template0');
+$new->safe_psql('late', q{CREATE EXTENSION scalecache;
+	CREATE FUNCTION fails(int, int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		IF $2 = 13 THEN RAISE EXCEPTION 'unlucky'; END IF;
+		RETURN coalesce($1 + $2, $2);
+	END $$;
+	CREATE AGGREGATE lucky(int) (SFUNC = fails, STYPE = int);
+	CREATE TABLE a (k int, v int);
+	CREATE TABLE b (k int, v int);
+	SELECT scalecache.create_rollup('r_a', 'SELECT k, lucky(v) AS l FROM a GROUP BY k');
+	SELECT scalecache.create_rollup('r_b', 'SELECT k, sum(v) AS s FROM b GROUP BY k');
+	INSERT INTO a VALUES (1, 13)});
+ok($new->poll_query_until('late', q{SELECT EXISTS (SELECT FROM scalecache.rollups
+	WHERE rollup = 'r_a'::regclass AND pending_deltas > 0)}), 'a rollup whose aggregate fails');
+$new->wait_for_log(qr/unlucky/);
+for my $nth (1 .. 3)
+{
+	$new->safe_psql('late', 'INSERT INTO b VALUES (1, 1)');
+	ok($new->poll_query_until('late', q{SELECT pending_deltas = 0 FROM scalecache.rollups
+		WHERE rollup = 'r_b'::regclass}), 'another one is folded');
+}
+$new->safe_psql('late', 'DELETE FROM a');
+folded($new, 'late', 'an aggregate that fails no more');
+
 # A worker that found no extension looks again after ten seconds.  Who creates
 # it, before restoring a dump for instance, need not wait for that.
 $new->safe_psql('postgres', 'ALTER SYSTEM SET log_min_messages = debug1');
