@@ -223,6 +223,8 @@ extern bool sc_acked_except(ScAcked *mark, uint64 xid);
 extern List *sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot,
 							const ScAcked *acked, Size max_bytes);
 extern void sc_outbox_acknowledged(void);
+extern void sc_outbox_lock(void);
+extern void sc_outbox_unlock(void);
 extern bool sc_outbox_at_end(const ScOutboxPos *pos);
 extern void sc_outbox_delete(List *items);
 extern void sc_outbox_rotate(bool idle);

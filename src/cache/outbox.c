@@ -394,6 +394,23 @@ sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot, const ScAcked *acked,
 	return items;
 }
 
+/* Keep tables from being cut, and entries from being moved between them. */
+void
+sc_outbox_lock(void)
+{
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+		if (OidIsValid(sc_outbox_relid(i)))
+			LockRelationOid(sc_outbox_relid(i), AccessShareLock);
+}
+
+void
+sc_outbox_unlock(void)
+{
+	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
+		if (OidIsValid(sc_outbox_relid(i)))
+			UnlockRelationOid(sc_outbox_relid(i), AccessShareLock);
+}
+
 /* All that was read, and nothing was left out, is acknowledged by a mark. */
 void
 sc_outbox_acknowledged(void)

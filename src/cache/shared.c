@@ -584,7 +584,12 @@ scalecache_redis_status(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* Entries, tuples, bytes on disk and the oldest, as the snapshot sees them. */
+/*
+ * Entries, tuples, bytes on disk and the oldest.  Entries may be on their way
+ * from one table to another, by a transaction that a snapshot of before does
+ * not see; that takes a lock on the one, so with all of them locked a new
+ * snapshot misses nothing.
+ */
 Datum
 scalecache_cache_queue(PG_FUNCTION_ARGS)
 {
@@ -593,6 +598,7 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 	bool		nulls[6] = {0};
 	ScOutboxPos pos = {0};
 	ScAcked		acked;
+	Snapshot	snapshot;
 	List	   *items;
 	int64		transactions = 0;
 	int64		keys = 0;
@@ -606,8 +612,10 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	old = MemoryContextSwitchTo(cxt);
+	sc_outbox_lock();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	sc_cache_get_acked(&acked);
-	while ((items = sc_outbox_read(&pos, GetActiveSnapshot(), &acked, 1024 * 1024)) != NIL)
+	while ((items = sc_outbox_read(&pos, snapshot, &acked, 1024 * 1024)) != NIL)
 	{
 		ListCell   *lc;
 
@@ -634,6 +642,7 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 		}
 		MemoryContextReset(cxt);
 	}
+	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 	values[0] = Int64GetDatum(transactions);
@@ -641,6 +650,7 @@ scalecache_cache_queue(PG_FUNCTION_ARGS)
 	values[2] = Int64GetDatum(epochs);
 	values[3] = Int64GetDatum(bytes);
 	values[4] = Int64GetDatum(sc_outbox_size());
+	sc_outbox_unlock();
 	values[5] = time_or_null(oldest, &nulls[5]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

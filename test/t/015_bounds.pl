@@ -1,0 +1,74 @@
+# A full queue: what is seen of it while room is made, and what making room costs.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use RedisServer;
+use ScaleCache;
+use Test::More;
+
+my $redis = RedisServer->new;
+my $node = new_server('bounds', conf => "scalecache.redis_url = '" . $redis->url . "'
+scalecache.redis_retry_max = 10
+scalecache.naptime = 100
+");
+my $p = 'postgres';
+
+sub sql { return $node->safe_psql($p, $_[0]); }
+sub delivered { return sql("SELECT scalecache.wait_for_cache('180 s')") eq 't'; }
+sub set { my ($name, $value) = @_; sql("ALTER SYSTEM SET scalecache.$name = '$value'"); sql('SELECT pg_reload_conf()'); }
+
+sql(q{CREATE EXTENSION scalecache; CREATE TABLE t (id int PRIMARY KEY, v int);
+	INSERT INTO t SELECT g, 0 FROM generate_series(1, 2000) g;
+	SELECT scalecache.create_cache_rule('t', 't', 'a_rather_long_prefix_of_keys:{id}')});
+ok(delivered(), 'delivered');
+
+# ---- the view, while keys give way to epochs ----
+# Each collapse moves all that there is from one table to another.
+set('queue_limit', '64kB');
+$redis->kill9;
+sql('UPDATE t SET v = v + 1 WHERE id = 1');
+my $load = start_pgbench($node, '-c', '2', '-T', '8', '-f',
+	script($node, 'writes', "UPDATE t SET v = v + 1 WHERE id % 20 = :client_id;\n"));
+my ($ret, $out, $err) = $node->psql($p, q{
+	CREATE TABLE seen (size bigint, entries bigint);
+	DO $$
+	DECLARE
+		until timestamptz := clock_timestamp() + '7 s';
+		q record;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			SELECT size_bytes, entries INTO q FROM scalecache.cache_queue;
+			INSERT INTO seen VALUES (q.size_bytes, q.entries);
+			COMMIT;
+		END LOOP;
+	END $$}, on_error_stop => 1);
+is($ret, 0, 'the view is read all the time') or diag $err;
+$load->{h}->finish;
+my $shrunk = sql('SELECT count(*) FROM (SELECT size < lag(size) OVER () AS less FROM seen) s WHERE less');
+cmp_ok($shrunk, '>', 5, 'room was made meanwhile');
+is(sql('SELECT count(*) FROM seen WHERE entries = 0'), '0', 'and never was there nothing in the queue');
+$redis->start;
+ok(delivered(), 'delivered');
+
+# ---- keys that no epoch can stand for ----
+set('queue_limit', '256kB');
+$redis->kill9;
+sql(q{SELECT scalecache.cache_delete('by hand ' || g) FROM generate_series(1, 14000) g});
+my $attempts = sub { return sql('SELECT failures FROM scalecache.redis_status') };
+sub attempts_from { my ($n) = @_; return $node->poll_query_until($p, "SELECT failures > $n FROM scalecache.redis_status"); }
+my $n = $attempts->();
+ok(attempts_from($n + 20), 'many attempts');
+# The worker alone writes now.
+my $lsn = sql('SELECT pg_current_wal_insert_lsn()');
+$n = $attempts->();
+ok(attempts_from($n + 20), 'and more');
+cmp_ok(sql("SELECT pg_current_wal_insert_lsn() - '$lsn'"), '<', 200000, 'do not write them anew');
+sql('UPDATE t SET v = v + 1');
+sql('UPDATE t SET v = v + 1') for 1 .. 3;
+ok($node->poll_query_until($p, 'SELECT epochs = 1 AND keys = 14000 FROM scalecache.cache_queue'),
+	'keys of rules give way all the same');
+$redis->start;
+ok(delivered(), 'delivered');
+
+done_testing();
