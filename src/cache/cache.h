@@ -151,6 +151,7 @@ extern void sc_rule_release(ScRule *rule);
 extern List *sc_rules_of_relation(Oid relid);	/* ids, as palloc'd int64 */
 extern List *sc_rules_all(void);
 extern bool sc_relation_has_rules(Oid relid);
+extern int64 *sc_rules_of_view(Oid relid, int *n);
 extern Oid	sc_cache_catalog_relid(void);
 extern ScRuleEval *sc_rule_eval(ScRule *rule, Relation rel);
 extern void sc_rule_compile_condition(ScRule *rule);

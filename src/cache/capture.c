@@ -73,6 +73,10 @@ static int	nepochs = 0;
 static int	maxepochs = 0;
 static bool collapsed = false;	/* some rule reached the limit */
 
+/* By rule: the number + 1 of one in epochs, or 0 when there is none. */
+#define EPOCH_PLACES	512		/* a power of two */
+static int	epoch_places[EPOCH_PLACES];
+
 static bool wrote = false;		/* the outbox has a tuple of ours */
 static bool fenced = false;
 static FullTransactionId my_xid;	/* where fences are up */
@@ -87,12 +91,46 @@ PG_FUNCTION_INFO_V1(scalecache_cache_truncate);
 
 /* ---- the buffer ---- */
 
+static int *
+epoch_place(int64 rule)
+{
+	return &epoch_places[rule & (EPOCH_PLACES - 1)];
+}
+
+/* Several rules may share a place: the first of them is asked for there. */
+static bool
+has_epoch(int64 rule)
+{
+	int			i = *epoch_place(rule);
+
+	if (i == 0)
+		return false;
+	for (i--; i < nepochs; i++)
+		if (epochs[i].rule == rule)
+			return true;
+	return false;
+}
+
+/* Those that came last, until n are left. */
+static void
+forget_epochs(int n)
+{
+	while (nepochs > n)
+	{
+		int		   *place = epoch_place(epochs[--nepochs].rule);
+
+		if (*place == nepochs + 1)
+			*place = 0;
+	}
+}
+
 static void
 forget_all(void)
 {
 	if (keys_cxt == NULL)
 		return;
-	nentries = nmarks = nepochs = tableused = 0;
+	forget_epochs(0);
+	nentries = nmarks = tableused = 0;
 	collapsed = false;
 	if (MemoryContextMemAllocated(keys_cxt, true) > KEEP_BUFFER)
 	{
@@ -254,16 +292,7 @@ truncate_to(const Mark *mark)
 	entries.len = mark->length;
 	entries.data[entries.len] = '\0';
 	while (nepochs > 0 && epochs[nepochs - 1].entry >= nentries)
-		nepochs--;
-}
-
-static bool
-has_epoch(int64 rule)
-{
-	for (int i = 0; i < nepochs; i++)
-		if (epochs[i].rule == rule)
-			return true;
-	return false;
+		forget_epochs(nepochs - 1);
 }
 
 /* Add an entry unless it is there. */
@@ -314,6 +343,8 @@ add_epoch(int64 rule, const char *pattern)
 	epochs = grow(epochs, &maxepochs, nepochs, sizeof(Epoch));
 	epochs[nepochs].rule = rule;
 	epochs[nepochs++].entry = nentries - 1;
+	if (*epoch_place(rule) == 0)
+		*epoch_place(rule) = nepochs;
 }
 
 /* Delete a key when this transaction commits, whatever the rules say. */
@@ -686,12 +717,12 @@ static void
 group_changed(Oid view, int nkeys, const AttrNumber *attnos,
 			  const Datum *keys, const bool *nulls)
 {
-	ListCell   *lc;
-	List	   *ids = sc_rules_of_relation(view);
+	int			n;
+	int64	   *ids = sc_rules_of_view(view, &n);
 
-	foreach(lc, ids)
+	for (int r = 0; r < n; r++)
 	{
-		int64		id = *(int64 *) lfirst(lc);
+		int64		id = ids[r];
 		ScRule	   *rule;
 		Datum	   *values;
 		bool	   *isnull;

@@ -18,7 +18,9 @@
  * refuses values and never allows one.
  *
  * Fences on all keys with a prefix, for the epochs of rules, are a short list
- * that every access looks through.
+ * that every access looks through.  When it is full, those that were fenced
+ * least recently go: what they had cut off is dropped, and their stamps are
+ * left to all keys of a part, for fills only.
  *
  * Locks: a part's, then that of the prefixes.  Nothing fails under either.
  */
@@ -51,6 +53,7 @@
 #define SLOTS			256		/* of a part, for keys without an entry */
 #define PREFIXES		64
 #define PREFIX_BYTES	SC_PREFIX_MAX
+#define FORGET			16		/* prefixes at a time, when there are too many */
 #define NONE			(-1)
 #define STUCK_MS		1000	/* blocked so long, a loader seems stuck */
 
@@ -106,6 +109,7 @@ typedef struct Part
 	int32		nentries;
 	uint32		fences;			/* on all keys: the prefixes were too many */
 	Stamp		floor;			/* of all keys */
+	Stamp		forgotten;		/* of prefixes that have left the list */
 	Slot		slots[SLOTS];
 	pg_atomic_uint64 hits;
 	pg_atomic_uint64 misses;
@@ -128,7 +132,7 @@ typedef struct Memory
 	pg_atomic_uint64 clock;
 	pg_atomic_uint32 nprefixes;
 	LWLock	   *prefix_lock;
-	Prefix		prefixes[PREFIXES];	/* the last one may stand for all keys */
+	Prefix		prefixes[PREFIXES];
 	Part		parts[PARTS];
 } Memory;
 
@@ -412,80 +416,6 @@ prefixes_seen(const char *key, uint32 keylen, Snapshot snapshot, uint64 clock)
 	return result;
 }
 
-/* The list's element for a prefix; a full list has one for everything. */
-static Prefix *
-find_prefix(const char *text, uint32 length)
-{
-	uint32		n = pg_atomic_read_u32(&memory->nprefixes);
-	Prefix	   *prefix;
-
-	length = Min(length, PREFIX_BYTES);
-	for (uint32 i = 0; i < n; i++)
-	{
-		prefix = &memory->prefixes[i];
-		if (prefix->db == MyDatabaseId && prefix->length == length &&
-			memcmp(prefix->text, text, length) == 0)
-			return prefix;
-	}
-	if (n >= PREFIXES)
-		return NULL;
-	prefix = &memory->prefixes[n];
-	prefix->db = MyDatabaseId;
-	prefix->length = length;
-	memcpy(prefix->text, text, length);
-	pg_atomic_write_u32(&memory->nprefixes, n + 1);
-	return prefix;
-}
-
-/*
- * Change the prefix's fences by one, or those of every prefix of the list and
- * every part when the list is full: then nothing is cached for a moment.
- */
-static void
-fence_prefix(const char *text, uint32 length, int change, bool committed,
-			 uint64 xid)
-{
-	uint64		clock = committed ? pg_atomic_add_fetch_u64(&memory->clock, 1) : 0;
-	uint64		below = U64FromFullTransactionId(ReadNextFullTransactionId());
-	Prefix	   *prefix;
-
-	LWLockAcquire(memory->prefix_lock, LW_EXCLUSIVE);
-	prefix = find_prefix(text, length);
-	if (prefix)
-	{
-		prefix->fences += change;
-		if (committed)
-			stamp_add(&prefix->stamp, clock, below, xid);
-	}
-	LWLockRelease(memory->prefix_lock);
-	if (prefix)
-		return;
-	for (int p = 0; p < PARTS; p++)
-	{
-		Part	   *part = &memory->parts[p];
-
-		LWLockAcquire(part->lock, LW_EXCLUSIVE);
-		part->fences += change;
-		if (committed)
-			stamp_add(&part->floor, clock, below, xid);
-		LWLockRelease(part->lock);
-	}
-}
-
-void
-sc_memory_fence_all(void)
-{
-	if (memory)
-		fence_prefix("", 0, 1, false, 0);
-}
-
-void
-sc_memory_lift_all(bool committed)
-{
-	if (memory)
-		fence_prefix("", 0, -1, committed, 0);
-}
-
 /* ---- room ---- */
 
 static void
@@ -643,6 +573,200 @@ drop_value(int p, Entry *e)
 	e->length = 0;
 }
 
+/* ---- the list of prefixes ---- */
+
+static Prefix *
+find_prefix(Oid db, const char *text, uint32 length)
+{
+	uint32		n = pg_atomic_read_u32(&memory->nprefixes);
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		Prefix	   *prefix = &memory->prefixes[i];
+
+		if (prefix->db == db && prefix->length == length &&
+			memcmp(prefix->text, text, length) == 0)
+			return prefix;
+	}
+	return NULL;
+}
+
+/* NULL when the list is full. */
+static Prefix *
+add_prefix(const char *text, uint32 length)
+{
+	uint32		n = pg_atomic_read_u32(&memory->nprefixes);
+	Prefix	   *prefix;
+
+	if (n >= PREFIXES)
+		return NULL;
+	prefix = &memory->prefixes[n];
+	memset(prefix, 0, sizeof(*prefix));
+	prefix->db = MyDatabaseId;
+	prefix->length = length;
+	memcpy(prefix->text, text, length);
+	pg_atomic_write_u32(&memory->nprefixes, n + 1);
+	return prefix;
+}
+
+/* Copy to old those without fences whose stamps are oldest, FORGET at most. */
+static int
+choose_old(Prefix *old)
+{
+	int			n = 0;
+
+	LWLockAcquire(memory->prefix_lock, LW_SHARED);
+	for (uint32 i = 0; i < pg_atomic_read_u32(&memory->nprefixes); i++)
+	{
+		const Prefix *prefix = &memory->prefixes[i];
+		int			j;
+
+		if (prefix->fences > 0)
+			continue;
+		for (j = n; j > 0 && old[j - 1].stamp.clock > prefix->stamp.clock; j--)
+			if (j < FORGET)
+				old[j] = old[j - 1];
+		if (j < FORGET)
+		{
+			old[j] = *prefix;
+			n = Min(n + 1, FORGET);
+		}
+	}
+	LWLockRelease(memory->prefix_lock);
+	return n;
+}
+
+/* Drop those values of a part that the prefix has cut off. */
+static void
+drop_cut_off(int p, const Prefix *prefix)
+{
+	for (int32 i = 0; i < part_entries; i++)
+	{
+		Entry	   *e = &entries_of(p)[i];
+
+		/* A prefix is shorter than a block. */
+		if (e->has_value && e->db == prefix->db && e->keylen >= prefix->length &&
+			e->filled < prefix->stamp.clock &&
+			memcmp(blocks_of(p)[e->blocks].data, prefix->text, prefix->length) == 0)
+			drop_value(p, e);
+	}
+}
+
+/* The others move up.  One that was fenced meanwhile stays. */
+static void
+remove_prefix(const Prefix *old)
+{
+	Prefix	   *prefix = find_prefix(old->db, old->text, old->length);
+	uint32		last = pg_atomic_read_u32(&memory->nprefixes) - 1;
+
+	if (prefix == NULL || prefix->fences > 0 || prefix->stamp.clock != old->stamp.clock)
+		return;
+	/* Who has read the number before looks at the last one twice. */
+	*prefix = memory->prefixes[last];
+	pg_atomic_write_u32(&memory->nprefixes, last);
+}
+
+/* Make room in the list; false when all are fenced. */
+static bool
+forget_prefixes(void)
+{
+	Prefix		old[FORGET];
+	int			n = choose_old(old);
+
+	for (int p = 0; n > 0 && p < PARTS; p++)
+	{
+		LWLockAcquire(memory->parts[p].lock, LW_EXCLUSIVE);
+		for (int i = 0; i < n; i++)
+		{
+			stamp_merge(&memory->parts[p].forgotten, &old[i].stamp);
+			drop_cut_off(p, &old[i]);
+		}
+		LWLockRelease(memory->parts[p].lock);
+	}
+	LWLockAcquire(memory->prefix_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+		remove_prefix(&old[i]);
+	LWLockRelease(memory->prefix_lock);
+	return n > 0;
+}
+
+/*
+ * Fence the prefix.  When there is no room for it in the list, every part is
+ * fenced: then nothing is cached for a moment.
+ */
+static void
+fence_prefix(const char *text, uint32 length)
+{
+	Prefix	   *prefix;
+
+	length = Min(length, PREFIX_BYTES);
+	do
+	{
+		LWLockAcquire(memory->prefix_lock, LW_EXCLUSIVE);
+		prefix = find_prefix(MyDatabaseId, text, length);
+		if (prefix == NULL)
+			prefix = add_prefix(text, length);
+		if (prefix)
+			prefix->fences++;
+		LWLockRelease(memory->prefix_lock);
+	} while (prefix == NULL && forget_prefixes());
+	for (int p = 0; prefix == NULL && p < PARTS; p++)
+	{
+		LWLockAcquire(memory->parts[p].lock, LW_EXCLUSIVE);
+		memory->parts[p].fences++;
+		LWLockRelease(memory->parts[p].lock);
+	}
+}
+
+/*
+ * Whose fence it is does not matter, only their number: if the prefix has one,
+ * it is taken away there, and who has put it there will find it at the parts.
+ */
+static void
+lift_prefix(const char *text, uint32 length, bool committed, uint64 xid)
+{
+	uint64		clock = committed ? pg_atomic_add_fetch_u64(&memory->clock, 1) : 0;
+	uint64		below = U64FromFullTransactionId(ReadNextFullTransactionId());
+	Prefix	   *prefix;
+	bool		lifted = false;
+
+	length = Min(length, PREFIX_BYTES);
+	LWLockAcquire(memory->prefix_lock, LW_EXCLUSIVE);
+	prefix = find_prefix(MyDatabaseId, text, length);
+	if (prefix && prefix->fences > 0)
+	{
+		if (committed)
+			stamp_add(&prefix->stamp, clock, below, xid);
+		prefix->fences--;
+		lifted = true;
+	}
+	LWLockRelease(memory->prefix_lock);
+	for (int p = 0; !lifted && p < PARTS; p++)
+	{
+		Part	   *part = &memory->parts[p];
+
+		LWLockAcquire(part->lock, LW_EXCLUSIVE);
+		part->fences--;
+		if (committed)
+			stamp_add(&part->floor, clock, below, xid);
+		LWLockRelease(part->lock);
+	}
+}
+
+void
+sc_memory_fence_all(void)
+{
+	if (memory)
+		fence_prefix("", 0);
+}
+
+void
+sc_memory_lift_all(bool committed)
+{
+	if (memory)
+		lift_prefix("", 0, committed, 0);
+}
+
 /* ---- fences ---- */
 
 static void
@@ -704,7 +828,10 @@ for_each_entry(const char *entries, uint32 length, bool fence, bool committed,
 			char		prefix[PREFIX_BYTES];
 			uint32		n = sc_pattern_prefix(e.key, e.keylen, prefix, sizeof(prefix));
 
-			fence_prefix(prefix, n, fence ? 1 : -1, committed, xid);
+			if (fence)
+				fence_prefix(prefix, n);
+			else
+				lift_prefix(prefix, n, committed, xid);
 		}
 		else if (fence)
 			fence_key(e.key, e.keylen);
@@ -975,6 +1102,7 @@ is_fresh(int p, uint64 hash, const Entry *e, const char *key, uint32 keylen,
 		(e == NULL || e->fences == 0) &&
 		stamp_seen(e ? &e->stamp : &slot->stamp, snapshot, clock) &&
 		stamp_seen(&part->floor, snapshot, clock) &&
+		stamp_seen(&part->forgotten, snapshot, clock) &&
 		prefixes_seen(key, keylen, snapshot, clock);
 }
 

@@ -40,17 +40,30 @@
 #include "cache/cache.h"
 #include "cache/rules.h"
 
+#define RECENT		512			/* a power of two */
+
 static List *cache = NIL;
 static MemoryContext cache_cxt = NULL;
+/* By id: a rule of the cache, or NULL, which says nothing. */
+static ScRule *recent[RECENT];
 
-/* The last answer of sc_relation_has_rules. */
+/* The last answer about a relation, whose rules were these. */
 static Oid	asked_about = InvalidOid;
-static bool had_rules;
+static List *had_rules = NIL;
+static uint64 changes = 0;		/* of relations, rules' among them, so far */
 
+static ScRule **
+recent_place(int64 id)
+{
+	return &recent[id & (RECENT - 1)];
+}
+
+/* It is not, or not any more, in the cache's list. */
 static void
 rule_free(ScRule *rule)
 {
-	cache = list_delete_ptr(cache, rule);
+	if (*recent_place(rule->id) == rule)
+		*recent_place(rule->id) = NULL;
 	MemoryContextDelete(rule->cxt);
 }
 
@@ -60,6 +73,7 @@ invalidate(Datum arg, Oid relid)
 	ListCell   *lc;
 
 	asked_about = InvalidOid;
+	changes++;
 
 	foreach(lc, cache)
 	{
@@ -408,6 +422,28 @@ load(ScRule *rule, HeapTuple tuple, TupleDesc desc, Relation rel)
 	rule->condition = text_column(tuple, desc, Anum_cache_rule_condition);
 }
 
+/* One of the cache that is valid, or NULL. */
+static ScRule *
+find_rule(int64 id)
+{
+	ScRule	  **place = recent_place(id);
+	ListCell   *lc;
+
+	if (*place && (*place)->id == id && (*place)->valid)
+		return *place;
+	foreach(lc, cache)
+	{
+		ScRule	   *rule = lfirst(lc);
+
+		if (rule->id == id && rule->valid)
+		{
+			*place = rule;
+			return rule;
+		}
+	}
+	return NULL;
+}
+
 /* NULL when there is no such rule (any more). */
 ScRule *
 sc_rule_by_id(int64 id)
@@ -422,14 +458,11 @@ sc_rule_by_id(int64 id)
 	MemoryContext cxt;
 	bool		isnull;
 
-	foreach(lc, cache)
+	rule = find_rule(id);
+	if (rule)
 	{
-		rule = lfirst(lc);
-		if (rule->id == id && rule->valid)
-		{
-			rule->pins++;
-			return rule;
-		}
+		rule->pins++;
+		return rule;
 	}
 	catalog = sc_cache_catalog_relid();
 	if (!OidIsValid(catalog))
@@ -460,6 +493,7 @@ sc_rule_by_id(int64 id)
 	MemoryContextSwitchTo(old);
 	rule->valid = true;
 	rule->pins = 1;
+	*recent_place(id) = rule;
 	relation_close(rel, AccessShareLock);
 	table_close(catrel, AccessShareLock);
 	heap_freetuple(tuple);
@@ -472,7 +506,7 @@ sc_rule_by_id(int64 id)
 		if (!other->valid && other->pins == 0)
 		{
 			cache = foreach_delete_current(cache, lc);
-			MemoryContextDelete(other->cxt);
+			rule_free(other);
 		}
 	}
 	return rule;
@@ -485,7 +519,10 @@ sc_rule_release(ScRule *rule)
 	{
 		rule->pins = 0;
 		if (!rule->valid)
+		{
+			cache = list_delete_ptr(cache, rule);
 			rule_free(rule);
+		}
 	}
 }
 
@@ -523,17 +560,57 @@ sc_rules_of_relation(Oid relid)
 	return ids;
 }
 
-/* Asked for each transaction that changes a rollup, so it remembers. */
+/*
+ * Ids of the rules of a relation.  Asked for each group of a rollup that
+ * changes, so it remembers.  Valid until the next lock is taken.
+ */
+static List *
+remembered_rules(Oid relid)
+{
+	uint64		before = changes;
+	MemoryContext old;
+	List	   *ids;
+	ListCell   *lc;
+
+	if (asked_about == relid)
+		return had_rules;
+	asked_about = InvalidOid;
+	list_free_deep(had_rules);
+	had_rules = NIL;
+	ids = sc_rules_of_relation(relid);
+	old = MemoryContextSwitchTo(cache_cxt);
+	foreach(lc, ids)
+	{
+		int64	   *id = palloc(sizeof(int64));
+
+		*id = *(int64 *) lfirst(lc);
+		had_rules = lappend(had_rules, id);
+	}
+	MemoryContextSwitchTo(old);
+	/* Reading may bring news of changes. */
+	if (changes == before)
+		asked_about = relid;
+	return had_rules;
+}
+
 bool
 sc_relation_has_rules(Oid relid)
 {
-	if (asked_about != relid)
-	{
-		/* First, as reading may bring news that forget it. */
-		asked_about = relid;
-		had_rules = sc_rules_of_relation(relid) != NIL;
-	}
-	return had_rules;
+	return remembered_rules(relid) != NIL;
+}
+
+/* As palloc'd int64, n of them */
+int64 *
+sc_rules_of_view(Oid relid, int *n)
+{
+	List	   *ids = remembered_rules(relid);
+	int64	   *result = palloc(sizeof(int64) * Max(list_length(ids), 1));
+	ListCell   *lc;
+
+	*n = 0;
+	foreach(lc, ids)
+		result[(*n)++] = *(int64 *) lfirst(lc);
+	return result;
 }
 
 List *

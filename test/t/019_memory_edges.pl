@@ -62,6 +62,29 @@ is(sql($late), '[{"n": 1}]', 'kept over a rollback');
 is(sql($hits), $before + 2, 'is still kept');
 sql('TRUNCATE late');
 is(sql($late), '[{"n": 0}]', 'goes with TRUNCATE');
+# What such an epoch is not about stays, however many there have been.
+sql($late);
+$before = sql($hits);
+for my $i (1 .. 3)
+{
+	sql("DO \$\$BEGIN FOR i IN 1..40 LOOP PERFORM scalecache.create_cache_rule('churn$i' || i, 'late', 'churn${i}_' || i || ':{id}'); END LOOP; END\$\$");
+	is(sql($late), '[{"n": 0}]', 'another value');
+	sql("DO \$\$BEGIN FOR i IN 1..40 LOOP PERFORM scalecache.drop_cache_rule('churn$i' || i); END LOOP; END\$\$");
+	is(sql($late), '[{"n": 0}]', 'is there');
+}
+is(sql($hits), $before + 6, 'all the time');
+# A snapshot of before an epoch that was forgotten
+my $reader = $node->background_psql($p);
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_snapshot()');
+sql('INSERT INTO late VALUES (2, 2)');
+sql('BEGIN; INSERT INTO late VALUES (3, 3); TRUNCATE late; INSERT INTO late VALUES (4, 4); COMMIT');
+sql("DO \$\$BEGIN FOR i IN 1..90 LOOP PERFORM scalecache.create_cache_rule('past' || i, 'late', 'past' || i || ':{id}'); END LOOP; END\$\$");
+sql("DO \$\$BEGIN FOR i IN 1..90 LOOP PERFORM scalecache.drop_cache_rule('past' || i); END LOOP; END\$\$");
+is($reader->query($late), '[{"n": 0}]', 'an old snapshot');
+is(sql($late), '[{"n": 1}]', 'fills nothing');
+$reader->query_safe('COMMIT');
+$reader->quit;
+sql("DO \$\$BEGIN FOR i IN 1..80 LOOP PERFORM scalecache.drop_cache_rule('late' || i); END LOOP; END\$\$");
 
 # ---- a transaction that was prepared by a publisher ----
 my $sub = new_server('edges_sub', conf => "max_prepared_transactions = 10
