@@ -365,13 +365,10 @@ merge_groups(RewriteState *state)
 	ScGroup    *group = NULL;
 	bool		unknown = false;
 
+	/* Also of those that another execution has asked for and loaded. */
 	while ((group = sc_groups_next(state->changed, group)) != NULL)
-	{
-		if (group->loaded)
-			continue;
 		group->unwanted = group->skipped ||
 			!is_wanted(state, group->keys, group->nulls);
-	}
 	sc_groups_load_base(state->changed, state->css.ss.ss_currentRelation,
 						estate->es_snapshot);
 	/* The child does not find these in its index. */

@@ -334,6 +334,17 @@ join_columns(ScMatch *m)
 	return tlist;
 }
 
+static bool
+has_lateral(List *rtable)
+{
+	ListCell   *lc;
+
+	foreach(lc, rtable)
+		if (lfirst_node(RangeTblEntry, lc)->lateral)
+			return true;
+	return false;
+}
+
 /*
  * A planner state for a join of this query's tables and others alone, at the
  * same query level.
@@ -379,6 +390,8 @@ join_root(PlannerInfo *above, FromExpr *from, List *entries, List *tlist)
 	root->limit_tuples = -1;
 	root->curOuterRels = NULL;
 	root->curOuterParams = NIL;
+	/* Forgotten by now if those were pulled up; their conditions are not. */
+	root->hasLateralRTEs = has_lateral(parse->rtable);
 	memset(root->upper_rels, 0, sizeof(root->upper_rels));
 	memset(root->upper_targets, 0, sizeof(root->upper_targets));
 	return root;

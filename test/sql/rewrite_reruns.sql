@@ -1,0 +1,38 @@
+-- Queries answered from rollups that are run again for other rows.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+SET scalecache.enable_rewrite = on;
+SET compute_query_id = off;
+CREATE TABLE sales (id int PRIMARY KEY, country int, product int, note text, amount numeric(10,2), n int);
+INSERT INTO sales SELECT i, i % 5, i % 7, 'n' || i % 3, i % 1000, nullif(i % 10, 7) FROM generate_series(1, 20000) i;
+CREATE TABLE countries (id int PRIMARY KEY, name text, part int);
+INSERT INTO countries SELECT i, 'c' || i, i % 3 FROM generate_series(0, 7) i;
+VACUUM ANALYZE sales, countries;
+
+\getenv srcdir PG_ABS_SRCDIR
+\set helper :srcdir /rewrite_helper.sql
+\set ECHO none
+\i :helper
+\set ECHO all
+
+SELECT scalecache.create_rollup('by_country', $$
+	SELECT country, product, sum(amount) AS s, count(n) AS c, avg(n) AS a, count(DISTINCT n) AS d FROM sales GROUP BY 1, 2 $$);
+-- Groups with deltas, too
+INSERT INTO sales SELECT i, i % 6, i % 7, 'x', i, i % 11 FROM generate_series(20001, 20200) i;
+UPDATE sales SET country = 2 WHERE id % 1000 = 0;
+
+-- each run has its own groups, those with deltas among them
+SELECT answer($$SELECT c.id, l.* FROM countries c LEFT JOIN LATERAL
+	(SELECT count(*), sum(amount), avg(n), count(DISTINCT product) AS k FROM sales WHERE country = c.id) l ON true$$, 'on by_country');
+SELECT answer($$SELECT c.id, (SELECT sum(amount) FROM sales s WHERE s.country = c.part) FROM countries c$$, 'on by_country');
+SELECT answer($$SELECT c.id, l.* FROM countries c JOIN LATERAL
+	(SELECT country, product, sum(amount), count(n) FROM sales WHERE country = c.id OR product = c.part GROUP BY 1, 2) l ON true$$, 'on by_country');
+
+-- one that is pulled up into the joined query, whose join is planned again
+EXPLAIN (COSTS OFF) SELECT c.name, sum(s.amount) FROM countries c JOIN LATERAL (SELECT * FROM sales WHERE country = c.id) s ON true GROUP BY 1;
+SELECT answer($$SELECT (SELECT count(*) FROM (SELECT c.name || c.part, sum(s.amount)
+	FROM countries c JOIN LATERAL (SELECT * FROM sales WHERE country = c.id) s ON true GROUP BY 1) z)$$, 'on by_country');
+
+DROP EXTENSION scalecache CASCADE;
+DROP TABLE sales, countries;
+DROP FUNCTION answer(text, text), try(text), rows_of(text);
