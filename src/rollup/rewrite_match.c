@@ -130,8 +130,22 @@ key_is_sharp(ScKey *key)
 {
 	TypeCacheEntry *type = lookup_type_cache(key->type, TYPECACHE_BTREE_OPFAMILY);
 	Oid			intype = type->btree_opintype;
+	int32		typmod = key->typmod;
 	Oid			proc;
 
+	/* What indexes are told of these is not so, or was not in some versions. */
+	switch (getBaseTypeAndTypmod(key->type, &typmod))
+	{
+		case BPCHAROID:
+			/* Blanks at the end are no part of it, but octet_length counts them. */
+			if (typmod < (int32) VARHDRSZ || !IsA(key->expr, Var))
+				return false;
+			break;
+		case INTERVALOID:
+			return false;
+		default:
+			break;
+	}
 	/* A column of so many decimals has all of them. */
 	if (key->type == NUMERICOID && key->typmod >= VARHDRSZ && IsA(key->expr, Var))
 		return true;
@@ -299,6 +313,29 @@ key_tested(ScMatch *m, Node *node)
 }
 
 /*
+ * The key that an operator's argument is, perhaps taken for a type that its
+ * own consists of, and this of the base table in *var; or -1.
+ */
+static int
+key_compared(ScMatch *m, Node *arg, Node **var)
+{
+	int			i = key_index(m, arg);
+
+	if (i >= 0)
+		*var = key_var(m, i);
+	else if (IsA(arg, RelabelType) &&
+			 (i = key_compared(m, (Node *) ((RelabelType *) arg)->arg, var)) >= 0)
+	{
+		RelabelType *copy = makeNode(RelabelType);
+
+		*copy = *(RelabelType *) arg;
+		copy->arg = (Expr *) *var;
+		*var = (Node *) copy;
+	}
+	return i;
+}
+
+/*
  * A comparison or NULL test of a key whose equal values may differ: right
  * for all of them if it is an operator of the key's own order.
  */
@@ -341,15 +378,16 @@ derive_comparison(Node *node, DeriveContext *cxt)
 		return NULL;
 	for (int side = 0; side < 2; side++)
 	{
-		int			i = key_index(m, list_nth(args, side));
+		Node	   *var;
+		int			i = key_compared(m, list_nth(args, side), &var);
 		List	   *newargs;
 
 		if (i < 0 || m->sharp[i] || !sorts_as_key(m, i, opno, coll))
 			continue;
 		if (side == 1 && IsA(node, ScalarArrayOpExpr))
 			return NULL;
-		newargs = list_make2(side == 0 ? key_var(m, i) : derive_mutator(linitial(args), cxt),
-							 side == 1 ? key_var(m, i) : derive_mutator(lsecond(args), cxt));
+		newargs = list_make2(side == 0 ? var : derive_mutator(linitial(args), cxt),
+							 side == 1 ? var : derive_mutator(lsecond(args), cxt));
 		copy = copyObject(node);
 		if (IsA(node, OpExpr))
 			((OpExpr *) copy)->args = newargs;
