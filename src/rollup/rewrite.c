@@ -791,6 +791,8 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	List	   *guards = NIL;
 	List	   *exprs = NIL;
 	List	   *columns = NIL;
+	List	   *failing = NIL;
+	Plan	   *child;
 	ListCell   *lc;
 
 	/* Planned anew when the view changes. */
@@ -832,7 +834,21 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 							 sc_bucket_guard_seconds(b->unit));
 		zones = lappend(zones, zone_name(b));
 	}
-	exprs = list_concat(exprs, list_copy(m->quals));
+	/* Conditions that can fail are asked last, of groups that have rows. */
+	foreach(lc, m->quals)
+	{
+		if (sc_qual_can_fail(lfirst(lc), NULL))
+			failing = lappend(failing, lfirst(lc));
+		else
+			exprs = lappend(exprs, lfirst(lc));
+	}
+	exprs = list_concat(exprs, failing);
+	child = linitial(custom_plans);
+	if (IsA(child, Result) && child->lefttree)
+		child = child->lefttree;
+	foreach(lc, child->qual)
+		if (sc_qual_can_fail(lfirst(lc), NULL))
+			child->qual = foreach_delete_current(child->qual, lc);
 
 	cscan->scan.plan.targetlist = tlist;
 	cscan->scan.plan.qual = path->having;
@@ -842,9 +858,10 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	cscan->custom_scan_tlist = columns;
 	cscan->custom_exprs = exprs;
 	cscan->custom_private = list_make3(list_make1_oid(spec->view),
-									   list_make4_int(m->exact, list_length(m->qkeys),
+									   list_make5_int(m->exact, list_length(m->qkeys),
 													  list_length(m->keystates),
-													  list_length(m->bounds)),
+													  list_length(m->bounds),
+													  list_length(failing)),
 									   items);
 	cscan->custom_private = list_concat(cscan->custom_private,
 										list_make5(ops, m->sets, guards, zones,

@@ -311,6 +311,7 @@ extern bool sc_bucket_is_edge(Oid type, Datum value, const char *zone,
 
 /* scan.c */
 extern const CustomScanMethods sc_scan_methods;
+extern bool sc_qual_can_fail(Node *node, void *context);
 
 /* A rollup that is supposed to be there, and what it would save. */
 typedef struct ScSupposed
@@ -341,7 +342,7 @@ typedef enum ScRewritePrivate
 {
 	SC_PRIVATE_VIEW,			/* list of one Oid */
 	SC_PRIVATE_FLAGS,			/* exact, number of query keys, of key
-								 * states, of bounds */
+								 * states, of bounds, of filters that can fail */
 	SC_PRIVATE_ITEMS,			/* kind, arg, kind, arg, ... */
 	SC_PRIVATE_GROUPOPS,		/* equality operator, hashable, ... */
 	SC_PRIVATE_SETS,			/* lists of: number of keys, keys, values of

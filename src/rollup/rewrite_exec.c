@@ -64,6 +64,7 @@ typedef struct RewriteState
 	List	   *edges;			/* of PlanState: rows beyond the edges */
 	PlanState  *plain;			/* the plain query, once it is needed */
 	ExprState  *quals;
+	ExprState  *failing;		/* filters that can fail: see sc_qual_can_fail */
 	List	   *filters;		/* what quals is made from */
 	List	   *private;
 	ScAnswer	source;
@@ -194,6 +195,7 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	PlanState  *ps = &node->ss.ps;
 	List	   *exprs = cscan->custom_exprs;
 	int			n = 0;
+	int			nfailing;
 
 	state->private = cscan->custom_private;
 	state->eflags = eflags;
@@ -216,8 +218,11 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	state->bounds = palloc0(sizeof(ExprState *) * (2 * state->nbounds + 1));
 	for (int i = 0; i < 2 * state->nbounds; i++)
 		state->bounds[i] = ExecInitExpr(list_nth(exprs, n++), ps);
-	state->filters = list_copy_tail(exprs, n);
+	nfailing = private_int(state->private, SC_PRIVATE_FLAGS, 4);
+	state->filters = list_truncate(list_copy_tail(exprs, n),
+								   list_length(exprs) - n - nfailing);
 	state->quals = ExecInitQual(state->filters, ps);
+	state->failing = ExecInitQual(list_copy_tail(exprs, list_length(exprs) - nfailing), ps);
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		init_items(state, cscan);
 	sc_node_find_copied(ps, INDEX_VAR, &state->copied);
@@ -261,6 +266,7 @@ static bool
 next_fine(RewriteState *state, FineRow *row)
 {
 	ScSpec	   *spec = state->spec;
+	ExprContext *econtext;
 
 	while (!state->changeddone)
 	{
@@ -276,7 +282,9 @@ next_fine(RewriteState *state, FineRow *row)
 			continue;
 		row->group = group;
 		row->slot = NULL;
-		show_keys(state, group->keys, group->nulls);
+		econtext = show_keys(state, group->keys, group->nulls);
+		if (!ExecQual(state->failing, econtext))
+			continue;
 		state->nread++;
 		return true;
 	}
@@ -291,8 +299,12 @@ next_fine(RewriteState *state, FineRow *row)
 		if (state->changed && state->changed->ngroups > 0 &&
 			sc_groups_get(state->changed, row->slot->tts_values, row->slot->tts_isnull, false))
 			continue;
-		if (state->readskeys)
-			show_keys(state, row->slot->tts_values, row->slot->tts_isnull);
+		if (state->readskeys || state->failing)
+		{
+			econtext = show_keys(state, row->slot->tts_values, row->slot->tts_isnull);
+			if (!ExecQual(state->failing, econtext))
+				continue;
+		}
 		state->nread++;
 		return true;
 	}
@@ -846,6 +858,21 @@ rescan_rewrite(CustomScanState *node)
 
 /* ---- EXPLAIN ---- */
 
+/* The other filters are those of the base table's scan. */
+static void
+explain_failing(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	Plan	   *plan = node->ss.ps.plan;
+	List	   *exprs = ((CustomScan *) plan)->custom_exprs;
+	int			n = private_int(((CustomScan *) plan)->custom_private, SC_PRIVATE_FLAGS, 4);
+
+	if (n > 0)
+		ExplainPropertyText("Filter of Groups",
+							deparse_expression((Node *) make_ands_explicit(list_copy_tail(exprs, list_length(exprs) - n)),
+											   set_deparse_context_plan(es->deparse_cxt, plan, ancestors),
+											   es->verbose, false), es);
+}
+
 static void
 explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 {
@@ -855,6 +882,7 @@ explain_rewrite(CustomScanState *node, List *ancestors, ExplainState *es)
 	if (!state->exact)
 		sc_node_explain_keys(node, ancestors, state->nqkeys,
 							 list_nth(state->private, SC_PRIVATE_SETS), es->verbose, es);
+	explain_failing(node, ancestors, es);
 	if (!es->analyze || state->source == SC_UNDECIDED)
 		return;
 	if (sc_node_explain_answer(state->source, state->plain, es))

@@ -9,8 +9,8 @@
  *
  * At start, the scan makes sure that the storage answers for its snapshot;
  * else it runs the query on the source.  Groups that have deltas are merged
- * first and their base rows skipped, so quals on keys may reach the child,
- * and all others are checked on the merged row.
+ * first and their base rows skipped, so quals on keys may reach the child if
+ * they cannot fail, and all others are checked on the merged row.
  */
 #include "postgres.h"
 
@@ -368,6 +368,38 @@ on_keys(Node *qual, Index relid, ScSpec *spec)
 	return true;
 }
 
+/* A function that may fail, as far as its catalog entry tells? */
+static bool
+function_can_fail(Oid funcid, void *context)
+{
+	return !get_func_leakproof(funcid);
+}
+
+/*
+ * Can the condition fail for some value of a column?  Then it must not be
+ * asked of a group that pending deltas have emptied: the plain query does not
+ * meet its values any more, be they 0 in "1 / key < 5".  Leakproof functions
+ * do not fail, nor do comparisons.
+ */
+bool
+sc_qual_can_fail(Node *node, void *context)
+{
+	if (node == NULL || !contain_var_clause(node))
+		return false;
+	if (IsA(node, OpExpr) || IsA(node, ScalarArrayOpExpr) || IsA(node, DistinctExpr))
+	{
+		Oid			opno = IsA(node, ScalarArrayOpExpr) ?
+		((ScalarArrayOpExpr *) node)->opno : ((OpExpr *) node)->opno;
+
+		if (get_op_btree_interpretation(opno) != NIL)
+			return expression_tree_walker(node, sc_qual_can_fail, context);
+	}
+	return check_functions_in_node(node, function_can_fail, NULL) ||
+		IsA(node, ArrayCoerceExpr) || IsA(node, CoerceToDomain) ||
+		IsA(node, SubscriptingRef) || IsA(node, XmlExpr) ||
+		expression_tree_walker(node, sc_qual_can_fail, context);
+}
+
 /*
  * The quals that may be checked before deltas are merged.  One that could
  * reveal what it sees must not come before a view's that is left out.
@@ -381,7 +413,7 @@ key_quals(PlannerInfo *root, List *quals, Index relid, ScSpec *spec)
 
 	foreach(lc, quals)
 	{
-		if (on_keys(lfirst(lc), relid, spec) &&
+		if (on_keys(lfirst(lc), relid, spec) && !sc_qual_can_fail(lfirst(lc), NULL) &&
 			(!skipped || root->qual_security_level == 0 ||
 			 !contain_leaked_vars(lfirst(lc))))
 			result = lappend(result, lfirst(lc));
