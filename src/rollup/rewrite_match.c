@@ -965,6 +965,13 @@ sc_match_sets(ScMatch *m, List *groupingsets, List *groupings)
 	/* A column that is the same in all rows is null in some sets. */
 	if (groupingsets && !keys_differ(m))
 		return fail(m, "a key of the query's grouping sets is a constant");
+	/*
+	 * The planner takes what WHERE says of a column to hold in all sets, where
+	 * it is null in some: which rows are the same depends on the plan.
+	 */
+	if (groupingsets &&
+		list_length(m->root->distinct_pathkeys) < list_length(m->root->parse->distinctClause))
+		return fail(m, "the query is DISTINCT on a column of its grouping sets that WHERE holds constant");
 	foreach(lc, groupingsets)
 	{
 		List	   *refs = lfirst(lc);

@@ -39,6 +39,7 @@ SELECT try($$SELECT country, product, count(*) FROM sales GROUP BY DISTINCT ROLL
 SELECT try($$SELECT 1 AS one, country, count(*) FROM sales GROUP BY ROLLUP (1, 2)$$);
 SELECT try($$SELECT country, count(DISTINCT n) FROM sales GROUP BY ROLLUP (1)$$);
 SELECT try($$SELECT DISTINCT country, count(*) FROM sales GROUP BY ROLLUP (country, product)$$);
+SELECT try($$SELECT DISTINCT country, product FROM sales WHERE country = 'DE' AND product < 3 GROUP BY CUBE (1, 2)$$);
 SELECT try($$SELECT g.country, x FROM (SELECT country, sum(amount) AS x FROM sales GROUP BY ROLLUP (1)) g JOIN (VALUES ('DE')) v ON v.column1 = g.country$$);
 
 -- aggregates of distinct keys
