@@ -16,10 +16,6 @@
  *	 long as it lives.  So an action that is under way while nobody holds the
  *	 lock was interrupted, and whoever takes the lock cleans up after it.
  *
- * - Replayed statements change nothing: they run read-only, in a
- *	 subtransaction that is rolled back, as the user who ran them, within a
- *	 timeout, and only if they call no volatile function.
- *
  * - No invalid index is left behind, and no index of anybody else's is
  *	 dropped: until it is kept, the index has a name that only the action has.
  *	 It gets the one that was asked for in the transaction that ends the
@@ -32,13 +28,9 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
-#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -46,17 +38,11 @@
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
 #include "commands/defrem.h"
-#include "commands/extension.h"
-#include "executor/executor.h"
-#include "executor/instrument.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "libpq/pqsignal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
-#include "optimizer/planner.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -73,15 +59,14 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
-#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "advisor/apply.h"
 #include "advisor/choose.h"
+#include "advisor/replay.h"
 #include "advisor/statements.h"
 #include "base/guc.h"
 #include "rollup/rollup.h"
@@ -101,12 +86,6 @@ PGDLLEXPORT void sc_apply_main(Datum main_arg);
 #define SC_DROP_TRIES		20
 #define SC_APPLY_PAUSE_MS	500
 #define SC_APPLY_WAIT_MS	30000	/* for the caller's transaction */
-/* Executions of each statement that are timed; the best counts. */
-#define SC_TIMINGS			3
-/* And all statements in this many times the timeout of one. */
-#define SC_TIMEOUTS			30
-/* Differences below this are noise. */
-#define SC_NOISE_MS			0.5
 /* All of them together must take less than this part of the time. */
 #define SC_MIN_SPEEDUP		0.98
 
@@ -597,7 +576,8 @@ take_lock(void)
 
 /*
  * Give up advisory locks that functions of a replayed statement have taken,
- * which no rollback does; or our own, if they gave that up.
+ * which no rollback does, and take our own again, as they may have given that
+ * up.
  */
 static void
 drop_replayed_locks(void)
@@ -966,265 +946,6 @@ keep(Action *action, const char *verdict, ErrorData **error)
 }
 
 /*
- * Timing
- */
-
-typedef struct Timed
-{
-	ScQuery    *query;
-	double		weight;			/* executions */
-	double		expected;		/* ms, all of these */
-	double		before;			/* ms, negative: could not be timed */
-	double		after;
-	bool		uses;			/* is its plan with the new index? */
-} Timed;
-
-/* May this be executed to see how long it takes? */
-static bool
-replayable(ScQuery *query)
-{
-	Query	   *tree;
-
-	if (list_length(query->queries) != 1)
-		return false;
-	tree = linitial_node(Query, query->queries);
-	return tree->commandType == CMD_SELECT && tree->rowMarks == NIL &&
-		!tree->hasModifyingCTE &&
-		!contain_volatile_functions((Node *) tree);
-}
-
-/* Of a statement that sc_query_reload() has just parsed. */
-static double
-execute_once(ScQuery *query, List *indexes, bool *uses)
-{
-	Query	   *tree;
-	PlannedStmt *plan;
-	QueryDesc  *qd;
-	ListCell   *lc;
-	instr_time	start;
-	instr_time	end;
-
-	tree = (Query *) copyObject(linitial(query->queries));
-	/* It is nobody's query, for those who count. */
-	tree->queryId = 0;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	plan = planner(tree, query->text, CURSOR_OPT_PARALLEL_OK, query->params);
-	foreach(lc, sc_plan_indexes(plan))
-		*uses = *uses || list_member_oid(indexes, lfirst_oid(lc));
-	qd = CreateQueryDesc(plan, query->text, GetActiveSnapshot(),
-						 InvalidSnapshot, None_Receiver, query->params, NULL,
-						 0);
-	enable_timeout_after(STATEMENT_TIMEOUT, sc_advisor_verify_timeout);
-	INSTR_TIME_SET_CURRENT(start);
-	ExecutorStart(qd, 0);
-	ExecutorRun(qd, ForwardScanDirection, 0, true);
-	ExecutorFinish(qd);
-	INSTR_TIME_SET_CURRENT(end);
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	ExecutorEnd(qd);
-	FreeQueryDesc(qd);
-	PopActiveSnapshot();
-	INSTR_TIME_SUBTRACT(end, start);
-	return INSTR_TIME_GET_MILLISEC(end);
-}
-
-/*
- * The best of some executions in ms; the timeout if it was reached, negative
- * after another error.  Everything is undone, locks are released, and the
- * user and his search path are as before.
- */
-static double
-time_query(const ScQuery *known, List *indexes, bool *uses)
-{
-	MemoryContext oldcxt = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile double best = -1;
-	volatile int i;
-
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		ScQuery    *query;
-
-		XactReadOnly = true;
-		query = sc_query_reload(known);
-		for (i = 0; i < SC_TIMINGS && replayable(query); i++)
-		{
-			double		ms = execute_once(query, indexes, uses);
-
-			if (best < 0 || ms < best)
-				best = ms;
-			/* Slow ones need not be repeated. */
-			if (ms > sc_advisor_verify_timeout / 5.0)
-				break;
-		}
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		int			sqlerrcode;
-
-		MemoryContextSwitchTo(oldcxt);
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		sqlerrcode = geterrcode();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (sqlerrcode == ERRCODE_QUERY_CANCELED && !ProcDiePending)
-			best = best < 0 ? sc_advisor_verify_timeout : best;
-		else
-			best = -1;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcxt);
-	CurrentResourceOwner = oldowner;
-	CHECK_FOR_INTERRUPTS();
-	return best;
-}
-
-/* The most expensive first. */
-static int
-compare_timed(const ListCell *a, const ListCell *b)
-{
-	const Timed *x = (const Timed *) lfirst(a);
-	const Timed *y = (const Timed *) lfirst(b);
-
-	return x->expected > y->expected ? -1 : (x->expected < y->expected ? 1 : 0);
-}
-
-/* The statements of a table that can be timed, the most expensive first. */
-static List *
-timed_statements(ScAdvice *advice, Oid relid)
-{
-	List	   *result = NIL;
-	ListCell   *lc;
-
-	foreach(lc, advice->items)
-	{
-		ScItem	   *item = (ScItem *) lfirst(lc);
-		ListCell   *l;
-
-		if (!list_member_oid(item->relids, relid))
-			continue;
-		foreach(l, item->variants)
-		{
-			ScVariant  *variant = (ScVariant *) lfirst(l);
-			Timed	   *timed;
-
-			if (!replayable(variant->query))
-				continue;
-			timed = (Timed *) palloc0(sizeof(Timed));
-			timed->query = variant->query;
-			timed->weight = item->weight * variant->weight;
-			timed->expected = timed->weight * item->mean_ms;
-			timed->before = -1;
-			timed->after = -1;
-			result = lappend(result, timed);
-		}
-	}
-	list_sort(result, compare_timed);
-	return result;
-}
-
-/* The statements of a table.  Result is in cxt. */
-static List *
-load_statements(Oid relid, MemoryContext cxt)
-{
-	ScAdvice   *advice;
-	List	   *result;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(cxt);
-	/* Planning calls functions. */
-	XactReadOnly = true;
-	advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
-	advice->study = sc_study_begin();
-	advice->unlocked = true;
-	sc_advice_load_recorded(advice, false);
-	result = timed_statements(advice, relid);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-	return result;
-}
-
-/*
- * Time statements, each in a transaction of its own, so that no lock is held
- * for long; the second time those that could be timed the first time.  There
- * may be thousands, so the first time ends after a while.
- */
-static void
-time_statements(List *statements, bool again, List *indexes)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	TimestampTz start = GetCurrentTimestamp();
-	ListCell   *lc;
-
-	foreach(lc, statements)
-	{
-		Timed	   *timed = (Timed *) lfirst(lc);
-		double		ms;
-
-		if (again && timed->before < 0)
-			continue;
-		if (!again &&
-			TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
-									   SC_TIMEOUTS * sc_advisor_verify_timeout))
-			break;
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		ms = time_query(timed->query, indexes, &timed->uses);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		drop_replayed_locks();
-		MemoryContextSwitchTo(cxt);
-		if (again)
-			timed->after = ms;
-		else
-			timed->before = ms;
-	}
-}
-
-typedef struct Verdict
-{
-	int			n;				/* statements compared */
-	int			users;			/* of these, planned with the index */
-	double		before;			/* ms, all executions */
-	double		after;
-	double		worst;			/* after / before of the worst */
-} Verdict;
-
-/*
- * A statement that is not planned with the index is planned as before, unless
- * there are new statistics too; then what differs is noise.
- */
-static void
-compare(Action *action, List *statements, Verdict *v)
-{
-	ListCell   *lc;
-
-	memset(v, 0, sizeof(*v));
-	foreach(lc, statements)
-	{
-		Timed	   *timed = (Timed *) lfirst(lc);
-
-		if (timed->before < 0 || timed->after < 0)
-			continue;
-		if (!timed->uses && !action->analyze)
-			timed->after = timed->before;
-		v->n++;
-		v->users += timed->uses ? 1 : 0;
-		v->before += timed->weight * timed->before;
-		v->after += timed->weight * timed->after;
-		if (timed->after - timed->before > SC_NOISE_MS)
-			v->worst = Max(v->worst,
-						   timed->after / Max(0.001, timed->before));
-		else
-			v->worst = Max(v->worst, 1);
-	}
-}
-
-/*
  * The worker: one action
  */
 
@@ -1281,11 +1002,11 @@ build(Action *action)
 static void
 judge(Action *action, List *statements)
 {
-	Verdict		v;
+	ScVerdict	v;
 	ErrorData  *error;
 	int			tries;
 
-	compare(action, statements, &v);
+	sc_replay_compare(statements, action->analyze, &v);
 	set_state(action, "verified",
 			  psprintf(", statements = %d, before_ms = %g, after_ms = %g, worst_ratio = %g",
 					   v.n, v.before, v.after, v.worst));
@@ -1349,20 +1070,6 @@ twin(Action *action)
 	return result;
 }
 
-/* Has any of the statements been timed? */
-static bool
-any_timed(List *statements)
-{
-	ListCell   *lc;
-
-	foreach(lc, statements)
-	{
-		if (((Timed *) lfirst(lc))->before >= 0)
-			return true;
-	}
-	return false;
-}
-
 static void
 perform(Action *action)
 {
@@ -1374,9 +1081,9 @@ perform(Action *action)
 	set_state(action, "measuring",
 			  ", started_at = pg_catalog.clock_timestamp()");
 	MemoryContextSwitchTo(cxt);
-	statements = load_statements(action->relid, cxt);
-	time_statements(statements, false, NIL);
-	if (!any_timed(statements))
+	statements = sc_replay_load(action->relid);
+	sc_replay_time(statements, false, NIL, drop_replayed_locks);
+	if (!sc_replay_any(statements))
 	{
 		finish_action(action, "refused",
 					  "no recorded statement of the table can be timed");
@@ -1402,7 +1109,8 @@ perform(Action *action)
 							   &error);
 	}
 	set_state(action, "verifying", NULL);
-	time_statements(statements, true, action_indexes(action));
+	sc_replay_time(statements, true, action_indexes(action),
+				   drop_replayed_locks);
 	judge(action, statements);
 }
 

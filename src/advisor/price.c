@@ -311,9 +311,13 @@ variant_memo(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 	return memo;
 }
 
-/* Of one execution, on average. */
-double
-sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
+/*
+ * An item's cost of one execution, on average, when it may use those of a set
+ * that are among others; adds the members that its plans use.
+ */
+static double
+item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set, Bitmapset *among,
+		  Bitmapset **used)
 {
 	double		cost = 0;
 	ListCell   *lc;
@@ -321,11 +325,19 @@ sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
 	foreach(lc, item->variants)
 	{
 		ScVariant  *variant = (ScVariant *) lfirst(lc);
+		Memo	   *memo = variant_memo(advice, variant, set, among);
 
-		cost += variant->weight *
-			variant_memo(advice, variant, set, item->cands)->cost;
+		cost += variant->weight * memo->cost;
+		if (used != NULL)
+			*used = bms_add_members(*used, memo->used);
 	}
 	return cost;
+}
+
+double
+sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
+{
+	return item_cost(advice, item, set, item->cands, NULL);
 }
 
 /*
@@ -335,26 +347,19 @@ sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
 double
 sc_item_true_cost(ScAdvice *advice, ScItem *item, Bitmapset *set)
 {
-	double		cost = 0;
-	ListCell   *lc;
+	Bitmapset  *used = NULL;
+	double		cost = item_cost(advice, item, set, item->reach, &used);
+	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
+	int			x = -1;
 
-	foreach(lc, item->variants)
+	while ((x = bms_next_member(used, x)) >= 0)
 	{
-		ScVariant  *variant = (ScVariant *) lfirst(lc);
-		Memo	   *memo = variant_memo(advice, variant, set, item->reach);
-		MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
-		int			x = -1;
+		ScCandidate *cand = sc_candidate(advice, x);
 
-		cost += variant->weight * memo->cost;
-		while ((x = bms_next_member(memo->used, x)) >= 0)
-		{
-			ScCandidate *cand = sc_candidate(advice, x);
-
-			item->cands = bms_add_member(item->cands, x);
-			cand->items = bms_add_member(cand->items, item->index);
-		}
-		MemoryContextSwitchTo(oldcxt);
+		item->cands = bms_add_member(item->cands, x);
+		cand->items = bms_add_member(cand->items, item->index);
 	}
+	MemoryContextSwitchTo(oldcxt);
 	return cost;
 }
 
@@ -515,7 +520,7 @@ one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
 	return 0;
 }
 
-/* Of the writes to one table. */
+/* Of the writes to one table, or to all if it is InvalidOid. */
 double
 sc_write_cost_of(ScAdvice *advice, Oid relid, Bitmapset *set)
 {
@@ -526,7 +531,7 @@ sc_write_cost_of(ScAdvice *advice, Oid relid, Bitmapset *set)
 	{
 		ScWrite    *write = (ScWrite *) lfirst(lc);
 
-		if (write->relid == relid)
+		if (!OidIsValid(relid) || write->relid == relid)
 			cost += one_write_cost(advice, write, set);
 	}
 	return cost;
@@ -535,12 +540,7 @@ sc_write_cost_of(ScAdvice *advice, Oid relid, Bitmapset *set)
 double
 sc_write_cost(ScAdvice *advice, Bitmapset *set)
 {
-	double		cost = 0;
-	ListCell   *lc;
-
-	foreach(lc, advice->writes)
-		cost += one_write_cost(advice, (ScWrite *) lfirst(lc), set);
-	return cost;
+	return sc_write_cost_of(advice, InvalidOid, set);
 }
 
 /*
