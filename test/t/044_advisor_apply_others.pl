@@ -66,13 +66,29 @@ sub indexes
 		', ' ORDER BY 1), 'none') FROM pg_index WHERE indrelid = '$table'::regclass});
 }
 
-# A transaction that an index of the table waits for.
+# A transaction that an index of a table waits for, and one that a statement
+# of gate waits for.
+my $writer = $node->background_psql($db);
+my $keeper = $node->background_psql($db);
+
 sub hold
 {
 	my ($table) = @_;
-	my $session = $node->background_psql($db);
-	$session->query_safe("BEGIN; UPDATE $table SET a = a WHERE id = 1");
-	return $session;
+	$writer->query_safe("BEGIN; UPDATE $table SET a = a WHERE id = 1");
+	return;
+}
+
+sub shut_gate
+{
+	$keeper->query_safe('BEGIN; LOCK TABLE gate');
+	return;
+}
+
+sub at_gate
+{
+	$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)})
+	  or die 'nobody waits for gate';
+	return;
 }
 
 sub building
@@ -80,26 +96,34 @@ sub building
 	my ($id) = @_;
 	$node->poll_query_until($db, "SELECT phase ~ 'waiting' FROM scalecache.index_actions WHERE id = $id")
 	  or die "action $id does not wait";
+	return;
+}
+
+# Do something while the statements are timed for the second time.
+sub between_timings
+{
+	my ($table, $ddl, $meanwhile) = @_;
+	hold($table);
+	my $id = apply($ddl);
+	building($id);
+	shut_gate();
+	$writer->query_safe('COMMIT');
+	at_gate();
+	$node->safe_psql($db, $meanwhile);
+	$keeper->query_safe('COMMIT');
+	return $id;
 }
 
 # The types of columns change between the two timings: the statement is
 # parsed again, not planned from what it was.
 make_table('retyped', 'SELECT c FROM gate CROSS JOIN retyped ORDER BY c LIMIT 3');
-my $writer = hold('retyped');
-my $id = apply('CREATE INDEX ON retyped (a)');
-building($id);
-my $keeper = $node->background_psql($db);
-$keeper->query_safe('BEGIN; LOCK TABLE gate');
-$writer->query_safe('COMMIT');
-$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
-$node->safe_psql($db, 'ALTER TABLE retyped ALTER c TYPE int USING 5');
-$keeper->query_safe('COMMIT');
+my $id = between_timings('retyped', 'CREATE INDEX ON retyped (a)', 'ALTER TABLE retyped ALTER c TYPE int USING 5');
 like(finished($id), qr/^(kept|dropped)$/, 'the type of a column changes between two timings');
 
 # Somebody else's index of the very name that was asked for: it is his, and
 # ours is called something like it.
 make_table('named');
-$writer->query_safe('BEGIN; UPDATE named SET a = a WHERE id = 1');
+hold('named');
 $id = apply('CREATE INDEX named_ix ON named (a)');
 building($id);
 is(indexes('named'), "scalecache_$id invalid", 'while it is built, an index has a name of its own');
@@ -113,7 +137,7 @@ $node->safe_psql($db, 'DROP INDEX named_ix');
 # The builder is killed; the name is used by somebody else before it has been
 # cleaned up after.
 make_table('killed');
-$writer->query_safe('BEGIN; UPDATE killed SET a = a WHERE id = 1');
+hold('killed');
 $id = apply('CREATE INDEX killed_ix ON killed (a)');
 building($id);
 $node->safe_psql($db, 'CREATE INDEX killed_ix ON gate (x)');
@@ -124,14 +148,8 @@ is(indexes('killed') . ', ' . indexes('gate'), 'none, killed_ix', 'what is dropp
 
 # A table that is moved stays the one that was meant.
 make_table('moved', 'CREATE SCHEMA elsewhere', 'SELECT c FROM gate CROSS JOIN moved ORDER BY c LIMIT 3');
-$writer->query_safe('BEGIN; UPDATE moved SET a = a WHERE id = 1');
-$id = apply('CREATE INDEX ON moved (b)');
-building($id);
-$keeper->query_safe('BEGIN; LOCK TABLE gate');
-$writer->query_safe('COMMIT');
-$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
-$node->safe_psql($db, 'ALTER TABLE moved SET SCHEMA elsewhere; ALTER TABLE elsewhere.moved RENAME TO "there now"');
-$keeper->query_safe('COMMIT');
+$id = between_timings('moved', 'CREATE INDEX ON moved (b)',
+	'ALTER TABLE moved SET SCHEMA elsewhere; ALTER TABLE elsewhere.moved RENAME TO "there now"');
 is(finished($id), 'dropped', 'an index that does not help, of a table that was moved');
 is(indexes('elsewhere."there now"'), 'none', 'is dropped where it is now');
 
@@ -139,9 +157,9 @@ is(indexes('elsewhere."there now"'), 'none', 'is dropped where it is now');
 make_table('first');
 make_table('second', 'SELECT count(second.pad) FROM gate, second WHERE a = 77');
 $node->safe_psql($db, 'SELECT count(pad) FROM first WHERE a = 77');
-$keeper->query_safe('BEGIN; LOCK TABLE gate');
+shut_gate();
 my $id2 = apply('CREATE INDEX ON second (a)');
-$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
+at_gate();
 $id = apply('CREATE INDEX ON first (a)');
 $node->safe_psql($db, 'ALTER TABLE first RENAME TO third; CREATE VIEW first AS SELECT * FROM third');
 $keeper->query_safe('COMMIT');
@@ -151,14 +169,8 @@ is(indexes('third'), 'first_a_idx', 'it has the index');
 
 # The table is dropped before the index is judged.
 make_table('dropped', 'SELECT c FROM gate CROSS JOIN dropped ORDER BY c LIMIT 3');
-$writer->query_safe('BEGIN; UPDATE dropped SET a = a WHERE id = 1');
-$id = apply('CREATE INDEX ON dropped (a)');
-building($id);
-$keeper->query_safe('BEGIN; LOCK TABLE gate');
-$writer->query_safe('COMMIT');
-$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
-$node->safe_psql($db, 'DROP TABLE dropped');
-$keeper->query_safe('COMMIT');
+$id = between_timings('dropped', 'CREATE INDEX ON dropped (a)',
+	'DROP TABLE dropped');
 like(finished($id), qr/^(failed|dropped)$/, 'the table is dropped');
 is($node->safe_psql($db, q{SELECT count(*) FROM pg_class WHERE relname ~ '^scalecache_[0-9]'}), '0', 'nothing is left');
 
@@ -197,9 +209,9 @@ $node->safe_psql($db, 'GRANT CREATE ON SCHEMA shared TO builder');
 # in his name, with functions of the first one.
 make_table('front', 'SELECT count(front.pad) FROM gate, front WHERE a = 77');
 $node->safe_psql($db, 'SET ROLE builder; SELECT count(pad) FROM shared.own WHERE a = 77');
-$keeper->query_safe('BEGIN; LOCK TABLE gate');
+shut_gate();
 my $before = apply('CREATE INDEX ON front (a)');
-$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted)});
+at_gate();
 $id = apply_as('builder', 'CREATE INDEX ON shared.own (shared.who(a), a)');
 $node->safe_psql($db, 'ALTER TABLE shared.own OWNER TO victim; GRANT SELECT ON shared.own TO builder');
 $keeper->query_safe('COMMIT');
@@ -267,7 +279,7 @@ make_table('replayed', q{CREATE SEQUENCE counted;
 my $last = $node->safe_psql($db, 'SELECT last_value FROM counted');
 $blocker = $node->background_psql($db);
 $blocker->query_safe('LISTEN replayed');
-$writer->query_safe('BEGIN; UPDATE replayed SET a = a WHERE id = 1');
+hold('replayed');
 $id = apply('CREATE INDEX ON replayed (a)');
 building($id);
 is($node->safe_psql($db, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711}), '0', 'no advisory lock stays');
