@@ -374,6 +374,7 @@ CREATE TABLE scalecache.index_action (
 	started_at timestamptz,
 	finished_at timestamptz,
 	state text NOT NULL DEFAULT 'queued',
+	outcome text,				-- state to be, when it is cleaned up after
 	attempts int NOT NULL DEFAULT 0,
 	statements int,
 	before_ms float8,
@@ -386,13 +387,21 @@ REVOKE ALL ON scalecache.index_action FROM PUBLIC;
 CREATE FUNCTION scalecache.apply_index(ddl text) RETURNS bigint
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_apply_index';
 
+-- To others than pg_read_all_stats the server does not say what the builder,
+-- who is not they, is at.
+CREATE FUNCTION scalecache.index_build_phase() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT p.phase FROM pg_stat_progress_create_index p JOIN pg_stat_activity a ON a.pid = p.pid
+	WHERE p.datname = current_database() AND a.backend_type = 'scalecache index builder'
+$$;
+
 -- Everybody sees what was asked for by a role of his.
 CREATE VIEW scalecache.index_actions AS
 SELECT a.id, a.ddl, c.oid::regclass AS relation, a.index_name AS index, a.state,
 	a.requested_by::regrole AS requested_by, a.requested_at, a.started_at, a.finished_at,
 	a.attempts, a.statements, a.before_ms, a.after_ms, a.worst_ratio, a.verdict,
-	(SELECT p.phase FROM pg_catalog.pg_stat_progress_create_index p
-		WHERE p.relid = a.relid AND a.state = 'building' LIMIT 1) AS phase
+	CASE WHEN a.state = 'building' THEN scalecache.index_build_phase() END AS phase
 FROM scalecache.index_action a LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid
 WHERE pg_catalog.pg_has_role(a.requested_by, 'MEMBER');
 GRANT SELECT ON scalecache.index_actions TO PUBLIC;
@@ -464,6 +473,7 @@ COMMENT ON FUNCTION scalecache.redis_status_get IS 'internal: numbers for the vi
 
 COMMENT ON VIEW scalecache.workload IS 'the recorded statements';
 COMMENT ON FUNCTION scalecache.reset_workload IS 'forget the recorded statements';
+COMMENT ON FUNCTION scalecache.index_build_phase IS 'internal: what the index builder of this database is at';
 COMMENT ON FUNCTION scalecache.workload_entries IS 'internal: rows of the view workload';
 COMMENT ON FUNCTION scalecache.what_if IS 'plan a query as if these indexes existed';
 COMMENT ON FUNCTION scalecache.what_if_size IS 'bytes that an index would have';

@@ -92,6 +92,7 @@ PGDLLEXPORT void sc_apply_main(Datum main_arg);
 typedef struct Action
 {
 	int64		id;
+	Oid			tableoid;		/* of the table that its row is in */
 	char	   *ddl;			/* complete, with the index's name */
 	char	   *definition;		/* of it, what follows the table's name */
 	Oid			relid;
@@ -101,6 +102,8 @@ typedef struct Action
 	bool		exists;			/* is the table still there? */
 	bool		analyze;		/* has it expressions? */
 	bool		queued;			/* not begun yet */
+	char	   *outcome;		/* state to be, when it is cleaned up after */
+	char	   *verdict;		/* with that */
 	bool		partitioned;
 } Action;
 
@@ -335,8 +338,8 @@ sc_apply_start(TransactionId xid)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "scalecache");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "sc_apply_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "scalecache index builder");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "scalecache index builder");
+	snprintf(worker.bgw_name, BGW_MAXLEN, SC_BUILDER);
+	snprintf(worker.bgw_type, BGW_MAXLEN, SC_BUILDER);
 	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
 	memcpy(worker.bgw_extra, &xid, sizeof(xid));
 	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
@@ -376,30 +379,83 @@ scalecache_apply_index(PG_FUNCTION_ARGS)
  * The worker: small things
  */
 
-/* Run SQL in a transaction of its own. */
-static void
-run_sql(const char *sql)
+static bool drop_index(Action *action);
+
+/*
+ * Do something that begins and ends transactions; false, with the error, when
+ * it failed.
+ */
+static bool
+attempt(void (*fn) (void *arg), void *arg, ErrorData **error)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		fn(arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		*error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		FlushErrorState();
+		/* A portal of a failed statement is dropped by this, too. */
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	return ok;
+}
+
+typedef struct Update
+{
+	const char *sql;
+	uint64		rows;
+} Update;
+
+static void
+run_update(void *arg)
+{
+	Update	   *update = (Update *) arg;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+		SPI_execute(update->sql, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not execute: %s", update->sql);
+	update->rows = SPI_processed;
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
 }
 
+/*
+ * The action's row may be gone, with the extension: then there will be nobody
+ * to clean up after it, so that is done now, and it is the end.
+ */
 static void
 set_state(Action *action, const char *state, const char *more)
 {
-	run_sql(psprintf("UPDATE scalecache.index_action SET state = %s%s "
-					 "WHERE id = " INT64_FORMAT,
-					 quote_literal_cstr(state), more ? more : "",
-					 action->id));
+	Update		update = {0};
+	ErrorData  *error;
+
+	update.sql = psprintf("UPDATE scalecache.index_action SET state = %s%s "
+						  "WHERE id = " INT64_FORMAT " AND tableoid = %u",
+						  quote_literal_cstr(state), more ? more : "",
+						  action->id, action->tableoid);
+	if (!attempt(run_update, &update, &error) &&
+		error->sqlerrcode != ERRCODE_UNDEFINED_TABLE &&
+		error->sqlerrcode != ERRCODE_UNDEFINED_SCHEMA)
+		ReThrowError(error);
+	if (update.rows == 0)
+	{
+		(void) drop_index(action);
+		proc_exit(0);
+	}
 }
 
 static void
@@ -415,8 +471,9 @@ finish_action(Action *action, const char *state, const char *verdict)
  * CONCURRENTLY commits on its way.
  */
 static void
-run_utility(const char *sql)
+run_utility(void *arg)
 {
+	const char *sql = (const char *) arg;
 	MemoryContext cxt = CurrentMemoryContext;
 	RawStmt    *raw;
 	List	   *plans;
@@ -447,31 +504,14 @@ run_utility(const char *sql)
  * InvalidOid; false, with the error, when it failed.
  */
 static bool
-try_utility(Oid role, const char *sql, ErrorData **error)
+try_utility(Oid role, char *sql, ErrorData **error)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	volatile bool ok = true;
+	bool		ok;
 
 	/* As SET ROLE does; that it reports "is_superuser" matters to no one. */
 	if (OidIsValid(role))
 		SetCurrentRoleId(role, role == BOOTSTRAP_SUPERUSERID);
-	PG_TRY();
-	{
-		run_utility(sql);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		*error = CopyErrorData();
-		HOLD_INTERRUPTS();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		/* A portal of a failed statement is dropped at abort. */
-		MemoryContextSwitchTo(cxt);
-		RESUME_INTERRUPTS();
-		ok = false;
-	}
-	PG_END_TRY();
+	ok = attempt(run_utility, sql, error);
 	SetCurrentRoleId(InvalidOid, false);
 	return ok;
 }
@@ -875,13 +915,20 @@ rename_index(Oid indexoid, const char *name)
 						   false, true);
 }
 
+typedef struct Keeping
+{
+	Action	   *action;
+	const char *verdict;
+} Keeping;
+
 /*
  * Give the index its name, and those of partitions names after it, and end
  * the action, all in one transaction.
  */
 static void
-keep_in_transaction(Action *action, const char *verdict)
+keep(void *arg)
 {
+	Action	   *action = ((Keeping *) arg)->action;
 	Found		found;
 	List	   *all;
 	ListCell   *lc;
@@ -910,39 +957,17 @@ keep_in_transaction(Action *action, const char *verdict)
 	if (SPI_connect() != SPI_OK_CONNECT ||
 		SPI_execute(psprintf("UPDATE scalecache.index_action SET state = 'kept', "
 							 "finished_at = pg_catalog.clock_timestamp(), verdict = %s, index_name = %s "
-							 "WHERE id = " INT64_FORMAT,
-							 quote_literal_cstr(verdict),
+							 "WHERE id = " INT64_FORMAT " AND tableoid = %u",
+							 quote_literal_cstr(((Keeping *) arg)->verdict),
 							 quote_literal_cstr(get_rel_name(found.oid)),
-							 action->id), false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not end the action");
+							 action->id, action->tableoid),
+					false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the action was dropped")));
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-}
-
-static bool
-keep(Action *action, const char *verdict, ErrorData **error)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	volatile bool ok = true;
-
-	PG_TRY();
-	{
-		keep_in_transaction(action, verdict);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		*error = CopyErrorData();
-		HOLD_INTERRUPTS();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		RESUME_INTERRUPTS();
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	return ok;
 }
 
 /*
@@ -959,17 +984,18 @@ passing_error(ErrorData *error)
 }
 
 /*
- * Drop what was built, and finish the action; what cannot be dropped now is
+ * Drop what was built, and finish the action.  What cannot be dropped now is
  * for the next builder, whom the database's worker starts.
  */
 static void
 give_up(Action *action, const char *state, const char *verdict)
 {
+	set_state(action, "cleaning",
+			  psprintf(", outcome = %s, verdict = %s",
+					   quote_literal_cstr(state),
+					   quote_literal_cstr(verdict)));
 	if (!drop_index(action))
-	{
-		set_state(action, "cleaning", NULL);
 		proc_exit(0);
-	}
 	finish_action(action, state, verdict);
 }
 
@@ -1003,6 +1029,7 @@ static void
 judge(Action *action, List *statements)
 {
 	ScVerdict	v;
+	Keeping		keeping;
 	ErrorData  *error;
 	int			tries;
 
@@ -1020,10 +1047,10 @@ judge(Action *action, List *statements)
 				"the recorded statements did not become faster");
 	else
 	{
-		for (tries = 1; !keep(action,
-							  psprintf("%d recorded statements take %.0f%% of the time they took",
-									   v.n, 100 * v.after / v.before),
-							  &error); tries++)
+		keeping.action = action;
+		keeping.verdict = psprintf("%d recorded statements take %.0f%% of the time they took",
+								   v.n, 100 * v.after / v.before);
+		for (tries = 1; !attempt(keep, &keeping, &error); tries++)
 		{
 			if (tries < SC_APPLY_TRIES && error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT)
 			{
@@ -1075,12 +1102,20 @@ perform(Action *action)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *statements;
+	Found		found;
 	ErrorData  *error;
 	char	   *same;
 
 	set_state(action, "measuring",
 			  ", started_at = pg_catalog.clock_timestamp()");
 	MemoryContextSwitchTo(cxt);
+	if (find_index(action->build_name, &found))
+	{
+		finish_action(action, "refused",
+					  psprintf("%s has the name that it would be built under",
+							   found.qualified));
+		return;
+	}
 	statements = sc_replay_load(action->relid);
 	sc_replay_time(statements, false, NIL, drop_replayed_locks);
 	if (!sc_replay_any(statements))
@@ -1124,7 +1159,8 @@ next_action(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute("SELECT a.id, a.ddl, a.relid, a.definition, a.index_name, a.expressions, a.state, a.requested_by, c.relkind = 'p' "
+		SPI_execute("SELECT a.id, a.ddl, a.relid, a.definition, a.index_name, a.expressions, a.state, a.requested_by, c.relkind = 'p', "
+					"a.outcome, a.verdict, a.tableoid "
 					"FROM scalecache.index_action a "
 					"LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid "
 					"WHERE a.finished_at IS NULL ORDER BY a.id",
@@ -1149,6 +1185,9 @@ next_action(void)
 		action->partitioned =
 			DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull)) && !isnull;
 		action->exists = !isnull;
+		action->outcome = SPI_getvalue(tuple, desc, 10);
+		action->verdict = SPI_getvalue(tuple, desc, 11);
+		action->tableoid = DatumGetObjectId(SPI_getbinval(tuple, desc, 12, &isnull));
 		action->build_name = psprintf("scalecache_" INT64_FORMAT, action->id);
 		MemoryContextSwitchTo(oldcxt);
 	}
@@ -1194,7 +1233,7 @@ sc_apply_main(Datum main_arg)
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg),
 											  InvalidOid, 0);
 	sc_workload_paused = true;
-	cxt = AllocSetContextCreate(TopMemoryContext, "scalecache index builder",
+	cxt = AllocSetContextCreate(TopMemoryContext, SC_BUILDER,
 								ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cxt);
 	SetConfigOption("lock_timeout",
@@ -1226,19 +1265,19 @@ sc_apply_main(Datum main_arg)
 		MemoryContextReset(cxt);
 		MemoryContextSwitchTo(cxt);
 		CHECK_FOR_INTERRUPTS();
-		action = next_action();
+		action = sc_extension_exists() ? next_action() : NULL;
 		if (action == NULL)
 			break;
 		pgstat_report_activity(STATE_RUNNING, action->ddl);
-		if (!action->exists)
+		if (action->outcome != NULL)
+			give_up(action, action->outcome, action->verdict);
+		else if (!action->exists)
 			finish_action(action, "failed", "the table was dropped");
 		else if (action->queued)
 			perform(action);
-		else if (drop_index(action))
-			finish_action(action, "interrupted",
-						  "its worker ended; what it built was dropped");
 		else
-			proc_exit(0);
+			give_up(action, "interrupted",
+					"its worker ended; what it built was dropped");
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}
 	proc_exit(0);
@@ -1258,7 +1297,7 @@ orphaned_actions(void)
 					"AND requested_at < pg_catalog.clock_timestamp() - interval '3 seconds' "
 					"AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity "
 					"WHERE datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-					"AND backend_type = 'scalecache index builder') LIMIT 1",
+					"AND backend_type = '" SC_BUILDER "') LIMIT 1",
 					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the actions");
 	result = SPI_processed > 0;

@@ -954,6 +954,36 @@ workers_gone(Oid dboid)
 	return gone;
 }
 
+/*
+ * Have index builders of a database end; false when there are none.  What
+ * they were at is cleaned up after when workers run there again.
+ */
+static bool
+end_builders(Oid dboid)
+{
+	bool		found = false;
+	int			n;
+
+	pgstat_clear_backend_activity_snapshot();
+	n = pgstat_fetch_stat_numbackends();
+	for (int i = 1; i <= n; i++)
+	{
+		PgBackendStatus *entry = pgstat_fetch_stat_beentry(i);
+		const char *type;
+
+		if (entry == NULL || entry->st_backendType != B_BG_WORKER ||
+			entry->st_databaseid != dboid)
+			continue;
+		type = GetBackgroundWorkerTypeByPid(entry->st_procpid);
+		if (type == NULL || strcmp(type, SC_BUILDER) != 0)
+			continue;
+		kill(entry->st_procpid, SIGTERM);
+		found = true;
+	}
+	pgstat_clear_backend_activity_snapshot();
+	return found;
+}
+
 /* Let no worker run in a database, and wait for those that are there. */
 static void
 pause_database(Oid dboid)
@@ -976,7 +1006,9 @@ pause_database(Oid dboid)
 	}
 	LWLockRelease(sc_shared->lock);
 
-	while (!workers_gone(dboid) && GetCurrentTimestamp() < give_up)
+	/* The database's worker may have started a builder just now. */
+	while ((!workers_gone(dboid) || end_builders(dboid)) &&
+		   GetCurrentTimestamp() < give_up)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

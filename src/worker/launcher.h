@@ -18,6 +18,9 @@ extern void sc_launcher_register(void);
 /* A transaction that left deltas in this database has committed. */
 extern void sc_worker_notify(void);
 
+/* What the advisor's workers are called, which are not the launcher's. */
+#define SC_BUILDER	"scalecache index builder"
+
 /* One that left cache invalidations. */
 extern void sc_cache_notify(void);
 

@@ -99,6 +99,15 @@ sub building
 	return;
 }
 
+sub end_builder
+{
+	my $builders = q{FROM pg_stat_activity WHERE backend_type = 'scalecache index builder'};
+	$node->safe_psql($db, "SELECT pg_terminate_backend(pid) $builders");
+	$node->poll_query_until($db, "SELECT count(*) = 0 $builders")
+	  or die 'the builder does not end';
+	return;
+}
+
 # Do something while the statements are timed for the second time.
 sub between_timings
 {
@@ -109,7 +118,7 @@ sub between_timings
 	shut_gate();
 	$writer->query_safe('COMMIT');
 	at_gate();
-	$node->safe_psql($db, $meanwhile);
+	ref $meanwhile ? $meanwhile->() : $node->safe_psql($db, $meanwhile);
 	$keeper->query_safe('COMMIT');
 	return $id;
 }
@@ -291,6 +300,74 @@ is($node->safe_psql($db, 'SELECT last_value FROM counted'), $last, 'the sequence
 unlike($blocker->query('SELECT 1'), qr/Asynchronous/, 'nobody was notified');
 $blocker->quit;
 
+# A verdict is not forgotten when the builder ends before the index is dropped,
+# for which it has to wait.
+make_table('slowly', 'SELECT c FROM gate CROSS JOIN slowly ORDER BY c LIMIT 3');
+$id = between_timings('slowly', 'CREATE INDEX slowly_b ON slowly (b)', sub { hold('slowly') });
+$node->poll_query_until($db, qq{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'scalecache index builder'
+	AND wait_event_type = 'Lock') AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = 'slowly'::regclass AND indisvalid)})
+  or die "action $id does not wait to be undone";
+is($node->safe_psql($db, "SELECT state, verdict FROM scalecache.index_actions WHERE id = $id"),
+	'cleaning|no recorded statement is planned with it', 'the verdict is there before the index is gone');
+end_builder();
+$writer->query_safe('COMMIT');
+is(finished($id), 'dropped', 'an index is dropped by another builder than the one who judged it');
+is(verdict($id), 'no recorded statement is planned with it', 'for the same reason');
+is(indexes('slowly'), 'none', 'it is gone');
+
+# An index that has the name already is not the action's.
+make_table('mine');
+$last = $node->safe_psql($db, 'SELECT max(id) + 1 FROM scalecache.index_action');
+$node->safe_psql($db, "CREATE INDEX scalecache_$last ON gate (x)");
+$id = apply('CREATE INDEX ON mine (a)');
+is($id, $last, 'an index is called as if it were built by the next action');
+is(finished($id), 'refused', 'then that is not done');
+is(verdict($id), "public.scalecache_$id has the name that it would be built under", 'and says why');
+is(indexes('gate'), "killed_ix, scalecache_$id", 'that index stays');
+$node->safe_psql($db, "DROP INDEX scalecache_$id");
+
+# Who asked sees how far it is.
+make_table('watched', 'CREATE ROLE watcher; ALTER TABLE watched OWNER TO watcher; GRANT CREATE ON SCHEMA public TO watcher;
+	GRANT SELECT ON gate TO watcher');
+hold('watched');
+$id = apply_as('watcher', 'CREATE INDEX ON watched (a)');
+building($id);
+is($node->safe_psql($db, "SET ROLE watcher; SELECT state, phase FROM scalecache.index_actions WHERE id = $id"),
+	'building|waiting for writers before build', 'who asked sees the phase');
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'his index is built');
+
+# The extension is dropped, and with it what says that there is something to be
+# cleaned up after.
+make_table('bereft');
+hold('bereft');
+building(apply('CREATE INDEX ON bereft (a)'));
+$node->safe_psql($db, 'DROP EXTENSION scalecache');
+$writer->query_safe('COMMIT');
+ok( $node->poll_query_until($db, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'scalecache index builder')}),
+	'the builder ends when the extension is gone');
+is(indexes('bereft'), 'none', 'and drops what it built');
 $_->quit foreach $writer, $keeper;
+
+# Somebody wants to have the database for himself.
+$node->safe_psql('postgres', 'CREATE DATABASE doomed');
+$db = 'doomed';
+$node->safe_psql($db, q{
+	CREATE EXTENSION scalecache;
+	CREATE TABLE gate (x int);
+	CREATE FUNCTION waits_in_builder() RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN
+		PERFORM pg_sleep(100) FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_type = 'scalecache index builder';
+		RETURN 1; END $$;
+});
+make_table('t', 'SELECT count(pad), waits_in_builder() FROM t WHERE a = 78');
+my $waits = q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND backend_type = 'scalecache index builder')};
+$id = apply('CREATE INDEX ON t (a)');
+$node->poll_query_until('postgres', $waits) or die 'the builder does not sleep';
+$node->safe_psql('postgres', 'CREATE DATABASE copied TEMPLATE doomed');
+is(finished($id), 'interrupted', 'a database is copied though there is an index builder in it');
+$id = apply('CREATE INDEX ON t (a)');
+$node->poll_query_until('postgres', $waits) or die 'the builder does not sleep';
+$node->safe_psql('postgres', 'DROP DATABASE doomed');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_database WHERE datname = 'doomed'}), '0', 'and so it is dropped');
 $node->stop;
 done_testing();
