@@ -116,6 +116,13 @@ for (1 .. 5)
 	ok(delivered(), 'delivered');
 }
 is(key_count() - $before, 5, 'what was acknowledged is not sent again');
+for my $n (3, 30)
+{
+	$before = key_count();
+	sql("BEGIN; UPDATE t SET v = v + 1 WHERE id <= $n; SAVEPOINT s; UPDATE t SET v = v + 1 WHERE id <= $n; COMMIT");
+	ok(delivered(), 'delivered');
+	is(key_count() - $before, $n, "each of $n keys is sent once for a transaction");
+}
 # A transaction that has written its keys and is not visible yet
 $redis->command('SET', key($_), 'x') for 41, 42;
 sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
@@ -186,6 +193,10 @@ sql("UPDATE t SET v = v + 1 WHERE id = 46");
 ok(delivered(), 'delivered');
 ok($node->poll_query_until($p, q{SELECT sum(pg_relation_size(('scalecache.cache_outbox_' || i)::regclass)) = 0 FROM generate_series(0, 3) i}),
 	'the tables are cut');
+sql("BEGIN; UPDATE t SET v = v + 1 WHERE id = 46; PREPARE TRANSACTION 'minutes'");
+sql("COMMIT PREPARED 'minutes'");
+ok(delivered(), 'delivered');
+is(sql('SELECT count(*) FROM scalecache.cache_outbox_prepared'), '0', 'nor are those that came later');
 $redis->command('SET', key(45), 'x');
 sql("COMMIT PREPARED 'days'");
 ok(delivered(), 'delivered');
