@@ -590,7 +590,8 @@ sc_worker_main(Datum main_arg)
 
 	for (;;)
 	{
-		if (!more)
+		/* A wait for a lock in the turn may have used up the latch. */
+		if (!more && pg_atomic_read_u32(&my_db->dirty) == 0)
 			wait_a_while(sc_naptime);
 		exit_if_disabled();
 

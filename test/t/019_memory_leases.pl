@@ -146,7 +146,12 @@ sql(q{CREATE FUNCTION one_expires_early() RETURNS boolean LANGUAGE plpgsql AS $$
 		END LOOP;
 		RETURN false;
 	END $$});
-ok($node->poll_query_until($p, 'SELECT one_expires_early()'), 'values of one ttl do not expire at one moment');
+my $early = 'f';
+for (1 .. 20)
+{
+	last if ($early = sql('SELECT one_expires_early()')) eq 't';
+}
+is($early, 't', 'values of one ttl do not expire at one moment');
 
 # ---- epochs of more rules than memory tells apart ----
 sql(q{CREATE TABLE many (id int, v int); INSERT INTO many SELECT g, 0 FROM generate_series(1, 10) g;

@@ -1,0 +1,157 @@
+# The workers: whom they serve, when they come and go, and that nobody stops them who may not.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use ScaleCache;
+use Test::More;
+
+# Nothing happens by the clock alone.
+my $node = new_server('worker', init => [ allows_streaming => 1 ], conf => "scalecache.naptime = 1000000
+max_wal_senders = 5
+");
+my $p = 'postgres';
+
+sub sql { my ($db, $text) = @_; return $node->safe_psql($db, $text); }
+
+# The pids of a database's workers; the one that delivers looks only sometimes whether it is wanted.
+sub workers
+{
+	my ($db, $type) = @_;
+
+	return sql($p, "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity
+		WHERE datname = '$db' AND backend_type = '" . ($type // 'scalecache worker') . "'");
+}
+
+sub count_is
+{
+	my ($db, $n, $what, $type) = @_;
+
+	$type //= 'scalecache worker';
+	ok($node->poll_query_until($p, "SELECT count(*) = $n FROM pg_stat_activity
+		WHERE datname = '$db' AND backend_type = '$type'"), $what);
+}
+
+# ---- a rollup that fails keeps no other one waiting ----
+sql($p, "CREATE EXTENSION scalecache; $TABLE
+	CREATE TABLE a (k int, v int);
+	SELECT scalecache.create_rollup('fails', 'SELECT k, array_agg(10 / v ORDER BY v) AS s, count(*) AS n FROM a GROUP BY k');
+	$ROLLUPS $WRITE");
+folded($node, $p, 'before');
+sql($p, 'INSERT INTO a VALUES (1, 0), (2, 1)');
+my $worker = workers($p);
+for my $i (1 .. 3)
+{
+	sql($p, $WRITE);
+	ok($node->poll_query_until($p, q{SELECT sum(pending_deltas) = 0 FROM scalecache.rollups WHERE rollup::text <> 'fails'}),
+		"the others are folded, round $i");
+}
+is(sql($p, q{SELECT pending_deltas FROM scalecache.rollups WHERE rollup::text = 'fails'}), '2', 'it is not');
+is(workers($p), $worker, 'by the same worker');
+like(slurp_file($node->logfile), qr/ERROR:  division by zero/, 'the log says why');
+sql($p, 'DELETE FROM a WHERE v = 0');
+is(sql($p, q{SELECT scalecache.fold_rollup('fails') > 0}), 't', 'nor does it fail when its rows have changed');
+sql($p, 'DROP VIEW fails; DROP TABLE a');
+
+# ---- what is written while it waits for a lock is not forgotten ----
+sql($p, q{CREATE TABLE b (k int, v int);
+	CREATE FUNCTION locked(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+		$$BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN $1; END$$;
+	SELECT scalecache.create_rollup('waits', 'SELECT k, array_agg(locked(v) ORDER BY v) AS s FROM b GROUP BY k')});
+my $holder = $node->background_psql($p);
+$holder->query_safe('BEGIN; SELECT pg_advisory_xact_lock(1)');
+sql($p, 'INSERT INTO b VALUES (1, 1)');
+ok($node->poll_query_until($p, "SELECT wait_event = 'advisory' FROM pg_stat_activity WHERE pid = $worker"), 'the worker waits in a fold');
+sql($p, $WRITE);
+$holder->query_safe('COMMIT');
+$holder->quit;
+folded($node, $p, 'after it');
+sql($p, 'DROP VIEW waits; DROP TABLE b');
+
+# ---- who may not do something to a database does not stop its worker ----
+sql($p, q{CREATE ROLE nobody; CREATE ROLE owner; CREATE ROLE creator CREATEDB; CREATE DATABASE theirs OWNER owner});
+sql('theirs', "CREATE EXTENSION scalecache; $TABLE $ROLLUPS $WRITE");
+folded($node, 'theirs', 'a second database');
+$worker = workers('theirs');
+for my $case ([ 'nobody', 'DROP DATABASE theirs', 'must be owner' ],
+	[ 'nobody', 'CREATE DATABASE copy TEMPLATE theirs', 'permission denied to create' ],
+	[ 'creator', 'CREATE DATABASE copy TEMPLATE theirs', 'permission denied to copy' ],
+	[ 'owner', 'CREATE DATABASE copy TEMPLATE theirs', 'permission denied to create' ],
+	[ 'nobody', 'ALTER DATABASE theirs RENAME TO ours', 'must be owner' ],
+	[ 'owner', 'ALTER DATABASE theirs RENAME TO ours', 'permission denied to rename' ],
+	[ 'nobody', 'ALTER DATABASE theirs SET TABLESPACE pg_default', 'must be owner' ],
+	[ 'owner', 'BEGIN; DROP DATABASE theirs', 'cannot run inside a transaction block' ],
+	[ 'owner', 'BEGIN; ALTER DATABASE theirs SET TABLESPACE pg_default', 'cannot run inside a transaction block' ])
+{
+	my ($role, $command, $error) = @$case;
+	my ($ret, $out, $err) = $node->psql($p, "SET ROLE $role;\n$command;\n");
+
+	like($err, qr/$error/, "$role: $command");
+	is(workers('theirs'), $worker, 'its worker goes on');
+}
+
+# ---- who may gets it out of the way ----
+my $dir = PostgreSQL::Test::Utils::tempdir;
+sql($p, "CREATE TABLESPACE elsewhere LOCATION '$dir'");
+sql($p, 'ALTER DATABASE theirs SET TABLESPACE elsewhere');
+sql('theirs', $WRITE);
+folded($node, 'theirs', 'moved');
+sql($p, 'ALTER DATABASE theirs SET TABLESPACE pg_default');
+sql('theirs', $WRITE);
+folded($node, 'theirs', 'moved back');
+sql($p, 'DROP TABLESPACE elsewhere');
+# A command that fails for another reason
+my $session = $node->background_psql('theirs');
+$session->query_safe('SELECT 1');
+my ($ret, $out, $err) = $node->psql($p, 'DROP DATABASE theirs');
+like($err, qr/is being accessed by other users/, 'a database in use');
+$session->quit;
+sql('theirs', $WRITE);
+folded($node, 'theirs', 'not dropped');
+
+# ---- databases without workers ----
+sql($p, 'ALTER DATABASE theirs IS_TEMPLATE true');
+count_is('theirs', 0, 'a template has no worker');
+sql($p, 'CREATE DATABASE copy TEMPLATE theirs');
+sql($p, 'ALTER DATABASE theirs IS_TEMPLATE false');
+sql('copy', $WRITE);
+folded($node, 'copy', 'a copy of it');
+sql('theirs', $WRITE);
+folded($node, 'theirs', 'no template any more');
+sql($p, 'ALTER DATABASE copy ALLOW_CONNECTIONS false');
+sql($p, 'SELECT pg_terminate_backend(pid, 180000) FROM pg_stat_activity WHERE datname = \'copy\'');
+count_is('copy', 0, 'nor has one that nobody may connect to');
+sql($p, 'DROP DATABASE copy');
+sql('theirs', 'DROP EXTENSION scalecache CASCADE; DROP TABLE t');
+count_is('theirs', 0, 'nor one without the extension');
+sql('theirs', "CREATE EXTENSION scalecache; $TABLE $ROLLUPS $WRITE");
+folded($node, 'theirs', 'until it has it again');
+sql($p, 'DROP DATABASE theirs');
+
+# ---- off and on ----
+$node->append_conf('postgresql.conf', 'scalecache.worker = off');
+$node->reload;
+count_is($p, 0, 'no worker is wanted');
+sql($p, $WRITE);
+cmp_ok(sql($p, 'SELECT sum(pending_deltas) FROM scalecache.rollups'), '>', 0, 'nothing is folded');
+$node->append_conf('postgresql.conf', 'scalecache.worker = on');
+$node->reload;
+folded($node, $p, 'wanted again');
+
+# ---- a standby has none, until it is promoted ----
+$node->backup('b');
+my $standby = PostgreSQL::Test::Cluster->new('worker_standby');
+$standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->start;
+sql($p, $WRITE);
+$node->wait_for_catchup($standby);
+is($standby->safe_psql($p, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'scalecache'}), '0', 'a standby has no worker');
+$standby->promote;
+$standby->safe_psql($p, $WRITE);
+folded($standby, $p, 'promoted');
+$standby->stop;
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|scalecache (worker|delivery).*exited with exit code [2-9]/, 'no worker crashed');
+$node->stop;
+done_testing();
