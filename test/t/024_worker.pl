@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use ScaleCache;
 use Test::More;
 
-# Nothing happens by the clock alone.
+# At first nothing happens by the clock alone.
 my $node = new_server('worker', init => [ allows_streaming => 1 ], conf => "scalecache.naptime = 1000000
 max_wal_senders = 5
 ");
@@ -124,6 +124,8 @@ sql($p, 'ALTER DATABASE copy ALLOW_CONNECTIONS false');
 sql($p, 'SELECT pg_terminate_backend(pid, 180000) FROM pg_stat_activity WHERE datname = \'copy\'');
 count_is('copy', 0, 'nor has one that nobody may connect to');
 sql($p, 'DROP DATABASE copy');
+$node->append_conf('postgresql.conf', 'scalecache.naptime = 200');
+$node->reload;
 sql('theirs', 'DROP EXTENSION scalecache CASCADE; DROP TABLE t');
 count_is('theirs', 0, 'nor one without the extension');
 sql('theirs', "CREATE EXTENSION scalecache; $TABLE $ROLLUPS $WRITE");
