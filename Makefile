@@ -12,8 +12,9 @@ ISOLATION_OPTS = $(REGRESS_OPTS)
 
 srcdir = .
 PKG_CONFIG ?= pkg-config
+PG_CFLAGS = -fno-semantic-interposition
 PG_CPPFLAGS = -I$(srcdir)/src $(shell $(PKG_CONFIG) --cflags hiredis)
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs hiredis)
+SHLIB_LINK = -Wl,-Bsymbolic $(shell $(PKG_CONFIG) --libs hiredis)
 EXTRA_CLEAN = src/cache/library_text.h tmp_check results output_iso regression.diffs regression.out log
 
 PG_CONFIG ?= pg_config
