@@ -227,6 +227,7 @@ DO $$ BEGIN
 END $$;
 CREATE TABLE others PARTITION OF many DEFAULT PARTITION BY RANGE (k);
 CREATE TABLE others1 PARTITION OF others DEFAULT;
+VACUUM FULL pg_class;
 SELECT 150 > pg_relation_size('pg_class') / 8192 AS many;
 SELECT scalecache.create_rollup('r_many', 'SELECT k, sum(v) AS total FROM many GROUP BY k');
 INSERT INTO many SELECT i % 160, i FROM generate_series(1, 1000) i;
