@@ -5,8 +5,8 @@
  * taken apart from (pullup.c); a rollup's triggers depend (auto) on its view.
  * pg_dump and pg_upgrade lose all of that, and with it that DROP VIEW and DROP
  * EXTENSION take everything, or ask.  So they are put back: by the worker
- * when it starts, before each command that drops something, and when the
- * storage is filled anew.  And who restores a dump need not fail because the
+ * when it starts, before each command that drops something, when a trigger
+ * comes after that, and when the storage is filled anew.  And who restores a dump need not fail because the
  * worker was there first.
  */
 #include "postgres.h"
@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
@@ -35,6 +36,9 @@
 #include "utils/syscache.h"
 
 #include "rollup/rollup.h"
+
+/* A trigger of a log that is yet to be made may be of one of so many. */
+#define MAX_JOINED		64
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_adopt);
 
@@ -115,6 +119,95 @@ sc_adopt_triggers(ScSpec *spec)
 		adopt_triggers(lfirst_oid(lc), psprintf(INT64_FORMAT, spec->id), &view);
 }
 
+/*
+ * So do those of a join's other tables.  They belong to the logs, or to what
+ * has none yet, and then they are known by the ids that the logs will have.
+ */
+static void
+adopt_log_triggers(ScSpec *spec)
+{
+	ObjectAddress view;
+	ListCell   *lc;
+	int			part = SC_PART_LOG;
+
+	if (spec->joined == NULL)
+		return;
+	if (spec->hasparts)
+	{
+		foreach(lc, sc_parts_logs(spec->view))
+		{
+			ScSpec	   *log = sc_spec_by_view(lfirst_oid(lc));
+
+			if (log == NULL)
+				continue;
+			sc_adopt_triggers(log);
+			sc_spec_release(log);
+		}
+		return;
+	}
+	ObjectAddressSet(view, RelationRelationId, spec->view);
+	foreach(lc, sc_join_tables(spec->joined,
+							   sc_join_fact(spec->joined, spec->source)))
+	{
+		char	   *id = psprintf(INT64_FORMAT, sc_part_id(spec->id, part++));
+		ListCell   *member;
+
+		foreach(member, find_all_inheritors(lfirst_oid(lc), NoLock, NULL))
+			adopt_triggers(lfirst_oid(member), id, &view);
+	}
+}
+
+/*
+ * The view, or what stands for it, of the rollup with this id.  When that is
+ * the id of a log that is not there yet, the view of the join.
+ */
+static Oid
+view_of_id(int64 id)
+{
+	for (int part = 0; part <= SC_PART_LOG + MAX_JOINED; part++)
+	{
+		HeapTuple	row;
+		bool		isnull;
+
+		if (part == SC_PART_STORED)
+			continue;
+		row = sc_catalog_fetch(Anum_rollup_id,
+							   Int64GetDatum(sc_part_id(id, -part)), NULL);
+		if (row && (part == 0 ||
+					DatumGetInt32(sc_catalog_attr(row, Anum_rollup_part, &isnull)) == 0))
+			return DatumGetObjectId(sc_catalog_attr(row, Anum_rollup_rollup, &isnull));
+	}
+	return InvalidOid;
+}
+
+/*
+ * After CREATE TRIGGER: one that a dump brings when the rollup has been taken
+ * over already.
+ */
+void
+sc_adopt_trigger(CreateTrigStmt *stmt)
+{
+	ObjectAddress self;
+	ObjectAddress view;
+	Oid			relid;
+	char	   *end;
+
+	if (list_length(stmt->funcname) != 2 || list_length(stmt->args) != 1 ||
+		strcmp(strVal(linitial(stmt->funcname)), "scalecache") != 0)
+		return;
+	relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	if (!OidIsValid(relid))
+		return;
+	ObjectAddressSet(self, TriggerRelationId,
+					 get_trigger_oid(relid, stmt->trigname, true));
+	ObjectAddressSet(view, RelationRelationId,
+					 view_of_id(strtoi64(strVal(linitial(stmt->args)), &end, 10)));
+	if (OidIsValid(self.objectId) && *end == '\0' &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view.objectId)) &&
+		!depends(&self, &view))
+		recordDependencyOn(&self, &view, DEPENDENCY_AUTO);
+}
+
 /* A rollup goes with the views that it was made from. */
 void
 sc_adopt_by_views(Oid view, List *views)
@@ -161,6 +254,7 @@ sc_adopt(void)
 		if (spec == NULL)
 			continue;
 		sc_adopt_triggers(spec);
+		adopt_log_triggers(spec);
 		row = sc_catalog_fetch(Anum_rollup_rollup, ObjectIdGetDatum(relid), NULL);
 		if (row)
 			sc_adopt_by_views(relid, sc_catalog_oids(row, Anum_rollup_views));

@@ -576,6 +576,8 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 		refuse_new_query(((ViewStmt *) data->parsetree)->view);
 	else if (IsA(data->parsetree, RuleStmt))
 		refuse_new_query(((RuleStmt *) data->parsetree)->relation);
+	else if (IsA(data->parsetree, CreateTrigStmt))
+		sc_adopt_trigger((CreateTrigStmt *) data->parsetree);
 	keep_restored(data->parsetree);
 	forget_groups(sc_depending_on(data->parsetree));
 	if (IsA(data->parsetree, CreateSchemaStmt))

@@ -504,6 +504,7 @@ extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
 extern void sc_adopt(void);
 extern void sc_adopt_by_views(Oid view, List *views);
 extern void sc_adopt_triggers(ScSpec *spec);
+extern void sc_adopt_trigger(CreateTrigStmt *stmt);
 extern bool sc_trigger_restored(CreateTrigStmt *stmt);
 
 /* stats.c */

@@ -173,6 +173,30 @@ is($node->safe_psql('copy', q{SELECT count(*) FROM pg_trigger WHERE tgname ~ 'sc
 	$node->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname ~ 'scalecache' AND NOT tgisinternal}),
 	'the copy has as many triggers');
 
+# The triggers of logs go with the rollup before there are logs again, whether
+# they came with the view or after it had been taken over.
+$node->safe_psql('postgres', 'ALTER SYSTEM SET scalecache.worker = off');
+$node->reload;
+for my $sections ([ '--section=pre-data', '--section=data', '--section=post-data' ], [''])
+{
+	my $how = @$sections > 1 ? 'in sections' : 'at once';
+
+	$node->safe_psql('postgres', 'DROP DATABASE copy');
+	$node->safe_psql('postgres', 'CREATE DATABASE copy');
+	$node->command_ok([ 'pg_dump', '-Fc', '-f', "$dump.c", '-d', $node->connstr('postgres') ], "dumped, $how");
+	for my $section (@$sections)
+	{
+		$node->command_ok([ 'pg_restore', '-e', (@$sections > 1 ? $section : ()), '-d', $node->connstr('copy'), "$dump.c" ],
+			"restored $how");
+		$node->safe_psql('copy', 'CREATE TABLE other (); DROP TABLE other');
+	}
+	$node->safe_psql('copy', 'DROP VIEW ' . (sort keys %rollup)[0]);
+	my ($ret, $out, $err) = $node->psql('copy', 'DROP EXTENSION scalecache');
+	is($ret, 0, "restored $how: DROP EXTENSION") or diag($err);
+	is($node->safe_psql('copy', q{SELECT count(*) FROM pg_trigger WHERE tgname ~ 'scalecache'}), '0',
+		"restored $how: it leaves no trigger");
+}
+
 $standby->stop;
 $node->stop;
 done_testing();
