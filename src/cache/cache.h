@@ -307,6 +307,7 @@ extern void sc_cache_work_failed(void);
 /* ---- value.c ---- */
 
 extern char *sc_value_of(const ScEntry *e, int64 *ttl_ms);
+extern void sc_value_refused(const ScEntry *e, const char *why);
 extern void sc_value_write_notes(void);
 
 /* ---- shared.c ---- */

@@ -73,7 +73,8 @@ static double rate = 0;			/* transactions per second, smoothed */
 static TimestampTz last_turn = 0;
 static TimestampTz turn_start = 0;
 static Size acknowledged = 0;	/* bytes since tables were cut */
-static bool blocked = false;	/* tuples wait for a node that is away */
+static bool blocked = false;	/* tuples wait for a node that is away, or */
+static char refused[256] = "";	/* why Redis does not do what they ask for */
 
 /* ---- failure and recovery ---- */
 
@@ -151,6 +152,27 @@ sc_cache_work_failed(void)
 	forget_walks();
 	status.connected = false;
 	sc_cache_set_status(&status);
+}
+
+/* What Redis refuses waits, and everything else is delivered. */
+static void
+note_refused(void)
+{
+	static bool told = false;
+
+	if (refused[0] == '\0')
+	{
+		told = false;
+		return;
+	}
+	strlcpy(status.last_error, refused, sizeof(status.last_error));
+	status.last_error_at = GetCurrentTimestamp();
+	snprintf(status.warning, sizeof(status.warning), "keys are not deleted: %s", refused);
+	if (!told)
+		ereport(LOG,
+				(errmsg("Redis refuses to delete keys: %s", refused),
+				 errdetail("Their invalidations stay queued.")));
+	told = true;
 }
 
 /* Some masters are away: the others get their keys. */
@@ -276,7 +298,7 @@ waits_for(const Walk *w, const ScOutboxItem *item)
 
 /* Have the next walk include the patterns of the tuple's epochs, or arm. */
 static void
-ask_for_walk(const ScOutboxItem *item, List *patterns)
+ask_for_walk(const ScOutboxItem *item, List *patterns, uint64 since)
 {
 	MemoryContext old;
 	ScOutboxItem *copy;
@@ -303,7 +325,7 @@ ask_for_walk(const ScOutboxItem *item, List *patterns)
 	}
 	else
 		next_walk->arms = true;
-	next_walk->since = sc_link_position();
+	next_walk->since = Max(next_walk->since, since);
 	foreach(lc, patterns)
 	{
 		bool		known = false;
@@ -446,102 +468,201 @@ continue_walk(char *error, Size errlen)
 
 /* ---- batches ---- */
 
+/* What becomes of the tuples of a batch. */
+typedef struct Batch
+{
+	List	   *done;			/* of ScOutboxItem *, acknowledged */
+	List	   *walks;			/* of the same, whose epochs need a walk, */
+	List	   *patterns;		/* the patterns of each, */
+	uint64		since;			/* and the position of the last */
+	int			nblocked;		/* some node could not be reached */
+	int			nrefused;
+} Batch;
+
 /*
- * Put one tuple's entries into the pipeline; the patterns of its epochs.
- * Not *all when there is a node that is away and concerned.
+ * Put an entry into the pipeline.  False when there is a node that is away and
+ * concerned.
  */
-static List *
-send_item(const ScOutboxItem *item, bool *all)
+static bool
+send_entry(const ScOutboxItem *item, const ScEntry *e, bool store, List **epochs)
+{
+	char	   *value = NULL;
+	int64		ttl_ms = 0;
+	bool		sent;
+
+	if (e->kind == SC_ENTRY_EPOCH)
+	{
+		char		prefix[SC_PREFIX_MAX];
+		uint32		n = sc_pattern_prefix(e->key, e->keylen, prefix, sizeof(prefix));
+
+		*epochs = lappend(*epochs, pnstrdup(e->key, e->keylen));
+		return sc_link_epoch(prefix, n, item->xid);
+	}
+	if (e->kind == SC_ENTRY_WRITE && store)
+		value = sc_value_of(e, &ttl_ms);
+	if (value)
+	{
+		sent = sc_link_store(e->key, e->keylen, value, ttl_ms, item->xid);
+		pfree(value);
+	}
+	else
+		sent = sc_link_delete(e->key, e->keylen, item->xid);
+	if (sent)
+		status.keys++;
+	return sent;
+}
+
+/* What is to be done about a tuple that Redis has taken. */
+static void
+note_taken(Batch *b, ScOutboxItem *item, bool all, List *epochs)
+{
+	if (!all)
+		b->nblocked++;
+	else if (epochs)
+	{
+		b->walks = lappend(b->walks, item);
+		b->patterns = lappend(b->patterns, epochs);
+	}
+	else
+		b->done = lappend(b->done, item);
+}
+
+/*
+ * Send a tuple's entries one by one, as Redis refuses some of them.  Instead of
+ * a value that it refuses the key is deleted; where that is refused, the tuple
+ * waits, as one does for a node that is away.
+ */
+static bool
+send_singly(Batch *b, ScOutboxItem *item, char *error, Size errlen)
 {
 	const char *p = VARDATA(item->entries);
 	const char *end = p + VARSIZE(item->entries) - VARHDRSZ;
 	List	   *epochs = NIL;
+	bool		all = true;
+	bool		taken = true;
 
-	*all = true;
 	while (p < end)
 	{
 		ScEntry		e;
-		bool		sent;
-		char	   *value = NULL;
-		int64		ttl_ms = 0;
 
 		p = sc_entry_read(p, end, &e);
-		if (e.kind == SC_ENTRY_EPOCH)
+		for (int store = e.kind == SC_ENTRY_WRITE ? 1 : 0; store >= 0; store--)
 		{
-			char		prefix[SC_PREFIX_MAX];
-			uint32		n = sc_pattern_prefix(e.key, e.keylen, prefix, sizeof(prefix));
-
-			epochs = lappend(epochs, pnstrdup(e.key, e.keylen));
-			if (!sc_link_epoch(prefix, n, item->xid))
-				*all = false;
-			continue;
+			sc_link_begin();
+			if (!send_entry(item, &e, store == 1, &epochs))
+				all = false;
+			if (sc_link_finish(error, errlen))
+				break;
+			if (!sc_link_refused())
+				return false;
+			if (store)
+				sc_value_refused(&e, error);
+			else
+			{
+				taken = false;
+				strlcpy(refused, error, sizeof(refused));
+			}
 		}
-		if (e.kind == SC_ENTRY_WRITE)
-			value = sc_value_of(&e, &ttl_ms);
-		if (value)
-			sent = sc_link_store(e.key, e.keylen, value, ttl_ms, item->xid);
-		else
-			sent = sc_link_delete(e.key, e.keylen, item->xid);
-		if (sent)
-			status.keys++;
-		else
-			*all = false;
 	}
-	return epochs;
+	if (taken)
+		note_taken(b, item, all, epochs);
+	else
+		b->nrefused++;
+	return true;
+}
+
+/* Send tuples from one to before another in one pipeline. */
+static bool
+send_range(Batch *b, List *items, int from, int to, char *error, Size errlen)
+{
+	List	  **epochs = palloc0((to - from) * sizeof(List *));
+	bool	   *all = palloc0((to - from) * sizeof(bool));
+	uint64		since = b->since;
+	bool		ok = true;
+
+	sc_link_begin();
+	for (int i = from; ok && i < to; i++)
+	{
+		ScOutboxItem *item = list_nth(items, i);
+		const char *p = VARDATA(item->entries);
+		const char *end = p + VARSIZE(item->entries) - VARHDRSZ;
+
+		all[i - from] = true;
+		while (ok && p < end)
+		{
+			ScEntry		e;
+
+			p = sc_entry_read(p, end, &e);
+			if (!send_entry(item, &e, true, &epochs[i - from]))
+				all[i - from] = false;
+			/* Values stored from here on are newer than what the epoch is about. */
+			if (e.kind == SC_ENTRY_EPOCH)
+				since = sc_link_position();
+			if (sc_link_much())
+			{
+				ok = sc_link_finish(error, errlen);
+				if (ok)
+					sc_link_begin();
+			}
+		}
+	}
+	ok = ok && sc_link_finish(error, errlen);
+	if (ok)
+		for (int i = from; i < to; i++)
+			note_taken(b, list_nth(items, i), all[i - from], epochs[i - from]);
+	if (ok)
+		b->since = since;
+	return ok;
+}
+
+/* The same; those that Redis refuses are found by halves. */
+static bool
+send_items(Batch *b, List *items, int from, int to, char *error, Size errlen)
+{
+	int			middle = (from + to) / 2;
+
+	CHECK_FOR_INTERRUPTS();
+	if (send_range(b, items, from, to, error, errlen))
+		return true;
+	if (!sc_link_refused())
+		return false;
+	if (to - from == 1)
+		return send_singly(b, list_nth(items, from), error, errlen);
+	return send_items(b, items, from, middle, error, errlen) &&
+		send_items(b, items, middle, to, error, errlen);
 }
 
 /*
  * Send a batch.  With a mark, they are all that was left to send of what the
- * mark names.  *asked are those that a walk was asked for by an attempt before.
+ * mark names.
  */
 static bool
-send_batch(List *items, ScAcked *mark, List **asked, int *n, char *error, Size errlen)
+send_batch(List *items, ScAcked *mark, int *n, char *error, Size errlen)
 {
-	List	   *done = NIL;
+	Batch		b = {0};
+	List	   *wanted = NIL;
 	ListCell   *lc;
+	ListCell   *lc2;
 	instr_time	start;
 	instr_time	took;
-	int			nblocked = 0;
 
-	*n = 0;
-	sc_link_begin();
 	foreach(lc, items)
-	{
-		ScOutboxItem *item = lfirst(lc);
-		List	   *epochs;
-		bool		all;
-
-		if (list_member_ptr(*asked, item))
-		{
-			(void) send_item(item, &all);
-			(*n)++;
-			continue;
-		}
-		if (waits_for(walk, item) || waits_for(next_walk, item))
-			continue;
-		epochs = send_item(item, &all);
-		(*n)++;
-		if (!all)
-			nblocked++;
-		else if (epochs)
-		{
-			ask_for_walk(item, epochs);
-			*asked = lappend(*asked, item);
-		}
-		else
-			done = lappend(done, item);
-	}
+		if (!waits_for(walk, lfirst(lc)) && !waits_for(next_walk, lfirst(lc)))
+			wanted = lappend(wanted, lfirst(lc));
+	*n = list_length(wanted);
 	INSTR_TIME_SET_CURRENT(start);
-	if (!sc_link_finish(error, errlen))
+	if (wanted && !send_items(&b, wanted, 0, *n, error, errlen))
 		return false;
 	INSTR_TIME_SET_CURRENT(took);
 	INSTR_TIME_SUBTRACT(took, start);
-	if (done)
+	if (b.done)
 		status.latency_us = INSTR_TIME_GET_MICROSEC(took);
+	forboth(lc, b.walks, lc2, b.patterns)
+		ask_for_walk(lfirst(lc), lfirst(lc2), b.since);
 	/* The mark is for all of them. */
-	if (nblocked > 0)
+	if (b.nblocked + b.nrefused > 0)
 		blocked = true;
-	acknowledge(done, nblocked > 0 ? NULL : mark);
+	acknowledge(b.done, b.nblocked + b.nrefused > 0 ? NULL : mark);
 	return true;
 }
 
@@ -654,7 +775,7 @@ introduce(char *error, Size errlen)
 		if (sc_rule_pattern(*(int64 *) lfirst(lc), &pattern, &prefix))
 			patterns = lappend(patterns, pattern);
 	}
-	ask_for_walk(NULL, patterns);
+	ask_for_walk(NULL, patterns, sc_link_position());
 	return true;
 }
 
@@ -665,8 +786,6 @@ introduce(char *error, Size errlen)
 static bool
 deliver_batch(List *items, ScAcked *mark, int *ntransactions, char *error, Size errlen)
 {
-	List	   *asked = NIL;
-
 	for (int attempt = 0; attempt < REDIRECTIONS; attempt++)
 	{
 		int			n;
@@ -674,7 +793,7 @@ deliver_batch(List *items, ScAcked *mark, int *ntransactions, char *error, Size 
 		if (attempt > 0 &&
 			(!sc_link_look(error, errlen) || !introduce(error, errlen)))
 			return false;
-		if (send_batch(items, mark, &asked, &n, error, errlen))
+		if (send_batch(items, mark, &n, error, errlen))
 		{
 			*ntransactions += n;
 			return true;
@@ -834,7 +953,7 @@ after_delivery(int ntransactions)
 	if (seconds > 0)
 		rate += weight * (ntransactions / seconds - rate);
 	last_turn = now;
-	status.library = sc_link_armed();
+	status.library = sc_link_armed() && sc_link_has_functions();
 	/* What waits is read again each time, and is not little after a while. */
 	if (blocked)
 		return turn_of(Max(BLOCKED_MS, Min(sc_redis_retry_max, 4 * (now - turn_start) / 1000)), true);
@@ -872,6 +991,7 @@ sc_cache_work(void)
 	bool		ok;
 
 	blocked = false;
+	refused[0] = '\0';
 	turn_start = GetCurrentTimestamp();
 	follow_url();
 	status.configured = sc_redis_url[0] != '\0';
@@ -887,6 +1007,7 @@ sc_cache_work(void)
 	MemoryContextSwitchTo(turn_cxt);
 	if (ok)
 	{
+		note_refused();
 		/* Cutting tables takes a look at each: not worth it every time. */
 		if (ntransactions == 0 || acknowledged >= ROTATE_BYTES)
 		{

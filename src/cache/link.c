@@ -33,6 +33,7 @@ StringInfoData sc_snapshot;
 static ScRedisStatus *status = NULL;	/* the worker's */
 static bool introduced = false; /* nodes know what they have */
 static bool is_armed = false;	/* and nothing older is there */
+static bool no_room = false;	/* for the functions, in a full Redis */
 static TimestampTz last_rotation = 0;
 static char link_id[24] = "";	/* of these connections */
 static ScUrlKind link_mode;
@@ -306,17 +307,60 @@ is_ours(const Hello *hello)
 	return hello->error[0] == '\0' && strcmp(hello->version, sc_library_version()) == 0;
 }
 
+/*
+ * A full Redis takes no library, and an older one would not hear of what is
+ * deleted: it has to go.  Keys are deleted all the same, which makes room.
+ */
+static bool
+do_without_library(char *error, Size errlen)
+{
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		sc_begin_command("FUNCTION");
+		sc_add_word("DELETE");
+		sc_add_word("scalecache");
+		sc_send(&sc_nodes[i]);
+	}
+	if (!sc_exchange_checked(error, errlen) && strstr(error, "not found") == NULL)
+		return false;
+	error[0] = '\0';
+	sc_functions = false;
+	no_room = true;
+	strlcpy(status->warning,
+			"Redis is full and does not take the functions: nothing can be filled by them",
+			sizeof(status->warning));
+	return true;
+}
+
+/* Load it where it is to be. */
+static bool
+load_library(const bool *where, char *error, Size errlen)
+{
+	char	   *code = sc_library_code();
+	bool		ok;
+
+	for (int i = 0; i < sc_nnodes; i++)
+		if (where[i])
+			send_library(&sc_nodes[i], code);
+	ok = sc_exchange_checked(error, errlen);
+	pfree(code);
+	if (!ok && strncmp(error, "OOM", 3) == 0)
+		return do_without_library(error, errlen);
+	return ok;
+}
+
 /* Have our library at all nodes, if they have functions at all. */
 static bool
 ensure_library(char *error, Size errlen)
 {
 	Hello	   *hello = say_hello(error, errlen);
-	char	   *code;
+	bool	   *where;
 	bool		ok = true;
 
 	if (hello == NULL)
 		return false;
 	sc_functions = true;
+	no_room = false;
 	for (int i = 0; i < sc_nnodes; i++)
 		if (strstr(hello[i].error, "unknown command"))
 			sc_functions = false;
@@ -328,20 +372,21 @@ ensure_library(char *error, Size errlen)
 		pfree(hello);
 		return true;
 	}
-	code = sc_library_code();
+	where = palloc0(sc_nnodes * sizeof(bool));
 	for (int i = 0; ok && i < sc_nnodes; i++)
 	{
 		/* One that is not there can be loaded; else that would not help. */
-		if (hello[i].error[0] != '\0' && strstr(hello[i].error, "not found") == NULL)
+		if (hello[i].error[0] != '\0' && strstr(hello[i].error, "not found") == NULL &&
+			strncmp(hello[i].error, "OOM", 3) != 0)
 		{
 			strlcpy(error, hello[i].error, errlen);
 			ok = false;
 		}
 		else if (!is_ours(&hello[i]))
-			send_library(&sc_nodes[i], code);
+			where[i] = true;
 	}
-	ok = ok && sc_exchange_checked(error, errlen);
-	pfree(code);
+	ok = ok && load_library(where, error, errlen);
+	pfree(where);
 	pfree(hello);
 	return ok;
 }
@@ -467,17 +512,16 @@ send_arm(int i, const char *phase)
 static bool
 load_anew(char *error, Size errlen)
 {
-	char	   *code;
+	bool	   *where;
 	bool		ok;
 
 	if (link_mode == SC_URL_SINGLE)
 		return true;
-	code = sc_library_code();
+	where = palloc(sc_nnodes * sizeof(bool));
 	for (int i = 0; i < sc_nnodes; i++)
-		if (sc_nodes[i].another)
-			send_library(&sc_nodes[i], code);
-	ok = sc_exchange_checked(error, errlen);
-	pfree(code);
+		where[i] = sc_nodes[i].another;
+	ok = load_library(where, error, errlen);
+	pfree(where);
 	return ok;
 }
 
@@ -489,6 +533,8 @@ sc_link_arm(bool done, bool *walk, char *error, Size errlen)
 	*walk = false;
 	if (sc_missing)
 		memset(sc_missing, 0, SC_SLOTS * sizeof(bool));
+	if (sc_functions && !done && !load_anew(error, errlen))
+		return false;
 	if (!sc_functions)
 	{
 		/* Nothing there can be older than what we have deleted, or will. */
@@ -499,8 +545,6 @@ sc_link_arm(bool done, bool *walk, char *error, Size errlen)
 		introduced = true;
 		return true;
 	}
-	if (!done && !load_anew(error, errlen))
-		return false;
 	for (int i = 0; i < sc_nnodes; i++)
 		send_arm(i, done ? "done" : sc_nodes[i].another ? "anew" : "begin");
 	if (!sc_exchange(read_armed, &armed, error, errlen))
@@ -704,7 +748,16 @@ sc_link_ping(char *error, Size errlen)
 			sc_begin_command("PING");
 			sc_send(&sc_nodes[i]);
 		}
-		return sc_exchange_checked(error, errlen);
+		if (!sc_exchange_checked(error, errlen))
+			return false;
+		if (!no_room)
+			return true;
+		if (!ensure_library(error, errlen))
+			return false;
+		/* There is room now: begin anew. */
+		if (sc_functions)
+			introduced = is_armed = false;
+		return true;
 	}
 	hello = say_hello(error, errlen);
 	if (hello == NULL)

@@ -55,6 +55,12 @@ extern bool sc_link_epoch(const char *prefix, uint32 length, uint64 xid);
 extern bool sc_link_finish(char *error, Size errlen);
 /* Was it in vain because other nodes have the slots now? */
 extern bool sc_link_redirected(void);
+/* Or did Redis take all of it, but for commands that it refused? */
+extern bool sc_link_refused(void);
+/* Are there so many values in the pipeline that it had better be finished? */
+extern bool sc_link_much(void);
+/* Bytes that a value may have. */
+extern Size sc_link_value_limit(void);
 
 /* ---- walks ---- */
 

@@ -45,7 +45,8 @@ typedef struct Sent
 /* What the replies said. */
 typedef struct Replies
 {
-	char		error[256];
+	char		error[256];		/* that any command would get */
+	char		refusal[256];	/* of one command for its own sake */
 	bool		redirected;		/* who has which slots has changed */
 } Replies;
 

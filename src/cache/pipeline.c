@@ -19,6 +19,10 @@
 #include "cache/link_private.h"
 
 #define FULL_MS				10000	/* no values are sent to a full Redis */
+#define PIPELINE_BYTES		(8 * 1024 * 1024)	/* of values before replies are read */
+#define LARGE_BYTES			(64 * 1024)	/* a value that may be too large */
+#define LARGE_MS			(10 * 60 * 1000)	/* until a larger one is tried again */
+#define LARGE_FAILURES		2		/* in a row, with such a value */
 
 Peer	   *sc_current = NULL;
 Replies		sc_replies;
@@ -26,6 +30,16 @@ bool		sc_walking = false;
 int64		sc_sent_since_rotation = 0;
 
 static TimestampTz full_at = 0; /* Redis said that it is out of memory */
+
+/*
+ * A server that finds a value too large may just hang up, as Redis does above
+ * its proto-max-bulk-len.
+ */
+static Size value_bytes = 0;	/* in the pipeline */
+static Size value_largest = 0;
+static Size value_limit = SC_STRING_MAX;
+static TimestampTz limited_at = 0;
+static int	large_failures = 0;
 
 /* The command being put together. */
 static const char *argv[KEYS_PER_COMMAND + 16];
@@ -229,6 +243,23 @@ note_asked(const char *error)
 		sc_replies.redirected = true;
 }
 
+/* Would any other command get this error as well? */
+static bool
+is_of_server(const char *error)
+{
+	static const char *const beginnings[] = {
+		"ASK ", "BUSY", "CLUSTERDOWN", "ERR Function not found",
+		"ERR Protocol error", "ERR unknown command", "LOADING", "MASTERDOWN",
+		"MISCONF", "MOVED ", "NOAUTH", "NOREPLICAS", "NOSCRIPT", "OOM",
+		"READONLY", "TIMELINE", "TRYAGAIN", "UNARMED"
+	};
+
+	for (int i = 0; i < lengthof(beginnings); i++)
+		if (strncmp(error, beginnings[i], strlen(beginnings[i])) == 0)
+			return true;
+	return false;
+}
+
 void
 sc_check_reply(int n, const ScReply *reply, void *arg)
 {
@@ -243,7 +274,9 @@ sc_check_reply(int n, const ScReply *reply, void *arg)
 	if (sc_cluster && (sc_is_redirection(reply->str) ||
 					   strncmp(reply->str, "READONLY", 8) == 0))
 		sc_replies.redirected = true;
-	if (sc_replies.error[0] == '\0')
+	if (!is_of_server(reply->str))
+		strlcpy(sc_replies.refusal, reply->str, sizeof(sc_replies.refusal));
+	else if (sc_replies.error[0] == '\0')
 		strlcpy(sc_replies.error, reply->str, sizeof(sc_replies.error));
 }
 
@@ -254,6 +287,8 @@ sc_exchange_checked(char *error, Size errlen)
 	memset(&sc_replies, 0, sizeof(sc_replies));
 	if (!sc_exchange(sc_check_reply, NULL, error, errlen))
 		return false;
+	if (sc_replies.error[0] == '\0')
+		strlcpy(sc_replies.error, sc_replies.refusal, sizeof(sc_replies.error));
 	if (sc_replies.error[0] != '\0')
 		strlcpy(error, sc_replies.error, errlen);
 	return sc_replies.error[0] == '\0';
@@ -265,6 +300,41 @@ sc_link_redirected(void)
 	return sc_replies.redirected;
 }
 
+bool
+sc_link_refused(void)
+{
+	return sc_replies.refusal[0] != '\0' && sc_replies.error[0] == '\0' &&
+		!sc_replies.redirected;
+}
+
+/* ---- large values ---- */
+
+Size
+sc_link_value_limit(void)
+{
+	if (value_limit < SC_STRING_MAX &&
+		TimestampDifferenceExceeds(limited_at, GetCurrentTimestamp(), LARGE_MS))
+		value_limit = SC_STRING_MAX;
+	return value_limit;
+}
+
+bool
+sc_link_much(void)
+{
+	return value_bytes > PIPELINE_BYTES;
+}
+
+/* The connection broke with values on the way. */
+static void
+note_large_failure(void)
+{
+	if (value_largest < LARGE_BYTES || ++large_failures < LARGE_FAILURES)
+		return;
+	large_failures = 0;
+	value_limit = value_largest / 2;
+	limited_at = GetCurrentTimestamp();
+}
+
 /* ---- keys ---- */
 
 void
@@ -272,6 +342,7 @@ sc_link_begin(void)
 {
 	sc_pipeline_reset();
 	memset(&sc_replies, 0, sizeof(sc_replies));
+	value_bytes = value_largest = 0;
 }
 
 /* The key's place among the tombstones, as the library finds it. */
@@ -425,6 +496,8 @@ sc_link_store(const char *key, uint32 keylen, const char *value, int64 ttl_ms,
 	}
 	sc_flush_deletes(node);
 	sc_note_stored(key, keylen);
+	value_bytes += strlen(value);
+	value_largest = Max(value_largest, strlen(value));
 	snprintf(ttl, sizeof(ttl), INT64_FORMAT, ttl_ms);
 	snprintf(x, sizeof(x), UINT64_FORMAT, xid);
 	if (sc_functions)
@@ -541,15 +614,24 @@ sc_link_finish(char *error, Size errlen)
 {
 	flush_all_deletes();
 	if (!sc_exchange(sc_check_reply, NULL, error, errlen))
+	{
+		note_large_failure();
 		return false;
+	}
+	if (value_largest >= LARGE_BYTES)
+		large_failures = 0;
 	for (int i = 0; i < nasked; i++)
 		if (asked[i].key && !follow(i, error, errlen))
 			return false;
 	nasked = 0;
-	if (sc_replies.error[0] == '\0' && !sc_replies.redirected)
+	if (sc_replies.error[0] == '\0' && sc_replies.refusal[0] == '\0' &&
+		!sc_replies.redirected)
 		return true;
 	if (strncmp(sc_replies.error, "OOM", 3) == 0)
 		full_at = GetCurrentTimestamp();
-	strlcpy(error, sc_replies.error, errlen);
+	/* In the end the server hangs up, having said why. */
+	if (strncmp(sc_replies.error, "ERR Protocol error", 18) == 0)
+		note_large_failure();
+	strlcpy(error, sc_link_refused() ? sc_replies.refusal : sc_replies.error, errlen);
 	return false;
 }

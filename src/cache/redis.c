@@ -39,6 +39,7 @@ struct ScRedis
 	bool		fd_acquired;
 	int			expected;		/* replies not yet read */
 	bool		failed;
+	size_t		sent;			/* of the bytes to be sent */
 	WaitEventSet *set;			/* made at the first wait */
 	int			socket_at;		/* its place in the set */
 };
@@ -172,17 +173,65 @@ finish_connect(ScRedis *redis, TimestampTz deadline, char *err, Size errlen)
 	return true;
 }
 
+/*
+ * Send what the socket takes.  redisBufferWrite moves what is left to the
+ * buffer's beginning each time, which a large value takes too long for.
+ */
 static bool
-flush_out(ScRedis *redis, TimestampTz deadline, char *err, Size errlen)
+send_some(ScRedis *redis, bool *progress)
 {
-	int			done = 0;
+	redisContext *c = redis->context;
+	ssize_t		n;
 
+	*progress = false;
+	if (c->err)
+		return false;
+	if (redis->sent < sdslen(c->obuf))
+	{
+		n = send(c->fd, c->obuf + redis->sent, sdslen(c->obuf) - redis->sent, MSG_NOSIGNAL);
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		{
+			c->err = REDIS_ERR_IO;
+			strlcpy(c->errstr, strerror(errno), sizeof(c->errstr));
+			return false;
+		}
+		if (n > 0)
+		{
+			redis->sent += n;
+			*progress = true;
+		}
+	}
+	return true;
+}
+
+static bool
+all_sent(ScRedis *redis)
+{
+	return redis->sent == sdslen(redis->context->obuf);
+}
+
+/*
+ * Send all.  A worker has the timeout for each step that makes progress, as a
+ * value may take its time; sessions for all of it.
+ */
+static bool
+flush_out(ScRedis *redis, TimestampTz deadline, int timeout_ms, char *err, Size errlen)
+{
 	for (;;)
 	{
-		if (redisBufferWrite(redis->context, &done) != REDIS_OK)
+		bool		progress;
+
+		if (!send_some(redis, &progress))
 			return fail(redis, err, errlen, "could not send: %s");
-		if (done)
+		if (all_sent(redis))
+		{
+			sdsfree(redis->context->obuf);
+			redis->context->obuf = sdsempty();
+			redis->sent = 0;
 			return true;
+		}
+		if (progress && IsBackgroundWorker)
+			deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 		if (!wait_for_socket(redis, WL_SOCKET_WRITEABLE, deadline))
 		{
 			redis->failed = true;
@@ -264,7 +313,7 @@ bool
 sc_redis_flush(ScRedis *redis, int timeout_ms, char *err, Size errlen)
 {
 	return flush_out(redis, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms),
-					 err, errlen);
+					 timeout_ms, err, errlen);
 }
 
 /*
@@ -285,8 +334,13 @@ sc_redis_exchange(ScRedis *redis, int timeout_ms, ScReplyCallback callback,
 		int			before = redis->expected;
 
 		/* The callback may have appended more. */
-		if (!flush_out(redis, deadline, err, errlen))
-			return false;
+		if (!all_sent(redis))
+		{
+			if (!flush_out(redis, deadline, timeout_ms, err, errlen))
+				return false;
+			if (IsBackgroundWorker)
+				deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+		}
 		if (!wait_for_socket(redis, WL_SOCKET_READABLE, deadline))
 		{
 			redis->failed = true;

@@ -22,6 +22,7 @@
 #include "utils/timeout.h"
 
 #include "cache/cache.h"
+#include "cache/link.h"
 #include "cache/rules.h"
 
 #define MAX_PARTS	32
@@ -100,10 +101,11 @@ run(ScRule *rule, const ScEntry *e, MemoryContext cxt)
 	{
 		char	   *s = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 
-		if (s && strlen(s) > SC_STRING_MAX)
+		if (s && strlen(s) > sc_link_value_limit())
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("value is longer than %d bytes", SC_STRING_MAX)));
+					 errmsg("value has %zu bytes, and Redis seems to take no more than %zu",
+							strlen(s), sc_link_value_limit())));
 		if (s)
 			result = MemoryContextStrdup(cxt, s);
 	}
@@ -139,6 +141,16 @@ note(int64 rule, const char *message)
 	notes[i].rule = rule;
 	strlcpy(notes[i].message, message, sizeof(notes[i].message));
 	nnotes = Max(nnotes, i + 1);
+}
+
+/* Redis has refused the value; its key is deleted. */
+void
+sc_value_refused(const ScEntry *e, const char *why)
+{
+	char		message[256];
+
+	snprintf(message, sizeof(message), "Redis has refused the value: %s", why);
+	note(e->rule, message);
 }
 
 /* Call before a transaction ends in which there have been values. */
