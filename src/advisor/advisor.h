@@ -117,7 +117,7 @@ typedef struct ScQuery
 	Oid			userid;			/* planned as this user */
 
 	/* To parse it again: */
-	const char *search_path;	/* or NULL: as it is */
+	const char *settings;		/* see sc_settings_apply(); NULL: as they are */
 	int			nparams;
 	Oid		   *types;
 	char	  **values;			/* NULL: params are not known */

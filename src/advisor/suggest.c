@@ -62,7 +62,7 @@ typedef struct Loader
 	int			nparams;
 	Oid		   *types;
 	char	  **values;
-	const char *search_path;
+	const char *settings;
 	Oid			userid;
 	double		weight;			/* of the variant */
 	double		rows;			/* written by one execution; -1: planned */
@@ -97,20 +97,18 @@ make_params(int nparams, const Oid *types, char **values)
  * the end of the subtransaction.  Result is in the current memory context.
  */
 static ScQuery *
-parse_as_user(const char *text, Oid userid, const char *search_path,
+parse_as_user(const char *text, Oid userid, const char *settings,
 			  int nparams, Oid *types, char **values, bool check)
 {
 	ScQuery    *query;
 
-	if (search_path != NULL)
-		(void) set_config_option("search_path", search_path, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
+	if (settings != NULL)
+		sc_settings_apply(settings);
 	SetUserIdAndSecContext(userid, SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_LOCAL_USERID_CHANGE);
 	query = sc_query_parse(text, types, nparams, check);
 	query->userid = userid;
-	query->search_path = search_path;
+	query->settings = settings;
 	query->nparams = nparams;
 	query->types = types;
 	query->values = values;
@@ -126,7 +124,7 @@ parse_as_user(const char *text, Oid userid, const char *search_path,
 ScQuery *
 sc_query_reload(const ScQuery *old)
 {
-	return parse_as_user(old->text, old->userid, old->search_path,
+	return parse_as_user(old->text, old->userid, old->settings,
 						 old->nparams, old->types, old->values, false);
 }
 
@@ -253,7 +251,7 @@ load_one(Loader *l)
 	List	   *plans;
 	ListCell   *lc;
 
-	query = parse_as_user(l->text, l->userid, l->search_path, l->nparams,
+	query = parse_as_user(l->text, l->userid, l->settings, l->nparams,
 						  l->types, l->values, l->check);
 	foreach(lc, query->queries)
 	{
@@ -376,7 +374,6 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 	memset(&l, 0, sizeof(l));
 	l.advice = advice;
 	l.item = item;
-	l.search_path = stmt->search_path;
 	l.userid = stmt->userid;
 	l.rows = stmt->calls > 0 ? (double) stmt->rows / stmt->calls : 0;
 	item->mean_ms = stmt->calls > 0 ? stmt->total_ms / stmt->calls : 0;
@@ -389,6 +386,7 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 		ScExecution *execution = &stmt->executions[i];
 
 		l.text = execution->text ? execution->text : stmt->text;
+		l.settings = execution->text ? execution->settings : stmt->settings;
 		l.nparams = execution->nparams;
 		l.types = execution->types;
 		l.values = execution->values;
@@ -399,6 +397,7 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 	{
 		/* Without values, or without those of any execution. */
 		l.text = stmt->text;
+		l.settings = stmt->settings;
 		l.nparams = 0;
 		l.types = NULL;
 		l.values = NULL;

@@ -29,18 +29,20 @@
 #include "access/detoast.h"
 #include "access/parallel.h"
 #include "access/transam.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
+#include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
+#include "parser/parser.h"
 #include "parser/scansup.h"
 #include "pgstat.h"
+#include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -65,10 +67,11 @@
 #define SC_VALUE_MAX		2048	/* longest parameter value kept */
 #define SC_SAMPLE_MAX		16384	/* longest sample kept */
 #define SC_TEXT_MAX			65536	/* longest statement recorded */
+#define SC_SETTINGS_MAX		4096	/* longest settings kept */
 #define SC_CHUNK			256 /* bytes the area is given out in */
-#define SC_NAMED_MAX		512 /* statements with named parameters */
+#define SC_NAMED_MAX		(2 * 1024 * 1024)	/* bytes of named parameters */
 #define SC_DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_workload.stat"
-#define SC_DUMP_MAGIC		0x53435731
+#define SC_DUMP_MAGIC		0x53435732
 
 typedef struct StmtKey
 {
@@ -107,7 +110,7 @@ typedef struct Stmt
 	double		usage;			/* calls, decaying */
 	TimestampTz first_seen;
 	Bytes		text;			/* with the final zero */
-	Bytes		path;			/* likewise, search_path */
+	Bytes		settings;		/* that it was parsed with */
 	uint64		observed;		/* executions sampled so far */
 	Sample		samples[SC_SAMPLES];
 } Stmt;
@@ -140,10 +143,21 @@ typedef struct LocalEntry
 typedef struct NamedText
 {
 	uint64		queryid;		/* must be first */
+	dlist_node	node;			/* of named_used */
 	char	   *text;
 	int			nparams;
 	int		   *paramids;
 } NamedText;
+
+#define named_size(entry) \
+	(sizeof(NamedText) + strlen((entry)->text) + \
+	 sizeof(int) * (entry)->nparams)
+
+/* What the meaning of a text depends on.  Of all, the values are kept. */
+static const char *const setting_names[] = {
+	"search_path", "DateStyle", "IntervalStyle", "TimeZone",
+	"standard_conforming_strings"
+};
 
 bool		sc_workload_paused = false;
 
@@ -151,6 +165,8 @@ static Shared *shared = NULL;
 static HTAB *shared_hash = NULL;
 static LocalEntry local[SC_LOCAL_SIZE];
 static HTAB *named = NULL;
+static dlist_head named_used = DLIST_STATIC_INIT(named_used);	/* last first */
+static Size named_bytes = 0;
 static int	countdown = 0;
 
 static shmem_request_hook_type prev_shmem_request = NULL;
@@ -298,7 +314,7 @@ clear_entry(Stmt *stmt)
 	stmt->key.queryid = 0;
 	SpinLockRelease(&stmt->mutex);
 	bytes_free(&stmt->text);
-	bytes_free(&stmt->path);
+	bytes_free(&stmt->settings);
 	for (i = 0; i < SC_SAMPLES; i++)
 		bytes_free(&stmt->samples[i].data);
 	shared->nfree++;
@@ -360,10 +376,11 @@ find_entry(StmtKey *key)
 
 /* A new entry with a text, or NULL. */
 static Stmt *
-make_entry(StmtKey *key, const char *text, Size textlen, const char *path)
+make_entry(StmtKey *key, const char *text, Size textlen,
+		   const char *settings, Size settingslen)
 {
 	Bytes		textbytes;
-	Bytes		pathbytes = {0, 0};
+	Bytes		settingsbytes = {0, 0};
 	StmtHash   *hash;
 	bool		found;
 	int			i;
@@ -372,8 +389,7 @@ make_entry(StmtKey *key, const char *text, Size textlen, const char *path)
 		evict();
 	if (!bytes_store(&textbytes, text, textlen + 1))
 		return NULL;
-	if (path != NULL)
-		(void) bytes_store_noevict(&pathbytes, path, strlen(path) + 1);
+	(void) bytes_store_noevict(&settingsbytes, settings, settingslen);
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
 		Stmt	   *stmt = &shared->stmts[i];
@@ -390,7 +406,7 @@ make_entry(StmtKey *key, const char *text, Size textlen, const char *path)
 		stmt->usage = 1;
 		stmt->first_seen = GetCurrentTimestamp();
 		stmt->text = textbytes;
-		stmt->path = pathbytes;
+		stmt->settings = settingsbytes;
 		stmt->observed = 0;
 		memset(stmt->samples, 0, sizeof(stmt->samples));
 		SpinLockAcquire(&stmt->mutex);
@@ -400,7 +416,7 @@ make_entry(StmtKey *key, const char *text, Size textlen, const char *path)
 		return stmt;
 	}
 	bytes_free(&textbytes);
-	bytes_free(&pathbytes);
+	bytes_free(&settingsbytes);
 	return NULL;
 }
 
@@ -457,8 +473,65 @@ keep_sample(Stmt *stmt, const char *data, uint32 len)
 }
 
 /*
+ * Settings.  As bytes: the values, each with a final zero.
+ */
+
+static void
+append_settings(StringInfo buf)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(setting_names); i++)
+	{
+		const char *value = GetConfigOption(setting_names[i], false, false);
+
+		appendBinaryStringInfo(buf, value, strlen(value) + 1);
+	}
+}
+
+/* The length of the settings that some bytes begin with; 0: none. */
+static uint32
+settings_length(const char *data, uint32 len)
+{
+	const char *at = data;
+	int			i;
+
+	for (i = 0; i < lengthof(setting_names); i++)
+	{
+		const char *end = memchr(at, '\0', len - (at - data));
+
+		if (end == NULL)
+			return 0;
+		at = end + 1;
+	}
+	return at - data;
+}
+
+/* Set them, for the rest of the transaction level. */
+void
+sc_settings_apply(const char *settings)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(setting_names); i++)
+	{
+		if (strcmp(settings, GetConfigOption(setting_names[i], false,
+											 false)) != 0)
+			(void) set_config_option(setting_names[i], settings, PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+									 false);
+		settings += strlen(settings) + 1;
+	}
+	/* Who sent the text has been warned. */
+	if (!standard_conforming_strings)
+		(void) set_config_option("escape_string_warning", "off", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+}
+
+/*
  * Samples.  As bytes: 'p', int32 count, then of each parameter its type,
- * int32 length (-1 is null) and text; or 't' and a text.
+ * int32 length (-1 is null) and text; or 't', settings and a text.
  */
 
 /* Append one value; false when it is too long to keep. */
@@ -520,7 +593,23 @@ sample_params(StringInfo buf, ParamListInfo params, NamedText *names)
 static NamedText *
 find_named(uint64 queryid)
 {
-	return named ? hash_search(named, &queryid, HASH_FIND, NULL) : NULL;
+	NamedText  *found = named ?
+		hash_search(named, &queryid, HASH_FIND, NULL) : NULL;
+
+	if (found != NULL)
+		dlist_move_head(&named_used, &found->node);
+	return found;
+}
+
+/*
+ * Is a statement one of a function whose variables' places in the text have
+ * been forgotten?  Nobody could parse it.
+ */
+static bool
+is_nameless(QueryDesc *qd, NamedText *names)
+{
+	return names == NULL && qd->params != NULL &&
+		qd->params->paramFetch != NULL;
 }
 
 /* The text of a statement, without those around it. */
@@ -548,11 +637,12 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
 	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
 	NamedText  *names = find_named(key->queryid);
 	StringInfoData buf;
-	bool		ok = true;
+	bool		ok;
 
 	initStringInfo(&buf);
-	if (qd->params != NULL && (names != NULL || qd->params->numParams > 0) &&
-		!(names == NULL && qd->params->paramFetch != NULL))
+	if (is_nameless(qd, names))
+		ok = false;
+	else if (qd->params != NULL && (names != NULL || qd->params->numParams > 0))
 	{
 		/* Whoever plans with them may have another DateStyle. */
 		int			nestlevel = sc_portable_begin();
@@ -566,8 +656,10 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
 		const char *text = statement_text(qd, &len);
 
 		appendStringInfoChar(&buf, 't');
-		appendBinaryStringInfo(&buf, text, len);
-		ok = len <= SC_SAMPLE_MAX;
+		append_settings(&buf);
+		ok = buf.len <= SC_SETTINGS_MAX && len <= SC_SAMPLE_MAX;
+		if (ok)
+			appendBinaryStringInfo(&buf, text, len);
 	}
 	if (ok)
 	{
@@ -601,6 +693,13 @@ has_user_relation(PlannedStmt *plan)
 	return false;
 }
 
+/* Where a backend remembers a statement, or another one. */
+static LocalEntry *
+local_entry(uint64 queryid)
+{
+	return &local[(queryid ^ (queryid >> 32)) % SC_LOCAL_SIZE];
+}
+
 /* The index of a statement's entry, made if need be, or -1. */
 static int
 lookup(QueryDesc *qd, StmtKey *key)
@@ -617,17 +716,25 @@ lookup(QueryDesc *qd, StmtKey *key)
 	if (stmt == NULL)
 	{
 		char	   *copy;
+		StringInfoData settings;
 
+		if (is_nameless(qd, find_named(key->queryid)))
+			return -1;
 		text = statement_text(qd, &len);
 		if (len <= 0 || len > SC_TEXT_MAX)
 			return -1;
 		copy = pnstrdup(text, len);
+		initStringInfo(&settings);
+		append_settings(&settings);
+		if (settings.len > SC_SETTINGS_MAX)
+			settings.len = 0;
 		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 		stmt = find_entry(key);
 		if (stmt == NULL)
-			stmt = make_entry(key, copy, len, namespace_search_path);
+			stmt = make_entry(key, copy, len, settings.data, settings.len);
 		LWLockRelease(shared->lock);
 		pfree(copy);
+		pfree(settings.data);
 	}
 	return stmt ? stmt - shared->stmts : -1;
 }
@@ -642,7 +749,7 @@ note(QueryDesc *qd, double ms, bool first)
 	key.queryid = qd->plannedstmt->queryId;
 	key.dbid = MyDatabaseId;
 	key.userid = GetUserId();
-	entry = &local[(key.queryid ^ (key.queryid >> 32)) % SC_LOCAL_SIZE];
+	entry = local_entry(key.queryid);
 
 	for (tries = 0; tries < 2; tries++)
 	{
@@ -770,6 +877,22 @@ skip_name(const char *s)
 	}
 }
 
+/* Forget the statements that were not used for longest. */
+static void
+forget_named(void)
+{
+	while (named_bytes > SC_NAMED_MAX)
+	{
+		NamedText  *last = dlist_tail_element(NamedText, node, &named_used);
+
+		dlist_delete(&last->node);
+		named_bytes -= named_size(last);
+		pfree(last->text);
+		pfree(last->paramids);
+		(void) hash_search(named, &last->queryid, HASH_REMOVE, NULL);
+	}
+}
+
 static void
 keep_named(Query *query, const char *source, List *params)
 {
@@ -779,6 +902,8 @@ keep_named(Query *query, const char *source, List *params)
 	const char *from = text;
 	const char *end = text + len;
 	NamedText  *entry;
+	char	   *kept_text;
+	int		   *kept_ids;
 	StringInfoData buf;
 	ListCell   *lc;
 	bool		anynamed = false;
@@ -806,7 +931,7 @@ keep_named(Query *query, const char *source, List *params)
 		appendStringInfo(&buf, "$%d", k + 1);
 		from = skip_name(at);
 	}
-	if (!anynamed || from > end)
+	if (!anynamed || from > end || len > SC_TEXT_MAX)
 		return;
 	appendBinaryStringInfo(&buf, from, end - from);
 
@@ -819,16 +944,20 @@ keep_named(Query *query, const char *source, List *params)
 		named = hash_create("scalecache named parameters", 64, &ctl,
 							HASH_ELEM | HASH_BLOBS);
 	}
-	if (hash_get_num_entries(named) >= SC_NAMED_MAX)
-		return;
+	kept_text = MemoryContextStrdup(TopMemoryContext, buf.data);
+	kept_ids = (int *) MemoryContextAlloc(TopMemoryContext,
+										  sizeof(int) * nids);
+	memcpy(kept_ids, ids, sizeof(int) * nids);
 	entry = hash_search(named, &query->queryId, HASH_ENTER, &found);
-	if (found)
-		return;
-	entry->text = MemoryContextStrdup(TopMemoryContext, buf.data);
+	Assert(!found);
+	entry->text = kept_text;
 	entry->nparams = nids;
-	entry->paramids = (int *) MemoryContextAlloc(TopMemoryContext,
-												 sizeof(int) * nids);
-	memcpy(entry->paramids, ids, sizeof(int) * nids);
+	entry->paramids = kept_ids;
+	dlist_push_head(&named_used, &entry->node);
+	named_bytes += named_size(entry);
+	forget_named();
+	/* It may have been executed when the names were not known. */
+	local_entry(query->queryId)->queryid = 0;
 }
 
 static void
@@ -882,7 +1011,10 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 
 	if (len > 0 && data[0] == 't')
 	{
-		execution->text = pnstrdup(data + 1, len - 1);
+		uint32		n = settings_length(data + 1, len - 1);
+
+		execution->settings = (char *) memcpy(palloc(n), data + 1, n);
+		execution->text = pnstrdup(data + 1 + n, len - 1 - n);
 		return true;
 	}
 	data++;
@@ -926,7 +1058,7 @@ read_entry(Stmt *stmt)
 	result->userid = stmt->key.userid;
 	result->first_seen = stmt->first_seen;
 	result->text = bytes_read(&stmt->text);
-	result->search_path = bytes_read(&stmt->path);
+	result->settings = bytes_read(&stmt->settings);
 	result->executions = (ScExecution *)
 		palloc0(sizeof(ScExecution) * SC_SAMPLES);
 	for (i = 0; i < SC_SAMPLES; i++)
@@ -1010,26 +1142,34 @@ scalecache_reset_workload(PG_FUNCTION_ARGS)
  * in order, and read when it starts.
  */
 
-static bool
-put(FILE *file, const void *data, Size len)
+/* A file, and the checksum of what has been written or read of an entry. */
+typedef struct DumpFile
 {
-	return fwrite(data, 1, len, file) == len;
+	FILE	   *file;
+	pg_crc32c	crc;
+} DumpFile;
+
+static bool
+put(DumpFile *dump, const void *data, Size len)
+{
+	COMP_CRC32C(dump->crc, data, len);
+	return fwrite(data, 1, len, dump->file) == len;
 }
 
 static bool
-put_bytes(FILE *file, const Bytes *bytes)
+put_bytes(DumpFile *dump, const Bytes *bytes)
 {
 	uint32		at;
 	uint32		done = 0;
 
-	if (!put(file, &bytes->len, sizeof(bytes->len)))
+	if (!put(dump, &bytes->len, sizeof(bytes->len)))
 		return false;
 	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
 	{
 		Chunk	   *chunk = &shared->chunks[at];
 		uint32		n = Min(bytes->len - done, sizeof(chunk->data));
 
-		if (!put(file, chunk->data, n))
+		if (!put(dump, chunk->data, n))
 			return false;
 		done += n;
 	}
@@ -1037,62 +1177,67 @@ put_bytes(FILE *file, const Bytes *bytes)
 }
 
 static bool
-dump_entry(FILE *file, Stmt *stmt)
+dump_entry(DumpFile *dump, Stmt *stmt)
 {
 	uint32		nsamples = 0;
+	pg_crc32c	crc;
 	int			i;
 
+	INIT_CRC32C(dump->crc);
 	for (i = 0; i < SC_SAMPLES; i++)
 		nsamples += stmt->samples[i].data.first != 0 ? 1 : 0;
-	if (!put(file, &stmt->key, sizeof(stmt->key)) ||
-		!put(file, &stmt->calls, sizeof(stmt->calls)) ||
-		!put(file, &stmt->rows, sizeof(stmt->rows)) ||
-		!put(file, &stmt->total_ms, sizeof(stmt->total_ms)) ||
-		!put(file, &stmt->first_seen, sizeof(stmt->first_seen)) ||
-		!put(file, &stmt->observed, sizeof(stmt->observed)) ||
-		!put_bytes(file, &stmt->text) ||
-		!put_bytes(file, &stmt->path) ||
-		!put(file, &nsamples, sizeof(nsamples)))
+	if (!put(dump, &stmt->key, sizeof(stmt->key)) ||
+		!put(dump, &stmt->calls, sizeof(stmt->calls)) ||
+		!put(dump, &stmt->rows, sizeof(stmt->rows)) ||
+		!put(dump, &stmt->total_ms, sizeof(stmt->total_ms)) ||
+		!put(dump, &stmt->first_seen, sizeof(stmt->first_seen)) ||
+		!put(dump, &stmt->observed, sizeof(stmt->observed)) ||
+		!put_bytes(dump, &stmt->text) ||
+		!put_bytes(dump, &stmt->settings) ||
+		!put(dump, &nsamples, sizeof(nsamples)))
 		return false;
 	for (i = 0; i < SC_SAMPLES; i++)
 	{
 		Sample	   *sample = &stmt->samples[i];
 
 		if (sample->data.first != 0 &&
-			(!put(file, &sample->count, sizeof(sample->count)) ||
-			 !put_bytes(file, &sample->data)))
+			(!put(dump, &sample->count, sizeof(sample->count)) ||
+			 !put_bytes(dump, &sample->data)))
 			return false;
 	}
-	return true;
+	crc = dump->crc;
+	FIN_CRC32C(crc);
+	return put(dump, &crc, sizeof(crc));
 }
 
 static void
 dump_workload(int code, Datum arg)
 {
 	uint32		header[2] = {SC_DUMP_MAGIC, PG_VERSION_NUM};
-	FILE	   *file;
+	DumpFile	dump;
 	int			i;
 	bool		ok;
 
 	/* Not after a crash: memory may be in any state. */
 	if (code != 0 || shared == NULL)
 		return;
-	file = AllocateFile(SC_DUMP_FILE ".tmp", PG_BINARY_W);
-	if (file == NULL)
+	dump.file = AllocateFile(SC_DUMP_FILE ".tmp", PG_BINARY_W);
+	if (dump.file == NULL)
 	{
 		ereport(LOG,
 				(errcode_for_file_access(),
 				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
 		return;
 	}
-	ok = put(file, header, sizeof(header)) &&
-		put(file, &shared->since, sizeof(shared->since));
+	INIT_CRC32C(dump.crc);
+	ok = put(&dump, header, sizeof(header)) &&
+		put(&dump, &shared->since, sizeof(shared->since));
 	for (i = 0; ok && i < sc_advisor_max_statements; i++)
 	{
 		if (OidIsValid(shared->stmts[i].key.dbid))
-			ok = dump_entry(file, &shared->stmts[i]);
+			ok = dump_entry(&dump, &shared->stmts[i]);
 	}
-	if (FreeFile(file) != 0)
+	if (FreeFile(dump.file) != 0)
 		ok = false;
 	if (ok)
 		(void) durable_rename(SC_DUMP_FILE ".tmp", SC_DUMP_FILE, LOG);
@@ -1106,81 +1251,101 @@ dump_workload(int code, Datum arg)
 }
 
 static bool
-get(FILE *file, void *data, Size len)
+get(DumpFile *dump, void *data, Size len)
 {
-	return fread(data, 1, len, file) == len;
+	if (fread(data, 1, len, dump->file) != len)
+		return false;
+	COMP_CRC32C(dump->crc, data, len);
+	return true;
 }
 
-/* A string of bytes, or NULL when there is none or the file ends. */
-static char *
-get_bytes(FILE *file, uint32 *len, uint32 max)
+/* Bytes; false when they are too many, or the file ends. */
+static bool
+get_bytes(DumpFile *dump, char **data, uint32 *len, uint32 max)
 {
-	char	   *data;
-
-	if (!get(file, len, sizeof(*len)) || *len == 0 || *len > max)
-		return NULL;
-	data = (char *) palloc(*len);
-	if (!get(file, data, *len))
-		return NULL;
-	return data;
+	if (!get(dump, len, sizeof(*len)) || *len > max)
+		return false;
+	*data = (char *) palloc(*len);
+	return get(dump, *data, *len);
 }
+
+typedef struct DumpEntry
+{
+	StmtKey		key;
+	uint64		calls;
+	uint64		rows;
+	double		total_ms;
+	TimestampTz first_seen;
+	uint64		observed;
+	char	   *text;
+	uint32		textlen;
+	char	   *settings;
+	uint32		settingslen;
+	uint32		nsamples;
+	uint64		counts[SC_SAMPLES];
+	char	   *samples[SC_SAMPLES];
+	uint32		lens[SC_SAMPLES];
+} DumpEntry;
 
 /* Read one entry; false at the end of the file, or where it is damaged. */
 static bool
-load_entry(FILE *file)
+read_dumped(DumpFile *dump, DumpEntry *e)
 {
-	Stmt		read;
-	Stmt	   *stmt = NULL;
-	char	   *text;
-	char	   *path;
-	uint32		len;
-	uint32		nsamples;
+	pg_crc32c	crc;
+	pg_crc32c	found;
 	uint32		i;
 
-	if (!get(file, &read.key, sizeof(read.key)) ||
-		!get(file, &read.calls, sizeof(read.calls)) ||
-		!get(file, &read.rows, sizeof(read.rows)) ||
-		!get(file, &read.total_ms, sizeof(read.total_ms)) ||
-		!get(file, &read.first_seen, sizeof(read.first_seen)) ||
-		!get(file, &read.observed, sizeof(read.observed)))
+	INIT_CRC32C(dump->crc);
+	if (!get(dump, &e->key, sizeof(e->key)) ||
+		!get(dump, &e->calls, sizeof(e->calls)) ||
+		!get(dump, &e->rows, sizeof(e->rows)) ||
+		!get(dump, &e->total_ms, sizeof(e->total_ms)) ||
+		!get(dump, &e->first_seen, sizeof(e->first_seen)) ||
+		!get(dump, &e->observed, sizeof(e->observed)) ||
+		!get_bytes(dump, &e->text, &e->textlen, SC_TEXT_MAX + 1) ||
+		!get_bytes(dump, &e->settings, &e->settingslen, SC_SETTINGS_MAX) ||
+		!get(dump, &e->nsamples, sizeof(e->nsamples)) ||
+		e->nsamples > SC_SAMPLES)
 		return false;
-	text = get_bytes(file, &len, SC_TEXT_MAX + 1);
-	if (text == NULL || text[len - 1] != '\0')
-		return false;
-	path = get_bytes(file, &len, SC_TEXT_MAX);
-	if (path != NULL && path[len - 1] != '\0')
-		return false;
-	if (!get(file, &nsamples, sizeof(nsamples)) || nsamples > SC_SAMPLES)
-		return false;
-	if (OidIsValid(read.key.dbid) && shared->nfree > 0 &&
-		find_entry(&read.key) == NULL)
-		stmt = make_entry(&read.key, text, strlen(text), path);
-	if (stmt != NULL)
+	for (i = 0; i < e->nsamples; i++)
 	{
-		stmt->calls = read.calls;
-		stmt->usage = read.calls;
-		stmt->rows = read.rows;
-		stmt->total_ms = read.total_ms;
-		stmt->first_seen = read.first_seen;
-	}
-	for (i = 0; i < nsamples; i++)
-	{
-		uint64		count;
-		char	   *data;
-		Sample	   *place;
-
-		if (!get(file, &count, sizeof(count)) ||
-			(data = get_bytes(file, &len, SC_SAMPLE_MAX + SC_VALUE_MAX * 4)) == NULL)
+		if (!get(dump, &e->counts[i], sizeof(e->counts[i])) ||
+			!get_bytes(dump, &e->samples[i], &e->lens[i],
+					   SC_SAMPLE_MAX + SC_SETTINGS_MAX + SC_VALUE_MAX * 4))
 			return false;
-		if (stmt == NULL)
-			continue;
-		place = keep_sample(stmt, data, len);
-		if (place != NULL)
-			place->count = count;
 	}
-	if (stmt != NULL)
-		stmt->observed = read.observed;
-	return true;
+	crc = dump->crc;
+	FIN_CRC32C(crc);
+	return get(dump, &found, sizeof(found)) && EQ_CRC32C(crc, found) &&
+		e->textlen > 0;
+}
+
+static void
+enter_dumped(DumpEntry *e)
+{
+	Stmt	   *stmt;
+	uint32		i;
+
+	/* There may be less room now. */
+	if (shared->nfree == 0 || find_entry(&e->key) != NULL)
+		return;
+	stmt = make_entry(&e->key, e->text, e->textlen - 1, e->settings,
+					  e->settingslen);
+	if (stmt == NULL)
+		return;
+	stmt->calls = e->calls;
+	stmt->usage = e->calls;
+	stmt->rows = e->rows;
+	stmt->total_ms = e->total_ms;
+	stmt->first_seen = e->first_seen;
+	for (i = 0; i < e->nsamples; i++)
+	{
+		Sample	   *place = keep_sample(stmt, e->samples[i], e->lens[i]);
+
+		if (place != NULL)
+			place->count = e->counts[i];
+	}
+	stmt->observed = e->observed;
 }
 
 static void
@@ -1190,23 +1355,29 @@ load_workload(void)
 											  "scalecache workload file",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
-	FILE	   *file = AllocateFile(SC_DUMP_FILE, PG_BINARY_R);
+	DumpFile	dump;
 	uint32		header[2];
 	TimestampTz since;
+	DumpEntry	entry;
 
-	if (file != NULL)
+	INIT_CRC32C(dump.crc);
+	dump.file = AllocateFile(SC_DUMP_FILE, PG_BINARY_R);
+	if (dump.file != NULL)
 	{
 		/* Query ids are not the same in another major version. */
-		if (get(file, header, sizeof(header)) &&
+		if (get(&dump, header, sizeof(header)) &&
 			header[0] == SC_DUMP_MAGIC &&
 			header[1] / 100 == PG_VERSION_NUM / 100 &&
-			get(file, &since, sizeof(since)))
+			get(&dump, &since, sizeof(since)))
 		{
 			shared->since = since;
-			while (load_entry(file))
-				;
+			while (read_dumped(&dump, &entry))
+			{
+				enter_dumped(&entry);
+				MemoryContextReset(cxt);
+			}
 		}
-		FreeFile(file);
+		FreeFile(dump.file);
 	}
 	MemoryContextSwitchTo(oldcxt);
 	MemoryContextDelete(cxt);

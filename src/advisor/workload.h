@@ -18,6 +18,7 @@ typedef struct ScExecution
 {
 	uint64		count;			/* sampled executions that were the same */
 	char	   *text;			/* NULL: the statement's */
+	char	   *settings;		/* with that, for sc_settings_apply() */
 	int			nparams;
 	Oid		   *types;
 	char	  **values;			/* as the types print them; NULL is null */
@@ -28,7 +29,7 @@ typedef struct ScStatement
 	uint64		queryid;
 	Oid			userid;
 	char	   *text;
-	char	   *search_path;	/* NULL: not known */
+	char	   *settings;		/* NULL: not known */
 	uint64		calls;
 	uint64		rows;
 	double		total_ms;
@@ -44,5 +45,6 @@ extern void sc_workload_init(void);
 extern bool sc_workload_available(void);
 extern List *sc_workload_list(Oid onlyuser);
 extern TimestampTz sc_workload_since(void);
+extern void sc_settings_apply(const char *settings);
 
 #endif							/* SC_WORKLOAD_H */

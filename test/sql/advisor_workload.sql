@@ -62,6 +62,42 @@ RESET intervalstyle;
 RESET extra_float_digits;
 SELECT executions FROM show();
 
+-- So are texts: they are read with the settings of who sent them.
+SELECT scalecache.reset_workload();
+CREATE TABLE dated AS SELECT i AS id, '2026-01-01'::date + i % 1000 AS made, 'it''s ' || i % 1000 AS kind, i % 1000 * '1 month'::interval AS took,
+	'2026-01-01 00:00+00'::timestamptz + i % 1000 * '1 hour'::interval AS at, repeat('x', 50) AS pad FROM generate_series(1, 20000) i;
+ANALYZE dated;
+SET datestyle = 'SQL, DMY';
+SET intervalstyle = 'sql_standard';
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SET timezone = 'Asia/Kathmandu';
+SELECT count(pad) FROM dated WHERE made = '13/02/2026' AND kind = 'it\'s 43' AND took = '-1-2';
+PREPARE m (int) AS SELECT count(pad) FROM dated WHERE made = '14/02/2026' AND kind <> 'it\'s' AND id = $1;
+EXECUTE m (5);
+SELECT count(pad) FROM dated WHERE at = '01/01/2026 05:45';
+RESET datestyle;
+RESET intervalstyle;
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+RESET timezone;
+SET client_min_messages = notice;
+SELECT ddl FROM scalecache.suggest_indexes() WHERE relation = 'dated'::regclass ORDER BY 1;
+SET client_min_messages = warning;
+DROP TABLE dated;
+
+-- Many statements with variables in one session
+SELECT scalecache.reset_workload();
+DO $do$ BEGIN
+EXECUTE (SELECT format('CREATE FUNCTION many(p_owner int) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN %s END $f$',
+	string_agg(format('PERFORM FROM item WHERE price = p_owner%s;', replace(replace(i::bit(10)::text, '0', '+id'), '1', '-id')), ' '))
+FROM generate_series(0, 599) i);
+END $do$;
+SELECT many(5);
+SELECT count(*), count(*) FILTER (WHERE text ~ '= [$]1[+-]' AND samples = '[{"count": 1, "parameters": ["5"]}]') AS with_values
+FROM scalecache.workload WHERE text ~ 'price = ';
+DROP FUNCTION many;
+
 -- Texts and parameters are for pg_read_all_stats
 CREATE ROLE recorded_nobody;
 CREATE ROLE recorded_reader IN ROLE pg_read_all_stats;

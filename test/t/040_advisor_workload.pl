@@ -73,6 +73,28 @@ $node->stop;
 $node->start;
 is($node->safe_psql($db, 'SELECT 1'), '1', 'a file cut short is survived');
 
+# Bytes that have changed: what comes before them is read, and nothing else.
+my $all = q{SELECT query_id, calls, rows, text, samples FROM scalecache.workload WHERE source = 'recorded' AND text ~ 'FROM t ' ORDER BY 1};
+$node->stop;
+open($again, '>:raw', $file) or die $!;
+print $again $saved;
+close $again;
+$node->start;
+my %known = map { $_ => 1 } split /\n/, $node->safe_psql($db, $all);
+my @wrong;
+for my $part (3 .. 7)
+{
+	my $damaged = $saved;
+	substr($damaged, length($saved) * $part / 8, 3) ^= "\x05\x05\x05";
+	$node->stop;
+	open($again, '>:raw', $file) or die $!;
+	print $again $damaged;
+	close $again;
+	$node->start;
+	push @wrong, grep { !$known{$_} } split /\n/, $node->safe_psql($db, $all);
+}
+is("@wrong", '', 'damaged entries of a file are not read');
+
 # More statements than places, and more text than memory: the least used go.
 $node->safe_psql($db, 'SELECT scalecache.reset_workload()');
 $node->safe_psql($db, 'SELECT v FROM t WHERE id = 1;' x 50);
