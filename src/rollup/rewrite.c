@@ -866,6 +866,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	cscan->custom_private = list_concat(cscan->custom_private,
 										list_make5(ops, m->sets, guards, zones,
 												   m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL));
+	cscan->custom_private = lappend(cscan->custom_private, copyObject(m->linears));
 	cscan->methods = &sc_scan_methods;
 	sc_spec_release(spec);
 	return &cscan->scan.plan;

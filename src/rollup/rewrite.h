@@ -34,6 +34,7 @@ typedef enum ScItemKind
 	SC_ITEM_KEYSTATE,			/* an aggregate of expression number arg, to
 								 * which it does not matter how often a value
 								 * comes */
+	SC_ITEM_LINEAR,				/* number arg of those computed from sums */
 	SC_ITEM_GROUPING			/* grouping() number arg */
 } ScItemKind;
 
@@ -160,6 +161,8 @@ typedef struct ScMatch
 	List	   *items;			/* of ScItem */
 	List	   *keystates;		/* of Expr over the base table */
 	List	   *keyargs;		/* the same, in the query */
+	List	   *linears;		/* of lists: states, their sums as Aggref, a
+								 * Const factor each, a Const for all */
 	List	   *sets;			/* grouping sets: see SC_PRIVATE_SETS */
 	bool		exact;			/* a group of the query is one of the rollup */
 	bool		joined;			/* the query joins the source */
@@ -198,6 +201,14 @@ extern int	sc_match_slot(ScMatch *m, Aggref *agg, ScStateDef *def);
 extern bool sc_match_never_null(ScMatch *m, Expr *expr);
 extern const char *sc_match_text(ScMatch *m, Node *expr);
 extern bool sc_match_fail(ScMatch *m, const char *reason);
+
+/* rewrite_linear.c */
+typedef struct ScLinearState ScLinearState;
+extern bool sc_linear_match(ScMatch *m, Aggref *agg, int *count);
+extern Bitmapset *sc_linear_slots(List *linear, Bitmapset *slots);
+extern ScLinearState *sc_linear_prepare(List *linear, Aggref *agg, MemoryContext cxt);
+extern void sc_linear_final(ScLinearState *state, ScSpec *spec, ScGroup *group,
+							Datum *value, bool *isnull);
 
 /* rewrite_stored.c */
 extern ScSpec *sc_stored_for_query(PlannerInfo *root, Oid view, int **varmap);
@@ -349,7 +360,8 @@ typedef enum ScRewritePrivate
 								 * each grouping() */
 	SC_PRIVATE_GUARDS,			/* key, seconds, ... */
 	SC_PRIVATE_ZONES,			/* of the guards */
-	SC_PRIVATE_SESSIONZONE		/* NIL, or the zone the session must have */
+	SC_PRIVATE_SESSIONZONE,		/* NIL, or the zone the session must have */
+	SC_PRIVATE_LINEARS			/* as in ScMatch */
 } ScRewritePrivate;
 
 #endif							/* SC_REWRITE_H */

@@ -423,6 +423,8 @@ edge_columns(ScMatch *m)
 			slots = bms_add_member(slots, m->spec->aggs[item->arg].slot);
 		else if (item->kind == SC_ITEM_SLOT)
 			slots = bms_add_member(slots, item->arg);
+		else if (item->kind == SC_ITEM_LINEAR)
+			slots = sc_linear_slots(list_nth(m->linears, item->arg), slots);
 	}
 	while ((i = bms_next_member(slots, i)) >= 0)
 	{

@@ -41,6 +41,7 @@ typedef struct OutItem
 	ScFinalDef	fin;
 	AttrNumber	column;			/* SC_ITEM_KEY: of the base table, or 0 */
 	ScStateDef	state;			/* SC_ITEM_KEYSTATE */
+	ScLinearState *linear;		/* SC_ITEM_LINEAR */
 	Size		offset;			/* likewise, into a target group's states */
 } OutItem;
 
@@ -163,6 +164,14 @@ init_items(RewriteState *state, CustomScan *cscan)
 		if (item->kind == SC_ITEM_KEY || item->kind == SC_ITEM_ROWS ||
 			item->kind == SC_ITEM_GROUPING)
 			continue;
+		if (item->kind == SC_ITEM_LINEAR)
+		{
+			List	   *linear = list_nth(list_nth(state->private, SC_PRIVATE_LINEARS), item->arg);
+
+			state->slots = sc_linear_slots(linear, state->slots);
+			item->linear = sc_linear_prepare(linear, (Aggref *) tle->expr, cxt);
+			continue;
+		}
 		if (slot_of(state, item) >= 0)
 			state->slots = bms_add_member(state->slots, slot_of(state, item));
 		sc_final_prepare((Aggref *) tle->expr, &item->fin, cxt);
@@ -361,6 +370,11 @@ final(RewriteState *state, OutItem *item, ScGroup *group, Datum *value, bool *is
 	if (item->kind == SC_ITEM_KEYSTATE)
 		return sc_state_final(&item->state, &item->fin, group->states + item->offset,
 							  value, isnull, &overflow);
+	if (item->kind == SC_ITEM_LINEAR)
+	{
+		sc_linear_final(item->linear, spec, group, value, isnull);
+		return true;
+	}
 	slot = &spec->slots[slot_of(state, item)];
 	known = sc_state_final(&slot->def, &item->fin, group->states + slot->offset, value,
 						   isnull, &overflow);

@@ -901,6 +901,9 @@ match_aggref(ScMatch *m, Aggref *agg)
 	i = def.kind == SC_STATE_DISTINCT ? -1 : find_slot(m, normal, &def);
 	if (i >= 0)
 		return add_item(m, SC_ITEM_SLOT, i, agg);
+	if (sc_linear_match(m, normal, &i))
+		return i >= 0 ? add_item(m, SC_ITEM_SLOT, i, agg) :
+			add_item(m, SC_ITEM_LINEAR, list_length(m->linears) - 1, agg);
 	if ((def.kind == SC_STATE_EXTREME || def.kind == SC_STATE_DISTINCT) &&
 		def.nargs == 1 && normal->aggfilter == NULL)
 	{
