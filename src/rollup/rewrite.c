@@ -586,6 +586,33 @@ sc_supposed_size(ScSpec *spec, double groups)
 	return BLCKSZ * ceil(groups * width / 0.6 / BLCKSZ);
 }
 
+/* The match of the query with a supposed rollup, or NULL. */
+static ScMatch *
+match_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+			   List *having, Path *raw, ScSupposed *s)
+{
+	ScMatch    *m;
+	int		   *varmap;
+
+	if (input->reloptkind == RELOPT_BASEREL)
+	{
+		if (s->stored || s->spec->source != root->simple_rte_array[input->relid]->relid)
+			return NULL;
+		m = match_query(root, stage, input, input->relid, s->spec, having,
+						raw->pathtarget->exprs);
+		return m->reason ? NULL : m;
+	}
+	if (s->stored == NULL ||
+		(varmap = sc_stored_map_supposed(root, s->spec, s->stored)) == NULL)
+		return NULL;
+	m = new_match(root, input, varmap[sc_join_fact(s->stored->query, s->spec->source)],
+				  s->stored);
+	m->varmap = varmap;
+	return sc_match(m, stage == UPPERREL_DISTINCT ? root->parse->distinctClause :
+					root->parse->groupClause, root->parse->groupingSets,
+					root->processed_tlist, raw->pathtarget->exprs, having) ? m : NULL;
+}
+
 static void
 try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 			 List *having, Path *raw, Cost known)
@@ -595,18 +622,15 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	foreach(lc, supposed)
 	{
 		ScSupposed *s = lfirst(lc);
-		ScMatch    *m;
+		ScSpec	   *spec = s->stored ? s->stored : s->spec;
+		ScMatch    *m = match_supposed(root, stage, input, having, raw, s);
 		Cost		cost;
 
-		if (s->spec->source != root->simple_rte_array[input->relid]->relid)
+		if (m == NULL || m->ragged)
 			continue;
-		m = match_query(root, stage, input, input->relid, s->spec, having,
-						raw->pathtarget->exprs);
-		if (m->reason || m->ragged)
-			continue;
-		cost = sc_supposed_size(s->spec, s->groups) / BLCKSZ * seq_page_cost +
+		cost = sc_supposed_size(spec, s->groups) / BLCKSZ * seq_page_cost +
 			s->groups * (cpu_tuple_cost + cpu_operator_cost *
-						 (list_length(m->qkeys) + 2 * s->spec->nslots));
+						 (list_length(m->qkeys) + 2 * spec->nslots));
 		/* A guess that is not much lower than what is known is none. */
 		if (cost < known / 2)
 			s->saved += known - cost;
@@ -708,6 +732,18 @@ try_table(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	return paths;
 }
 
+/* Is there a table that the query may not be answered for? */
+static bool
+is_refused(PlannerInfo *root, UpperRelationKind stage, Bitmapset *tables)
+{
+	int			i = -1;
+
+	while ((i = bms_next_member(tables, i)) >= 0)
+		if (refuse_query(root, stage, i))
+			return true;
+	return false;
+}
+
 static void
 add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 				  RelOptInfo *input, RelOptInfo *rel, void *extra)
@@ -737,8 +773,7 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 		having = (List *) ((GroupPathExtraData *) extra)->havingQual;
 	while ((i = bms_next_member(tables, i)) >= 0)
 		paths = try_table(root, stage, input, i, rel, own, having, &raw, paths);
-	if (supposed && input->reloptkind == RELOPT_BASEREL && raw == NULL &&
-		refuse_query(root, stage, input->relid) == NULL)
+	if (supposed && raw == NULL && !is_refused(root, stage, tables))
 		raw = raw_path(rel, root->upper_targets[stage]);
 	if (raw == NULL)
 		return;
@@ -751,7 +786,7 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 	}
 	if (sc_rewrite_noting())
 		note_costs(paths, best, raw);
-	if (supposed && input->reloptkind == RELOPT_BASEREL)
+	if (supposed)
 		try_supposed(root, stage, input, having, raw,
 					 best ? Min(best->cpath.path.total_cost, raw->total_cost) : raw->total_cost);
 	if (best)

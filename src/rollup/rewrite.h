@@ -202,6 +202,15 @@ extern bool sc_match_never_null(ScMatch *m, Expr *expr);
 extern const char *sc_match_text(ScMatch *m, Node *expr);
 extern bool sc_match_fail(ScMatch *m, const char *reason);
 
+/* suggest_join.c */
+extern Query *sc_suggest_flatten(Query *query, List **entries, List **quals);
+extern bool sc_suggest_joins(Node *qual);
+extern bool sc_suggest_same_join(List *entries1, List *quals1, List *entries2,
+								 List *quals2);
+extern Query *sc_suggest_query(List *entries, List *quals, List *exprs, int nkeys,
+							   List *names);
+extern char *sc_suggest_text(Query *query);
+
 /* rewrite_linear.c */
 typedef struct ScLinearState ScLinearState;
 extern bool sc_linear_match(ScMatch *m, Aggref *agg, int *count);
@@ -212,6 +221,7 @@ extern void sc_linear_final(ScLinearState *state, ScSpec *spec, ScGroup *group,
 
 /* rewrite_stored.c */
 extern ScSpec *sc_stored_for_query(PlannerInfo *root, Oid view, int **varmap);
+extern int *sc_stored_map_supposed(PlannerInfo *root, ScSpec *fact, ScSpec *stored);
 extern Node *sc_stored_as_query(ScMatch *m, void *expr);
 extern List *sc_stored_quals(ScSpec *stored);
 extern bool sc_stored_conditions(ScMatch *m, List **quals);
@@ -328,6 +338,7 @@ extern bool sc_qual_can_fail(Node *node, void *context);
 typedef struct ScSupposed
 {
 	ScSpec	   *spec;
+	ScSpec	   *stored;			/* of a join: its own groups, else NULL */
 	double		groups;
 	Cost		saved;			/* out */
 } ScSupposed;

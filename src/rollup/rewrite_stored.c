@@ -185,6 +185,22 @@ sc_stored_for_query(PlannerInfo *root, Oid view, int **varmap)
 	return stored;
 }
 
+/* The same as of a rollup that is not there, whose members are its tables. */
+int *
+sc_stored_map_supposed(PlannerInfo *root, ScSpec *fact, ScSpec *stored)
+{
+	List	   *tables = sc_join_tables(stored->query, sc_join_fact(stored->query, fact->source));
+	ScParts		p = {.fact = fact,.stored = stored,.nlogs = list_length(tables)};
+
+	p.logs = palloc(sizeof(ScSpec *) * (p.nlogs + 1));
+	for (int i = 0; i < p.nlogs; i++)
+	{
+		p.logs[i] = sc_spec_of_part(fact, SC_PART_LOG + i, list_nth_oid(tables, i));
+		p.logs[i]->members = list_make1_oid(p.logs[i]->source);
+	}
+	return map_entries(root, &p);
+}
+
 /* The query's conditions, as its WHERE on the join. */
 bool
 sc_stored_conditions(ScMatch *m, List **quals)

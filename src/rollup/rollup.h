@@ -464,6 +464,7 @@ extern bool sc_stored_load(ScSpec *stored, Relation base, Snapshot snapshot,
 						   MemoryContext cxt, ScGroups **groups, int64 *ndeltas);
 
 /* stored_fold.c */
+extern bool sc_parts_storable(ScSpec *fact, ScSpec *stored);
 extern bool sc_parts_install(Oid view);
 extern List *sc_parts_logs(Oid view);
 extern bool sc_parts_lock_tables(ScParts *p, bool nowait);

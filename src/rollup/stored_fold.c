@@ -60,8 +60,8 @@ can_log(Oid relid, bool inherits, Oid owner)
 }
 
 /* Can the groups of this join be kept right by logs of its other tables? */
-static bool
-is_storable(ScSpec *fact, ScSpec *stored)
+bool
+sc_parts_storable(ScSpec *fact, ScSpec *stored)
 {
 	ListCell   *lc;
 
@@ -104,7 +104,7 @@ sc_parts_install(Oid view)
 		return false;
 	}
 	stored = sc_spec_of_part(fact, SC_PART_STORED, InvalidOid);
-	if (!is_storable(fact, stored))
+	if (!sc_parts_storable(fact, stored))
 	{
 		sc_spec_release(fact);
 		return false;

@@ -1,8 +1,9 @@
 /*
  * suggest.c: rollups that a workload would gain from.
  *
- * Each aggregation of one table in the workload asks for a rollup: its group
- * keys, the columns it filters by, and its aggregates.  Keys that cut a time
+ * Each aggregation of one table in the workload, or of an inner join of
+ * several, asks for a rollup: its group keys, the columns it filters by, and
+ * its aggregates.  Keys that cut a time
  * become days (or hours), of which all coarser units and aligned ranges
  * follow, and what several queries ask for is put into one rollup while that
  * has few groups.  What it would save is found out by planning every query
@@ -13,6 +14,7 @@
 #include "access/xact.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
@@ -59,7 +61,7 @@ typedef struct Statement
 	double		cost;			/* of one execution; negative: no plan */
 } Statement;
 
-/* A key of a candidate, over varno 1. */
+/* A key of a candidate, over varno 1, or over the tables of its join. */
 typedef struct WantedKey
 {
 	Node	   *expr;
@@ -70,11 +72,15 @@ typedef struct WantedKey
 typedef struct Candidate
 {
 	Oid			source;
+	List	   *entries;		/* tables of a join, or NIL */
+	List	   *joinquals;		/* what these are joined by */
 	List	   *keys;			/* of WantedKey */
 	List	   *aggs;			/* of Aggref */
 	double		groups;
 	char	   *query;
 	ScSpec	   *spec;
+	ScSpec	   *stored;			/* of a join: its own groups */
+	double		sourcegroups;	/* of a join: the source's, joined in places */
 } Candidate;
 
 /* ---- what an aggregation asks for ---- */
@@ -267,6 +273,48 @@ want_aggregates(Candidate *cand, Node *expr)
 	return true;
 }
 
+/* The conditions are those of the query, in whose numbers cand is. */
+static Candidate *
+want_all(Candidate *cand, Query *query, List *conditions)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->groupClause)
+		if (!want_key(cand, (Node *) get_sortgroupclause_tle(lfirst(lc), query->targetList)->expr))
+			return NULL;
+	foreach(lc, conditions)
+		if (!want_condition(cand, lfirst(lc)))
+			return NULL;
+	if (!want_aggregates(cand, (Node *) query->targetList) ||
+		!want_aggregates(cand, query->havingQual))
+		return NULL;
+	return cand;
+}
+
+/* The same for a join. */
+static Candidate *
+wanted_by_join(Query *query)
+{
+	Candidate  *cand = palloc0(sizeof(Candidate));
+	List	   *conditions;
+	ListCell   *lc;
+
+	query = sc_suggest_flatten(query, &cand->entries, &conditions);
+	if (query == NULL)
+		return NULL;
+	foreach(lc, conditions)
+	{
+		Node	   *qual = lfirst(lc);
+
+		if (!sc_suggest_joins(qual))
+			continue;
+		if (contain_mutable_functions(qual) || checkExprHasSubLink(qual))
+			return NULL;
+		cand->joinquals = lappend(cand->joinquals, qual);
+	}
+	return want_all(cand, query, list_difference_ptr(conditions, cand->joinquals));
+}
+
 /* The rollup this query level asks for, or NULL. */
 static Candidate *
 wanted_by(Query *query)
@@ -274,12 +322,14 @@ wanted_by(Query *query)
 	Candidate  *cand;
 	RangeTblEntry *rte;
 	Index		varno;
-	ListCell   *lc;
 
 	if (query->commandType != CMD_SELECT || (!query->hasAggs && query->groupClause == NIL) ||
 		query->groupingSets || query->hasTargetSRFs || query->rowMarks ||
-		query->jointree == NULL || list_length(query->jointree->fromlist) != 1 ||
-		!IsA(linitial(query->jointree->fromlist), RangeTblRef))
+		query->jointree == NULL || query->jointree->fromlist == NIL)
+		return NULL;
+	if (sc_query_joins(query))
+		return wanted_by_join(query);
+	if (!IsA(linitial(query->jointree->fromlist), RangeTblRef))
 		return NULL;
 	varno = linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex;
 	rte = rt_fetch(varno, query->rtable);
@@ -294,16 +344,7 @@ wanted_by(Query *query)
 
 	cand = palloc0(sizeof(Candidate));
 	cand->source = rte->relid;
-	foreach(lc, query->groupClause)
-		if (!want_key(cand, (Node *) get_sortgroupclause_tle(lfirst(lc), query->targetList)->expr))
-			return NULL;
-	foreach(lc, make_ands_implicit((Expr *) query->jointree->quals))
-		if (!want_condition(cand, lfirst(lc)))
-			return NULL;
-	if (!want_aggregates(cand, (Node *) query->targetList) ||
-		!want_aggregates(cand, query->havingQual))
-		return NULL;
-	return cand;
+	return want_all(cand, query, make_ands_implicit((Expr *) query->jointree->quals));
 }
 
 static bool
@@ -325,7 +366,7 @@ collect_wanted(Node *node, List **wanted)
 /* ---- from what is asked for to a query ---- */
 
 static void
-append_name(StringInfo sql, List **names, const char *name)
+append_name(List **names, const char *name)
 {
 	char	   *unique = pstrdup(name);
 	ListCell   *lc;
@@ -339,57 +380,91 @@ again:
 			goto again;
 		}
 	*names = lappend(*names, unique);
-	appendStringInfo(sql, " AS %s", quote_identifier(unique));
+}
+
+/* The table that a Var is of. */
+static Oid
+relid_of(Candidate *cand, Var *var)
+{
+	return cand->entries ? rt_fetch(var->varno, cand->entries)->relid : cand->source;
 }
 
 static const char *
-column_name(Oid relid, Node *expr)
+column_name(Candidate *cand, Node *expr)
 {
-	if (IsA(expr, Var) && ((Var *) expr)->varattno > 0)
-		return get_attname(relid, ((Var *) expr)->varattno, false);
-	return NULL;
+	Var		   *var = (Var *) expr;
+
+	return IsA(var, Var) && var->varattno > 0 ?
+		get_attname(relid_of(cand, var), var->varattno, false) : NULL;
 }
 
-/* The candidate's query, as create_rollup takes it. */
-static char *
-query_text(Candidate *cand)
+/* What the candidate's query selects, and how it calls that. */
+static List *
+select_list(Candidate *cand, List **names)
 {
-	StringInfoData sql;
-	List	   *names = NIL;
-	List	   *context = deparse_context_for(get_rel_name(cand->source), cand->source);
+	List	   *exprs = NIL;
 	ListCell   *lc;
 	bool		count = false;
-	int			n = 0;
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
+	*names = NIL;
 	foreach(lc, cand->keys)
 	{
 		WantedKey  *key = lfirst(lc);
-		const char *name = column_name(cand->source, key->expr);
+		const char *name = column_name(cand, key->expr);
 
-		appendStringInfo(&sql, "%s%s", n++ ? ", " : "",
-						 deparse_expression(key->expr, context, false, false));
-		append_name(&sql, &names, name ? name : key->time == NULL ? "key" :
+		exprs = lappend(exprs, key->expr);
+		append_name(names, name ? name : key->time == NULL ? "key" :
 					key->unit == SC_UNIT_DAY ? "day" : key->unit == SC_UNIT_HOUR ? "hour" : "minute");
 	}
 	foreach(lc, cand->aggs)
 	{
 		Aggref	   *agg = lfirst(lc);
 		const char *arg = agg->args ?
-		column_name(cand->source, (Node *) linitial_node(TargetEntry, agg->args)->expr) : NULL;
+		column_name(cand, (Node *) linitial_node(TargetEntry, agg->args)->expr) : NULL;
 		char	   *name = get_func_name(agg->aggfnoid);
 
 		count |= agg->aggstar && agg->aggfilter == NULL;
-		appendStringInfo(&sql, "%s%s", n++ ? ", " : "",
-						 deparse_expression((Node *) agg, context, false, false));
-		append_name(&sql, &names, arg ? psprintf("%s_%s", name, arg) : name);
+		exprs = lappend(exprs, agg);
+		append_name(names, arg ? psprintf("%s_%s", name, arg) : name);
 	}
 	if (!count)
 	{
-		appendStringInfo(&sql, "%scount(*)", n++ ? ", " : "");
-		append_name(&sql, &names, "count");
+		Aggref	   *agg = makeNode(Aggref);
+
+		agg->aggfnoid = F_COUNT_;
+		agg->aggtype = INT8OID;
+		agg->aggstar = true;
+		agg->aggkind = AGGKIND_NORMAL;
+		agg->aggno = agg->aggtransno = agg->location = -1;
+		exprs = lappend(exprs, agg);
+		append_name(names, "count");
 	}
+	return exprs;
+}
+
+/* The candidate's query, as create_rollup takes it; NULL if it would not. */
+static char *
+query_text(Candidate *cand)
+{
+	StringInfoData sql;
+	List	   *names;
+	List	   *exprs = select_list(cand, &names);
+	List	   *context;
+	Query	   *query;
+
+	if (cand->entries)
+	{
+		query = sc_suggest_query(cand->entries, cand->joinquals, exprs,
+								 list_length(cand->keys), names);
+		return query ? sc_suggest_text(query) : NULL;
+	}
+	context = deparse_context_for(get_rel_name(cand->source), cand->source);
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < list_length(exprs); i++)
+		appendStringInfo(&sql, "%s%s AS %s", i ? ", " : "",
+						 deparse_expression(list_nth(exprs, i), context, false, false),
+						 quote_identifier(list_nth(names, i)));
 	appendStringInfo(&sql, " FROM %s", sc_qualified_name(cand->source));
 	for (int i = 0; i < list_length(cand->keys); i++)
 		appendStringInfo(&sql, "%s%d", i ? ", " : " GROUP BY ", i + 1);
@@ -515,33 +590,57 @@ static double
 guess_groups(Candidate *cand)
 {
 	StringInfoData sql;
-	List	   *context = deparse_context_for(get_rel_name(cand->source), cand->source);
+	List	   *keys = NIL;
+	List	   *context;
 	List	   *raw;
 	Query	   *query;
 	double		times = 1;
-	int			n = 0;
 	ListCell   *lc;
 
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT FROM %s", sc_qualified_name(cand->source));
 	foreach(lc, cand->keys)
 	{
 		WantedKey  *key = lfirst(lc);
 		List	   *vars = key->time ? pull_var_clause(key->time, 0) : NIL;
 		double		span = list_length(vars) == 1 && is_time(exprType(linitial(vars))) ?
-		span_of(cand->source, linitial(vars), key->unit) : 0;
+		span_of(relid_of(cand, linitial(vars)), linitial(vars), key->unit) : 0;
 
 		if (span > 0)
 			times *= span;
 		else
-			appendStringInfo(&sql, "%s%s", n++ ? ", " : " GROUP BY ",
-							 deparse_expression(key->expr, context, false, false));
+			keys = lappend(keys, key->expr);
 	}
-	if (n == 0)
+	if (keys == NIL)
 		return times;
+	if (cand->entries)
+	{
+		query = sc_suggest_query(cand->entries, cand->joinquals, keys, list_length(keys), NIL);
+		return times * pg_plan_query(query, "", 0, NULL)->planTree->plan_rows;
+	}
+	context = deparse_context_for(get_rel_name(cand->source), cand->source);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT FROM %s", sc_qualified_name(cand->source));
+	foreach(lc, keys)
+		appendStringInfo(&sql, "%s%s", foreach_current_index(lc) ? ", " : " GROUP BY ",
+						 deparse_expression(lfirst(lc), context, false, false));
 	raw = raw_parser(sql.data, RAW_PARSE_DEFAULT);
 	query = parse_analyze_fixedparams(linitial_node(RawStmt, raw), sql.data, NULL, 0, NULL);
 	return times * pg_plan_query(query, sql.data, 0, NULL)->planTree->plan_rows;
+}
+
+/* The parts of a rollup of a join. */
+static void
+settle_join(Candidate *cand)
+{
+	ScSpec	   *spec = cand->spec;
+
+	spec->owner = GetUserId();
+	cand->source = spec->source;
+	cand->stored = sc_spec_of_part(spec, SC_PART_STORED, InvalidOid);
+	if (!sc_parts_storable(spec, cand->stored))
+		elog(ERROR, "its groups cannot be stored");
+	cand->stored->rewrite = true;
+	cand->sourcegroups =
+		pg_plan_query(copyObject(spec->query), "", 0, NULL)->planTree->plan_rows;
 }
 
 /* Check the candidate's query, read its specification, guess its groups. */
@@ -563,6 +662,8 @@ settle(void *arg)
 		elog(ERROR, "not a rollup");
 	spec->members = list_make1_oid(spec->source);
 	cand->spec = spec;
+	if (cand->entries)
+		settle_join(cand);
 }
 
 static double
@@ -581,7 +682,7 @@ static bool
 is_worth_it(Candidate *cand)
 {
 	cand->query = query_text(cand);
-	return guarded(settle, cand) && cand->groups <= Max(rows_of(cand->source) / 5, 100);
+	return cand->query && guarded(settle, cand) && cand->groups <= Max(rows_of(cand->source) / 5, 100);
 }
 
 /* ---- few for many ---- */
@@ -593,6 +694,8 @@ merged(Candidate *a, Candidate *b)
 	ListCell   *lc;
 
 	cand->source = a->source;
+	cand->entries = a->entries;
+	cand->joinquals = a->joinquals;
 	foreach(lc, a->keys)
 	{
 		WantedKey  *key = palloc(sizeof(WantedKey));
@@ -633,7 +736,9 @@ merge_all(List *wanted)
 			Candidate  *other = lfirst(l2);
 			Candidate  *both;
 
-			if (other->source != cand->source)
+			if (other->source != cand->source ||
+				!sc_suggest_same_join(other->entries, other->joinquals,
+									  cand->entries, cand->joinquals))
 				continue;
 			both = merged(other, cand);
 			if (is_worth_it(both) &&
@@ -752,7 +857,7 @@ evaluate(Candidate *cand, List *statements)
 	foreach(lc, statements)
 	{
 		Statement  *stmt = lfirst(lc);
-		ScSupposed	supposed = {cand->spec, cand->groups, 0};
+		ScSupposed	supposed = {cand->spec, cand->stored, cand->groups, 0};
 		PlanCall	call = {stmt, list_make1(&supposed), NIL, false, 0};
 
 		CHECK_FOR_INTERRUPTS();
@@ -787,7 +892,10 @@ put_suggestion(ReturnSetInfo *rsinfo, int rank, Suggestion *s, List *statements)
 											 quote_literal_cstr(quote_identifier(name)),
 											 quote_literal_cstr(cand->query)));
 	values[2] = ObjectIdGetDatum(cand->source);
-	values[3] = Int64GetDatum((int64) sc_supposed_size(cand->spec, cand->groups));
+	values[3] = Int64GetDatum((int64) (cand->stored ?
+									   sc_supposed_size(cand->stored, cand->groups) +
+									   sc_supposed_size(cand->spec, cand->sourcegroups) :
+									   sc_supposed_size(cand->spec, cand->groups)));
 	values[4] = Float8GetDatum(s->before);
 	values[5] = Float8GetDatum(s->after);
 	values[6] = Float8GetDatum(cpu_tuple_cost +
