@@ -423,6 +423,14 @@ ALTER TABLE p DETACH PARTITION p4;
 INSERT INTO p4 VALUES (1, 'y', 3);
 SELECT same('rp'), same('rp4');
 
+-- Deltas of every number of rows that is packed in few bytes, and some more
+CREATE TABLE sizes (k int, v int);
+SELECT scalecache.create_rollup('r_sizes', 'SELECT k, count(*) AS n, sum(v) AS s FROM sizes GROUP BY k');
+INSERT INTO sizes SELECT k, v FROM generate_series(1, 150) k, generate_series(1, k) v;
+SELECT * FROM checked('r_sizes');
+DELETE FROM sizes;
+SELECT * FROM checked('r_sizes');
+
 DROP EXTENSION scalecache CASCADE;
-DROP TABLE t, p, p2, p4, p5;
+DROP TABLE t, p, p2, p4, p5, sizes;
 DROP FUNCTION same, answered_from, checked, exact, answered, error_of;
