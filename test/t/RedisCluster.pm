@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster ();
 use RedisServer;
 use Time::HiRes qw(sleep);
 
-# %opt: masters, replicas => of each, password, timeout => in ms
+# %opt: masters, replicas => of each, password, timeout => in ms, args => further ones
 sub new
 {
 	my ($class, %opt) = @_;
@@ -36,7 +36,8 @@ sub add
 	my ($port, $bus) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
 	my $node = RedisServer->new(port => $port, password => $self->{password}, args => [
 		'--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout',
-		$self->{opt}{timeout} // 1500, '--repl-diskless-sync-delay', '0', '--cluster-allow-replica-migration', 'no' ]);
+		$self->{opt}{timeout} // 1500, '--repl-diskless-sync-delay', '0', '--cluster-allow-replica-migration', 'no',
+		@{ $self->{opt}{args} // [] } ]);
 
 	$node->{bus} = $bus;
 	push @{ $self->{nodes} }, $node;

@@ -1,0 +1,97 @@
+# Keys that go, while all keys of a rule are looked for, from a node that was not looked at yet to one
+# that was.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use RedisCluster;
+use ScaleCache;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my $cluster = RedisCluster->new(masters => 3, args => [ '--enable-debug-command', 'yes' ]);
+my $node = new_server('walk', conf => "scalecache.redis_url = '" . $cluster->url . "'
+scalecache.redis_timeout = 30s
+scalecache.naptime = 100
+");
+my $p = 'postgres';
+
+sub sql { return $node->safe_psql($p, $_[0]); }
+sub delivered { return sql("SELECT scalecache.wait_for_cache('180 s')") eq 't'; }
+sub scans { my ($redis) = @_; return $redis->command('INFO', 'commandstats') =~ /cmdstat_scan:calls=(\d+)/ ? $1 : 0; }
+
+sql("CREATE EXTENSION scalecache; CREATE TABLE t (id int PRIMARY KEY)");
+sql("SELECT scalecache.create_cache_rule('x', 't', 'x:{id}')");
+ok(delivered(), 'delivered');
+# The order in which they are looked at; the second has a lot to look at.
+my ($first, $second, $last) = map { /:(\d+)$/ ? $cluster->at($1) : undef }
+  split /\n/, sql('SELECT unnest(nodes) FROM scalecache.redis_status');
+my $MANY = 100_000;
+$second->command('DEBUG', 'POPULATE', $MANY, 'filler');
+my $worker = sql(q{SELECT pid FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type = 'scalecache delivery'});
+
+# Drop a rule, and stop the worker when it has looked at the first node and not at the last one.
+sub stop_between
+{
+	my ($rule, $meanwhile) = @_;
+	my ($before, $last_before) = map { scans($_) } $first, $last;
+
+	sql("SELECT scalecache.drop_cache_rule('$rule')");
+	for (1 .. 60000)
+	{
+		last if scans($first) > $before;
+		sleep 0.001;
+	}
+	kill('STOP', $worker);
+	is(scans($first), $before + 1, "$rule: the first node has been looked at");
+	is(scans($last), $last_before, "$rule: the last one has not");
+	$meanwhile->();
+	kill('CONT', $worker);
+	ok(delivered(), "$rule: delivered");
+}
+
+sql("SELECT scalecache.create_cache_rule('$_', 't', '$_:{id}')") for 'moved', 'open', 'asked';
+ok(delivered(), 'rules, and nothing to be done');
+
+# ---- a slot that moves as a whole ----
+my ($key) = grep { $cluster->owner($cluster->slot($_)) == $last } map { "moved:$_" } 1 .. 100;
+$cluster->command('SET', $key, 'old');
+stop_between("moved", sub {
+	$cluster->migrate($cluster->slot($key), $first);
+	is($first->command('GET', $key), 'old', "the key is at the first node");
+});
+is($cluster->command('GET', $key), undef, 'and was found there');
+
+# ---- a slot that is on its way before and after ----
+($key) = grep { $cluster->owner($cluster->slot($_)) == $last } map { "open:$_" } 1 .. 100;
+$cluster->command('SET', $key, 'old');
+$cluster->begin_migration($cluster->slot($key), $first);
+# Let that become known.
+sql('INSERT INTO t VALUES (1000); DELETE FROM t');
+ok(delivered(), 'delivered');
+stop_between("open", sub {
+	$cluster->move_keys($last, $first, $key);
+	is($first->command('CLUSTER', 'COUNTKEYSINSLOT', $cluster->slot($key)), 1, 'the key is at the first node');
+});
+is($cluster->command('GET', $key), undef, 'its key has gone');
+$cluster->end_migration($cluster->slot($key), $last, $first);
+
+# ---- a key that its node says to ask another for, and which is not moved meanwhile ----
+($key) = grep { $cluster->owner($cluster->slot($_)) == $last } map { "asked:$_" } 1 .. 100;
+$cluster->command('SET', $key, 'old');
+$cluster->begin_migration($cluster->slot($key), $first);
+$cluster->move_keys($last, $first, $key);
+like(eval { $last->command('GET', $key) } // $@, qr/^ASK/, 'it is at another node');
+$key =~ /:(.*)/;
+sql("INSERT INTO t VALUES ($1)");
+ok(delivered(), 'delivered');
+is($cluster->command('GET', $key), undef, 'and deleted there');
+$cluster->command('SET', $key, 'old');
+sql("SELECT scalecache.drop_cache_rule('asked')");
+ok(delivered(), 'delivered');
+is($cluster->command('GET', $key), undef, 'with its rule, too');
+$cluster->end_migration($cluster->slot($key), $last, $first);
+
+$node->stop;
+$cluster->stop;
+done_testing();
