@@ -304,6 +304,12 @@ typedef struct ScTurn
 extern ScTurn sc_cache_work(void);
 extern void sc_cache_work_failed(void);
 
+/* ---- attempt.c ---- */
+
+extern bool sc_attempt_begin(const ScEntry *e);
+extern void sc_attempt_end(void);
+extern void sc_attempt_forget(Oid dboid);
+
 /* ---- value.c ---- */
 
 extern char *sc_value_of(const ScEntry *e, int64 *ttl_ms);

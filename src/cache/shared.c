@@ -196,6 +196,8 @@ sc_cache_databases(void)
 void
 sc_cache_forget_databases(List *dboids)
 {
+	ListCell   *lc;
+
 	if (shared == NULL || dboids == NIL)
 		return;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
@@ -203,6 +205,8 @@ sc_cache_forget_databases(List *dboids)
 		if (OidIsValid(shared->db[i].dboid) && list_member_oid(dboids, shared->db[i].dboid))
 			shared->db[i].dboid = InvalidOid;
 	LWLockRelease(shared->lock);
+	foreach(lc, dboids)
+		sc_attempt_forget(lfirst_oid(lc));
 }
 
 int

@@ -200,9 +200,16 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 			(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
 			*ttl_ms = rule->ttl_ms;
-			begin_timeout();
-			result = run(rule, e, cxt);
-			end_timeout();
+			if (sc_attempt_begin(e))
+			{
+				begin_timeout();
+				result = run(rule, e, cxt);
+				end_timeout();
+				sc_attempt_end();
+			}
+			else
+				strlcpy(message, "the value has ended its worker again and again, and is not computed until the rule is made anew",
+						sizeof(message));
 			SetUserIdAndSecContext(saveuser, savesec);
 		}
 		AtEOXact_GUC(true, nest);
@@ -214,6 +221,7 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 
 		MemoryContextSwitchTo(cxt);
 		end_timeout();
+		sc_attempt_end();
 		/* Whatever it is, other keys must not wait for this one for ever. */
 		edata = CopyErrorData();
 		FlushErrorState();

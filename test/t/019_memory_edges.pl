@@ -73,15 +73,19 @@ for my $i (1 .. 3)
 	is(sql($late), '[{"n": 0}]', 'is there');
 }
 is(sql($hits), $before + 6, 'all the time');
-# A snapshot of before an epoch that was forgotten
+# A snapshot of before an epoch that was forgotten, with no more of them at a time than there is room for
+sql(q{CREATE TABLE lone (id int); INSERT INTO lone VALUES (1); SELECT scalecache.create_cache_rule('lone', 'lone', 'lone:{id}')});
+my $lone = q{SELECT scalecache.cached_query('lone:1', 'SELECT count(*) AS n FROM lone')};
 my $reader = $node->background_psql($p);
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_snapshot()');
-sql('INSERT INTO late VALUES (2, 2)');
-sql('BEGIN; INSERT INTO late VALUES (3, 3); TRUNCATE late; INSERT INTO late VALUES (4, 4); COMMIT');
-sql("DO \$\$BEGIN FOR i IN 1..90 LOOP PERFORM scalecache.create_cache_rule('past' || i, 'late', 'past' || i || ':{id}'); END LOOP; END\$\$");
-sql("DO \$\$BEGIN FOR i IN 1..90 LOOP PERFORM scalecache.drop_cache_rule('past' || i); END LOOP; END\$\$");
-is($reader->query($late), '[{"n": 0}]', 'an old snapshot');
-is(sql($late), '[{"n": 1}]', 'fills nothing');
+sql('TRUNCATE lone; INSERT INTO lone VALUES (2), (3)');
+for my $i (1 .. 6)
+{
+	sql("DO \$\$BEGIN FOR i IN 1..30 LOOP PERFORM scalecache.create_cache_rule('past$i' || i, 't', 'past${i}_' || i || ':{id}'); END LOOP; END\$\$");
+	sql("DO \$\$BEGIN FOR i IN 1..30 LOOP PERFORM scalecache.drop_cache_rule('past$i' || i); END LOOP; END\$\$");
+}
+is($reader->query($lone), '[{"n": 0}]', 'an old snapshot');
+is(sql($lone), '[{"n": 2}]', 'fills nothing');
 $reader->query_safe('COMMIT');
 $reader->quit;
 sql("DO \$\$BEGIN FOR i IN 1..80 LOOP PERFORM scalecache.drop_cache_rule('late' || i); END LOOP; END\$\$");
