@@ -865,8 +865,6 @@ sc_delta_retire(ScSpec *spec, ScMark *mark)
 		return false;
 	mark->turn++;
 	mark->since = ReadNextTransactionId();
-	mark->low[1 - written] = 0;
-	mark->drained = false;
 	sc_catalog_set_turn(spec->id, mark->turn);
 	return true;
 }
@@ -919,6 +917,7 @@ sc_delta_empty(ScSpec *spec)
 	}
 	empty_table(rel);
 	table_close(rel, NoLock);
+	/* As the next turn finds it. */
 	mark->turn++;
 	mark->drained = false;
 	mark->low[1 - WrittenDelta(spec->turn)] = 0;

@@ -14,8 +14,8 @@ scalecache.worker = off
 my $p = 'postgres';
 $node->safe_psql($p, q{
 	CREATE EXTENSION scalecache;
-	CREATE TABLE t (k int, v numeric);
-	SELECT scalecache.create_rollup('r', 'SELECT k, sum(v) AS s, count(*) AS n FROM t GROUP BY k')});
+	CREATE TABLE t (k int, v numeric, x text);
+	SELECT scalecache.create_rollup('r', 'SELECT k, sum(v) AS s, count(*) AS n, max(x) AS x FROM t GROUP BY k')});
 $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('turns_standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
@@ -44,8 +44,8 @@ sub snapshot
 	return $s;
 }
 
-my $differ = q{SELECT count(*) FROM (TABLE r EXCEPT ALL SELECT k, sum(v), count(*) FROM t GROUP BY k) x};
-my $missing = q{SELECT count(*) FROM (SELECT k, sum(v), count(*) FROM t GROUP BY k EXCEPT ALL TABLE r) x};
+my $differ = q{SELECT count(*) FROM (TABLE r EXCEPT ALL SELECT k, sum(v), count(*), max(x) FROM t GROUP BY k) x};
+my $missing = q{SELECT count(*) FROM (SELECT k, sum(v), count(*), max(x) FROM t GROUP BY k EXCEPT ALL TABLE r) x};
 
 sub right
 {
@@ -61,12 +61,17 @@ sub right
 my $many = 'INSERT INTO t SELECT g, g FROM generate_series(%d, %d) g';
 
 # ---- deltas in a table that is written ----
+sql(q{INSERT INTO t SELECT g, g, (SELECT string_agg(md5(i || ' ' || g), '') FROM generate_series(1, 200) i)
+	FROM generate_series(1, 20) g});
 sql(sprintf($many, 1, 250000));
 is(turn(), '0', 'the first table is written');
+my $size = q{SELECT pg_relation_size(oid), pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = (SELECT delta1 FROM scalecache.rollup)};
+like(sql($size), qr/^[1-9]\d*\|[1-9]/, 'also out of line');
 my $before = snapshot();
 worker('on');
 ok($node->poll_query_until($p, 'SELECT turn = 2 FROM scalecache.rollup'), 'it has been emptied');
 worker('off');
+is(sql($size), '0|0', 'of all that it had');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 right($before, 'before the first turn', 'source');
 right(snapshot(), 'after it', 'rollup');
