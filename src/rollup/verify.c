@@ -4,6 +4,10 @@
  * The query is run on the source in the caller's snapshot and compared with
  * everything the storage says in the same snapshot: the merged groups, the
  * stored values, and the values of the states behind them.
+ *
+ * The query rounds sums of floats at each row, and where large ones cancel
+ * there can be little right in its result.  Then the rows are added up anew,
+ * as exactly as the storage does it, and that has to be the same to the bit.
  */
 #include "postgres.h"
 
@@ -47,13 +51,66 @@ values_equal(Oid type, Oid collation, Datum a, bool an, Datum b, bool bn)
 	return datum_image_eq(a, b, tc->typbyval, tc->typlen);
 }
 
-static bool
-same_values(ScSpec *spec, const Datum *a, const bool *an, const Datum *b, const bool *bn)
+/* What the query says, and exact sums of the same rows once they are needed. */
+typedef struct Truth
 {
+	ScGroups   *groups;
+	ScGroups   *exact;
+	Snapshot	snapshot;
+} Truth;
+
+static bool
+is_float_sum(ScSpec *spec, int agg)
+{
+	ScStateKind kind = spec->slots[spec->aggs[agg].slot].def.kind;
+
+	return spec->part == 0 &&
+		(kind == SC_STATE_FLOAT || kind == SC_STATE_REGR);
+}
+
+/* The group of the exact sums with these keys, or NULL. */
+static ScGroup *
+exact_group(Truth *truth, ScGroup *group)
+{
+	ScSpec	   *spec = truth->groups->spec;
+	ScGroup    *found;
+
+	if (truth->exact == NULL)
+	{
+		truth->exact = sc_groups_create(spec, CurrentMemoryContext);
+		for (int i = 0; i < spec->naggs; i++)
+			if (is_float_sum(spec, i))
+				truth->exact->slots =
+					bms_add_member(truth->exact->slots, spec->aggs[i].slot);
+		sc_source_scan(truth->exact, truth->snapshot);
+	}
+	found = sc_groups_get(truth->exact, group->keys, group->nulls, false);
+	if (found && !found->finished)
+		sc_group_finish(truth->exact, found);
+	return found;
+}
+
+/* Are these the values of a group of the truth? */
+static bool
+same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *group)
+{
+	ScSpec	   *spec = truth->groups->spec;
+
 	for (int i = 0; i < spec->naggs; i++)
-		if (!values_equal(spec->aggs[i].fin.resulttype, spec->aggs[i].fin.collation,
-						  a[i], an[i], b[i], bn[i]))
+	{
+		ScFinalDef *fin = &spec->aggs[i].fin;
+		ScGroup    *exact;
+
+		if (values_equal(fin->resulttype, fin->collation, values[i], isnull[i],
+						 group->values[i], group->isnull[i]))
+			continue;
+		if (!is_float_sum(spec, i) ||
+			(exact = exact_group(truth, group)) == NULL ||
+			isnull[i] != exact->isnull[i] ||
+			(!isnull[i] && !datum_image_eq(values[i], exact->values[i],
+										   fin->resulttypbyval, fin->resulttyplen)))
 			return false;
+	}
 	return true;
 }
 
@@ -77,6 +134,7 @@ static int64
 count_different(ScSpec *spec, Snapshot snapshot)
 {
 	ScGroups   *truth;
+	Truth		compared = {NULL, NULL, snapshot};
 	ScGroups   *changed;
 	Relation	base;
 	Tuplestorestate *store;
@@ -93,7 +151,7 @@ count_different(ScSpec *spec, Snapshot snapshot)
 		!sc_capture_flush(spec, snapshot))
 		return 0;
 	base = table_open(spec->base, AccessShareLock);
-	truth = sc_groups_create(spec, CurrentMemoryContext);
+	truth = compared.groups = sc_groups_create(spec, CurrentMemoryContext);
 	desc = sc_source_desc(spec);
 	store = tuplestore_begin_heap(false, false, work_mem);
 	sc_source_run(spec, snapshot, store, desc);
@@ -148,7 +206,7 @@ count_different(ScSpec *spec, Snapshot snapshot)
 		if (other == NULL ||
 			!sc_group_same_values(changed, group, other, distincts) ||
 			(group->known && !group->overflow &&
-			 !same_values(spec, group->values, group->isnull, other->values, other->isnull)))
+			 !same_values(&compared, group->values, group->isnull, other)))
 			differ++;
 		if (other)
 			other->inbase = true;
@@ -176,11 +234,11 @@ count_different(ScSpec *spec, Snapshot snapshot)
 		sc_group_merge(one, group,
 					   (bytea *) PG_DETOAST_DATUM_PACKED(slot->tts_values[ScBaseState(spec) - 1]));
 		sc_group_finish(one, group);
-		if (!same_values(spec, slot->tts_values + spec->nkeys, slot->tts_isnull + spec->nkeys,
-						 other->values, other->isnull) ||
+		if (!same_values(&compared, slot->tts_values + spec->nkeys,
+						 slot->tts_isnull + spec->nkeys, other) ||
 			!sc_group_same_values(one, group, other, distincts) ||
-			(group->known && !same_values(spec, group->values, group->isnull,
-										  other->values, other->isnull)))
+			(group->known &&
+			 !same_values(&compared, group->values, group->isnull, other)))
 			differ++;
 		MemoryContextDelete(one->cxt);
 	}
