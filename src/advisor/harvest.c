@@ -211,6 +211,25 @@ opclass_of_family(Oid family, Oid type, Oid am)
 	return result;
 }
 
+/* Is it how far a column is from something? */
+static bool
+is_distance(Node *node)
+{
+	CatCList   *list;
+	bool		result = false;
+	int			i;
+
+	if (!IsA(node, OpExpr))
+		return false;
+	list = SearchSysCacheList1(AMOPOPID,
+							   ObjectIdGetDatum(((OpExpr *) node)->opno));
+	for (i = 0; i < list->n_members; i++)
+		result = result || ((Form_pg_amop)
+							GETSTRUCT(&list->members[i]->tuple))->amoppurpose == AMOP_ORDER;
+	ReleaseSysCacheList(list);
+	return result;
+}
+
 /* Other access methods that serve an operator. */
 static void
 add_special(ScRelUse *use, Node *col, Oid opno, Oid collation, char purpose)
@@ -332,7 +351,8 @@ btree_column(Node *col, ScRole role)
 {
 	Oid			opclass = GetDefaultOpClass(exprType(col), BTREE_AM_OID);
 
-	if (!OidIsValid(opclass))
+	/* From where distances are measured is another place each time. */
+	if (!OidIsValid(opclass) || is_distance(col))
 		return NULL;
 	return sc_make_keycol(col, BTREE_AM_OID, opclass, exprCollation(col), role);
 }
@@ -561,8 +581,9 @@ use_arms(PlannerInfo *root, ScRelUse *whole, Index rti, BoolExpr *clause)
  */
 
 static EquivalenceMember *
-member_of(EquivalenceClass *ec, Index rti)
+member_of(EquivalenceClass *ec, RelOptInfo *rel)
 {
+	bool		child = rel->reloptkind == RELOPT_OTHER_MEMBER_REL;
 	ListCell   *lc;
 
 	foreach(lc, ec->ec_members)
@@ -570,8 +591,9 @@ member_of(EquivalenceClass *ec, Index rti)
 		EquivalenceMember *em = (EquivalenceMember *) lfirst(lc);
 		int			varno;
 
-		if (!em->em_is_child && !em->em_is_const &&
-			bms_get_singleton_member(em->em_relids, &varno) && varno == rti)
+		if (em->em_is_child == child && !em->em_is_const &&
+			bms_get_singleton_member(em->em_relids, &varno) &&
+			varno == rel->relid)
 			return em;
 	}
 	return NULL;
@@ -591,7 +613,7 @@ use_joins(PlannerInfo *root, ScRelUse *use, RelOptInfo *rel)
 
 		if (ec->ec_has_const || ec->ec_has_volatile || ec->ec_merged ||
 			bms_membership(ec->ec_relids) != BMS_MULTIPLE ||
-			(em = member_of(ec, rel->relid)) == NULL)
+			(em = member_of(ec, rel)) == NULL)
 			continue;
 		col = strip((Node *) em->em_expr);
 		if (!is_column(root, col, rel->relid, use->relid))
@@ -618,7 +640,7 @@ use_order(PlannerInfo *root, ScRelUse *use, RelOptInfo *rel, List *pathkeys,
 	foreach(lc, pathkeys)
 	{
 		PathKey    *pathkey = (PathKey *) lfirst(lc);
-		EquivalenceMember *em = member_of(pathkey->pk_eclass, rel->relid);
+		EquivalenceMember *em = member_of(pathkey->pk_eclass, rel);
 		ScKeyCol   *key;
 		Node	   *col;
 
@@ -712,6 +734,31 @@ harvest_rel(PlannerInfo *root, RelOptInfo *rel, Index rti, Oid relid)
 	MemoryContextSwitchTo(oldcxt);
 }
 
+/*
+ * Is an index for it one of this table?  One of a partitioned table has all
+ * its partitions, but one of a table that others inherit from has only its
+ * own rows; among those who inherit is the table itself.
+ */
+static bool
+has_own_indexes(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte)
+{
+	RangeTblEntry *parent;
+
+	if (rel->reloptkind == RELOPT_OTHER_MEMBER_REL)
+	{
+		/* The parent may be a UNION ALL. */
+		parent = root->simple_rte_array[root->append_rel_array[rel->relid]->parent_relid];
+		if (parent->rtekind == RTE_RELATION &&
+			parent->relkind == RELKIND_PARTITIONED_TABLE)
+			return false;
+	}
+	else if (rel->reloptkind != RELOPT_BASEREL)
+		return false;
+	return rte->relkind == RELKIND_PARTITIONED_TABLE ||
+		rte->relkind == RELKIND_MATVIEW ||
+		(rte->relkind == RELKIND_RELATION && !rte->inh);
+}
+
 static void
 sc_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 					RangeTblEntry *rte)
@@ -720,11 +767,7 @@ sc_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 		prev_set_rel_pathlist(root, rel, rti, rte);
 
 	if (harvest_item != NULL && rte->rtekind == RTE_RELATION &&
-		rel->reloptkind == RELOPT_BASEREL &&
-		rte->relid >= FirstNormalObjectId &&
-		(rte->relkind == RELKIND_RELATION ||
-		 rte->relkind == RELKIND_MATVIEW ||
-		 rte->relkind == RELKIND_PARTITIONED_TABLE))
+		rte->relid >= FirstNormalObjectId && has_own_indexes(root, rel, rte))
 		harvest_rel(root, rel, rti, rte->relid);
 }
 

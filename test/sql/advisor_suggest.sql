@@ -107,6 +107,27 @@ SELECT ddl, write_cost > 0 AS costs FROM scalecache.suggest_indexes(queries => A
 	'SELECT * FROM users WHERE last_seen > ''2026-01-04 11:00+00''',
 	'UPDATE users SET last_seen = now() WHERE id = 5'], weights => ARRAY[1000, 1]);
 
+-- Tables that inherit have indexes of their own; and so has an arm of a UNION ALL.
+CREATE TABLE visit (id int, who int, note text);
+CREATE TABLE visit_old () INHERITS (visit);
+CREATE TABLE visit_new (extra int) INHERITS (visit);
+INSERT INTO visit_old SELECT i, i % 5000, md5(i::text) FROM generate_series(1, 20000) i;
+INSERT INTO visit_new SELECT i, i % 5000, md5(i::text), i FROM generate_series(1, 20000) i;
+VACUUM ANALYZE visit, visit_old, visit_new;
+SELECT advise('SELECT * FROM visit WHERE who = 7') AS ddl ORDER BY 1;
+SELECT advise('SELECT * FROM visit ORDER BY who LIMIT 3') AS ddl ORDER BY 1;
+SELECT advise('SELECT * FROM users u JOIN visit v ON v.who = u.id WHERE u.id = 5') AS ddl ORDER BY 1;
+SELECT advise('UPDATE visit SET note = ''x'' WHERE who = 7') AS ddl ORDER BY 1;
+SELECT advise('SELECT note FROM visit_new WHERE who = 7 UNION ALL SELECT note FROM orders WHERE shop_id = 7 AND total < 9') AS ddl ORDER BY 1;
+DROP TABLE visit CASCADE;
+-- What is near: not by the distance from one place
+CREATE TABLE place AS SELECT i AS id, point(i * 7919 % 1000, i * 7907 % 1000) AS at, md5(i::text) AS name FROM generate_series(1, 20000) i;
+VACUUM ANALYZE place;
+SELECT advise('SELECT id FROM place ORDER BY at <-> point ''(5,5)'' LIMIT 3');
+SELECT advise('SELECT id FROM place WHERE at <-> point ''(5,5)'' < 3');
+SELECT advise('SELECT id FROM place ORDER BY name <-> ''abc'' LIMIT 3');
+DROP TABLE place;
+
 -- Functions of strangers are not built into indexes
 CREATE ROLE shop_stranger;
 CREATE FUNCTION strange(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)';
