@@ -362,9 +362,6 @@ sc_linear_final(ScLinearState *state, ScSpec *spec, ScGroup *group, Datum *value
 
 	(void) sc_state_final(&first->def, &state->count, group->states + first->offset, &count,
 						  isnull, &overflow);
-	*isnull = DatumGetInt64(count) == 0;
-	if (*isnull)
-		return;
 	count = NumericGetDatum(int64_to_numeric(DatumGetInt64(count)));
 	sum = DirectFunctionCall2(numeric_mul, state->constant, count);
 	for (int i = 0; i < list_length(state->slots); i++)
@@ -376,6 +373,7 @@ sc_linear_final(ScLinearState *state, ScSpec *spec, ScGroup *group, Datum *value
 							  isnull, &overflow);
 		if (overflow)
 			sc_node_overflow();
+		/* There are no inputs. */
 		if (*isnull)
 			return;
 		if (state->sums[i].resulttype == INT8OID)

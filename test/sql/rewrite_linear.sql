@@ -60,7 +60,9 @@ SELECT try('SELECT sum(n / 3) FROM lines WHERE kind <> 8');
 SELECT try('SELECT sum(n::numeric(12,1)) FROM lines WHERE kind <> 8');
 SELECT try($$SELECT sum(n::int) FROM lines WHERE kind <> 8 AND n <> 'NaN'$$);
 SELECT try('SELECT sum(i::float8) FROM lines');
-SELECT try('SELECT stddev(n * 2), max(n * 2), sum(DISTINCT n * 2) FROM lines');
+SELECT try('SELECT sum(DISTINCT n * 2) FROM lines');
+SELECT try('SELECT stddev(n * 2) FROM lines');
+SELECT try('SELECT max(n * 2) FROM lines');
 SELECT try('SELECT sum(n * n), sum(n * s) FROM lines');
 SELECT try('SELECT sum(n * NULL) FROM lines');
 
