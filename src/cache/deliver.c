@@ -898,16 +898,36 @@ ping(void)
 
 /* ---- the turn ---- */
 
-static void
-bound_queue(int64 limit)
+static int64
+queue_size(void)
 {
 	int64		size;
 
 	StartTransactionCommand();
 	size = sc_outbox_size();
 	CommitTransactionCommand();
-	if (size > limit)
-		sc_outbox_collapse();
+	return size;
+}
+
+/*
+ * What no epoch can stand for, keys deleted by hand, is written anew when room
+ * is made.  When each table has had its turn and there is no more room, that is
+ * left alone until as much has come as is worth the work.
+ */
+static void
+bound_queue(int64 limit)
+{
+	static int	in_vain = 0;	/* times in a row */
+	static int64 left = 0;		/* what was there after the last of them */
+	int64		size = queue_size();
+
+	if (size < left || size - left >= limit / 8)
+		in_vain = 0;
+	if (size <= limit || in_vain >= SC_OUTBOX_RING)
+		return;
+	sc_outbox_collapse();
+	left = queue_size();
+	in_vain = left <= size - size / 8 ? 0 : in_vain + 1;
 }
 
 static ScTurn
