@@ -653,6 +653,8 @@ delivery_turn(MemoryContext turn_context)
 	{
 		recover(turn_context);
 		sc_cache_work_failed();
+		/* It may be that the extension has been dropped. */
+		turns = 0;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(turn_context);

@@ -71,4 +71,16 @@ ok($node->poll_query_until($p, 'SELECT epochs = 1 AND keys = 14000 FROM scalecac
 $redis->start;
 ok(delivered(), 'delivered');
 
+# ---- a worker whose extension goes does not go on for long ----
+$node->restart;
+ok($node->poll_query_until($p, 'SELECT connected FROM scalecache.redis_status'), 'connected');
+my $log = -s $node->logfile;
+sql('DROP EXTENSION scalecache CASCADE');
+ok($node->poll_query_until($p, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'scalecache delivery' AND datname = 'postgres'}),
+	'there is no worker');
+my $errors = () = substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $log) =~ /ERROR:.*does not exist/g;
+cmp_ok($errors, '<=', 1, 'nor has it failed again and again');
+
+$node->stop;
+$redis->stop;
 done_testing();
