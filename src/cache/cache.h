@@ -313,6 +313,7 @@ extern void sc_attempt_forget(Oid dboid);
 /* ---- value.c ---- */
 
 extern char *sc_value_of(const ScEntry *e, int64 *ttl_ms);
+extern void sc_value_begin_turn(void);
 extern void sc_value_refused(const ScEntry *e, const char *why);
 extern void sc_value_write_notes(void);
 

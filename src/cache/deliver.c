@@ -1013,6 +1013,7 @@ sc_cache_work(void)
 	blocked = false;
 	refused[0] = '\0';
 	turn_start = GetCurrentTimestamp();
+	sc_value_begin_turn();
 	follow_url();
 	status.configured = sc_redis_url[0] != '\0';
 	if (!status.configured)

@@ -28,6 +28,8 @@
 #define MAX_PARTS	32
 #define LOCK_TIMEOUT_MS	"100"
 #define VALUE_TIMEOUT_MS	5000	/* at most; less if statement_timeout says so */
+#define TURN_MS		10000		/* for all values of a rule in a turn */
+#define MAX_SPENT	64
 
 static Oid
 owner_of(Oid relid)
@@ -81,6 +83,62 @@ end_timeout(void)
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	/* It may have fired after the expression had ended. */
 	QueryCancelPending = false;
+}
+
+/*
+ * Time spent for the values of rules in this turn.  Others' keys must not wait
+ * for many slow values of one rule either.
+ */
+typedef struct Spent
+{
+	int64		rule;
+	int64		us;
+} Spent;
+
+static Spent spent[MAX_SPENT];
+static int	nspent = 0;
+
+/* NULL: too many of them, so this one is not limited. */
+static Spent *
+spent_by(int64 rule)
+{
+	for (int i = 0; i < nspent; i++)
+		if (spent[i].rule == rule)
+			return &spent[i];
+	if (nspent == MAX_SPENT)
+		return NULL;
+	spent[nspent].rule = rule;
+	spent[nspent].us = 0;
+	return &spent[nspent++];
+}
+
+void
+sc_value_begin_turn(void)
+{
+	nspent = 0;
+}
+
+/* Why the value is not to be computed at all; NULL: it is, from now on. */
+static const char *
+begin_value(const ScEntry *e)
+{
+	Spent	   *s = spent_by(e->rule);
+
+	if (s && s->us > TURN_MS * INT64CONST(1000))
+		return "values take too long, and of many of them the keys are deleted instead";
+	if (!sc_attempt_begin(e))
+		return "the value has ended its worker again and again, and is not computed until the rule is made anew";
+	return NULL;
+}
+
+static void
+end_value(const ScEntry *e, TimestampTz start)
+{
+	Spent	   *s = spent_by(e->rule);
+
+	sc_attempt_end();
+	if (s && start != 0)
+		s->us += GetCurrentTimestamp() - start;
 }
 
 /* NULL: no such row, several, or a null value. */
@@ -179,6 +237,8 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 	int			savesec;
 	char	   *volatile result = NULL;
 	ScRule	   *volatile rule = NULL;
+	volatile TimestampTz start = 0;
+	const char *why;
 	char		message[256] = "";
 
 	GetUserIdAndSecContext(&saveuser, &savesec);
@@ -200,16 +260,17 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 			(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
 			*ttl_ms = rule->ttl_ms;
-			if (sc_attempt_begin(e))
+			why = begin_value(e);
+			if (why == NULL)
 			{
+				start = GetCurrentTimestamp();
 				begin_timeout();
 				result = run(rule, e, cxt);
 				end_timeout();
-				sc_attempt_end();
+				end_value(e, start);
 			}
 			else
-				strlcpy(message, "the value has ended its worker again and again, and is not computed until the rule is made anew",
-						sizeof(message));
+				strlcpy(message, why, sizeof(message));
 			SetUserIdAndSecContext(saveuser, savesec);
 		}
 		AtEOXact_GUC(true, nest);
@@ -221,7 +282,7 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 
 		MemoryContextSwitchTo(cxt);
 		end_timeout();
-		sc_attempt_end();
+		end_value(e, start);
 		/* Whatever it is, other keys must not wait for this one for ever. */
 		edata = CopyErrorData();
 		FlushErrorState();

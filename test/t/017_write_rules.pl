@@ -66,6 +66,26 @@ for my $i (1 .. 4)
 	is($redis->command('GET', "b:$i"), $i == 4 ? 'good' : undef, "value with error $i");
 }
 
+# ---- many values that take their time ----
+sql(q{
+	CREATE FUNCTION slow(i int) RETURNS text STABLE LANGUAGE plpgsql AS $$BEGIN
+		PERFORM pg_catalog.pg_sleep(0.5); RETURN 'slow';
+	END$$;
+	CREATE TABLE slow (id int PRIMARY KEY);
+	SELECT scalecache.create_cache_rule('slow', 'slow', 'slow:{id}', 'write', 'public.slow(id)')});
+ok(delivered(), 'delivered');
+$redis->command('SET', 'slow:80', 'old');
+sql('BEGIN; INSERT INTO slow SELECT generate_series(1, 80); INSERT INTO b VALUES (99); COMMIT');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'slow:1'), 'slow', 'some are stored');
+is($redis->command('GET', 'slow:80'), undef, 'of others the key is deleted, not to keep everybody waiting');
+is($redis->command('GET', 'b:99'), 'good', 'as this one');
+like(sql(q{SELECT failing FROM scalecache.cache_rules WHERE name = 'slow'}), qr/^values take too long/, 'the rule says so');
+sql('INSERT INTO slow VALUES (81)');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'slow:81'), 'slow', 'one is not too many');
+is(sql(q{SELECT coalesce(failing, '') FROM scalecache.cache_rules WHERE name = 'slow'}), '', 'and nothing fails');
+
 # ---- a password is nowhere to be seen ----
 my $secret = 'S3cr3tWord';
 my ($shown, $errors);
