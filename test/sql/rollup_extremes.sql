@@ -32,6 +32,16 @@ DELETE FROM t WHERE v <= 32;
 COMMIT;
 TABLE state;
 
+-- A change with all that is known of what is there, and a worse one
+TRUNCATE t;
+INSERT INTO t SELECT 1, g FROM generate_series(1, 40) g;
+TABLE state;
+BEGIN;
+INSERT INTO t VALUES (1, 50);
+DELETE FROM t WHERE v <= 32;
+COMMIT;
+TABLE state;
+
 -- A change of as many rows more as less, none of which is kept
 TRUNCATE t;
 INSERT INTO t SELECT 1, g FROM generate_series(41, 48) g;
