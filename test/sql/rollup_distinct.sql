@@ -226,9 +226,39 @@ SELECT sum(n) FROM filled;
 SELECT scalecache.rebuild_rollup('filled');
 SELECT kept('filled');
 
+-- A function whose equal results look different when the row leaves
+CREATE FUNCTION shown(int) RETURNS numeric IMMUTABLE LANGUAGE plpgsql AS
+	$$ BEGIN RETURN CASE current_setting('my.scale', true) WHEN '2' THEN $1 + 0.00 ELSE $1 + 0.0 END; END $$;
+CREATE TABLE shows (k int, v int);
+SELECT scalecache.create_rollup('shown_few', 'SELECT count(DISTINCT shown(v)) AS c, sum(DISTINCT shown(v)) AS s FROM shows');
+SELECT scalecache.create_rollup('shown_many', 'SELECT k, count(DISTINCT shown(v)) AS c FROM shows GROUP BY k');
+INSERT INTO shows SELECT 1, g FROM generate_series(1, 10) g;
+INSERT INTO shows SELECT 2, g FROM generate_series(1, 200) g;
+SELECT scalecache.fold_rollup('shown_few') > 0, scalecache.fold_rollup('shown_many') > 0;
+SET my.scale = '2';
+DELETE FROM shows WHERE v % 2 = 0;
+INSERT INTO shows VALUES (1, 4), (2, 4);
+RESET my.scale;
+TABLE shown_few;
+SELECT * FROM shown_many ORDER BY k;
+SELECT scalecache.fold_rollup('shown_few') > 0, scalecache.fold_rollup('shown_many') > 0;
+TABLE shown_few;
+SELECT * FROM shown_many ORDER BY k;
+
+-- Sets of groups that become large one after the other keep apart.
+INSERT INTO shows SELECT k, g FROM generate_series(3, 5) k, generate_series(1, 100) g;
+SELECT scalecache.fold_rollup('shown_many') > 0;
+INSERT INTO shows SELECT k, g FROM generate_series(6, 7) k, generate_series(50, 200) g;
+SELECT scalecache.fold_rollup('shown_many') > 0;
+DELETE FROM shows WHERE k = 6 AND v > 60 OR k = 3 AND v > 10;
+SELECT k, c FROM shown_many ORDER BY k;
+SELECT scalecache.fold_rollup('shown_many') > 0;
+SELECT k, c FROM shown_many ORDER BY k;
+
 DROP EXTENSION scalecache;
 SELECT count(*) FROM pg_class WHERE relname ~ 'distinct';
-DROP TABLE t, g, e, u, c, look;
+DROP TABLE t, g, e, u, c, look, shows;
+DROP FUNCTION shown;
 DROP FUNCTION same, answered_from, checked, exact, answered, error_of, kept, stored;
 DROP TYPE mood, pair;
 DROP DOMAIN positive;
