@@ -431,6 +431,24 @@ SELECT * FROM checked('r_sizes');
 DELETE FROM sizes;
 SELECT * FROM checked('r_sizes');
 
+-- What a transaction has pending when it has the rollup filled, or folded
+INSERT INTO sizes VALUES (1, 1), (2, 2);
+BEGIN;
+INSERT INTO sizes VALUES (1, 3), (3, 4);
+SELECT scalecache.rebuild_rollup('r_sizes');
+SELECT same('r_sizes');
+INSERT INTO sizes VALUES (1, 5);
+COMMIT;
+SELECT * FROM checked('r_sizes');
+INSERT INTO sizes VALUES (1, 6), (2, 7);
+BEGIN;
+INSERT INTO sizes VALUES (1, 8), (4, 9);
+SELECT scalecache.fold_rollup('r_sizes');
+SELECT same('r_sizes');
+INSERT INTO sizes VALUES (1, 10);
+COMMIT;
+SELECT * FROM checked('r_sizes');
+
 DROP EXTENSION scalecache CASCADE;
 DROP TABLE t, p, p2, p4, p5, sizes;
 DROP FUNCTION same, answered_from, checked, exact, answered, error_of;
