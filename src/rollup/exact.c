@@ -71,12 +71,17 @@ sc_exact_normalize(ScExact *e, int64 base)
 	for (i = 0; i < e->n; i++)
 	{
 		int64		v = e->d[i] + carry;
-		int64		q = v / base;
 
-		if (v - q * base < 0)
-			q--;
-		e->d[i] = v - q * base;
-		carry = q;
+		carry = 0;
+		/* Most are digits already, and dividing takes long. */
+		if (v < 0 || v >= base)
+		{
+			carry = v / base;
+			if (v - carry * base < 0)
+				carry--;
+			v -= carry * base;
+		}
+		e->d[i] = v;
 	}
 	if (carry == 0)
 		return;

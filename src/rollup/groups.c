@@ -244,9 +244,9 @@ sc_group_pack(ScGroups *groups, ScGroup *group)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoSpaces(&buf, VARHDRSZ);
+	buf.len = VARHDRSZ;
 	if (group->nrows >= -100 && group->nrows <= 100)
-		appendStringInfoChar(&buf, (char) group->nrows);
+		appendStringInfoCharMacro(&buf, (char) group->nrows);
 	else
 	{
 		appendStringInfoChar(&buf, 127);

@@ -14,6 +14,9 @@
 /* Positions of digits accepted when reading a packed sum. */
 #define MAX_POSITION	100000
 
+/* A uint64, in groups of 7 bits. */
+#define MAX_UINT_BYTES	10
+
 /* ------------------------------------------------------------------------
  * Packing of numbers
  * ------------------------------------------------------------------------
@@ -47,12 +50,19 @@ sc_put_int128(StringInfo buf, int128 v)
 void
 sc_put_uint(StringInfo buf, uint64 v)
 {
+	char	   *p;
+
+	if (buf->maxlen - buf->len <= MAX_UINT_BYTES)
+		enlargeStringInfo(buf, MAX_UINT_BYTES);
+	p = buf->data + buf->len;
 	while (v >= 0x80)
 	{
-		appendStringInfoCharMacro(buf, (char) ((v & 0x7F) | 0x80));
+		*p++ = (char) ((v & 0x7F) | 0x80);
 		v >>= 7;
 	}
-	appendStringInfoCharMacro(buf, (char) v);
+	*p++ = (char) v;
+	*p = '\0';
+	buf->len = p - buf->data;
 }
 
 void
