@@ -524,7 +524,6 @@ scalecache_cached_query(PG_FUNCTION_ARGS)
 {
 	text	   *key = key_argument(fcinfo);
 	int64		ttl = ttl_argument(fcinfo, 2);
-	char	   *query;
 	Jsonb	   *volatile result;
 	bool		leased;
 	bool		keep;
@@ -536,9 +535,10 @@ scalecache_cached_query(PG_FUNCTION_ARGS)
 	result = fetch(key, &leased, &keep);
 	if (result)
 		PG_RETURN_JSONB_P(result);
-	query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	/* Whatever fails from here on, others must not wait for the lease. */
 	PG_TRY();
 	{
+		char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
 		bool		fill = false;
 
 		if (keep && sc_redis_url[0] != '\0' && may_use_redis())
