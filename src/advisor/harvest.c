@@ -285,10 +285,9 @@ has_prefix(Oid opno, Node *pattern)
 }
 
 static void
-add_pattern(ScRelUse *use, Node *col, Oid opno, Node *pattern)
+add_pattern(ScRelUse *use, Node *col, Oid opno, Oid collation, Node *pattern)
 {
 	Oid			type = exprType(col);
-	Oid			collation = exprCollation(col);
 	const char *name;
 	Oid			opclass;
 
@@ -363,6 +362,7 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 			 Node *other, bool isjoin)
 {
 	ScKeyCol   *key = btree_column(col, SC_ROLE_EQ);
+	Oid			collation;
 	int			strategy = 0;
 
 	if (key != NULL)
@@ -412,10 +412,14 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 			return;
 		}
 	}
+	/* The column's may be another one, and one that knows no patterns. */
+	collation = exprCollation(col);
+	if (OidIsValid(collation) && OidIsValid(inputcoll))
+		collation = inputcoll;
 	if (opno == OID_TEXT_LIKE_OP || opno == OID_BPCHAR_LIKE_OP ||
 		opno == OID_TEXT_REGEXEQ_OP || opno == OID_BPCHAR_REGEXEQ_OP)
-		add_pattern(use, col, opno, other);
-	add_special(use, col, opno, exprCollation(col), AMOP_SEARCH);
+		add_pattern(use, col, opno, collation, other);
+	add_special(use, col, opno, collation, AMOP_SEARCH);
 }
 
 static void use_clause(PlannerInfo *root, ScRelUse *use, Index rti,

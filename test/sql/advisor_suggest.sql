@@ -71,6 +71,13 @@ SELECT advise('SELECT date_trunc(''day'', created_at AT TIME ZONE ''UTC'') AS da
 -- Patterns
 SELECT advise('SELECT * FROM orders WHERE note LIKE ''abc%''');
 SELECT advise('SELECT * FROM users WHERE name ILIKE ''%ab12%''');
+-- of the collation that compares, where the column's could not do so
+CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE coded AS SELECT i AS id, ('Ab' || i) COLLATE blind AS code FROM generate_series(1, 20000) i;
+VACUUM ANALYZE coded;
+SELECT advise('SELECT * FROM coded WHERE code COLLATE "C" LIKE ''Ab777%''');
+SELECT advise('SELECT * FROM coded WHERE code COLLATE "C" LIKE ''%b777%''');
+DROP TABLE coded;
 -- Containment and search, by the operator class that serves the operator
 SELECT advise('SELECT * FROM orders WHERE tags @> ARRAY[''t7'', ''u5'']');
 SELECT advise('SELECT * FROM orders WHERE doc @> ''{"k": 7}''');
