@@ -960,14 +960,40 @@ keep_named(Query *query, const char *source, List *params)
 	local_entry(query->queryId)->queryid = 0;
 }
 
+/*
+ * The query of a cursor or of a new table, to which the server, other than to
+ * that of EXPLAIN, gives no id.  NULL for other utility statements.
+ */
+static Query *
+inner_query(Query *query)
+{
+	Node	   *stmt = query->utilityStmt;
+	Node	   *inner = NULL;
+
+	if (IsA(stmt, DeclareCursorStmt))
+		inner = ((DeclareCursorStmt *) stmt)->query;
+	else if (IsA(stmt, CreateTableAsStmt))
+		inner = ((CreateTableAsStmt *) stmt)->query;
+	if (inner == NULL || !IsA(inner, Query) ||
+		((Query *) inner)->commandType == CMD_UTILITY)
+		return NULL;
+	/* Its text is all of the statement's. */
+	((Query *) inner)->stmt_location = query->stmt_location;
+	((Query *) inner)->stmt_len = query->stmt_len;
+	return (Query *) inner;
+}
+
 static void
 sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 {
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
 
-	if (!sc_advisor_record || shared == NULL ||
-		query->commandType == CMD_UTILITY)
+	if (!sc_advisor_record || shared == NULL)
+		return;
+	if (query->commandType == CMD_UTILITY)
+		query = inner_query(query);
+	if (query == NULL)
 		return;
 	/* Whoever sets this to off may have ids of another kind. */
 	if (query->queryId == 0 && compute_query_id != COMPUTE_QUERY_ID_OFF)

@@ -31,6 +31,13 @@ SELECT f(5, 'it''s');
 CREATE FUNCTION g(p_owner int) RETURNS bigint LANGUAGE sql AS
 $$ SELECT count(*) FROM item i WHERE i.owner = p_owner $$;
 SELECT g(6);
+-- Cursors and new tables
+BEGIN;
+DECLARE c CURSOR FOR SELECT id FROM item WHERE owner = 7;
+FETCH 2 FROM c;
+FETCH ALL FROM c;
+COMMIT;
+SELECT 1 AS one\; CREATE TABLE item_copy AS SELECT * FROM item WHERE owner = 8 AND price > 50\; DROP TABLE item_copy;
 -- Several statements in one string
 INSERT INTO item VALUES (101, 1, 'x', 1)\; DELETE FROM item WHERE id = 101;
 SELECT * FROM show();
