@@ -36,6 +36,8 @@ TABLE state;
 TRUNCATE t;
 INSERT INTO t SELECT 1, g FROM generate_series(1, 40) g;
 TABLE state;
+DELETE FROM t WHERE v <= 10;
+TABLE state;
 BEGIN;
 INSERT INTO t VALUES (1, 50);
 DELETE FROM t WHERE v <= 32;

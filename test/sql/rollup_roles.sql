@@ -123,6 +123,14 @@ SELECT scalecache.fold_rollup('app.w');
 SELECT scalecache.rebuild_rollup('app.w');
 SELECT scalecache.verify_rollup('app.w');
 DROP VIEW app.w;
+-- So are aggregates that a fold computes from the source.
+SET ROLE sc_owner;
+SELECT scalecache.create_rollup('app.w', 'SELECT k, mode() WITHIN GROUP (ORDER BY app.whoami(id)) AS m FROM app.t WHERE id > 100 GROUP BY 1');
+RESET ROLE;
+INSERT INTO app.t VALUES (103, 1, 1);
+SELECT scalecache.fold_rollup('app.w');
+DROP VIEW app.w;
+DELETE FROM app.t WHERE id = 103;
 -- What they set then is not for who called.
 SET ROLE sc_owner;
 CREATE FUNCTION app.sets(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
