@@ -53,6 +53,32 @@ SELECT q, (scans(q)).* FROM unnest(ARRAY[
 ]) WITH ORDINALITY AS u (q, n) ORDER BY n;
 COMMIT;
 
+-- A parallel query after a change that is pending: no id can be assigned to
+-- the subtransaction once it runs, nor a delta written.
+CREATE TABLE few (k int, v int);
+CREATE TABLE big AS SELECT g FROM generate_series(1, 10000) g;
+ANALYZE big;
+SELECT scalecache.create_rollup('r_few', 'SELECT k, sum(v) AS s FROM few GROUP BY k');
+INSERT INTO few SELECT g % 3, g FROM generate_series(1, 30) g;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SET max_parallel_workers_per_gather = 2;
+BEGIN;
+INSERT INTO few VALUES (1, 100);
+SAVEPOINT a;
+EXPLAIN (COSTS OFF) SELECT count(*), (SELECT sum(s) FROM r_few) AS s FROM big;
+SELECT count(*), (SELECT sum(s) FROM r_few) AS s FROM big;
+ROLLBACK TO a;
+SELECT count(*), (SELECT sum(s) FROM r_few) AS s FROM big;
+COMMIT;
+SELECT sum(s) FROM r_few;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+RESET max_parallel_workers_per_gather;
+DROP TABLE few, big CASCADE;
+
 -- In statements that write
 CREATE TABLE u (k int, s bigint);
 EXPLAIN (COSTS OFF) INSERT INTO u SELECT k, s FROM r;
