@@ -114,18 +114,28 @@ typedef struct ScForms
 /* Owned by the specification cache; valid until sc_spec_release. */
 typedef struct ScSpec
 {
+	/* What a row that is written needs, in two cache lines. */
 	int64		id;
+	bool		valid;			/* false after an invalidation */
+	char		state;			/* what readers may rely on */
+	char		stored;			/* what the catalog says */
+	bool		recompute;		/* some state keeps nothing */
+	int			pins;
 	Oid			view;
 	Oid			source;
 	Oid			base;
 	Oid			delta[2];		/* written in turns: see delta.c */
 	int64		turn;
+	ScEval	   *evals;
+	ExprContext *econtext;
+	int			nkeys;
+	int			nslots;
+	ScKey	   *keys;
+	ScSlot	   *slots;
+	Size		statesize;		/* bytes of all states of a group */
+	/* The rest. */
 	Oid			distincts;		/* table of distinct values, if there are any */
-	char		state;			/* what readers may rely on */
-	char		stored;			/* what the catalog says */
 	int64		epoch;			/* counts changes that no snapshot can undo */
-	bool		valid;			/* false after an invalidation */
-	int			pins;
 	MemoryContext cxt;
 	Query	   *query;			/* the view's query, or the source's part of it */
 	Query	   *joined;			/* the view's query if that is a join, or NULL */
@@ -143,19 +153,11 @@ typedef struct ScSpec
 	bool		inherits;		/* the source is read with its children */
 	bool		detaching;		/* snapshots disagree about the members */
 	bool		unfit;			/* a member can change without our knowing */
-	int			nkeys;
-	ScKey	   *keys;
 	int			naggs;
 	ScAgg	   *aggs;
-	int			nslots;
-	ScSlot	   *slots;
 	bool		maywide;		/* keys can be too large for a btree */
-	bool		recompute;		/* some state keeps nothing */
 	bool		distinct;		/* some state is a multiset */
-	Size		statesize;		/* bytes of all states of a group */
 	List	   *quals;			/* of Expr, varno 1, implicitly ANDed */
-	ExprContext *econtext;
-	ScEval	   *evals;
 	ScForms    *forms;			/* made by the first query */
 	double		pages;			/* of the delta tables, as last seen */
 	TimestampTz pages_at;		/* when that was */
