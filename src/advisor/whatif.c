@@ -408,6 +408,8 @@ unwrap(RawStmt *raw)
 			stmt = ((CreateTableAsStmt *) stmt)->query;
 		else if (IsA(stmt, PrepareStmt))
 			stmt = ((PrepareStmt *) stmt)->query;
+		else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->query != NULL)
+			stmt = ((CopyStmt *) stmt)->query;
 		else
 			break;
 	}

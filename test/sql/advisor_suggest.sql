@@ -78,6 +78,8 @@ VACUUM ANALYZE coded;
 SELECT advise('SELECT * FROM coded WHERE code COLLATE "C" LIKE ''Ab777%''');
 SELECT advise('SELECT * FROM coded WHERE code COLLATE "C" LIKE ''%b777%''');
 DROP TABLE coded;
+-- The query of COPY
+SELECT advise('COPY (SELECT * FROM orders WHERE user_id = 5) TO STDOUT');
 -- Containment and search, by the operator class that serves the operator
 SELECT advise('SELECT * FROM orders WHERE tags @> ARRAY[''t7'', ''u5'']');
 SELECT advise('SELECT * FROM orders WHERE doc @> ''{"k": 7}''');
