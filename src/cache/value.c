@@ -131,6 +131,7 @@ begin_value(const ScEntry *e)
 	return NULL;
 }
 
+/* Beyond its timeout it was the machine that stood still, or a clock that was set. */
 static void
 end_value(const ScEntry *e, TimestampTz start)
 {
@@ -138,7 +139,7 @@ end_value(const ScEntry *e, TimestampTz start)
 
 	sc_attempt_end();
 	if (s && start != 0)
-		s->us += GetCurrentTimestamp() - start;
+		s->us += Min(Max(GetCurrentTimestamp() - start, 0), VALUE_TIMEOUT_MS * INT64CONST(1000));
 }
 
 /* NULL: no such row, several, or a null value. */

@@ -133,14 +133,13 @@ key_is_sharp(ScKey *key)
 	int32		typmod = key->typmod;
 	Oid			proc;
 
-	/* What indexes are told of these is not so, or was not in some versions. */
+	/* What indexes are told of these is not so in some versions. */
 	switch (getBaseTypeAndTypmod(key->type, &typmod))
 	{
 		case BPCHAROID:
 			/* Blanks at the end are no part of it, but octet_length counts them. */
-			if (typmod < (int32) VARHDRSZ || !IsA(key->expr, Var))
-				return false;
-			break;
+			return typmod >= (int32) VARHDRSZ && IsA(key->expr, Var) &&
+				get_collation_isdeterministic(key->collation);
 		case INTERVALOID:
 			return false;
 		default:
