@@ -152,6 +152,7 @@ my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr($p) ], 'dumped');
 sql('CREATE DATABASE again');
 $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $node->connstr('again') ], 'restored');
+ok($node->poll_query_until('again', q{SELECT state = 'live' FROM scalecache.rollups}), 'the rollup is live');
 $node->safe_psql('again', 'INSERT INTO sale VALUES (2, 5)');
 is($node->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
 is($redis->command('GET', 'sales:2'), '{"month":2,"t":5}', 'and so it is after a restore');
