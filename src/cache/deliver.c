@@ -551,6 +551,8 @@ send_singly(Batch *b, ScOutboxItem *item, char *error, Size errlen)
 			sc_link_begin();
 			if (!send_entry(item, &e, store == 1, &epochs))
 				all = false;
+			if (e.kind == SC_ENTRY_EPOCH)
+				b->since = sc_link_position();
 			if (sc_link_finish(error, errlen))
 				break;
 			if (!sc_link_refused())
