@@ -21,6 +21,10 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+ifneq ($(MAJORVERSION),15)
+$(error scalecache needs PostgreSQL 15, and "$(PG_CONFIG)" is of PostgreSQL $(VERSION))
+endif
+
 # The library for Redis as a C string
 src/cache/library_text.h: $(srcdir)/src/cache/library.lua
 	mkdir -p $(@D)

@@ -31,6 +31,8 @@ CREATE TABLE scalecache.rollup (
 CREATE INDEX rollup_source_idx ON scalecache.rollup (source);
 CREATE INDEX rollup_base_idx ON scalecache.rollup (base);
 REVOKE ALL ON scalecache.rollup FROM PUBLIC;
+-- So that whoever may dump the rest of the database can dump, and restore, it all.
+GRANT SELECT, INSERT ON scalecache.rollup TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('scalecache.rollup', 'WHERE part = 0');
 
 -- What the folds have merged, one row a rollup; see src/rollup/delta.c.
@@ -47,9 +49,14 @@ REVOKE ALL ON scalecache.fold FROM PUBLIC;
 CREATE FUNCTION scalecache.rollup_restored() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF EXISTS (SELECT FROM scalecache.rollup r WHERE r.id = new.id OR r.rollup = new.rollup) THEN
+	-- Ids of parts are not far from the rollup's: see sc_part_id.
+	IF EXISTS (SELECT FROM scalecache.rollup r WHERE r.id BETWEEN new.id - 256 AND new.id + 256 OR r.rollup = new.rollup) THEN
 		RETURN NULL;
 	END IF;
+	new.part_of := 0;
+	new.part := 0;
+	new.epochs := NULL;
+	new.epoch := 1;
 	new.base := 0;
 	new.delta1 := 0;
 	new.delta2 := 0;
@@ -63,6 +70,13 @@ REVOKE ALL ON FUNCTION scalecache.rollup_restored() FROM PUBLIC;
 CREATE TRIGGER restored BEFORE INSERT ON scalecache.rollup
 	FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_restored();
 ALTER TABLE scalecache.rollup ENABLE ALWAYS TRIGGER restored;
+-- Only what its owner could have created.
+CREATE FUNCTION scalecache.rollup_check() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_check';
+REVOKE ALL ON FUNCTION scalecache.rollup_check() FROM PUBLIC;
+CREATE TRIGGER checked AFTER INSERT ON scalecache.rollup
+	FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_check();
+ALTER TABLE scalecache.rollup ENABLE ALWAYS TRIGGER checked;
 
 CREATE FUNCTION scalecache.create_rollup(name text, query text, with_data boolean DEFAULT true)
 RETURNS regclass LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_create_rollup';
@@ -92,6 +106,10 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_truncate';
 CREATE FUNCTION scalecache.rollup_protect() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_protect';
 REVOKE ALL ON FUNCTION scalecache.rollup_capture(), scalecache.rollup_truncate(), scalecache.rollup_protect() FROM PUBLIC;
+-- A subscriber has marks of his own, whatever a publication FOR ALL TABLES has.
+CREATE TRIGGER protect_rows BEFORE INSERT OR UPDATE OR DELETE ON scalecache.fold
+	FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_protect();
+ALTER TABLE scalecache.fold ENABLE ALWAYS TRIGGER protect_rows;
 
 -- The condition of UPDATE triggers; whoever updates evaluates it.
 CREATE FUNCTION scalecache.row_differs(VARIADIC "any") RETURNS boolean
@@ -110,7 +128,7 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_altered';
 REVOKE ALL ON FUNCTION scalecache.rollup_starting(), scalecache.rollup_dropped(), scalecache.rollup_altered() FROM PUBLIC;
 
 CREATE EVENT TRIGGER scalecache_starting ON ddl_command_start
-	WHEN TAG IN ('ALTER TABLE', 'DROP TABLE')
+	WHEN TAG IN ('ALTER TABLE', 'DROP TABLE', 'DROP VIEW', 'DROP EXTENSION', 'ALTER DOMAIN')
 	EXECUTE FUNCTION scalecache.rollup_starting();
 ALTER EVENT TRIGGER scalecache_starting ENABLE ALWAYS;
 
@@ -129,7 +147,8 @@ ALTER EVENT TRIGGER scalecache_dropped ENABLE ALWAYS;
 CREATE EVENT TRIGGER scalecache_altered ON ddl_command_end
 	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
 		'CREATE TRIGGER', 'CREATE VIEW', 'CREATE RULE', 'CREATE SCHEMA',
-		'CREATE FUNCTION', 'ALTER FUNCTION', 'CREATE AGGREGATE', 'ALTER TYPE')
+		'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'CREATE AGGREGATE', 'ALTER TYPE',
+		'ALTER TEXT SEARCH CONFIGURATION', 'ALTER TEXT SEARCH DICTIONARY')
 	EXECUTE FUNCTION scalecache.rollup_altered();
 ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
 
@@ -210,11 +229,20 @@ CREATE TABLE scalecache.cache_rule (
 	condition text,
 	time_zone text,
 	attnames name[],	-- of the relation, by number, that the text above uses
-	members oid[],		-- the relation and its partitions
-	failing text		-- why the value could not be computed
+	members oid[]		-- the relation and its partitions
 );
 REVOKE ALL ON scalecache.cache_rule FROM PUBLIC;
+-- As scalecache.rollup; but rows of it are restored by superusers only.
+GRANT SELECT, INSERT ON scalecache.cache_rule TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('scalecache.cache_rule', '');
+
+-- Rules whose last value could not be had.  What is said there may quote the
+-- row, which not everybody may read.
+CREATE TABLE scalecache.cache_failure (
+	rule bigint PRIMARY KEY,
+	message text NOT NULL
+);
+REVOKE ALL ON scalecache.cache_failure FROM PUBLIC;
 
 -- The Redis that keys were sent to last, by its run id and database number.
 CREATE TABLE scalecache.cache_target (redis text NOT NULL);
@@ -226,6 +254,12 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF EXISTS (SELECT FROM scalecache.cache_rule r WHERE r.id = new.id OR r.name = new.name) THEN
 		RETURN NULL;
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = current_user AND r.rolsuper) THEN
+		RAISE insufficient_privilege USING
+			MESSAGE = format('permission denied to restore cache rule "%s"', new.name),
+			DETAIL = 'Only a superuser may.',
+			HINT = 'Create it with scalecache.create_cache_rule.';
 	END IF;
 	new.attnames := NULL;
 	new.members := NULL;
@@ -273,15 +307,19 @@ CREATE EVENT TRIGGER scalecache_cache_dropped ON sql_drop
 	EXECUTE FUNCTION scalecache.cache_dropped();
 ALTER EVENT TRIGGER scalecache_cache_dropped ENABLE ALWAYS;
 CREATE EVENT TRIGGER scalecache_cache_altered ON ddl_command_end
-	WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER TYPE',
-		'ALTER VIEW', 'DROP TABLE')
+	WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA',
+		'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE', 'ALTER VIEW', 'DROP TABLE')
 	EXECUTE FUNCTION scalecache.cache_altered();
 ALTER EVENT TRIGGER scalecache_cache_altered ENABLE ALWAYS;
 
 CREATE VIEW scalecache.cache_rules AS
 SELECT r.name, r.relation, r.key, r.action, r.value, r.ttl, r.columns, r.condition,
-	r.time_zone, r.failing
-FROM scalecache.cache_rule r;
+	r.time_zone,
+	CASE WHEN f.message IS NULL OR pg_catalog.pg_has_role(c.relowner, 'USAGE')
+		OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') THEN f.message
+		ELSE '<insufficient privilege>' END AS failing
+FROM scalecache.cache_rule r LEFT JOIN scalecache.cache_failure f ON f.rule = r.id
+	LEFT JOIN pg_catalog.pg_class c ON c.oid = r.relation;
 GRANT SELECT ON scalecache.cache_rules TO PUBLIC;
 
 CREATE FUNCTION scalecache.wait_for_cache(timeout interval DEFAULT '5 s')
@@ -338,6 +376,7 @@ SELECT s.tier, s.entries, s.size_bytes, s.used_bytes, s.hits, s.misses, s.fills,
 	s.evictions, s.invalidations, s.acknowledged_p50_ms, s.acknowledged_p99_ms
 FROM scalecache.cache_stats_get() s;
 GRANT SELECT ON scalecache.cache_stats TO PUBLIC;
+
 -- Rollups that the recorded workload, or the queries, would gain from.
 CREATE FUNCTION scalecache.suggest_rollups(queries text[] DEFAULT NULL, weights float8[] DEFAULT NULL,
 	OUT rank int, OUT ddl text, OUT source regclass, OUT size_bytes bigint,
@@ -356,7 +395,6 @@ CREATE FUNCTION scalecache.suggest_index_drops(OUT ddl text, OUT index regclass,
 	OUT relation regclass, OUT size_bytes bigint, OUT scans bigint, OUT reason text)
 RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_suggest_index_drops';
 
-
 -- What the calling query sees, for FCALL scalecache_fill.
 CREATE FUNCTION scalecache.cache_token()
 RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'scalecache_cache_token';
@@ -370,6 +408,7 @@ CREATE TABLE scalecache.index_action (
 	index_name name NOT NULL,
 	expressions boolean NOT NULL,
 	requested_by oid NOT NULL,
+	automatic boolean NOT NULL,	-- asked for by scalecache.auto_index
 	requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	started_at timestamptz,
 	finished_at timestamptz,
@@ -406,6 +445,13 @@ FROM scalecache.index_action a LEFT JOIN pg_catalog.pg_class c ON c.oid = a.reli
 WHERE pg_catalog.pg_has_role(a.requested_by, 'MEMBER');
 GRANT SELECT ON scalecache.index_actions TO PUBLIC;
 
+-- What is written to these tables is of no use to subscribers: nothing of it is
+-- decoded (see set_relrewrite in src/rollup/install.c).
+UPDATE pg_catalog.pg_class c SET relrewrite = c.oid
+FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+WHERE n.nspname OPERATOR(pg_catalog.=) 'scalecache' AND t.relkind OPERATOR(pg_catalog.=) 'r'
+	AND c.oid OPERATOR(pg_catalog.=) ANY (ARRAY[t.oid, t.reltoastrelid]);
+
 -- What \dn+, \df+ and \d+ say.  test/sql/comments.sql finds what is missing.
 
 COMMENT ON SCHEMA scalecache IS 'rollups, caching and index advice: what users call';
@@ -431,6 +477,7 @@ COMMENT ON FUNCTION scalecache.rollup_capture IS 'internal: trigger on a rollup'
 COMMENT ON FUNCTION scalecache.rollup_truncate IS 'internal: trigger on a rollup''s source, for TRUNCATE';
 COMMENT ON FUNCTION scalecache.rollup_protect IS 'internal: trigger on a rollup''s storage, refuses changes by hand';
 COMMENT ON FUNCTION scalecache.rollup_restored IS 'internal: trigger that makes a restored rollup stale';
+COMMENT ON FUNCTION scalecache.rollup_check IS 'internal: trigger that checks who restores a rollup';
 COMMENT ON FUNCTION scalecache.rollup_inserted IS 'internal: condition of a rollup''s trigger during COPY, captures the row';
 COMMENT ON FUNCTION scalecache.row_differs IS 'internal: condition of triggers, is any pair of values not the same';
 COMMENT ON FUNCTION scalecache.rollup_starting IS 'internal: event trigger for what happens to a rollup''s source';
@@ -444,6 +491,7 @@ COMMENT ON FUNCTION scalecache.bucket_edge(timestamp, text, boolean, boolean)
 COMMENT ON FUNCTION scalecache.bucket_is_split IS 'internal: does a change of the clocks cut a time bucket in two';
 
 COMMENT ON TABLE scalecache.cache_rule IS 'one row a cache rule; see the view cache_rules';
+COMMENT ON TABLE scalecache.cache_failure IS 'why a rule''s last value could not be had; see the view cache_rules';
 COMMENT ON TABLE scalecache.cache_target IS 'the Redis that keys were sent to last';
 COMMENT ON TABLE scalecache.cache_outbox_0 IS 'keys that wait to be sent; written in turns';
 COMMENT ON TABLE scalecache.cache_outbox_1 IS 'keys that wait to be sent; written in turns';

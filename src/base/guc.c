@@ -120,8 +120,8 @@ define_apply_settings(void)
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("scalecache.auto_index_max_size",
-							"Size of all indexes suggested for automatic "
-							"building at a time.",
+							"Size of all indexes that are built "
+							"automatically.",
 							NULL,
 							&sc_auto_index_max_size,
 							1024, 1, 1048576,
@@ -244,6 +244,19 @@ sc_portable_begin(void)
 		set_portable("standard_conforming_strings", "on");
 	if (quote_all_identifiers)
 		set_portable("quote_all_identifiers", "off");
+	return nestlevel;
+}
+
+/*
+ * Have names in SQL found in pg_catalog only, whoever runs it, until
+ * AtEOXact_GUC(false, result).
+ */
+int
+sc_fixed_path_begin(void)
+{
+	int			nestlevel = NewGUCNestLevel();
+
+	set_portable("search_path", "pg_catalog, pg_temp");
 	return nestlevel;
 }
 

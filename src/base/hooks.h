@@ -20,10 +20,13 @@ typedef void (*sc_group_changed_hook_type) (Oid view, int nkeys,
 typedef bool (*sc_view_has_rules_hook_type) (Oid view);
 typedef bool (*sc_is_rollup_hook_type) (Oid view);
 typedef bool (*sc_is_rollup_key_hook_type) (Oid view, AttrNumber attno);
+/* Wait for all who change the rollup, and have others wait for this transaction. */
+typedef void (*sc_lock_rollup_hook_type) (Oid view);
 
 extern sc_group_changed_hook_type sc_group_changed_hook;
 extern sc_view_has_rules_hook_type sc_view_has_rules_hook;
 extern sc_is_rollup_hook_type sc_is_rollup_hook;
 extern sc_is_rollup_key_hook_type sc_is_rollup_key_hook;
+extern sc_lock_rollup_hook_type sc_lock_rollup_hook;
 
 #endif							/* SC_BASE_HOOKS_H */

@@ -6,8 +6,8 @@
  * pg_dump and pg_upgrade lose all of that, and with it that DROP VIEW and DROP
  * EXTENSION take everything, or ask.  So they are put back: by the worker
  * when it starts, before each command that drops something, when a trigger
- * comes after that, and when the storage is filled anew.  And who restores a dump need not fail because the
- * worker was there first.
+ * comes after that, and when the storage is filled anew.  And who restores a
+ * dump need not fail because the worker was there first.
  */
 #include "postgres.h"
 
@@ -21,26 +21,35 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/tablecmds.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "pgtime.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/owner.h"
 #include "rollup/rollup.h"
 
 /* A trigger of a log that is yet to be made may be of one of so many. */
 #define MAX_JOINED		64
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_adopt);
+PG_FUNCTION_INFO_V1(scalecache_rollup_check);
+
+/* The trigger that was passed over last, for it will be made later. */
+static Oid	passed_over_on = InvalidOid;
+static NameData passed_over;
 
 static bool
 depends(const ObjectAddress *object, const ObjectAddress *on)
@@ -77,7 +86,7 @@ belongs(HeapTuple tuple, TupleDesc desc, const char *id)
 	Datum		args;
 
 	if (trigger->tgnargs != 1 || OidIsValid(trigger->tgparentid) ||
-		get_func_namespace(trigger->tgfoid) != get_namespace_oid("scalecache", true))
+		get_func_namespace(trigger->tgfoid) != sc_own_namespace())
 		return false;
 	args = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
 	return !isnull && strcmp(VARDATA_ANY(DatumGetByteaPP(args)), id) == 0;
@@ -107,6 +116,38 @@ adopt_triggers(Oid relid, const char *id, const ObjectAddress *view)
 	table_close(rel, AccessShareLock);
 }
 
+static bool
+has_trigger(Oid relid, const char *id)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = belongs(tuple, RelationGetDescr(rel), id);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Are there any?  One that is being created concurrently may have none yet. */
+bool
+sc_has_triggers(ScSpec *spec)
+{
+	char	   *id = psprintf(INT64_FORMAT, spec->id);
+	bool		found = OidIsValid(spec->source) && has_trigger(spec->source, id);
+	ListCell   *lc;
+
+	foreach(lc, spec->members)
+		found = found || has_trigger(lfirst_oid(lc), id);
+	return found;
+}
+
 /* A rollup's triggers go with its view, whoever has made them. */
 void
 sc_adopt_triggers(ScSpec *spec)
@@ -129,6 +170,8 @@ adopt_log_triggers(ScSpec *spec)
 	ObjectAddress view;
 	ListCell   *lc;
 	int			part = SC_PART_LOG;
+	bool		detaching;
+	bool		unfit;
 
 	if (spec->joined == NULL)
 		return;
@@ -152,7 +195,7 @@ adopt_log_triggers(ScSpec *spec)
 		char	   *id = psprintf(INT64_FORMAT, sc_part_id(spec->id, part++));
 		ListCell   *member;
 
-		foreach(member, find_all_inheritors(lfirst_oid(lc), NoLock, NULL))
+		foreach(member, sc_source_members(lfirst_oid(lc), true, &detaching, &unfit))
 			adopt_triggers(lfirst_oid(member), id, &view);
 	}
 }
@@ -264,20 +307,143 @@ sc_adopt(void)
 	CommandCounterIncrement();
 }
 
+/* The name of a relation's trigger that does what this one would, or NULL. */
+static char *
+trigger_like(Oid relid, CreateTrigStmt *stmt)
+{
+	Relation	rel = table_open(relid, NoLock);
+	Oid			function = LookupFuncName(stmt->funcname, 0, NULL, true);
+	int16		type = stmt->timing | stmt->events |
+		(stmt->row ? TRIGGER_TYPE_ROW : 0);
+	char	   *name = NULL;
+
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *t = &rel->trigdesc->triggers[i];
+		bool		same = t->tgtype == type && t->tgfoid == function &&
+			t->tgnargs == list_length(stmt->args);
+		ListCell   *lc;
+		int			nth = 0;
+
+		if (!same)
+			continue;
+		foreach(lc, stmt->args)
+			same = same &&
+				strcmp(strVal(lfirst(lc)), t->tgargs[nth++]) == 0;
+		/* If there are several, the one with its name. */
+		if (same && (name == NULL || strcmp(t->tgname, stmt->trigname) == 0))
+			name = pstrdup(t->tgname);
+	}
+	table_close(rel, NoLock);
+	return name;
+}
+
+/*
+ * A row was added by a command, not by create_rollup: a dump is being
+ * restored, or somebody makes one up.  It has to be what its owner could have
+ * created, for the worker makes the storage of whatever is there.
+ */
+Datum
+scalecache_rollup_check(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	bool		isnull;
+	Oid			view;
+	Oid			source;
+	Datum		zone;
+	ScSpec	   *spec;
+	ListCell   *lc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+		!TRIGGER_FIRED_AFTER(data->tg_event) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		RelationGetRelid(data->tg_relation) != sc_catalog_relid())
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves rollup triggers only", "rollup_check"),
+				 errhint("Create rollups with scalecache.create_rollup.")));
+	if (superuser())
+		return PointerGetDatum(NULL);
+	view = DatumGetObjectId(sc_catalog_attr(data->tg_trigtuple, Anum_rollup_rollup, &isnull));
+	source = DatumGetObjectId(sc_catalog_attr(data->tg_trigtuple, Anum_rollup_source, &isnull));
+	zone = sc_catalog_attr(data->tg_trigtuple, Anum_rollup_time_zone, &isnull);
+	/* Nobody is to give it another query from now on. */
+	LockRelationOid(view, AccessShareLock);
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)))
+		CacheInvalidateRelcacheByRelid(view);
+	CommandCounterIncrement();
+	sc_check_rollup(view);
+	spec = sc_spec_by_view(view);
+	if (spec->query == NULL || spec->source != source || isnull ||
+		pg_tzset(TextDatumGetCString(zone)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("rollup \"%s\" does not fit its view", get_rel_name(view)),
+				 errhint("Create rollups with scalecache.create_rollup.")));
+	sc_query_check(copyObject(spec->query));
+	if (spec->joined)
+		sc_query_check(copyObject(spec->joined));
+	sc_spec_release(spec);
+	/* It will not go without these. */
+	foreach(lc, sc_catalog_oids(data->tg_trigtuple, Anum_rollup_views))
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_VIEW ||
+			pg_class_aclcheck(lfirst_oid(lc), GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, get_rel_name(lfirst_oid(lc)));
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Who may not call the function cannot create the trigger either; but for a
+ * rollup of his it will be made with the storage.
+ */
+static bool
+pass_over(CreateTrigStmt *stmt, Oid relid)
+{
+	char	   *name = strVal(lsecond(stmt->funcname));
+	Oid			function = LookupFuncName(stmt->funcname, 0, NULL, true);
+	Oid			view;
+	char	   *end;
+
+	if ((strcmp(name, "rollup_capture") != 0 && strcmp(name, "rollup_truncate") != 0) ||
+		!OidIsValid(function) || list_length(stmt->args) != 1 ||
+		pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK)
+		return false;
+	view = view_of_id(strtoi64(strVal(linitial(stmt->args)), &end, 10));
+	if (*end != '\0' || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)) ||
+		!pg_class_ownercheck(view, GetUserId()))
+		return false;
+	ereport(NOTICE,
+			(errmsg("trigger \"%s\" for relation \"%s\" will be made with rollup \"%s\", skipping",
+					stmt->trigname, get_rel_name(relid), get_rel_name(view))));
+	passed_over_on = relid;
+	namestrcpy(&passed_over, stmt->trigname);
+	return true;
+}
+
+/* A dump goes on to have it fire always. */
+bool
+sc_trigger_passed_over(AlterTableStmt *stmt)
+{
+	AlterTableCmd *cmd = linitial_node(AlterTableCmd, stmt->cmds);
+
+	return OidIsValid(passed_over_on) && list_length(stmt->cmds) == 1 &&
+		cmd->subtype == AT_EnableAlwaysTrig &&
+		strcmp(cmd->name, NameStr(passed_over)) == 0 &&
+		RangeVarGetRelid(stmt->relation, NoLock, true) == passed_over_on &&
+		!OidIsValid(get_trigger_oid(passed_over_on, cmd->name, true));
+}
+
 /*
  * While a database is being restored its worker may make a trigger before the
- * dump does.  Is one there already with this name, function, arguments and
- * events?  (Its condition is of the worker's making, and at least as good.)
+ * dump does.  Is one there already with this function, arguments and events?
+ * (Its condition is of the worker's making, and at least as good.)  It may be
+ * called otherwise, as the view has been renamed since the dump's was made;
+ * with both of them each row would be captured twice.
  */
 bool
 sc_trigger_restored(CreateTrigStmt *stmt)
 {
 	Oid			relid;
-	Oid			oid;
-	Relation	rel;
-	bool		same = false;
-	int16		type = stmt->timing | stmt->events |
-		(stmt->row ? TRIGGER_TYPE_ROW : 0);
+	char	   *name;
 
 	if (stmt->isconstraint || stmt->replace ||
 		list_length(stmt->funcname) != 2 ||
@@ -287,32 +453,28 @@ sc_trigger_restored(CreateTrigStmt *stmt)
 	relid = RangeVarGetRelidExtended(stmt->relation, ShareRowExclusiveLock,
 									 RVR_MISSING_OK,
 									 RangeVarCallbackOwnsTable, NULL);
-	oid = OidIsValid(relid) ? get_trigger_oid(relid, stmt->trigname, true) :
-		InvalidOid;
-	if (!OidIsValid(oid))
+	if (!OidIsValid(relid))
 		return false;
-	rel = table_open(relid, NoLock);
-	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	name = trigger_like(relid, stmt);
+	if (name == NULL)
+		return pass_over(stmt, relid);
+	if (strcmp(name, stmt->trigname) != 0)
 	{
-		Trigger    *t = &rel->trigdesc->triggers[i];
-		ListCell   *lc;
-		int			nth = 0;
+		RenameStmt *rename = makeNode(RenameStmt);
 
-		if (t->tgoid != oid)
-			continue;
-		same = t->tgtype == type && t->tgnargs == list_length(stmt->args) &&
-			t->tgfoid == LookupFuncName(stmt->funcname, 0, NULL, true);
-		foreach(lc, stmt->args)
-			same = same &&
-				strcmp(strVal(lfirst(lc)), t->tgargs[nth++]) == 0;
+		/* The dump goes on to enable it by its own name. */
+		rename->renameType = OBJECT_TRIGGER;
+		rename->relation = stmt->relation;
+		rename->subname = name;
+		rename->newname = stmt->trigname;
+		(void) renametrig(rename);
+		CommandCounterIncrement();
 	}
-	table_close(rel, NoLock);
-	if (same)
-		ereport(NOTICE,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("trigger \"%s\" for relation \"%s\" already exists, skipping",
-						stmt->trigname, get_rel_name(relid))));
-	return same;
+	ereport(NOTICE,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("trigger \"%s\" for relation \"%s\" already exists, skipping",
+					stmt->trigname, get_rel_name(relid))));
+	return true;
 }
 
 /* ddl_command_start of what may drop a rollup or its extension */

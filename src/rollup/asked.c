@@ -39,6 +39,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "base/owner.h"
 #include "rollup/rollup.h"
 
 /* Values that a filter may give a key, or tags, before it is all groups. */
@@ -372,7 +373,7 @@ locked_relation(LockedRelation *locked, Oid relid)
 static Oid
 orphanage(void)
 {
-	Oid			nsp = get_namespace_oid("scalecache", true);
+	Oid			nsp = sc_own_namespace();
 
 	return OidIsValid(nsp) ? get_relname_relid("rollups", nsp) : InvalidOid;
 }

@@ -160,7 +160,7 @@ lock_until(Oid relid, LOCKMODE mode, TimestampTz deadline)
 static bool
 make_tables(Oid view)
 {
-	ScSpec	   *spec = sc_spec_by_view(view);
+	ScSpec	   *spec = sc_keep_rollup(view) ? sc_spec_by_view(view) : NULL;
 	bool		possible = spec != NULL && !spec->unfit && !spec->detaching &&
 		spec->stored != SC_UNFILLED && spec->part != SC_PART_STORED;
 
@@ -192,13 +192,40 @@ lock_members(ScSpec *spec)
 	return true;
 }
 
-/* Step 2.  False: writers were in the way. */
+/*
+ * Do members lack triggers?  In a transaction of its own: who looks keeps weak
+ * locks, with which to wait for stronger ones would be a deadlock with whoever
+ * has written to a member and wants to truncate it.
+ */
 static bool
-make_triggers(Oid view, bool *gone)
+lacks_triggers(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		lacks = spec != NULL && !sc_members_intact(spec, true);
+
+	if (spec)
+		sc_spec_release(spec);
+	return lacks;
+}
+
+/* What has changed without them was told to nobody. */
+static void
+install_triggers(ScSpec *spec)
+{
+	if (!sc_members_intact(spec, true))
+		sc_notify_all_groups(spec->view);
+	sc_install_triggers(spec, spec->members);
+}
+
+/*
+ * Step 2.  Lock the members first if they lack triggers.  False: writers were
+ * in the way, or what lacks_triggers() said is not true any more.
+ */
+static bool
+make_triggers(Oid view, bool lock, bool *gone)
+{
+	ScSpec	   *spec = sc_keep_rollup(view) ? sc_spec_by_view(view) : NULL;
 	List	   *members;
-	bool		locked;
 	bool		done;
 
 	*gone = spec == NULL || spec->unfit || spec->detaching;
@@ -209,13 +236,10 @@ make_triggers(Oid view, bool *gone)
 		return true;
 	}
 	members = list_copy(spec->members);
-	locked = !sc_members_intact(spec);
-	if (locked && !lock_members(spec))
-	{
-		sc_spec_release(spec);
-		return false;
-	}
+	done = lock ? lock_members(spec) : sc_members_intact(spec, true);
 	sc_spec_release(spec);
+	if (!done)
+		return false;
 	spec = sc_rollup_lock(view);
 	*gone = spec == NULL || spec->unfit || spec->detaching;
 	if (*gone)
@@ -225,11 +249,11 @@ make_triggers(Oid view, bool *gone)
 		return true;
 	}
 	/* No lock on a member may be taken after that on the base table. */
-	done = locked ? equal(members, spec->members) : sc_members_intact(spec);
+	done = lock ? equal(members, spec->members) : sc_members_intact(spec, true);
 	if (done)
 	{
-		if (locked)
-			sc_install_triggers(spec, spec->members);
+		if (lock)
+			install_triggers(spec);
 		sc_adopt_triggers(spec);
 		sc_catalog_set(spec->id, SC_FILLING, true, InvalidOid, NULL,
 					   spec->members);
@@ -316,8 +340,8 @@ sc_ensure_storage(Oid view)
 						   get_rel_name(spec->source)),
 				 spec->detaching ?
 				 errhint("Wait for it, or use ALTER TABLE ... DETACH PARTITION ... FINALIZE.") :
-				 errhint("Until it does not, the rollup is answered from its source.")));
-	sc_install_triggers(spec, spec->members);
+				 errhint("Detach or drop that table. Until then the source answers for the rollup.")));
+	install_triggers(spec);
 	sc_catalog_set(spec->id, SC_FILLING, true, InvalidOid, NULL,
 				   spec->members);
 	sc_spec_release(spec);
@@ -371,10 +395,16 @@ sc_build(Oid view)
 		SPI_commit();
 		for (int attempt = 1; !made; attempt++)
 		{
+			bool		lock;
+
 			if (attempt > 1)
 				let_pass(attempt - 1, &reported, view);
 			PushActiveSnapshot(GetTransactionSnapshot());
-			made = make_triggers(view, &gone);
+			lock = lacks_triggers(view);
+			PopActiveSnapshot();
+			SPI_commit();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			made = make_triggers(view, lock, &gone);
 			PopActiveSnapshot();
 			SPI_commit();
 		}
@@ -428,8 +458,13 @@ build_steps(Oid view)
 		return;
 	if (state != SC_FILLING)
 	{
+		bool		lock;
+
 		begin();
-		done = make_triggers(view, &gone);
+		lock = lacks_triggers(view);
+		commit();
+		begin();
+		done = make_triggers(view, lock, &gone);
 		commit();
 		if (!done)
 			waiting_for(view)->not_before =

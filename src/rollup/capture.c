@@ -18,8 +18,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/sysattr.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -194,6 +196,18 @@ enter_moved(FunctionCallInfo fcinfo, Pairs *pairs)
 				sc_zones_enter(&pairs->zones, j, tid, PG_GETARG_DATUM(i));
 }
 
+/* One toasted value is found out without reading it. */
+static bool
+same_image(Datum a, Datum b, bool typbyval, int16 typlen)
+{
+	if (typlen == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(a)) &&
+		VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(b)) &&
+		memcmp(DatumGetPointer(a), DatumGetPointer(b),
+			   VARSIZE_EXTERNAL(DatumGetPointer(a))) == 0)
+		return true;
+	return datum_image_eq(a, b, typbyval, typlen);
+}
+
 /*
  * row_differs(old, new, ...): is any pair not the same image?  The condition
  * of UPDATE triggers; types need not have an equality operator.  Given the
@@ -219,13 +233,7 @@ scalecache_row_differs(PG_FUNCTION_ARGS)
 				PG_RETURN_BOOL(true);
 			continue;
 		}
-		/* One toasted value is found out without reading it. */
-		if (pairs->typlen[i] == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(a)) &&
-			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(b)) &&
-			memcmp(DatumGetPointer(a), DatumGetPointer(b),
-				   VARSIZE_EXTERNAL(DatumGetPointer(a))) == 0)
-			continue;
-		if (!datum_image_eq(a, b, pairs->typbyval[i], pairs->typlen[i]))
+		if (!same_image(a, b, pairs->typbyval[i], pairs->typlen[i]))
 			PG_RETURN_BOOL(true);
 	}
 	if (pairs->table && pairs->tid)
@@ -245,7 +253,7 @@ bound(Pending *p)
 	if (MemoryContextMemAllocated(p->groups->cxt, true) <= limit)
 		return;
 	scattered = p->nchanges < 2 * p->groups->ngroups;
-	write_out(p, GetCurrentCommandId(true));
+	write_out(p, p->maxcid);
 	for (Pending **link = &pending; *link; link = &(*link)->next)
 		if (*link == p)
 		{
@@ -275,7 +283,7 @@ same_columns(ScEval *eval, TupleTableSlot *a, TupleTableSlot *b)
 		da = slot_getattr(a, attno, &na);
 		db = slot_getattr(b, attno, &nb);
 		if (na != nb ||
-			(!na && !datum_image_eq(da, db, att->attbyval, att->attlen)))
+			(!na && !same_image(da, db, att->attbyval, att->attlen)))
 			return false;
 	}
 	return true;
@@ -296,6 +304,12 @@ sc_capture_rollup_id(const char *arg)
 	return id;
 }
 
+static bool
+is_captured(ScSpec *spec)
+{
+	return spec->stored == SC_LIVE || spec->stored == SC_FILLING;
+}
+
 /*
  * How to count rows of rel, or NULL, with the listeners told, when they are
  * not counted one by one.
@@ -305,12 +319,60 @@ counting(ScSpec *spec, Relation rel)
 {
 	ScEval	   *eval = NULL;
 
-	if (spec->stored == SC_LIVE || spec->stored == SC_FILLING)
+	if (is_captured(spec))
 		eval = sc_spec_eval(spec, rel);
 	if (eval && eval->counted)
 		return eval;
 	sc_notify_all_groups(spec->view);
 	return NULL;
+}
+
+/* Are rows of rel counted one by one for the rollup, if there is such? */
+bool
+sc_capture_counts(int64 id, Relation rel)
+{
+	ScSpec	   *spec = sc_spec_by_id(id);
+	bool		counts = spec && is_captured(spec) && sc_spec_eval(spec, rel)->counted;
+
+	if (spec)
+		sc_spec_release(spec);
+	return counts;
+}
+
+/*
+ * row_differs, for rows of rel whose trigger names this rollup: has it to be
+ * called?
+ */
+bool
+sc_capture_differs(int64 id, Relation rel, TupleTableSlot *old,
+				   TupleTableSlot *new)
+{
+	ScSpec	   *spec = sc_spec_by_id(id);
+	ScEval	   *eval = spec && is_captured(spec) ? sc_spec_eval(spec, rel) : NULL;
+	bool		differs = eval == NULL || !eval->counted ||
+		!same_columns(eval, old, new);
+
+	if (!differs)
+		sc_zones_enter_row(&eval->zones, spec->base, rel, new, &new->tts_tid);
+	if (spec)
+		sc_spec_release(spec);
+	return differs;
+}
+
+/*
+ * The command that made the change.  By the time the trigger fires others may
+ * have been run, by triggers that fired before it.
+ */
+static CommandId
+command_of(TriggerData *data)
+{
+	if (data->tg_relation->rd_tableam != GetHeapamTableAmRoutine())
+		return GetCurrentCommandId(true);
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		return HeapTupleHeaderGetCmax(data->tg_trigtuple->t_data);
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		return HeapTupleHeaderGetCmin(data->tg_newtuple->t_data);
+	return HeapTupleHeaderGetCmin(data->tg_trigtuple->t_data);
 }
 
 Datum
@@ -341,7 +403,7 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
 	if (eval && !(TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
 				  same_columns(eval, data->tg_trigslot, data->tg_newslot)))
 	{
-		Pending    *p = pending_for(spec, GetCurrentCommandId(true));
+		Pending    *p = pending_for(spec, command_of(data));
 
 		if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
 			sc_groups_add_row(p->groups, eval, data->tg_trigslot, -1);

@@ -16,7 +16,11 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -25,15 +29,48 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/owner.h"
 #include "rollup/rollup.h"
+
+/* What a row is like, which the table may not be asked for: it may be gone. */
+static TupleDesc row_desc = NULL;
+/*
+ * A function of the extension's, whether or not the user may look into its
+ * schema; invalid: there is none.
+ */
+Oid
+sc_own_function(const char *name, int nargs, const Oid *types)
+{
+	Oid			nsp = sc_own_namespace();
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+						   PointerGetDatum(buildoidvector(types, nargs)),
+						   ObjectIdGetDatum(nsp));
+}
 
 /* InvalidOid when the extension is not in this database. */
 Oid
 sc_catalog_relid(void)
 {
-	Oid			nsp = get_namespace_oid("scalecache", true);
+	Oid			nsp = sc_own_namespace();
 
 	return OidIsValid(nsp) ? get_relname_relid("rollup", nsp) : InvalidOid;
+}
+
+/* NULL when the extension is not, or no more, in this database. */
+Relation
+sc_catalog_open(LOCKMODE mode)
+{
+	Relation	rel = sc_own_table_open("rollup", mode);
+
+	if (rel && row_desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		row_desc = CreateTupleDescCopy(RelationGetDescr(rel));
+		MemoryContextSwitchTo(old);
+	}
+	return rel;
 }
 
 static SysScanDesc
@@ -71,9 +108,8 @@ begin_scan(Relation rel, int attno, Datum value, Snapshot snapshot,
  * that is being replaced might be missed in both its versions, so look twice.
  */
 static HeapTuple
-fetch_current(Oid relid, int attno, Datum value)
+fetch_current(Relation rel, int attno, Datum value)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
 	HeapTuple	tuple = NULL;
 
 	for (int tries = 0; tuple == NULL && tries < 2; tries++)
@@ -86,7 +122,6 @@ fetch_current(Oid relid, int attno, Datum value)
 			tuple = heap_copytuple(tuple);
 		systable_endscan(scan);
 	}
-	table_close(rel, AccessShareLock);
 	return tuple;
 }
 
@@ -94,23 +129,24 @@ fetch_current(Oid relid, int attno, Datum value)
 HeapTuple
 sc_catalog_fetch(int attno, Datum value, Snapshot snapshot)
 {
-	Oid			relid = sc_catalog_relid();
-	Relation	rel;
+	Relation	rel = sc_catalog_open(AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 
-	if (!OidIsValid(relid))
+	if (rel == NULL)
 		return NULL;
 	/* What is only looked up is no reason for a serialization failure. */
 	if (snapshot == NULL && IsolationIsSerializable())
-		return fetch_current(relid, attno, value);
-	rel = table_open(relid, AccessShareLock);
-	scan = begin_scan(rel, attno, value, snapshot, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		tuple = heap_copytuple(tuple);
-	systable_endscan(scan);
+		tuple = fetch_current(rel, attno, value);
+	else
+	{
+		scan = begin_scan(rel, attno, value, snapshot, &key);
+		tuple = systable_getnext(scan);
+		if (HeapTupleIsValid(tuple))
+			tuple = heap_copytuple(tuple);
+		systable_endscan(scan);
+	}
 	table_close(rel, AccessShareLock);
 	return tuple;
 }
@@ -118,12 +154,11 @@ sc_catalog_fetch(int attno, Datum value, Snapshot snapshot)
 Datum
 sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull)
 {
-	Relation	rel = table_open(sc_catalog_relid(), AccessShareLock);
-	Datum		value = heap_getattr(tuple, attno, RelationGetDescr(rel),
-									 isnull);
+	Relation	rel = row_desc ? NULL : sc_catalog_open(AccessShareLock);
 
-	table_close(rel, AccessShareLock);
-	return value;
+	if (rel)
+		table_close(rel, AccessShareLock);
+	return heap_getattr(tuple, attno, row_desc, isnull);
 }
 
 /* A column of type oid[], as a list in CurrentMemoryContext. */
@@ -154,7 +189,6 @@ bool
 sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot)
 {
 	HeapTuple	tuple;
-	Relation	rel;
 	bool		isnull;
 	bool		result;
 
@@ -163,12 +197,8 @@ sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot)
 	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(spec->id), snapshot);
 	if (tuple == NULL)
 		return false;
-	rel = table_open(sc_catalog_relid(), AccessShareLock);
-	result = DatumGetChar(heap_getattr(tuple, Anum_rollup_state,
-									   RelationGetDescr(rel), &isnull)) == SC_LIVE &&
-		DatumGetInt64(heap_getattr(tuple, Anum_rollup_epoch,
-								   RelationGetDescr(rel), &isnull)) == spec->epoch;
-	table_close(rel, AccessShareLock);
+	result = DatumGetChar(sc_catalog_attr(tuple, Anum_rollup_state, &isnull)) == SC_LIVE &&
+		DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_epoch, &isnull)) == spec->epoch;
 	/* Filled by this transaction, from a newer snapshot than its own. */
 	if (IsolationUsesXactSnapshot() &&
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
@@ -191,10 +221,29 @@ oid_array(List *oids, Oid type)
 }
 
 static void
+refuse_gone(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the rollup has been dropped"),
+			 errdetail("Somebody did that at the same time.")));
+}
+
+static Relation
+open_to_change(void)
+{
+	Relation	rel = sc_catalog_open(RowExclusiveLock);
+
+	if (rel == NULL)
+		refuse_gone();
+	return rel;
+}
+
+static void
 insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
 		   List *views, Oid part_of, int part)
 {
-	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
+	Relation	rel = open_to_change();
 	Datum		values[Natts_rollup] = {0};
 	bool		nulls[Natts_rollup] = {0};
 
@@ -244,16 +293,20 @@ sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char *zone,
 static void
 update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 {
-	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
-	HeapTuple	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id),
-										 NULL);
+	Relation	rel = open_to_change();
+	HeapTuple	tuple;
 	bool		nulls[Natts_rollup] = {0};
 	bool		snapshot = ActiveSnapshotSet();
 	bool		isnull;
 	Oid			invalid[4];
+	LOCKTAG		tag;
 
+	/* Not everybody who changes a row has locked the base table. */
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationGetRelid(rel), (Oid) id, 1);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id), NULL);
 	if (tuple == NULL)
-		elog(ERROR, "rollup " INT64_FORMAT " has no catalog row", id);
+		refuse_gone();
 	if (bump_epoch)
 	{
 		repl[Anum_rollup_epoch - 1] = true;
@@ -390,17 +443,15 @@ sc_catalog_set_epochs(int64 id, const int64 *epochs, int n)
 static List *
 views_where(int attno, Datum value)
 {
-	Oid			relid = sc_catalog_relid();
-	Relation	rel;
+	Relation	rel = sc_catalog_open(AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 	List	   *views = NIL;
 	bool		isnull;
 
-	if (!OidIsValid(relid))
+	if (rel == NULL)
 		return NIL;
-	rel = table_open(relid, AccessShareLock);
 	scan = begin_scan(rel, attno, value, NULL, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		views = lappend_oid(views,

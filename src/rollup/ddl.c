@@ -2,7 +2,8 @@
  * ddl.c: what happens to a rollup's source and view.
  *
  *	ddl_command_start	while the rows of what goes can still be read
- *	sql_drop			storage of rollups that have gone, goes
+ *	sql_drop			storage of rollups that have gone, goes; row types that
+ *						lost an attribute
  *	ddl_command_end		members that came or went, triggers that changed,
  *						functions and types that are other ones (depends.c)
  *	TRUNCATE triggers	before and after, on each member
@@ -21,15 +22,19 @@
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/extension.h"
 #include "commands/tablecmds.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/parse_type.h"
+#include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -39,6 +44,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "base/owner.h"
 #include "rollup/rollup.h"
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_truncate);
@@ -183,7 +189,10 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* On base and delta tables: nobody changes them by hand. */
+/*
+ * On base and delta tables: nobody changes them by hand.  A publisher's are of
+ * no use to a subscriber, who has his own; what comes of them is passed over.
+ */
 Datum
 scalecache_rollup_protect(PG_FUNCTION_ARGS)
 {
@@ -194,6 +203,12 @@ scalecache_rollup_protect(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" serves rollup triggers only", "rollup_protect"),
 				 errhint("Create rollups with scalecache.create_rollup.")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	/* Rows are looked at in these only, for their triggers fire always. */
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
+							   data->tg_newtuple : data->tg_trigtuple);
 	if (!sc_own_command)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -243,16 +258,20 @@ lock_for_drop(RangeVar *rv, Oid relid)
 	List	   *parents = parents_of(relid);
 	ListCell   *lc;
 
-	if (!pg_class_ownercheck(relid, GetUserId()) &&
-		!pg_namespace_ownercheck(get_rel_namespace(relid), GetUserId()))
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) ||
+		(!pg_class_ownercheck(relid, GetUserId()) &&
+		 !pg_namespace_ownercheck(get_rel_namespace(relid), GetUserId())))
 		return false;
 	if (get_rel_relispartition(relid))
 		foreach(lc, parents)
 			LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
-	(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
 	LockRelationOid(relid, AccessExclusiveLock);
-	return RangeVarGetRelid(rv, NoLock, true) == relid &&
-		equal(parents, parents_of(relid));
+	/* Somebody else may have dropped or detached it meanwhile. */
+	if (RangeVarGetRelid(rv, NoLock, true) != relid ||
+		!equal(parents, parents_of(relid)))
+		return false;
+	(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
+	return true;
 }
 
 /* Rows of members that DROP TABLE names are taken out while they are there. */
@@ -290,6 +309,252 @@ start_drop_table(DropStmt *stmt)
 	}
 }
 
+/*
+ * A table whose triggers go, from the top, as those who write to it lock it.
+ * Without triggers nobody need wait for them.
+ */
+static void
+lock_captured(ScSpec *spec)
+{
+	ListCell   *lc;
+
+	if (!sc_has_triggers(spec))
+		return;
+	if (OidIsValid(spec->source))
+		LockRelationOid(spec->source, AccessExclusiveLock);
+	foreach(lc, spec->members)
+		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+}
+
+/* A partition that is detached while its rollup is stale keeps triggers. */
+static void
+lock_left_behind(Oid view)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *triggers = NIL;
+	ListCell   *lc;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(view));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		if (((Form_pg_depend) GETSTRUCT(tuple))->classid == TriggerRelationId)
+			triggers = lappend_oid(triggers, ((Form_pg_depend) GETSTRUCT(tuple))->objid);
+	systable_endscan(scan);
+	foreach(lc, triggers)
+	{
+		Oid			relid = InvalidOid;
+
+		ScanKeyInit(&key[0], Anum_pg_trigger_oid, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(lc)));
+		scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, key);
+		if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+			relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+		systable_endscan(scan);
+		if (OidIsValid(relid))
+			LockRelationOid(relid, AccessExclusiveLock);
+	}
+	table_close(rel, AccessShareLock);
+	table_close(depend, AccessShareLock);
+}
+
+/*
+ * Lock rollups that are about to be dropped: all views, then the tables whose
+ * triggers go, then the storage, and with it the rows of the catalog.  So do
+ * those who read or fold them.  Other tables whose triggers go come after the
+ * views, too.
+ */
+static void
+lock_rollups(List *views, List *tables)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+	foreach(lc, tables)
+		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+	for (int storage = 0; storage <= 1; storage++)
+		foreach(lc, views)
+		{
+			ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+			ListCell   *l2;
+
+			if (spec && !storage)
+			{
+				lock_captured(spec);
+				foreach(l2, sc_parts_logs(lfirst_oid(lc)))
+				{
+					ScSpec	   *log = sc_spec_by_view(lfirst_oid(l2));
+
+					if (log == NULL)
+						continue;
+					lock_captured(log);
+					sc_spec_release(log);
+				}
+				lock_left_behind(lfirst_oid(lc));
+			}
+			else if (spec && OidIsValid(spec->base))
+				LockRelationOid(spec->base, AccessExclusiveLock);
+			if (spec)
+				sc_spec_release(spec);
+		}
+}
+
+/*
+ * DROP VIEW drops the triggers of a partitioned table's partitions before its
+ * own, and would lock them in that order: a deadlock with who inserts rows.
+ */
+static void
+start_drop_view(DropStmt *stmt)
+{
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	foreach(lc, stmt->objects)
+	{
+		Oid			view = RangeVarGetRelid(makeRangeVarFromNameList(lfirst(lc)), NoLock, true);
+		ScSpec	   *spec = OidIsValid(view) ? sc_spec_by_view(view) : NULL;
+
+		if (spec == NULL)
+			continue;
+		if (OidIsValid(spec->base) &&
+			(pg_class_ownercheck(view, GetUserId()) ||
+			 pg_namespace_ownercheck(get_rel_namespace(view), GetUserId())))
+			views = lappend_oid(views, view);
+		sc_spec_release(spec);
+	}
+	lock_rollups(views, NIL);
+}
+
+/* Tables of others that have triggers of ours, from the top. */
+static List *
+triggered_tables(void)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	Oid			nsp = sc_own_namespace();
+	Oid			data = get_namespace_oid("scalecache_data", true);
+	HeapTuple	tuple;
+	List	   *tables = NIL;
+	List	   *parts = NIL;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+		Oid			of = get_rel_namespace(form->tgrelid);
+
+		if (get_func_namespace(form->tgfoid) != nsp || of == nsp || of == data)
+			continue;
+		if (get_rel_relispartition(form->tgrelid))
+			parts = lappend_oid(parts, form->tgrelid);
+		else
+			tables = lappend_oid(tables, form->tgrelid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	list_sort(tables, list_oid_cmp);
+	list_deduplicate_oid(tables);
+	list_sort(parts, list_oid_cmp);
+	list_deduplicate_oid(parts);
+	return list_concat(tables, parts);
+}
+
+/*
+ * Who has a table locked, be it only to read it, may have to look into the
+ * extension's tables, so DROP EXTENSION is not to wait for him with these
+ * locked.
+ */
+static void
+start_drop_extension(DropStmt *stmt)
+{
+	Oid			extension = get_extension_oid("scalecache", true);
+	List	   *views = NIL;
+	bool		ours = false;
+	ListCell   *lc;
+
+	foreach(lc, stmt->objects)
+		ours |= strcmp(strVal(lfirst(lc)), "scalecache") == 0;
+	if (!ours || !OidIsValid(extension) ||
+		!pg_extension_ownercheck(extension, GetUserId()))
+		return;
+	foreach(lc, sc_catalog_views())
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_VIEW)
+			views = lappend_oid(views, lfirst_oid(lc));
+	lock_rollups(views, triggered_tables());
+}
+
+/* Lock the source as ALTER DOMAIN will, before the storage, and empty that. */
+static void
+empty_storage(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	ListCell   *lc;
+
+	if (spec == NULL)
+		return;
+	if (OidIsValid(spec->source))
+		LockRelationOid(spec->source, ShareLock);
+	foreach(lc, spec->members)
+		LockRelationOid(lfirst_oid(lc), ShareLock);
+	sc_spec_release(spec);
+	spec = sc_rollup_lock(view);
+	if (spec == NULL)
+		return;
+	sc_notify_all_groups(view);
+	(void) sc_capture_flush(spec, NULL);
+	sc_storage_clear(spec);
+	sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
+	sc_spec_release(spec);
+}
+
+/*
+ * Values that have gone from a table are still in deltas, and in groups that
+ * are not folded.  A domain's new constraint must not fail on these.
+ *
+ * ALTER DOMAIN locks the views too, and DROP VIEW the view before the source:
+ * so all views come first.
+ */
+static void
+start_alter_domain(AlterDomainStmt *stmt)
+{
+	Oid			type = LookupTypeNameOid(NULL, makeTypeNameFromNameList(stmt->typeName), true);
+	List	   *relids;
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	if (stmt->subtype != 'C' && stmt->subtype != 'V' && stmt->subtype != 'O')
+		return;
+	if (!OidIsValid(type) || get_typtype(type) != TYPTYPE_DOMAIN ||
+		!pg_type_ownercheck(type, GetUserId()))
+		return;
+	relids = sc_depending_on_type(type);
+	foreach(lc, sc_catalog_views())
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+		bool		has;
+
+		if (spec == NULL)
+			continue;
+		has = list_member_oid(relids, spec->base) ||
+			list_member_oid(relids, spec->delta[0]) ||
+			list_member_oid(relids, spec->delta[1]);
+		sc_spec_release(spec);
+		if (has)
+			views = lappend_oid(views, lfirst_oid(lc));
+	}
+	foreach(lc, views)
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_VIEW)
+			LockRelationOid(lfirst_oid(lc), ShareLock);
+	foreach(lc, views)
+		empty_storage(lfirst_oid(lc));
+}
+
 Datum
 scalecache_rollup_starting(PG_FUNCTION_ARGS)
 {
@@ -300,17 +565,25 @@ scalecache_rollup_starting(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (IsA(data->parsetree, AlterTableStmt))
 		start_alter_table((AlterTableStmt *) data->parsetree);
+	else if (IsA(data->parsetree, AlterDomainStmt))
+		start_alter_domain((AlterDomainStmt *) data->parsetree);
 	else if (IsA(data->parsetree, DropStmt) &&
 			 ((DropStmt *) data->parsetree)->removeType == OBJECT_TABLE)
 		start_drop_table((DropStmt *) data->parsetree);
+	else if (IsA(data->parsetree, DropStmt) &&
+			 ((DropStmt *) data->parsetree)->removeType == OBJECT_VIEW)
+		start_drop_view((DropStmt *) data->parsetree);
+	else if (IsA(data->parsetree, DropStmt) &&
+			 ((DropStmt *) data->parsetree)->removeType == OBJECT_EXTENSION)
+		start_drop_extension((DropStmt *) data->parsetree);
 	PG_RETURN_NULL();
 }
 
 /* ---- after a drop ---- */
 
-/* What was dropped: relations, and those that lost a trigger. */
+/* What was dropped: relations, and those that lost a column or a trigger. */
 static void
-dropped_objects(List **relids, List **retriggered)
+dropped_objects(List **relids, List **narrowed, List **retriggered)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 
@@ -332,6 +605,8 @@ dropped_objects(List **relids, List **retriggered)
 
 		if (classid == RelationRelationId && subid == 0)
 			*relids = lappend_oid(*relids, objid);
+		else if (classid == RelationRelationId)
+			*narrowed = list_append_unique_oid(*narrowed, objid);
 		else if (classid == TriggerRelationId && !isnull)
 		{
 			Datum	   *elems;
@@ -401,18 +676,35 @@ incomplete(Relation rel, List *relids)
 	return views;
 }
 
+/*
+ * Then it has no use for what was dropped, and who drops it may wait for our
+ * locks: those on triggers that a partition keeps when it is detached.
+ */
+static bool
+is_stale(HeapTuple tuple)
+{
+	bool		isnull;
+	char		state = DatumGetChar(sc_catalog_attr(tuple, Anum_rollup_state, &isnull));
+
+	return state != SC_LIVE && state != SC_FILLING;
+}
+
 static void
 drop_relations(List *relids)
 {
-	Relation	rel = table_open(sc_catalog_relid(), RowExclusiveLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	Relation	rel = sc_catalog_open(RowExclusiveLock);
+	SysScanDesc scan;
 	HeapTuple	tuple;
 	List	   *tables = NIL;
 	List	   *stale = NIL;
-	List	   *views = list_concat_copy(relids, incomplete(rel, relids));
+	List	   *views;
 	ListCell   *lc;
 	bool		isnull;
 
+	if (rel == NULL)
+		return;
+	views = list_concat_copy(relids, incomplete(rel, relids));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Oid			view = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_rollup, &isnull));
@@ -423,7 +715,15 @@ drop_relations(List *relids)
 		{
 			int64		id = DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id,
 														   &isnull));
+			Oid			base = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_base,
+																&isnull));
 
+			/* The worker may be about to change the row. */
+			if (OidIsValid(base))
+				LockRelationOid(base, AccessExclusiveLock);
+			tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id), NULL);
+			if (tuple == NULL)
+				continue;
 			tables = list_concat(tables, storage_of(tuple));
 			sc_mark_drop(id);
 			sc_rollup_stats_forget(id);
@@ -432,8 +732,9 @@ drop_relations(List *relids)
 			if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(part_of)))
 				CacheInvalidateRelcacheByRelid(part_of);
 		}
-		else if (any_of(relids, sc_catalog_oids(tuple, Anum_rollup_members)) ||
-				 any_of(relids, storage_of(tuple)))
+		else if (!is_stale(tuple) &&
+				 (any_of(relids, sc_catalog_oids(tuple, Anum_rollup_members)) ||
+				  any_of(relids, storage_of(tuple))))
 			stale = lappend_oid(stale, view);
 	}
 	systable_endscan(scan);
@@ -446,19 +747,47 @@ drop_relations(List *relids)
 		make_stale(lfirst_oid(lc));
 }
 
+/*
+ * Let the sources answer for rollups that are, or read, one of these; if names
+ * have changed, for those that write them.
+ */
+static void
+forget_groups(List *relids, bool names)
+{
+	List	   *views = rollups_over(relids);
+	ListCell   *lc;
+
+	views = list_concat_unique_oid(views, relids);
+	foreach(lc, views)
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+		bool		forget;
+
+		if (spec == NULL)
+			continue;
+		forget = !names || sc_spec_writes_names(spec);
+		sc_spec_release(spec);
+		if (forget)
+			make_stale(lfirst_oid(lc));
+	}
+}
+
 Datum
 scalecache_rollup_dropped(PG_FUNCTION_ARGS)
 {
 	List	   *relids = NIL;
+	List	   *narrowed = NIL;
 	List	   *retriggered = NIL;
 	ListCell   *lc;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo) || sc_own_command ||
 		!OidIsValid(sc_catalog_relid()))
 		PG_RETURN_NULL();
-	dropped_objects(&relids, &retriggered);
+	dropped_objects(&relids, &narrowed, &retriggered);
 	if (relids)
 		drop_relations(relids);
+	if (narrowed)
+		forget_groups(sc_depending_on_rows(narrowed), false);
 	foreach(lc, rollups_over(retriggered))
 		sc_members_reconcile(lfirst_oid(lc), false);
 	PG_RETURN_NULL();
@@ -466,12 +795,16 @@ scalecache_rollup_dropped(PG_FUNCTION_ARGS)
 
 /* ---- after another command ---- */
 
+/*
+ * A dump may replace the query of a rollup that has no storage yet.  Nobody
+ * else: the new one has not been checked to be of tables of his.
+ */
 static void
 refuse_new_query(RangeVar *rv)
 {
 	Oid			relid = RangeVarGetRelid(rv, NoLock, true);
 	ScSpec	   *spec = OidIsValid(relid) ? sc_spec_by_view(relid) : NULL;
-	bool		stored = spec && OidIsValid(spec->base);
+	bool		stored = spec && (OidIsValid(spec->base) || !superuser());
 
 	if (spec)
 		sc_spec_release(spec);
@@ -481,6 +814,18 @@ refuse_new_query(RangeVar *rv)
 				 errmsg("cannot replace the query of rollup \"%s\"", rv->relname),
 				 errdetail("Its storage was made for the query it was created with."),
 				 errhint("Drop it, and create it anew with scalecache.create_rollup.")));
+}
+
+/*
+ * Does it change neither members nor triggers?  A dump ends with commands like
+ * that, and pg_restore runs several at a time: each has a partition locked, and
+ * must not wait for the others that the rollup is of.
+ */
+static bool
+is_indifferent(AlterTableCmd *cmd)
+{
+	return cmd->subtype == AT_AddConstraint || cmd->subtype == AT_ClusterOn ||
+		cmd->subtype == AT_ReplicaIdentity || cmd->subtype == AT_EnableRowSecurity;
 }
 
 /* Relations that a command may have given or taken members or triggers. */
@@ -503,11 +848,12 @@ touched_by(Node *stmt, bool *rewritten)
 	{
 		AlterTableStmt *alter = (AlterTableStmt *) stmt;
 
-		relids = add_named(relids, alter->relation);
 		foreach(lc, alter->cmds)
 		{
 			AlterTableCmd *cmd = lfirst(lc);
 
+			if (!is_indifferent(cmd))
+				relids = add_named(relids, alter->relation);
 			if ((cmd->subtype == AT_AddInherit || cmd->subtype == AT_DropInherit) &&
 				IsA(cmd->def, RangeVar))
 				relids = add_named(relids, (RangeVar *) cmd->def);
@@ -541,26 +887,6 @@ keep_restored(Node *parsetree)
 	table_close(rel, NoLock);
 }
 
-/* Let the sources answer for rollups that are, or read, one of these. */
-static void
-forget_groups(List *relids)
-{
-	List	   *views = rollups_over(relids);
-	ListCell   *lc;
-
-	foreach(lc, relids)
-	{
-		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
-
-		if (spec == NULL)
-			continue;
-		views = list_append_unique_oid(views, spec->view);
-		sc_spec_release(spec);
-	}
-	foreach(lc, views)
-		make_stale(lfirst_oid(lc));
-}
-
 Datum
 scalecache_rollup_altered(PG_FUNCTION_ARGS)
 {
@@ -574,12 +900,14 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (IsA(data->parsetree, ViewStmt))
 		refuse_new_query(((ViewStmt *) data->parsetree)->view);
-	else if (IsA(data->parsetree, RuleStmt))
+	else if (IsA(data->parsetree, RuleStmt) &&
+			 ((RuleStmt *) data->parsetree)->event == CMD_SELECT)
 		refuse_new_query(((RuleStmt *) data->parsetree)->relation);
 	else if (IsA(data->parsetree, CreateTrigStmt))
 		sc_adopt_trigger((CreateTrigStmt *) data->parsetree);
 	keep_restored(data->parsetree);
-	forget_groups(sc_depending_on(data->parsetree));
+	forget_groups(sc_depending_on(data->parsetree), false);
+	forget_groups(sc_depending_on_names(data->parsetree), true);
 	if (IsA(data->parsetree, CreateSchemaStmt))
 		views = sc_catalog_views();
 	else

@@ -21,15 +21,20 @@
 #include "miscadmin.h"
 #include "parser/parsetree.h"
 #include "pgtime.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "base/guc.h"
+#include "base/owner.h"
 #include "rollup/rollup.h"
 
 PG_FUNCTION_INFO_V1(scalecache_create_rollup);
@@ -52,13 +57,121 @@ sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args)
 					 errhint("Give a value for each.")));
 }
 
-/* Make the view, as the user, and a row of the catalog. */
+/*
+ * Why a rollup could not answer its own query, or NULL.  Planning locks
+ * indexes and partitions of tables that are locked against writers only
+ * afterwards: a deadlock with REINDEX and ATTACH PARTITION, who lock these in
+ * the other order.  So these locks are given back.
+ */
+static const char *
+why_not(Oid view)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	const char *reason;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	reason = sc_rewrite_why_not(view);
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return reason;
+}
+
+/* A rollup of a join is good for nothing if it could not answer its own query. */
+static void
+check_join(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		joined = spec->joined != NULL;
+	char	   *source = get_rel_name(spec->source);
+	const char *reason;
+
+	sc_spec_release(spec);
+	if (joined && (reason = why_not(view)) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rollup query cannot be answered from groups of \"%s\"", source),
+				 errdetail("The reason is: %s.", reason),
+				 errhint("Columns of \"%s\" that go into expressions with other tables' must have one form for equal values: give numeric columns a scale, and cast floats to it.",
+						 source)));
+}
+
+static void
+refuse_existing(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_TABLE),
+			 errmsg("relation \"%s\" already exists", name),
+			 errdetail("A rollup is a view of that name."),
+			 errhint("Drop it, or choose another name for the rollup.")));
+}
+
+/*
+ * Make the view, as the user.  Who makes something of that name at the same
+ * time is waited for by a unique index of the catalog, whose message says
+ * nothing of rollups.
+ */
+static Oid
+create_view(const char *name, Oid nsp, Query *query)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	int			nest = sc_portable_begin();
+	char	   *sql = psprintf("CREATE VIEW %s AS %s",
+							   quote_qualified_identifier(get_namespace_name(nsp), name),
+							   pg_get_querydef(query, false));
+
+	/* All digits of a constant, that is, and no name of a zone that means two. */
+	AtEOXact_GUC(false, nest);
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute(sql, false, 0) < 0)
+			elog(ERROR, "could not create the view of the rollup");
+		SPI_finish();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+			error->schema_name == NULL || error->table_name == NULL ||
+			strcmp(error->schema_name, "pg_catalog") != 0 ||
+			(strcmp(error->table_name, "pg_class") != 0 &&
+			 strcmp(error->table_name, "pg_type") != 0))
+			PG_RE_THROW();
+		FlushErrorState();
+		refuse_existing(name);
+	}
+	PG_END_TRY();
+	return get_relname_relid(name, nsp);
+}
+
+static RangeVar *
+parse_name(const char *name)
+{
+	char	   *copy = pstrdup(name);
+	List	   *names;
+
+	if (!SplitIdentifierString(copy, '.', &names) || names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a rollup: \"%s\"", name),
+				 errdetail("It is read as in SQL: with a schema or without, in double quotes if it is not a plain identifier."),
+				 errhint("Write '\"two words\"', or use quote_ident().")));
+	return makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
+}
+
+/* Make the view and a row of the catalog. */
 static Oid
 define(const char *name, const char *sql, char state)
 {
 	List	   *views = NIL;
 	Query	   *query = sc_query_analyze(sql, &views);
-	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
+	RangeVar   *rv = parse_name(name);
 	Oid			nsp = RangeVarGetCreationNamespace(rv);
 	Oid			view;
 	int64		id;
@@ -73,18 +186,8 @@ define(const char *name, const char *sql, char state)
 				 errdetail("Others write to its source, and their changes go into the rollup."),
 				 errhint("Name a schema that is not temporary.")));
 	if (OidIsValid(get_relname_relid(rv->relname, nsp)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation \"%s\" already exists", rv->relname),
-				 errdetail("A rollup is a view of that name."),
-				 errhint("Drop it, or choose another name for the rollup.")));
-	SPI_connect();
-	if (SPI_execute(psprintf("CREATE VIEW %s AS %s",
-							 quote_qualified_identifier(get_namespace_name(nsp), rv->relname),
-							 pg_get_querydef(query, false)), false, 0) < 0)
-		elog(ERROR, "could not create the view of the rollup");
-	SPI_finish();
-	view = get_relname_relid(rv->relname, nsp);
+		refuse_existing(rv->relname);
+	view = create_view(rv->relname, nsp, query);
 	sc_adopt_by_views(view, views);
 
 	if (!pg_strong_random(&id, sizeof(id)))
@@ -92,26 +195,8 @@ define(const char *name, const char *sql, char state)
 	id = (id & INT64CONST(0x7fffffffffffffff)) | 1;
 	sc_catalog_insert(id, view, source, state,
 					  pg_get_timezone_name(session_timezone), views);
+	check_join(view);
 	return view;
-}
-
-/* A rollup of a join is good for nothing if it cannot answer its own query. */
-static void
-check_join(Oid view)
-{
-	ScSpec	   *spec = sc_spec_by_view(view);
-	bool		joined = spec->joined != NULL && spec->state == SC_LIVE;
-	char	   *source = get_rel_name(spec->source);
-	const char *reason;
-
-	sc_spec_release(spec);
-	if (joined && (reason = sc_rewrite_why_not(view)) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("rollup query cannot be answered from groups of \"%s\"", source),
-				 errdetail("The reason is: %s.", reason),
-				 errhint("Columns of \"%s\" that go into expressions with other tables' must have one form for equal values: give numeric columns a scale, and cast floats to it.",
-						 source)));
 }
 
 /* Store the groups of a join, if that can be; other writers are locked out. */
@@ -124,7 +209,7 @@ store_groups(Oid view)
 	foreach(lc, sc_parts_logs(view))
 	{
 		ScSpec	   *log = sc_spec_by_view(lfirst_oid(lc));
-		bool		live = log->state == SC_LIVE;
+		bool		live = log->state == SC_LIVE && sc_delta_usable(log);
 
 		sc_spec_release(log);
 		if (!live)
@@ -139,13 +224,12 @@ scalecache_create_rollup(PG_FUNCTION_ARGS)
 	Oid			view;
 
 	sc_refuse_nulls(fcinfo, "name, query, with_data");
-	PreventCommandIfReadOnly("create_rollup");
+	PreventCommandIfReadOnly("create_rollup()");
 	view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 				  text_to_cstring(PG_GETARG_TEXT_PP(1)), SC_UNFILLED);
 	if (PG_GETARG_BOOL(2))
 	{
 		sc_ensure_storage(view);
-		check_join(view);
 		store_groups(view);
 	}
 	PG_RETURN_OID(view);
@@ -164,6 +248,7 @@ scalecache_create_rollup_concurrently(PG_FUNCTION_ARGS)
 				 errdetail("It commits in between."),
 				 errhint("Call it alone, or use scalecache.create_rollup.")));
 	sc_refuse_nulls(fcinfo, "name, query");
+	PreventCommandIfReadOnly("create_rollup_concurrently()");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* Stale: should this end in the middle, the worker goes on. */
 	view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
@@ -195,12 +280,39 @@ sc_check_rollup(Oid view)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(view));
 }
 
+/*
+ * The same, and nobody drops it, or the extension, before the transaction ends.
+ * Who does locks the view before the source, so this has to be the first lock.
+ */
+void
+sc_lock_rollup(Oid view)
+{
+	sc_check_rollup(view);
+	LockRelationOid(view, AccessShareLock);
+	LockRelationOid(sc_catalog_relid(), AccessShareLock);
+	sc_check_rollup(view);
+}
+
+/*
+ * For who has no lock on the source, and is not to wait: keep a rollup from
+ * being dropped, with the types and functions that its specification is made
+ * with, before that is looked up.  False if it is being dropped, or was.  What
+ * stands for a part of one is a table that is dropped last.
+ */
+bool
+sc_keep_rollup(Oid view)
+{
+	return ConditionalLockRelationOid(view, AccessShareLock) &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view));
+}
+
 Datum
 scalecache_drop_rollup(PG_FUNCTION_ARGS)
 {
 	Oid			view;
 
 	sc_refuse_nulls(fcinfo, "rollup");
+	PreventCommandIfReadOnly("drop_rollup()");
 	view = PG_GETARG_OID(0);
 	sc_check_rollup(view);
 	SPI_connect();
@@ -225,9 +337,9 @@ Datum
 scalecache_fold_rollup(PG_FUNCTION_ARGS)
 {
 	sc_refuse_nulls(fcinfo, "rollup");
-	PreventCommandIfReadOnly("fold_rollup");
-	PreventCommandDuringRecovery("fold_rollup");
-	sc_check_rollup(PG_GETARG_OID(0));
+	PreventCommandIfReadOnly("fold_rollup()");
+	PreventCommandDuringRecovery("fold_rollup()");
+	sc_lock_rollup(PG_GETARG_OID(0));
 	refuse_old_snapshot("fold_rollup");
 	PG_RETURN_INT64(sc_fold(PG_GETARG_OID(0), false));
 }
@@ -240,10 +352,10 @@ scalecache_rebuild_rollup(PG_FUNCTION_ARGS)
 	bool		live;
 
 	sc_refuse_nulls(fcinfo, "rollup");
-	PreventCommandIfReadOnly("rebuild_rollup");
-	PreventCommandDuringRecovery("rebuild_rollup");
+	PreventCommandIfReadOnly("rebuild_rollup()");
+	PreventCommandDuringRecovery("rebuild_rollup()");
 	view = PG_GETARG_OID(0);
-	sc_check_rollup(view);
+	sc_lock_rollup(view);
 	spec = sc_spec_by_view(view);
 	live = spec->state == SC_LIVE;
 	sc_spec_release(spec);
@@ -255,17 +367,49 @@ scalecache_rebuild_rollup(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+#define SC_TABLES	4
+
+static void
+tables_of(ScSpec *spec, Oid *tables)
+{
+	tables[0] = spec->base;
+	tables[1] = spec->delta[0];
+	tables[2] = spec->delta[1];
+	tables[3] = spec->distincts;
+}
+
+static void
+unlock_tables(const Oid *tables, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (OidIsValid(tables[i]))
+			UnlockRelationOid(tables[i], AccessShareLock);
+}
+
+/* Who looks at the rollups is not to wait for one that is being emptied. */
+static bool
+lock_tables(const Oid *tables)
+{
+	for (int i = 0; i < SC_TABLES; i++)
+		if (OidIsValid(tables[i]) &&
+			!ConditionalLockRelationOid(tables[i], AccessShareLock))
+		{
+			unlock_tables(tables, i);
+			return false;
+		}
+	return true;
+}
+
 /* Bytes of a part's tables and indexes. */
 static int64
-storage_size(ScSpec *spec)
+storage_size(const Oid *tables)
 {
-	Oid			rels[] = {spec->base, spec->delta[0], spec->delta[1], spec->distincts};
 	int64		size = 0;
 
-	for (int i = 0; i < lengthof(rels); i++)
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rels[i])))
+	for (int i = 0; i < SC_TABLES; i++)
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])))
 			size += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
-													  ObjectIdGetDatum(rels[i])));
+													  ObjectIdGetDatum(tables[i])));
 	return size;
 }
 
@@ -277,6 +421,32 @@ pending(ScSpec *spec)
 						 &sc_asked_nothing);
 }
 
+/*
+ * Add what a part has, pending deltas only if it is captured.  A number that
+ * is not known is negative.
+ */
+static void
+add_part(ScSpec *part, bool captured, int64 *ndeltas, int64 *size)
+{
+	Oid			tables[SC_TABLES];
+	int64		n = 0;
+
+	tables_of(part, tables);
+	if (!lock_tables(tables))
+	{
+		*size = -1;
+		if (captured)
+			*ndeltas = -1;
+		return;
+	}
+	if (*size >= 0)
+		*size += storage_size(tables);
+	if (captured && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(part->base)))
+		n = pending(part);
+	*ndeltas = n < 0 || *ndeltas < 0 ? -1 : *ndeltas + n;
+	unlock_tables(tables, SC_TABLES);
+}
+
 /* Add those of a rollup of a join: its logs and stored groups. */
 static void
 add_parts(ScSpec *spec, int64 *ndeltas, int64 *size)
@@ -286,54 +456,70 @@ add_parts(ScSpec *spec, int64 *ndeltas, int64 *size)
 
 	if (stored)
 	{
-		*size += storage_size(stored);
+		add_part(stored, false, ndeltas, size);
 		sc_spec_release(stored);
 	}
 	foreach(lc, sc_parts_logs(spec->view))
 	{
 		ScSpec	   *part = sc_spec_by_view(lfirst_oid(lc));
-		int64		n;
 
 		if (part == NULL)
 			continue;
-		*size += storage_size(part);
-		n = pending(part);
-		*ndeltas = n < 0 || *ndeltas < 0 ? -1 : *ndeltas + n;
+		add_part(part, true, ndeltas, size);
 		sc_spec_release(part);
 	}
 }
 
+static int64
+count_rows(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
+	int64		n = 0;
+
+	while (heap_getnext(scan, ForwardScanDirection))
+		n++;
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+/* What cannot be told without waiting is NULL. */
 Datum
 scalecache_rollup_stats(PG_FUNCTION_ARGS)
 {
-	ScSpec	   *spec = sc_spec_by_view(PG_GETARG_OID(0));
+	bool		kept = sc_keep_rollup(PG_GETARG_OID(0));
+	ScSpec	   *spec = kept ? sc_spec_by_view(PG_GETARG_OID(0)) : NULL;
 	TupleDesc	desc;
+	Oid			tables[SC_TABLES] = {0};
 	Datum		values[3] = {0};
 	bool		nulls[3] = {true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (spec && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))
+	if (spec)
+		tables_of(spec, tables);
+	if (spec && lock_tables(tables))
 	{
-		Relation	base = table_open(spec->base, AccessShareLock);
-		TableScanDesc scan = table_beginscan(base, GetActiveSnapshot(), 0, NULL);
-		int64		n = 0;
-		int64		ndeltas = pending(spec);
-		int64		size = storage_size(spec);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))
+		{
+			int64		ndeltas = pending(spec);
+			int64		size = storage_size(tables);
 
-		while (heap_getnext(scan, ForwardScanDirection))
-			n++;
-		table_endscan(scan);
-		table_close(base, AccessShareLock);
-		values[0] = Int64GetDatum(n);
-		nulls[0] = false;
-		if (spec->hasparts)
-			add_parts(spec, &ndeltas, &size);
-		values[1] = Int64GetDatum(ndeltas);
-		nulls[1] = ndeltas < 0;
-		values[2] = Int64GetDatum(size);
-		nulls[2] = false;
-		sc_spec_release(spec);
+			values[0] = Int64GetDatum(count_rows(spec->base));
+			nulls[0] = false;
+			if (spec->hasparts)
+				add_parts(spec, &ndeltas, &size);
+			values[1] = Int64GetDatum(ndeltas);
+			nulls[1] = ndeltas < 0;
+			values[2] = Int64GetDatum(size);
+			nulls[2] = size < 0;
+		}
+		unlock_tables(tables, SC_TABLES);
 	}
+	if (spec)
+		sc_spec_release(spec);
+	if (kept)
+		UnlockRelationOid(PG_GETARG_OID(0), AccessShareLock);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -17,6 +17,10 @@
  * right after; so once all holders have let go that were there when the table
  * had n blocks, no block before the last of these n gets another delta.
  * AccessShareLock is what writers keep until the end of the transaction.
+ * Blocks must not go away at the end, where others could come to be that are
+ * below a mark's, so VACUUM does not truncate unless it is told to, and who
+ * reads looks if it was (passed_over); after VACUUM FULL marks' blocks mean
+ * nothing.
  *
  * Two delta tables take turns, so that space comes back.  With "turn" in the
  * catalog, counted modulo 4:
@@ -55,8 +59,10 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/owner.h"
 #include "rollup/rollup.h"
 
 /* Columns of scalecache.fold. */
@@ -69,6 +75,12 @@
 /* A delta table is retired at this size, or when its marks get this old. */
 #define SC_RETIRE_PAGES		1024
 #define SC_RETIRE_AGE		100000000
+
+/*
+ * Ids wrap around, and to a mark of this age new transactions would soon look
+ * like old ones.
+ */
+#define SC_USABLE_AGE		2000000000
 
 /* Blocks at the end that writers may keep, if it is not two for each. */
 #define SC_KEPT_BLOCKS		8
@@ -111,6 +123,7 @@ mark_for_snapshot(Snapshot snapshot)
 	ScMark	   *mark = palloc0(offsetof(ScMark, xip) +
 							   sizeof(TransactionId) * (snapshot->xcnt + 1));
 	TransactionId own = GetTopTransactionIdIfAny();
+	FullTransactionId next;
 
 	mark->xmin = snapshot->xmin;
 	mark->xmax = snapshot->xmax;
@@ -122,17 +135,34 @@ mark_for_snapshot(Snapshot snapshot)
 			mark->xmin = own;
 		mark->xip[mark->nxip++] = own;
 	}
+	next = ReadNextFullTransactionId();
+	mark->epoch = EpochFromFullTransactionId(next) -
+		(mark->xmin > XidFromFullTransactionId(next) ? 1 : 0);
 	SET_VARSIZE(mark, offsetof(ScMark, xip) + sizeof(TransactionId) * mark->nxip);
 	return mark;
 }
 
+/* How many transactions ago was it made? */
+static uint64
+mark_age(const ScMark *mark)
+{
+	/* Without the lock: whether it is a little more does not matter. */
+	uint64		next = U64FromFullTransactionId(ShmemVariableCache->nextXid);
+
+	if (!TransactionIdIsValid(mark->xmin))
+		return 0;
+	return next - U64FromFullTransactionId(FullTransactionIdFromEpochAndXid(mark->epoch,
+																			 mark->xmin));
+}
+
+/* NULL when the extension has been dropped. */
 static Relation
 open_marks(LOCKMODE mode, Relation *index)
 {
-	Oid			nsp = get_namespace_oid("scalecache", false);
-	Relation	rel = table_open(get_relname_relid("fold", nsp), mode);
+	Relation	rel = sc_own_table_open("fold", mode);
 
-	*index = index_open(get_relname_relid("fold_pkey", nsp), mode);
+	*index = rel == NULL ? NULL :
+		index_open(get_relname_relid("fold_pkey", RelationGetNamespace(rel)), mode);
 	return rel;
 }
 
@@ -163,9 +193,13 @@ sc_mark_get(int64 id, Snapshot snapshot, TimestampTz *at)
 {
 	Relation	index;
 	Relation	rel = open_marks(AccessShareLock, &index);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TupleTableSlot *slot;
 	ScMark	   *mark = NULL;
 
+	/* Who reads the storage has it locked; nobody does any more. */
+	if (rel == NULL)
+		return NULL;
+	slot = table_slot_create(rel, NULL);
 	if (newest_mark(rel, index, id, snapshot, slot))
 	{
 		slot_getallattrs(slot);
@@ -230,8 +264,11 @@ sc_mark_drop(int64 id)
 {
 	Relation	index;
 	Relation	rel = open_marks(RowExclusiveLock, &index);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TupleTableSlot *slot;
 
+	if (rel == NULL)
+		return;
+	slot = table_slot_create(rel, NULL);
 	while (newest_mark(rel, index, id, SnapshotSelf, slot))
 	{
 		simple_heap_delete(rel, &slot->tts_tid);
@@ -323,22 +360,29 @@ end_append(Relation rel, bool claims)
 		UnlockRelation(rel, RowExclusiveLock);
 }
 
-/* One delta, by far the most common case. */
-static void
-append_one(Relation rel, ScSpec *spec, ScGroup *group, Datum change, CommandId cid)
+/* A group's delta, in CurrentMemoryContext. */
+static HeapTuple
+form_delta(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top)
 {
+	int			nkeys = groups->spec->nkeys;
 	Datum		values[INDEX_MAX_KEYS + 1];
 	bool		nulls[INDEX_MAX_KEYS + 1];
-	HeapTuple	tuple;
-	bool		snapshot;
+
+	memcpy(values, group->keys, sizeof(Datum) * nkeys);
+	memcpy(nulls, group->nulls, sizeof(bool) * nkeys);
+	values[nkeys] = pack_change(groups, group, top);
+	nulls[nkeys] = false;
+	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
+}
+
+/* One delta, by far the most common case. */
+static void
+append_one(Relation rel, ScSpec *spec, ScGroup *group, HeapTuple tuple,
+		   CommandId cid)
+{
+	bool		snapshot = !ActiveSnapshotSet();
 	bool		claims;
 
-	memcpy(values, group->keys, sizeof(Datum) * spec->nkeys);
-	memcpy(nulls, group->nulls, sizeof(bool) * spec->nkeys);
-	values[spec->nkeys] = change;
-	nulls[spec->nkeys] = false;
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	snapshot = !ActiveSnapshotSet();
 #ifndef USE_ASSERT_CHECKING
 	/* Only the TOAST table needs one, whatever the assertion says. */
 	snapshot = snapshot && tuple->t_len > SC_WIDE_BYTES;
@@ -348,12 +392,15 @@ append_one(Relation rel, ScSpec *spec, ScGroup *group, Datum change, CommandId c
 	claims = begin_append(rel);
 	heap_insert(rel, tuple, cid, HEAP_INSERT_SKIP_FSM, NULL);
 	end_append(rel, claims);
-	sc_asked_check(spec, rel, values, nulls);
+	sc_asked_check(spec, rel, group->keys, group->nulls);
 	if (snapshot)
 		PopActiveSnapshot();
 }
 
-/* Append a batch; rows that need the TOAST table need a snapshot as well. */
+/*
+ * Append a batch, and free it; rows that need the TOAST table need a snapshot
+ * as well.
+ */
 static void
 append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 			 CommandId cid)
@@ -367,8 +414,15 @@ append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 	claims = begin_append(rel);
 	table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
 	end_append(rel, claims);
-	for (int i = 0; i < n && IsolationIsSerializable(); i++)
-		sc_asked_check(spec, rel, slots[i]->tts_values, slots[i]->tts_isnull);
+	for (int i = 0; i < n; i++)
+	{
+		if (IsolationIsSerializable())
+		{
+			slot_getallattrs(slots[i]);
+			sc_asked_check(spec, rel, slots[i]->tts_values, slots[i]->tts_isnull);
+		}
+		ExecClearTuple(slots[i]);
+	}
 	if (snapshot)
 		PopActiveSnapshot();
 }
@@ -401,35 +455,26 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 	MemoryContextReset(batch);
 	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
-		TupleTableSlot *slot;
-		Size		size;
-		Datum		change;
+		HeapTuple	tuple;
 
 		if (sc_group_is_empty(groups, group))
 			continue;
+		n++;
 		old = MemoryContextSwitchTo(batch);
-		change = pack_change(groups, group, xid == top ? InvalidTransactionId : top);
+		tuple = form_delta(rel, groups, group, xid == top ? InvalidTransactionId : top);
 		if (groups->ngroups == 1)
 		{
-			append_one(rel, spec, group, change, cid);
+			append_one(rel, spec, group, tuple, cid);
 			MemoryContextSwitchTo(old);
-			n = 1;
 			break;
 		}
 		MemoryContextSwitchTo(old);
 		if (used == nslots)
 			slots[nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(rel),
-													   &TTSOpsVirtual);
-		slot = ExecClearTuple(slots[used++]);
-		memcpy(slot->tts_values, group->keys, sizeof(Datum) * spec->nkeys);
-		memcpy(slot->tts_isnull, group->nulls, sizeof(bool) * spec->nkeys);
-		slot->tts_values[spec->nkeys] = change;
-		slot->tts_isnull[spec->nkeys] = false;
-		ExecStoreVirtualTuple(slot);
-		size = heap_compute_data_size(RelationGetDescr(rel), slot->tts_values,
-									  slot->tts_isnull);
-		bytes += size;
-		n++;
+													   &TTSOpsHeapTuple);
+		/* The slot's, so that it is not copied again. */
+		ExecStoreHeapTuple(tuple, slots[used++], true);
+		bytes += tuple->t_len;
 		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
 		{
 			CHECK_FOR_INTERRUPTS();
@@ -459,6 +504,7 @@ typedef struct DeltaScan
 	const ScMark *next;			/* a fold: only deltas of these are merged */
 	bool		remove;			/* a fill: delete instead of merging */
 	BlockNumber left;			/* first block with a delta not in next */
+	BlockNumber low[2];			/* blocks of each table that were passed over */
 	int64		n;
 } DeltaScan;
 
@@ -598,12 +644,71 @@ scan_table(DeltaScan *ds, Relation rel, BlockNumber low)
 	}
 }
 
-/* Can the tables still answer for a snapshot whose newest mark is this? */
+/* Is a delta of this block, any one, of the mark?  False also if it has none. */
+static bool
+block_is_of(const ScMark *mark, Relation rel, BlockNumber block, bool *empty)
+{
+	Buffer		buffer = ReadBuffer(rel, block);
+	Page		page = BufferGetPage(buffer);
+	HeapTupleData tuple;
+	bool		found = false;
+
+	*empty = true;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	for (OffsetNumber off = FirstOffsetNumber;
+		 *empty && off <= PageGetMaxOffsetNumber(page); off++)
+	{
+		ItemId		item = PageGetItemId(page, off);
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		*empty = false;
+		tuple.t_tableOid = RelationGetRelid(rel);
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&tuple.t_self, block, off);
+	}
+	/* It stays as long as the pin. */
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (!*empty)
+		found = delta_is_in(mark, &tuple, rel);
+	ReleaseBuffer(buffer);
+	return found;
+}
+
+/*
+ * How many blocks of a table a reader passes over.
+ *
+ * VACUUM that was told to truncate may have taken blocks away whose deltas had
+ * all been rolled back, and others have come since.  A block has deltas of the
+ * mark only, if it is the one that the mark is about, and later ones only, if
+ * it has come since; then those before it may have, too.
+ */
+static BlockNumber
+passed_over(const ScMark *mark, int i, Relation rel)
+{
+	BlockNumber low = mark && mark->node[i] == rel->rd_node.relNode ? mark->low[i] : 0;
+	bool		empty = true;
+
+	if (low > 0 && RelationGetNumberOfBlocks(rel) < low)
+		return 0;
+	for (; low > 0 && empty; low--)
+		if (block_is_of(mark, rel, low - 1, &empty))
+			return low;
+	return 0;
+}
+
+/*
+ * Can the tables still answer for a snapshot whose newest mark is this?  One
+ * may get too old where nobody folds.
+ */
 static bool
 tables_are_those_of(const ScMark *mark, int64 turn)
 {
 	if (mark == NULL)
 		return true;
+	if (mark_age(mark) > SC_USABLE_AGE)
+		return false;
 	if (!IsRetiring(mark->turn))
 		return turn < mark->turn + 2;
 	return turn < mark->turn + (mark->drained ? 3 : 1);
@@ -647,7 +752,10 @@ scan_pending(DeltaScan *ds, BlockNumber left[2])
 			continue;
 		ds->left = InvalidBlockNumber;
 		if (usable && wanted[i])
-			scan_table(ds, rels[i], mark ? mark->low[i] : 0);
+		{
+			ds->low[i] = passed_over(mark, i, rels[i]);
+			scan_table(ds, rels[i], ds->low[i]);
+		}
 		else
 			sc_asked_lock(ds->asked, rels[i], ds->snapshot);
 		if (left)
@@ -655,6 +763,15 @@ scan_pending(DeltaScan *ds, BlockNumber left[2])
 		table_close(rels[i], NoLock);
 	}
 	return usable;
+}
+
+/* Can its pending deltas still be told from others? */
+bool
+sc_delta_usable(ScSpec *spec)
+{
+	ScMark	   *mark = sc_mark_get(spec->id, SnapshotSelf, NULL);
+
+	return mark == NULL || mark_age(mark) <= SC_USABLE_AGE;
 }
 
 /*
@@ -684,9 +801,43 @@ sc_delta_discard(ScSpec *spec, Snapshot snapshot)
 	ScGroups	nowhere = {.spec = spec};
 	DeltaScan	ds = {.groups = &nowhere, .snapshot = snapshot,
 		.asked = &sc_asked_nothing, .remove = true};
+	ScMark	   *mark = sc_mark_get(spec->id, snapshot, NULL);
 
-	ds.folded = sc_mark_get(spec->id, snapshot, NULL);
+	/* One that is too old to be of use goes with what it named. */
+	if (mark == NULL || mark_age(mark) <= SC_USABLE_AGE)
+		ds.folded = mark;
 	(void) scan_pending(&ds, NULL);
+	if (ds.folded != mark)
+		sc_mark_reset(spec->id, spec->turn);
+}
+
+/*
+ * About how many pages a reader passes over.  Those before the marks have been
+ * folded: a table that readers keep from being emptied may have many.
+ */
+double
+sc_delta_pages_to_read(ScSpec *spec)
+{
+	ScMark	   *mark = ActiveSnapshotSet() ? sc_mark_get(spec->id, GetActiveSnapshot(), NULL) : NULL;
+	double		pages = 0;
+
+	for (int i = 0; i < 2; i++)
+	{
+		Relation	delta;
+		BlockNumber low = mark ? mark->low[i] : 0;
+
+		if (mark && i != WrittenDelta(mark->turn) &&
+			(!IsRetiring(mark->turn) || mark->drained))
+			continue;
+		delta = try_table_open(spec->delta[i], AccessShareLock);
+		if (delta == NULL)
+			continue;
+		pages += RelationGetNumberOfBlocks(delta) - Min(low, RelationGetNumberOfBlocks(delta));
+		table_close(delta, AccessShareLock);
+	}
+	if (mark)
+		pfree(mark);
+	return pages;
 }
 
 /* ---- folding ---- */
@@ -773,6 +924,21 @@ closed_block(Relation rel, bool close)
 	}
 }
 
+/* The file that has a table's rows. */
+static Oid
+file_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			node = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		node = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		ReleaseSysCache(tuple);
+	}
+	return node;
+}
+
 /* Nobody but us has a lock that a writer of this table would hold. */
 static bool
 is_closed(Oid relid)
@@ -787,8 +953,9 @@ is_closed(Oid relid)
 
 /*
  * Merge, for a fold, the pending deltas of all transactions that are over.
- * That is done in the active snapshot; *next becomes the mark to put if the fold goes through, or when it is *changed without one;
- * NULL when a fold is not possible in this snapshot.  -1 as in sc_delta_load.
+ * That is done in the active snapshot; *next becomes the mark to put if the
+ * fold goes through, or when it is *changed without one; NULL when a fold is
+ * not possible in this snapshot.  -1 as in sc_delta_load.
  * With close, readers are to find as few blocks as possible after it.  The
  * caller holds the fold lock.
  */
@@ -821,18 +988,32 @@ sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed)
 	if (!scan_pending(&ds, left))
 		return -1;
 	mark->turn = spec->turn;
+	for (int i = 0; i < 2; i++)
+		mark->node[i] = file_of(spec->delta[i]);
 	if (ds.folded)
 	{
 		mark->drained = ds.folded->drained;
 		mark->drainxid = ds.folded->drainxid;
 		mark->basexid = ds.folded->basexid;
 		mark->since = ds.folded->since;
-		memcpy(mark->low, ds.folded->low, sizeof(mark->low));
+		for (int i = 0; i < 2; i++)
+			if (mark->node[i] == ds.folded->node[i])
+				mark->low[i] = ds.low[i];
+		if (mark_age(ds.folded) > SC_RETIRE_AGE)
+		{
+			/* Nobody can be held up by that base any more, and nobody is to be misled. */
+			mark->basexid = InvalidTransactionId;
+			*changed = true;
+		}
 	}
 	else
 		mark->since = ReadNextTransactionId();
 	mark->low[written] = Max(mark->low[written], Min(left[written], closed));
 	if (close && ds.folded && mark->low[written] > ds.folded->low[written])
+		*changed = true;
+	if (ds.folded && mark->low[written] < ds.folded->low[written])
+		*changed = true;
+	if (ds.folded && mark->node[written] != ds.folded->node[written])
 		*changed = true;
 	if (retired && !mark->drained && left[1 - written] == InvalidBlockNumber)
 	{

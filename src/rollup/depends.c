@@ -2,8 +2,9 @@
  * depends.c: which rollups' values depend on what a command has changed.
  *
  * Groups were computed by the functions and types that the query had then.
- * When a function is replaced, or a composite type loses an attribute, the
- * same rows belong to other groups, so the source answers until a rebuild.
+ * When a function is replaced, a composite type (a table's row type is one)
+ * loses an attribute, or texts are parsed in another way, the same rows belong
+ * to other groups, so the source answers until a rebuild.
  * What pg_depend does not tell, such as calls in a function's body, is not
  * found: see the README.
  */
@@ -16,11 +17,17 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_rewrite.h"
+#include "catalog/pg_ts_config.h"
+#include "catalog/pg_ts_dict.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_type.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
@@ -79,7 +86,8 @@ follow(Oid classid, Oid objid, ObjectAddresses *seen, List **relids)
 		}
 		else if (depend->classid == TypeRelationId ||
 				 depend->classid == ProcedureRelationId ||
-				 depend->classid == OperatorRelationId)
+				 depend->classid == OperatorRelationId ||
+				 depend->classid == TSConfigRelationId)
 			follow(depend->classid, depend->objid, seen, relids);
 	}
 	systable_endscan(scan);
@@ -112,21 +120,89 @@ changed_functions(void)
 }
 
 static bool
-changes_attributes(AlterTableStmt *stmt)
+has_command(AlterTableStmt *stmt, AlterTableType type)
 {
 	ListCell   *lc;
 
 	foreach(lc, stmt->cmds)
-	{
-		AlterTableType type = lfirst_node(AlterTableCmd, lc)->subtype;
-
-		if (type == AT_DropColumn || type == AT_AlterColumnType)
+		if (lfirst_node(AlterTableCmd, lc)->subtype == type)
 			return true;
-	}
 	return false;
 }
 
-/* Tables and views whose rows a command may have given another meaning. */
+/* Tables and views that read rows of these relations' types. */
+List *
+sc_depending_on_rows(List *relids)
+{
+	ObjectAddresses *seen = new_object_addresses();
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, relids)
+		follow(TypeRelationId, get_rel_type_id(lfirst_oid(lc)), seen, &result);
+	free_object_addresses(seen);
+	return result;
+}
+
+/* The same, for the relation of a command and what inherits from it. */
+static List *
+depending_on_rows_of(RangeVar *rv)
+{
+	Oid			relid = rv ? RangeVarGetRelid(rv, NoLock, true) : InvalidOid;
+
+	return OidIsValid(relid) ?
+		sc_depending_on_rows(find_all_inheritors(relid, NoLock, NULL)) : NIL;
+}
+
+static bool
+writes_json(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref) && sc_writes_json(((Aggref *) node)->aggfnoid))
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, writes_json, context, 0);
+	return expression_tree_walker(node, writes_json, context);
+}
+
+bool
+sc_spec_writes_names(ScSpec *spec)
+{
+	return writes_json((Node *) spec->query, NULL);
+}
+
+/*
+ * Tables and views whose values have other names in them now: JSON has those
+ * of a composite type's attributes, and of an enum's values.
+ */
+List *
+sc_depending_on_names(Node *stmt)
+{
+	if (IsA(stmt, AlterEnumStmt) && ((AlterEnumStmt *) stmt)->oldVal != NULL)
+	{
+		TypeName   *name = makeTypeNameFromNameList(((AlterEnumStmt *) stmt)->typeName);
+		ObjectAddresses *seen = new_object_addresses();
+		List	   *relids = NIL;
+
+		follow(TypeRelationId, typenameTypeId(NULL, name), seen, &relids);
+		free_object_addresses(seen);
+		return relids;
+	}
+	if (IsA(stmt, RenameStmt) &&
+		(((RenameStmt *) stmt)->renameType == OBJECT_ATTRIBUTE ||
+		 ((RenameStmt *) stmt)->renameType == OBJECT_COLUMN))
+		return depending_on_rows_of(((RenameStmt *) stmt)->relation);
+	if (IsA(stmt, AlterTableStmt) &&
+		has_command((AlterTableStmt *) stmt, AT_AddColumn))
+		return depending_on_rows_of(((AlterTableStmt *) stmt)->relation);
+	return NIL;
+}
+
+/*
+ * Tables and views whose rows a command may have given another meaning.
+ * Attributes that are lost, by whatever command, are seen as dropped objects.
+ */
 List *
 sc_depending_on(Node *stmt)
 {
@@ -143,10 +219,28 @@ sc_depending_on(Node *stmt)
 			follow(ProcedureRelationId, lfirst_oid(lc), seen, &relids);
 	}
 	else if (IsA(stmt, AlterTableStmt) && ((AlterTableStmt *) stmt)->objtype == OBJECT_TYPE &&
-			 changes_attributes((AlterTableStmt *) stmt))
-		follow(TypeRelationId,
-			   get_rel_type_id(RangeVarGetRelid(((AlterTableStmt *) stmt)->relation,
-												NoLock, true)), seen, &relids);
+			 has_command((AlterTableStmt *) stmt, AT_AlterColumnType))
+		relids = depending_on_rows_of(((AlterTableStmt *) stmt)->relation);
+	else if (IsA(stmt, AlterTSConfigurationStmt))
+		follow(TSConfigRelationId,
+			   get_ts_config_oid(((AlterTSConfigurationStmt *) stmt)->cfgname, true),
+			   seen, &relids);
+	else if (IsA(stmt, AlterTSDictionaryStmt))
+		follow(TSDictionaryRelationId,
+			   get_ts_dict_oid(((AlterTSDictionaryStmt *) stmt)->dictname, true),
+			   seen, &relids);
+	free_object_addresses(seen);
+	return relids;
+}
+
+/* Relations that have, or read, values of a type. */
+List *
+sc_depending_on_type(Oid type)
+{
+	ObjectAddresses *seen = new_object_addresses();
+	List	   *relids = NIL;
+
+	follow(TypeRelationId, type, seen, &relids);
 	free_object_addresses(seen);
 	return relids;
 }

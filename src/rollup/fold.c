@@ -3,9 +3,9 @@
  *
  * Both happen in one snapshot and one transaction: the deltas that the
  * snapshot sees are merged, and a mark names them (see delta.c), so any other
- * snapshot sees all of a fold or nothing.  ShareUpdateExclusiveLock on the base table keeps it to
- * one at a time; neither writers nor readers conflict with it.  Locks are
- * taken in the order source, base, delta.
+ * snapshot sees all of a fold or nothing.  ShareUpdateExclusiveLock on the
+ * base table keeps it to one at a time; neither writers nor readers conflict
+ * with it.  Locks are taken in the order source, base, delta.
  */
 #include "postgres.h"
 
@@ -177,6 +177,14 @@ sc_fold(Oid view, bool nowait)
 	spec = sc_spec_by_view(view);
 	if (spec == NULL)
 		return 0;
+	/* The source first: so does who drops the rollup. */
+	if (nowait && !ConditionalLockRelationOid(sourceid, AccessShareLock))
+	{
+		sc_spec_release(spec);
+		return 0;
+	}
+	if (!nowait)
+		LockRelationOid(sourceid, AccessShareLock);
 	/* Who may have to read the source keeps it from being truncated. */
 	locked = !sc_spec_rescans(spec) || sc_members_lock(spec, nowait);
 	members = list_copy(spec->members);
@@ -190,18 +198,10 @@ sc_fold(Oid view, bool nowait)
 			sc_parts_close(parts);
 		return 0;
 	}
-	if (nowait)
-	{
-		if (!ConditionalLockRelationOid(sourceid, AccessShareLock))
-			return 0;
-		if (!ConditionalLockRelationOid(baseid, ShareUpdateExclusiveLock))
-			return 0;
-	}
-	else
-	{
-		LockRelationOid(sourceid, AccessShareLock);
+	if (nowait && !ConditionalLockRelationOid(baseid, ShareUpdateExclusiveLock))
+		return 0;
+	if (!nowait)
 		LockRelationOid(baseid, ShareUpdateExclusiveLock);
-	}
 	if (parts && (parts = sc_parts_lock(parts, nowait)) == NULL)
 		return 0;
 	/* What was true before the locks may not be any more. */
@@ -404,7 +404,7 @@ is_unfinished(Oid view)
 	bool		result;
 
 	StartTransactionCommand();
-	spec = sc_spec_by_view(view);
+	spec = sc_keep_rollup(view) ? sc_spec_by_view(view) : NULL;
 	result = spec != NULL && spec->part != SC_PART_STORED &&
 		(spec->stored == SC_STALE || spec->stored == SC_FILLING);
 	if (spec)
@@ -441,7 +441,8 @@ in_transaction(void (*work) (Oid view), Oid view)
 	set_config_option("synchronous_commit", "off", PGC_USERSET,
 					  PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	work(view);
+	if (sc_keep_rollup(view))
+		work(view);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(keep);
@@ -500,6 +501,18 @@ sc_rollup_work(bool idle)
 	ListCell   *lc;
 	MemoryContext keep = CurrentMemoryContext;
 
+	if (!adopted)
+	{
+		/*
+		 * pg_upgrade makes the tables anew.  With all of them locked, none is
+		 * to be waited for: somebody may be dropping the extension.
+		 */
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		sc_hide_from_decoding();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!adopted)

@@ -18,7 +18,8 @@
  * events; should it stay longer, other statements capture that way too: each
  * row is captured once, in either way.
  *
- * All other changes, routed rows among them, take the trigger.
+ * All other changes, routed rows among them, take the trigger.  Of an UPDATE
+ * only the trigger's condition is answered here, without reading its text.
  *
  * A reader in the middle of the statement does not rely on changes that are
  * not complete: see source_is_changing() in scan.c.
@@ -36,7 +37,6 @@
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
-#include "parser/parse_func.h"
 #include "parser/parsetree.h"
 #include "rewrite/prs2lock.h"
 #include "tcop/utility.h"
@@ -45,6 +45,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/condition.h"
 #include "base/known.h"
 #include "rollup/rollup.h"
 
@@ -141,13 +142,35 @@ returns_rows(Plan *plan)
 }
 
 static bool
-is_ours(Trigger *trigger)
+looks_like_ours(Trigger *trigger, int16 event)
 {
-	return trigger->tgfoid == capturing.function &&
-		TRIGGER_FOR_ROW(trigger->tgtype) &&
-		TRIGGER_FOR_AFTER(trigger->tgtype) &&
-		TRIGGER_FOR_INSERT(trigger->tgtype) &&
+	return TRIGGER_TYPE_MATCHES(trigger->tgtype, TRIGGER_TYPE_ROW, TRIGGER_TYPE_AFTER, event) &&
 		trigger->tgnargs == 1 && trigger->tgnattr == 0;
+}
+
+/* Is it a rollup's, for this event? */
+static bool
+is_ours(Trigger *trigger, int16 event)
+{
+	return looks_like_ours(trigger, event) &&
+		trigger->tgfoid == capturing.function;
+}
+
+/*
+ * A session that has not seen the function called asks the catalog for it,
+ * where a trigger of desc looks like one.  Not for the relation cache's own
+ * desc, which may be made anew meanwhile.
+ */
+static void
+learn_from(TriggerDesc *desc, int16 event)
+{
+	for (int i = 0; !OidIsValid(capturing.function) && i < desc->numtriggers; i++)
+		if (looks_like_ours(&desc->triggers[i], event) &&
+			desc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS)
+		{
+			sc_insert_learn(sc_own_function("rollup_capture", 0, NULL));
+			return;
+		}
 }
 
 /*
@@ -175,24 +198,25 @@ spec_of(Trigger *trigger, Relation rel)
 /*
  * Whose row triggers an INSERT into rel fires, of the rollups that can be told
  * the rows; *others is true when there are more triggers.  If off, they are
- * switched off in desc.
+ * switched off in *desc.  That may be the relation cache's own, which is made
+ * anew, with the same triggers, while a specification is looked up.
  */
 static int
-rollups_of_triggers(TriggerDesc *desc, Relation rel, bool off, ScSpec **specs,
-					bool *others)
+rollups_of_triggers(TriggerDesc *const *desc, Relation rel, bool off,
+					ScSpec **specs, bool *others)
 {
 	int			n = 0;
 
 	*others = false;
-	for (int i = 0; i < desc->numtriggers; i++)
+	for (int i = 0; i < (*desc)->numtriggers; i++)
 	{
-		Trigger    *trigger = &desc->triggers[i];
+		Trigger    *trigger = &(*desc)->triggers[i];
 
 		if (!TRIGGER_FOR_ROW(trigger->tgtype) ||
 			!TRIGGER_FOR_AFTER(trigger->tgtype) ||
 			!TRIGGER_FOR_INSERT(trigger->tgtype))
 			continue;
-		if (n < SC_TAPPED && is_ours(trigger) &&
+		if (n < SC_TAPPED && is_ours(trigger, TRIGGER_TYPE_INSERT) &&
 			trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
 			(specs[n] = spec_of(trigger, rel)) != NULL)
 		{
@@ -210,7 +234,8 @@ rollups_of_triggers(TriggerDesc *desc, Relation rel, bool off, ScSpec **specs,
 static int
 take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
 {
-	return rollups_of_triggers(desc, rel, true, specs, &desc->trig_insert_after_row);
+	learn_from(desc, TRIGGER_TYPE_INSERT);
+	return rollups_of_triggers(&desc, rel, true, specs, &desc->trig_insert_after_row);
 }
 
 /* Tap the node below an INSERT for the rollups of these n specifications. */
@@ -285,7 +310,7 @@ rollups_only(Relation rel, ScSpec **specs)
 	if (desc->trig_insert_before_statement || desc->trig_insert_after_statement ||
 		desc->trig_insert_new_table)
 		return 0;
-	n = rollups_of_triggers(desc, rel, false, specs, &others);
+	n = rollups_of_triggers(&rel->trigdesc, rel, false, specs, &others);
 	while (others && n > 0)
 		sc_spec_release(specs[--n]);
 	return n;
@@ -377,6 +402,50 @@ start_hiding(QueryDesc *query, int eflags, Relation rel, ScSpec **specs, int n)
 	}
 }
 
+/* ---- UPDATE ---- */
+
+static Datum
+row_differs(ExprState *state, ExprContext *econtext, bool *isnull)
+{
+	ScCondition *cond = (ScCondition *) state;
+
+	*isnull = false;
+	return BoolGetDatum(sc_capture_differs(cond->id, cond->rel,
+										   econtext->ecxt_innertuple,
+										   econtext->ecxt_outertuple));
+}
+
+/*
+ * For each statement the server reads a trigger's condition from its text, for
+ * a single row too.  It need not where it finds one that is ready.
+ */
+static void
+prepare_conditions(EState *estate)
+{
+	ListCell   *lc;
+
+	foreach(lc, estate->es_opened_result_relations)
+	{
+		ResultRelInfo *target = lfirst(lc);
+		TriggerDesc *desc = target->ri_TrigDesc;
+
+		if (desc == NULL || !desc->trig_update_after_row ||
+			target->ri_RelationDesc->rd_rel->relkind != RELKIND_RELATION)
+			continue;
+		learn_from(desc, TRIGGER_TYPE_UPDATE);
+		for (int i = 0; i < desc->numtriggers; i++)
+		{
+			Trigger    *trigger = &desc->triggers[i];
+
+			if (trigger->tgqual != NULL && is_ours(trigger, TRIGGER_TYPE_UPDATE) &&
+				sc_capture_counts(sc_capture_rollup_id(trigger->tgargs[0]),
+								  target->ri_RelationDesc))
+				sc_condition_set(estate, target, i, row_differs,
+								 sc_capture_rollup_id(trigger->tgargs[0]));
+		}
+	}
+}
+
 static void
 executor_start(QueryDesc *query, int eflags)
 {
@@ -386,10 +455,10 @@ executor_start(QueryDesc *query, int eflags)
 
 	/* Should another hook run a query while ours starts, that sees them. */
 	show_triggers();
-	if (query->operation != CMD_INSERT || !OidIsValid(capturing.function) ||
-		(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	if (query->operation != CMD_INSERT || (eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		start(query, eflags);
-	else if ((rel = hidden_target(query, specs, &n)) != NULL)
+	else if (OidIsValid(capturing.function) &&
+			 (rel = hidden_target(query, specs, &n)) != NULL)
 		start_hiding(query, eflags, rel, specs, n);
 	else
 	{
@@ -398,7 +467,10 @@ executor_start(QueryDesc *query, int eflags)
 			tap_insert(query);
 	}
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	{
+		prepare_conditions(query->estate);
 		sc_capture_query_started(query);
+	}
 }
 
 /* The last row, where the plan was not asked for another one. */
@@ -464,9 +536,7 @@ condition_of(Trigger *trigger, Relation rel)
 		args = lappend(args, new_column(RelationGetRelid(rel),
 										i + FirstLowInvalidHeapAttributeNumber));
 	sc_spec_release(spec);
-	function = LookupFuncName(list_make2(makeString("scalecache"),
-										 makeString("rollup_inserted")),
-							  2, types, true);
+	function = sc_own_function("rollup_inserted", 2, types);
 	if (!OidIsValid(function) || list_length(args) > FUNC_MAX_ARGS)
 		return NULL;
 	return nodeToString(makeFuncExpr(function, BOOLOID, args, InvalidOid,
@@ -486,7 +556,7 @@ set_conditions(Oid relid, bool set)
 		char	   *condition;
 
 		/* It asks for NEW, so what fires for other events is left alone. */
-		if (!is_ours(trigger) || (trigger->tgqual == NULL) != set ||
+		if (!is_ours(trigger, TRIGGER_TYPE_INSERT) || (trigger->tgqual == NULL) != set ||
 			TRIGGER_FOR_DELETE(trigger->tgtype) ||
 			TRIGGER_FOR_UPDATE(trigger->tgtype))
 			continue;
@@ -519,9 +589,7 @@ copy_targets(CopyStmt *copy)
 
 	if (!copy->is_from || copy->relation == NULL || RecoveryInProgress())
 		return NIL;
-	sc_insert_learn(LookupFuncName(list_make2(makeString("scalecache"),
-											  makeString("rollup_capture")),
-								   0, NULL, true));
+	sc_insert_learn(sc_own_function("rollup_capture", 0, NULL));
 	if (!OidIsValid(capturing.function))
 		return NIL;
 	/* What COPY will do first itself. */
@@ -549,6 +617,9 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		targets = copy_targets((CopyStmt *) pstmt->utilityStmt);
 	else if (IsA(pstmt->utilityStmt, CreateTrigStmt) &&
 			 sc_trigger_restored((CreateTrigStmt *) pstmt->utilityStmt))
+		return;
+	else if (IsA(pstmt->utilityStmt, AlterTableStmt) &&
+			 sc_trigger_passed_over((AlterTableStmt *) pstmt->utilityStmt))
 		return;
 	foreach(lc, targets)
 		set_conditions(lfirst_oid(lc), true);
@@ -578,10 +649,13 @@ is_new(Node *arg)
 static bool
 has_trigger(Relation rel, int64 id)
 {
-	TriggerDesc *desc = rel ? rel->trigdesc : NULL;
+	TriggerDesc *desc;
 
+	if (!OidIsValid(capturing.function))
+		sc_insert_learn(sc_own_function("rollup_capture", 0, NULL));
+	desc = rel ? rel->trigdesc : NULL;
 	for (int i = 0; desc && i < desc->numtriggers; i++)
-		if (is_ours(&desc->triggers[i]) &&
+		if (is_ours(&desc->triggers[i], TRIGGER_TYPE_INSERT) &&
 			sc_capture_rollup_id(desc->triggers[i].tgargs[0]) == id)
 			return true;
 	return false;

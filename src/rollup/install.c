@@ -10,10 +10,13 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -22,61 +25,47 @@
 #include "catalog/pg_trigger.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "commands/tablecmds.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "parser/parse_func.h"
 #include "parser/parser.h"
+#include "pgstat.h"
+#include "port/pg_bitutils.h"
 #include "storage/lmgr.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
+#include "base/owner.h"
 #include "rollup/rollup.h"
 
 bool		sc_own_command = false;
 
 /* ---- running commands as the extension's owner ---- */
 
-void
-sc_exec_as_owner(const char *sql)
+/* Our event triggers know what we do ourselves. */
+static void
+exec_own_command(const char *sql)
 {
-	Oid			saveuser;
-	int			savesec;
-	int			nest = NewGUCNestLevel();
 	bool		outer = sc_own_command;
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   savesec | SECURITY_LOCAL_USERID_CHANGE);
 	sc_own_command = true;
 	PG_TRY();
 	{
-		SPI_connect();
-		if (SPI_execute(sql, false, 0) < 0)
-			elog(ERROR, "could not execute \"%s\"", sql);
-		SPI_finish();
+		sc_exec_as_owner(sql);
 	}
 	PG_FINALLY();
 	{
 		sc_own_command = outer;
 	}
 	PG_END_TRY();
-	SetUserIdAndSecContext(saveuser, savesec);
-	AtEOXact_GUC(false, nest);
-}
-
-char *
-sc_qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
 }
 
 /* ---- tables ---- */
@@ -118,7 +107,7 @@ table_columns(ScSpec *spec, const char *kind)
 	StringInfoData sql;
 
 	if (strcmp(kind, "distinct") == 0)
-		return psprintf("%s) WITH (fillfactor = 80)", sc_distincts_columns);
+		return psprintf("%s) USING heap WITH (fillfactor = 80)", sc_distincts_columns);
 	initStringInfo(&sql);
 	for (int i = 0; i < spec->nkeys; i++)
 	{
@@ -130,43 +119,147 @@ table_columns(ScSpec *spec, const char *kind)
 	{
 		appendStringInfo(&sql, "a%d ", i + 1);
 		append_type(&sql, spec->aggs[i].fin.resulttype, -1,
-					spec->aggs[i].fin.collation);
+					spec->aggs[i].fin.resultcollation);
 	}
 	if (base)
-		appendStringInfoString(&sql, SC_BASE_COLUMNS ") WITH (fillfactor = 80)");
+		appendStringInfoString(&sql, SC_BASE_COLUMNS ") USING heap WITH (fillfactor = 80)");
 	else
-		appendStringInfoString(&sql, "change bytea) WITH (autovacuum_enabled = off)");
+		appendStringInfoString(&sql, "change bytea) USING heap WITH (autovacuum_enabled = off, "
+							   "vacuum_truncate = off)");
 	return sql.data;
+}
+
+/*
+ * Keep what is written to a table of ours from logical decoding.  A
+ * publication FOR ALL TABLES has each, and a subscriber that lacks one stops
+ * at the first row of it.  The server decodes nothing of a table that says
+ * that it is written for another one, as those of VACUUM FULL do.
+ */
+static void
+set_relrewrite(Oid relid)
+{
+	Relation	rel = table_open(RelationRelationId, RowExclusiveLock);
+	HeapTuple	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	((Form_pg_class) GETSTRUCT(tuple))->relrewrite = relid;
+	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+static void
+hide_from_decoding(Oid relid)
+{
+	Relation	rel = table_open(relid, ShareUpdateExclusiveLock);
+	Oid			toast = rel->rd_rel->reltoastrelid;
+
+	table_close(rel, NoLock);
+	set_relrewrite(relid);
+	if (OidIsValid(toast))
+	{
+		LockRelationOid(toast, ShareUpdateExclusiveLock);
+		set_relrewrite(toast);
+	}
+}
+
+/* The tables of the schema scalecache, which a script has made. */
+void
+sc_hide_from_decoding(void)
+{
+	Oid			nsp = sc_own_namespace();
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	if (!OidIsValid(nsp))
+		return;
+	rel = table_open(RelationRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relnamespace == nsp && form->relkind == RELKIND_RELATION &&
+			!OidIsValid(form->relrewrite))
+			relids = lappend_oid(relids, form->oid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	foreach(lc, relids)
+		if (ConditionalLockRelationOid(lfirst_oid(lc), ShareUpdateExclusiveLock) &&
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			hide_from_decoding(lfirst_oid(lc));
+}
+
+/*
+ * Is this name free, and ours until the transaction ends?  Nobody waits for
+ * anybody: rollups of one name in several schemas are made at the same time.
+ */
+static bool
+take_name(Oid nsp, const char *name)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, nsp,
+					   DatumGetUInt32(hash_any((const unsigned char *) name, strlen(name))), 0);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	/* Who had it before may have made the table. */
+	AcceptInvalidationMessages();
+	return !OidIsValid(get_relname_relid(name, nsp));
+}
+
+/* The rollup's own name for its base if that is free: EXPLAIN shows it. */
+static char *
+choose_name(Oid nsp, const char *name, const char *kind, bool own)
+{
+	for (int n = 0;; n++)
+	{
+		char	   *chosen = own && n == 0 ? pstrdup(name) :
+			makeObjectName(name, NULL, n > own ? psprintf("%s%d", kind, n - own) : kind);
+
+		if (take_name(nsp, chosen))
+			return chosen;
+	}
 }
 
 static Oid
 create_table(ScSpec *spec, const char *name, const char *kind)
 {
 	Oid			nsp = get_namespace_oid("scalecache_data", false);
-	char	   *relname = pstrdup(name);
 	bool		base = strcmp(kind, "base") == 0;
+	char	   *relname = choose_name(nsp, name, kind, base);
 	ObjectAddress self,
 				ext;
 	Oid			relid;
 	ListCell   *lc;
 
-	/* The rollup's own name if it is free: EXPLAIN shows it. */
-	if (!base || OidIsValid(get_relname_relid(relname, nsp)))
-		relname = ChooseRelationName(name, NULL, kind, nsp, false);
-	sc_exec_as_owner(psprintf("CREATE TABLE scalecache_data.%s (%s",
+	exec_own_command(psprintf("CREATE TABLE scalecache_data.%s (%s",
 							  quote_identifier(relname),
 							  table_columns(spec, kind)));
 	relid = get_relname_relid(relname, nsp);
 	if (base && spec->part < SC_PART_LOG)
 		foreach(lc, sc_base_index_commands(spec, sc_qualified_name(relid)))
-			sc_exec_as_owner(lfirst(lc));
+			exec_own_command(lfirst(lc));
 	if (strcmp(kind, "distinct") == 0)
-		sc_exec_as_owner(psprintf("CREATE INDEX ON scalecache_data.%s (%s)",
+		exec_own_command(psprintf("CREATE INDEX ON scalecache_data.%s (%s)",
 								  quote_identifier(relname), sc_distincts_index));
-	sc_exec_as_owner(psprintf("CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR "
+	exec_own_command(psprintf("CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR "
 							  "DELETE OR TRUNCATE ON scalecache_data.%s "
 							  "EXECUTE FUNCTION scalecache.rollup_protect()",
 							  quote_identifier(relname)));
+	sc_exec_as_owner(psprintf("CREATE TRIGGER protect_rows BEFORE INSERT OR UPDATE OR "
+							  "DELETE ON scalecache_data.%s FOR EACH ROW "
+							  "EXECUTE FUNCTION scalecache.rollup_protect()",
+							  quote_identifier(relname)));
+	sc_exec_as_owner(psprintf("ALTER TABLE scalecache_data.%s ENABLE ALWAYS TRIGGER protect_rows",
+							  quote_identifier(relname)));
+	hide_from_decoding(relid);
 	ObjectAddressSet(self, RelationRelationId, relid);
 	ObjectAddressSet(ext, ExtensionRelationId,
 					 get_extension_oid("scalecache", false));
@@ -199,17 +292,40 @@ sc_storage_drop(Oid relid)
 	performDeletion(&self, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 }
 
+/* As TRUNCATE does it, but nothing of it is decoded. */
+static void
+empty_table(Oid relid)
+{
+	Relation	rel;
+	Oid			toast;
+	ReindexParams params = {0};
+
+	if (!OidIsValid(relid))
+		return;
+	rel = table_open(relid, AccessExclusiveLock);
+	CheckTableNotInUse(rel, "TRUNCATE");
+	CheckTableForSerializableConflictIn(rel);
+	toast = rel->rd_rel->reltoastrelid;
+	RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+	pgstat_count_truncate(rel);
+	table_close(rel, NoLock);
+	if (OidIsValid(toast))
+	{
+		rel = table_open(toast, AccessExclusiveLock);
+		RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+		table_close(rel, NoLock);
+	}
+	reindex_relation(relid, REINDEX_REL_PROCESS_TOAST, &params);
+}
+
 /* Empty the tables.  Changes that are not written yet must have been. */
 void
 sc_storage_clear(ScSpec *spec)
 {
-	sc_exec_as_owner(psprintf("TRUNCATE %s, %s, %s%s%s",
-							  sc_qualified_name(spec->base),
-							  sc_qualified_name(spec->delta[0]),
-							  sc_qualified_name(spec->delta[1]),
-							  OidIsValid(spec->distincts) ? ", " : "",
-							  OidIsValid(spec->distincts) ?
-							  sc_qualified_name(spec->distincts) : ""));
+	empty_table(spec->base);
+	empty_table(spec->delta[0]);
+	empty_table(spec->delta[1]);
+	empty_table(spec->distincts);
 	sc_mark_reset(spec->id, spec->turn);
 }
 
@@ -261,6 +377,8 @@ sc_install_storage(Oid view)
 {
 	ScSpec	   *spec = sc_spec_by_view(view);
 
+	if (spec == NULL)
+		return;
 	if (spec->part != 0)
 	{
 		/* They are made together: see stored_fold.c. */
@@ -291,13 +409,6 @@ sc_install_storage(Oid view)
 #define TRUNCATED	16			/* AFTER TRUNCATE */
 #define ROWS		(INSERTS | DELETES | UPDATES)
 
-static Oid
-our_function(const char *name)
-{
-	return LookupFuncName(list_make2(makeString("scalecache"),
-									 makeString(pstrdup(name))), 0, NULL, true);
-}
-
 static int
 trigger_kind(Trigger *trigger, Oid capture, Oid truncate)
 {
@@ -320,16 +431,13 @@ trigger_kind(Trigger *trigger, Oid capture, Oid truncate)
  * of those of some kinds, firing or not.
  */
 static int
-find_triggers(ScSpec *spec, Oid relid, int listed, List **oids)
+triggers_of(ScSpec *spec, Relation rel, int listed, List **oids)
 {
-	Oid			capture = our_function("rollup_capture");
-	Oid			truncate = our_function("rollup_truncate");
+	Oid			capture = sc_own_function("rollup_capture", 0, NULL);
+	Oid			truncate = sc_own_function("rollup_truncate", 0, NULL);
 	char	   *arg = psprintf(INT64_FORMAT, spec->id);
-	Relation	rel = try_table_open(relid, AccessShareLock);
 	int			kinds = 0;
 
-	if (rel == NULL)
-		return 0;
 	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
 	{
 		Trigger    *trigger = &rel->trigdesc->triggers[i];
@@ -343,32 +451,90 @@ find_triggers(ScSpec *spec, Oid relid, int listed, List **oids)
 		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
 			kinds |= kind;
 	}
-	table_close(rel, NoLock);
 	return kinds;
 }
 
-static Bitmapset *
-used_columns(ScSpec *spec)
+static int
+find_triggers(ScSpec *spec, Oid relid, int listed, List **oids)
 {
-	Relation	source = table_open(spec->source, AccessShareLock);
-	Bitmapset  *used = sc_spec_eval(spec, source)->used;
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	int			kinds = 0;
 
-	table_close(source, NoLock);
+	if (rel)
+	{
+		kinds = triggers_of(spec, rel, listed, oids);
+		table_close(rel, NoLock);
+	}
+	return kinds;
+}
+
+/* Columns that the rollup reads, by the numbers they have in this member. */
+static Bitmapset *
+used_columns(ScSpec *spec, Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Bitmapset  *used = sc_spec_eval(spec, rel)->used;
+
+	table_close(rel, NoLock);
 	return used;
 }
 
 static int
-wanted(ScSpec *spec)
+wanted(Bitmapset *used)
 {
 	return INSERTS | DELETES | TRUNCATE | TRUNCATED |
-		(bms_is_empty(used_columns(spec)) ? 0 : UPDATES);
+		(bms_is_empty(used) ? 0 : UPDATES);
 }
 
-/* Will every change of this member be noticed? */
-bool
-sc_triggers_intact(ScSpec *spec, Oid relid)
+/* In any mode: who waits for a stronger lock is in the way of a weaker one. */
+static bool
+is_locked_by_me(Oid relid)
 {
-	return (wanted(spec) & ~find_triggers(spec, relid, 0, NULL)) == 0;
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	for (LOCKMODE mode = AccessShareLock; mode <= AccessExclusiveLock; mode++)
+		if (LockHeldByMe(&tag, mode))
+			return true;
+	return false;
+}
+
+/*
+ * Lock and open; NULL: it is gone.  If not to wait, *locked is false, and the
+ * result NULL, where somebody else has it locked.
+ */
+static Relation
+open_member(Oid relid, bool wait, bool *locked)
+{
+	*locked = wait || is_locked_by_me(relid) ||
+		ConditionalLockRelationOid(relid, AccessShareLock);
+	return *locked ? try_table_open(relid, wait ? AccessShareLock : NoLock) : NULL;
+}
+
+/*
+ * Will every change of this member be noticed?  Not when somebody has dropped
+ * the source, on which the caller need not hold a lock.  One that is not to be
+ * waited for is taken to be as it was: who has it locked looks for himself, if
+ * he changes what matters.
+ */
+bool
+sc_triggers_intact(ScSpec *spec, Oid relid, bool wait)
+{
+	bool		locked;
+	Relation	rel = open_member(relid, wait, &locked);
+	Relation	source;
+	bool		intact = !locked;
+
+	if (rel == NULL)
+		return intact;
+	source = open_member(spec->source, wait, &locked);
+	if (source || !locked)
+		intact = (wanted(sc_spec_eval(spec, source ? source : rel)->used) &
+				  ~triggers_of(spec, rel, 0, NULL)) == 0;
+	if (source)
+		table_close(source, NoLock);
+	table_close(rel, NoLock);
+	return intact;
 }
 
 static void
@@ -431,7 +597,7 @@ trigger_name(ScSpec *spec, List *members, const char *label)
 static char *
 update_condition(ScSpec *spec)
 {
-	Bitmapset  *used = used_columns(spec);
+	Bitmapset  *used = used_columns(spec, spec->source);
 	StringInfoData sql;
 	int			i = -1;
 	int			n = 0;
@@ -494,18 +660,53 @@ create_trigger(ScSpec *spec, Oid relid, const char *name, const char *when,
 	CommandCounterIncrement();
 }
 
+/*
+ * Have a relation's triggers of these kinds fire always, if there is one of
+ * each.  ShareRowExclusiveLock is enough for that.  To drop them and make others
+ * takes more, and who has the one lock and waits for the other is in a deadlock
+ * with somebody who reads the table and wants to lock it against writers.
+ */
+static bool
+enable_triggers(ScSpec *spec, Oid relid, int kinds)
+{
+	Relation	rel = try_table_open(relid, ShareRowExclusiveLock);
+	List	   *oids = NIL;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	if (rel == NULL)
+		return false;
+	(void) triggers_of(spec, rel, kinds, &oids);
+	for (int i = 0; oids && i < rel->trigdesc->numtriggers; i++)
+		if (list_member_oid(oids, rel->trigdesc->triggers[i].tgoid))
+			names = lappend(names, pstrdup(rel->trigdesc->triggers[i].tgname));
+	/* With two of a kind each row would be counted twice. */
+	if (list_length(names) == pg_popcount32(kinds))
+		foreach(lc, names)
+			EnableDisableTrigger(rel, lfirst(lc), TRIGGER_FIRES_ALWAYS, false,
+								 ShareRowExclusiveLock);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+	return (kinds & ~find_triggers(spec, relid, 0, NULL)) == 0;
+}
+
 /* Triggers for rows: on the source for its partitions too, else on each. */
 static void
 install_row_triggers(ScSpec *spec, List *members)
 {
 	bool		cloned = get_rel_relkind(spec->source) == RELKIND_PARTITIONED_TABLE;
 	List	   *on = cloned ? list_make1_oid(spec->source) : members;
-	int			need = wanted(spec) & ROWS;
+	int			need;
 	bool		whole = true;
 	ListCell   *lc;
 
+	if (members == NIL)
+		return;
+	/* Not of the source: who has it locked may wait for a member. */
+	need = wanted(used_columns(spec, linitial_oid(members))) & ROWS;
 	foreach(lc, members)
-		if (need & ~find_triggers(spec, lfirst_oid(lc), 0, NULL))
+		if ((need & ~find_triggers(spec, lfirst_oid(lc), 0, NULL)) &&
+			!enable_triggers(spec, lfirst_oid(lc), need))
 			whole = false;
 	if (whole)
 		return;
@@ -547,8 +748,9 @@ sc_install_triggers(ScSpec *spec, List *members)
 		Oid			relid = lfirst_oid(lc);
 		int			lacks = (TRUNCATE | TRUNCATED) & ~find_triggers(spec, relid, 0, NULL);
 
-		if (lacks)
-			LockRelationOid(relid, ShareRowExclusiveLock);
+		for (int kind = TRUNCATE; kind <= TRUNCATED; kind *= 2)
+			if ((lacks & kind) && enable_triggers(spec, relid, kind))
+				lacks &= ~kind;
 		remove_triggers(spec, relid, lacks);
 		if (lacks & TRUNCATE)
 			create_trigger(spec, relid,

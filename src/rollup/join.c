@@ -440,6 +440,10 @@ sc_join_query(Query *query, Oid source, bool strict)
 	collect_aggregates(query->havingQual, &cxt);
 	if (cxt.failed)
 		return NULL;
+	if (strict && cxt.keys == NIL && cxt.aggs == NIL)
+		refuse("nothing of the table whose rows it would count",
+			   "No column of it is grouped by, aggregated or compared with another table's.",
+			   "Join it by one of its columns.");
 	if (strict && list_length(cxt.keys) > INDEX_MAX_KEYS)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_COLUMNS),
@@ -464,6 +468,10 @@ check_entry(RangeTblEntry *rte)
 		refuse("a LATERAL item", detail, "Join tables.");
 	if (rte->rtekind == RTE_SUBQUERY)
 		refuse("a subquery in FROM", detail, "Join the tables themselves, or a view that selects from them.");
+	if (rte->rtekind == RTE_RELATION &&
+		get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+		refuse("a temporary table", "Others write to the other tables, and could not read it.",
+			   "Join permanent tables.");
 	if (rte->rtekind != RTE_RELATION && rte->rtekind != RTE_VALUES &&
 		rte->rtekind != RTE_JOIN)
 		refuse("something else than tables in FROM", detail, "Join tables.");

@@ -18,7 +18,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -28,6 +27,7 @@
 #include "utils/syscache.h"
 
 #include "base/guc.h"
+#include "base/inherits.h"
 #include "rollup/rollup.h"
 #include "rollup/zones.h"
 
@@ -113,15 +113,9 @@ sc_source_members(Oid source, bool inherits, bool *detaching, bool *unfit)
 		look_at_all(members, n);
 		for (int i = 0; i < n; i++)
 		{
-			bool		some = false;
-
 			*unfit |= !members[i].fits;
-			if (!inherits || !members[i].parent)
-				continue;
-			below = list_concat(below,
-								find_inheritance_children_extended(members[i].relid, false,
-																   NoLock, &some, NULL));
-			*detaching |= some;
+			if (inherits && members[i].parent)
+				below = list_concat(below, sc_children(members[i].relid, detaching));
 		}
 		result = list_concat(result, level);
 		level = below;
@@ -325,16 +319,36 @@ add_new(ScSpec *spec, List *new, bool *some)
 	return true;
 }
 
-/* Are the triggers of all members as we made them? */
+/* Are the triggers of all members, or those not locked, as we made them? */
 bool
-sc_members_intact(ScSpec *spec)
+sc_members_intact(ScSpec *spec, bool wait)
 {
 	ListCell   *lc;
 
 	foreach(lc, spec->members)
-		if (!sc_triggers_intact(spec, lfirst_oid(lc)))
+		if (!sc_triggers_intact(spec, lfirst_oid(lc), wait))
 			return false;
 	return true;
+}
+
+/*
+ * Is all as the storage has it?  Whoever changes something else meanwhile will
+ * look for himself.
+ */
+static bool
+is_settled(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	bool		result;
+
+	if (spec == NULL)
+		return true;
+	result = (spec->stored == SC_LIVE || spec->stored == SC_FILLING) &&
+		spec->part != SC_PART_STORED && !spec->unfit && !spec->detaching &&
+		spec->recorded != NIL && equal(spec->recorded, spec->members) &&
+		sc_members_intact(spec, false) && spec->valid;
+	sc_spec_release(spec);
+	return result;
 }
 
 /*
@@ -345,12 +359,16 @@ sc_members_intact(ScSpec *spec)
 void
 sc_members_reconcile(Oid view, bool rewritten)
 {
-	ScSpec	   *spec = sc_rollup_lock(view);
+	ScSpec	   *spec;
 	List	   *gone;
 	List	   *new;
 	bool		some = false;
 	bool		changed = true;
 
+	/* A rebuild may take long, and writers wait for who waits for it. */
+	if (is_settled(view))
+		return;
+	spec = sc_rollup_lock(view);
 	if (spec == NULL)
 		return;
 	if ((spec->stored != SC_LIVE && spec->stored != SC_FILLING) ||
@@ -367,13 +385,13 @@ sc_members_reconcile(Oid view, bool rewritten)
 	else if (spec->recorded == NIL && spec->stored == SC_LIVE)
 	{
 		/* All was truncated: the storage is empty. */
-		if (all_small(spec->members) && sc_members_intact(spec))
+		if (all_small(spec->members) && sc_members_intact(spec, false))
 			(void) sc_fill(view);
 		else
 			make_stale(spec);
 	}
 	else if (!subtract_gone(spec, gone, &some) || !add_new(spec, new, &some) ||
-			 !sc_members_intact(spec))
+			 !sc_members_intact(spec, false))
 		make_stale(spec);
 	else if (gone || new)
 	{

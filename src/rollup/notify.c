@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_inherits.h"
 #include "optimizer/optimizer.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 
 #include "base/hooks.h"
@@ -76,6 +78,29 @@ is_rollup(Oid view)
 	return true;
 }
 
+static void
+lock_rollup(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	Oid			source;
+
+	if (spec == NULL)
+		return;
+	source = spec->source;
+	sc_spec_release(spec);
+	LockRelationOid(source, ShareRowExclusiveLock);
+	(void) find_all_inheritors(source, ShareRowExclusiveLock, NULL);
+	spec = sc_spec_by_view(view);
+	if (!sc_members_intact(spec, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot create a cache rule for \"%s\"", get_rel_name(view)),
+				 errdetail("Changes of \"%s\" are not captured for this rollup.",
+						   get_rel_name(source)),
+				 errhint("Fill it with scalecache.rebuild_rollup, or wait for the worker to do it.")));
+	sc_spec_release(spec);
+}
+
 static bool
 is_key(Oid view, AttrNumber attno)
 {
@@ -96,4 +121,5 @@ sc_notify_init(void)
 {
 	sc_is_rollup_hook = is_rollup;
 	sc_is_rollup_key_hook = is_key;
+	sc_lock_rollup_hook = lock_rollup;
 }

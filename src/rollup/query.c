@@ -7,9 +7,12 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_namespace.h"
@@ -19,11 +22,13 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
 #include "pgtime.h"
 #include "rewrite/rewriteManip.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -31,8 +36,10 @@
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/owner.h"
 #include "base/position.h"
 #include "rollup/rollup.h"
 
@@ -155,14 +162,35 @@ unpin_zone(Node *node, void *zone)
 	return expression_tree_mutator(node, unpin_zone, zone);
 }
 
+/* Writing a query down locks its tables.  Is there none to be waited for? */
+static bool
+lock_tables(Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (rte->rtekind == RTE_RELATION &&
+			(!ConditionalLockRelationOid(rte->relid, AccessShareLock) ||
+			 !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rte->relid))))
+			return false;
+	}
+	return true;
+}
+
 /*
  * rollup_query(rollup, zone): its query as the user would write it now, in
- * that zone, with all columns by their present names.
+ * that zone, with all columns by their present names.  NULL while it or a table
+ * is locked, for who looks at the rollups is not to wait for it, and when the
+ * rollup is gone.
  */
 Datum
 scalecache_rollup_query(PG_FUNCTION_ARGS)
 {
-	ScSpec	   *spec = sc_spec_by_view(PG_GETARG_OID(0));
+	ScSpec	   *spec = sc_keep_rollup(PG_GETARG_OID(0)) ?
+		sc_spec_by_view(PG_GETARG_OID(0)) : NULL;
 	Query	   *query;
 	char	   *written;
 	ListCell   *lc;
@@ -180,16 +208,56 @@ scalecache_rollup_query(PG_FUNCTION_ARGS)
 		ChangeVarNodes((Node *) query, spec->srcvarno, 1, 0);
 	}
 	sc_spec_release(spec);
+	if (!lock_tables(query))
+		PG_RETURN_NULL();
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst(lc);
 
-		if (!tle->resjunk)
-			tle->resname = get_attname(PG_GETARG_OID(0), tle->resno, false);
+		if (!tle->resjunk &&
+			(tle->resname = get_attname(PG_GETARG_OID(0), tle->resno, true)) == NULL)
+			PG_RETURN_NULL();
 	}
 	query = (Query *) unpin_zone((Node *) query, PG_GETARG_TEXT_PP(1));
 	written = pg_get_querydef(query, true);
 	PG_RETURN_TEXT_P(cstring_to_text(written + strspn(written, " ")));
+}
+
+/* Has a format of to_char this word, in upper or lower case, out of quotes? */
+static bool
+format_has(const char *format, const char *word)
+{
+	bool		quoted = false;
+
+	for (const char *p = format; *p; p++)
+	{
+		if (*p == '\\' && (p[1] == '"' || (quoted && p[1] != '\0')))
+			p++;
+		else if (*p == '"')
+			quoted = !quoted;
+		else if (!quoted && pg_strncasecmp(p, word, strlen(word)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The format of a call of to_char, if a time without a zone is written the
+ * same in any session: it is known, and leaves lc_time out.  Else NULL.
+ */
+static char *
+fixed_format(Node *call)
+{
+	Const	   *fmt;
+	char	   *format;
+
+	if (!IsA(call, FuncExpr))
+		return NULL;
+	fmt = lsecond(((FuncExpr *) call)->args);
+	if (!IsA(fmt, Const) || fmt->constisnull)
+		return NULL;
+	format = TextDatumGetCString(fmt->constvalue);
+	return format_has(format, "TM") ? NULL : format;
 }
 
 /* Pin what depends on the session's time zone to zone, a text. */
@@ -254,16 +322,11 @@ pin_zone(Node *node, void *zone)
 		}
 		else if (to == F_TO_CHAR_TIMESTAMP_TEXT)
 		{
-			Node	   *fmt = lsecond(f->args);
-			char	   *format;
+			char	   *format = fixed_format(node);
 
-			if (!IsA(fmt, Const) || ((Const *) fmt)->constisnull)
+			if (format == NULL || format_has(format, "TZ") || format_has(format, "OF"))
 				return node;
-			format = TextDatumGetCString(((Const *) fmt)->constvalue);
-			if (strstr(format, "TZ") || strstr(format, "tz") || strstr(format, "OF") ||
-				strstr(format, "TM"))
-				return node;
-			f->args = list_make2(at_zone(linitial(f->args), zone), fmt);
+			f->args = list_make2(at_zone(linitial(f->args), zone), lsecond(f->args));
 		}
 		else
 			f->args = list_make1(at_zone(linitial(f->args), zone));
@@ -323,6 +386,15 @@ hint_for(Oid funcid)
 	return "It depends on the session's settings. Use only immutable functions in a rollup.";
 }
 
+/* Some output functions follow settings, whatever the catalog says. */
+static char
+volatility(Oid funcid)
+{
+	if (funcid == F_INTERVAL_OUT || funcid == F_BYTEAOUT || funcid == F_CASH_OUT)
+		return PROVOLATILE_STABLE;
+	return func_volatile(funcid);
+}
+
 static bool
 unstable_function(Oid funcid, void *node)
 {
@@ -330,8 +402,8 @@ unstable_function(Oid funcid, void *node)
 	char	   *what = psprintf("function \"%s\"", get_func_name(funcid));
 
 	if (funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
-		funcid == F_TO_CHAR_TIMESTAMP_TEXT)
-		return false;			/* pinned; the format was looked at */
+		(funcid == F_TO_CHAR_TIMESTAMP_TEXT && fixed_format(node) != NULL))
+		return false;
 	if (func_volatile(funcid) == PROVOLATILE_IMMUTABLE ||
 		get_func_prokind(funcid) == PROKIND_AGGREGATE)
 		return false;
@@ -357,8 +429,6 @@ is_same_json(Oid type)
 	/* Dates and local times are written as ISO 8601 has them. */
 	if (type == DATEOID || type == TIMESTAMPOID || type_is_enum(type))
 		return true;
-	if (type == MONEYOID)
-		return false;			/* lc_monetary, whatever the catalog says */
 	if (OidIsValid(get_element_type(type)))
 		return is_same_json(get_element_type(type));
 	if (type != RECORDOID && type_is_rowtype(type))
@@ -378,7 +448,7 @@ is_same_json(Oid type)
 	if (type_is_range(type))
 		type = get_range_subtype(type);
 	getTypeOutputInfo(type, &output, &varlena);
-	return func_volatile(output) == PROVOLATILE_IMMUTABLE;
+	return volatility(output) == PROVOLATILE_IMMUTABLE;
 }
 
 static bool
@@ -394,24 +464,142 @@ is_same_json_expr(Node *node)
 	return true;
 }
 
-/* Aggregates are declared stable for values that they write as JSON. */
+/* The same for XML, which is declared to be written immutably. */
+static bool
+is_same_xml(Oid type)
+{
+	type = getBaseType(type);
+	if (OidIsValid(get_element_type(type)))
+		return is_same_xml(get_element_type(type));
+	/* These have no form of XML. */
+	if (type_is_enum(type) || type_is_rowtype(type))
+		return false;
+	return is_same_json(type);
+}
+
+static void
+refuse_to_write(const char *function, Oid type)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("rollup query calls stable function \"%s\"", function),
+			 errdetail("How it writes values of type %s depends on the session's settings.",
+					   format_type_be(type)),
+			 errhint("Convert them first, times as in column AT TIME ZONE 'Europe/Berlin', "
+					 "bytes as in encode(column, 'hex').")));
+}
+
+/* One of them is declared immutable, and is not. */
+bool
+sc_writes_json(Oid aggregate)
+{
+	return aggregate == F_JSON_AGG || aggregate == F_JSONB_AGG ||
+		aggregate == F_JSON_OBJECT_AGG || aggregate == F_JSONB_OBJECT_AGG;
+}
+
+/* All aggregates are declared immutable, whatever they call. */
+static void
+check_support(Aggref *agg)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg->aggfnoid));
+	Form_pg_aggregate form;
+	Oid			functions[2];
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", agg->aggfnoid);
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	functions[0] = form->aggtransfn;
+	functions[1] = form->aggfinalfn;
+	ReleaseSysCache(tuple);
+	for (int i = 0; i < lengthof(functions); i++)
+		if (OidIsValid(functions[i]))
+			(void) unstable_function(functions[i], agg);
+}
+
 static void
 check_aggregate(Aggref *agg)
 {
 	ListCell   *lc;
 
-	if (func_volatile(agg->aggfnoid) == PROVOLATILE_IMMUTABLE)
+	/* Of the server's own only those that write JSON call such functions. */
+	if (agg->aggfnoid >= FirstNormalObjectId)
+		check_support(agg);
+	if (!sc_writes_json(agg->aggfnoid))
 		return;
 	foreach(lc, agg->args)
-		if (!((TargetEntry *) lfirst(lc))->resjunk &&
-			!is_same_json_expr((Node *) ((TargetEntry *) lfirst(lc))->expr))
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk && !is_same_json_expr((Node *) tle->expr))
+			refuse_to_write(get_func_name(agg->aggfnoid),
+							exprType((Node *) tle->expr));
+	}
+}
+
+static void
+check_xml(XmlExpr *xml)
+{
+	ListCell   *lc;
+
+	if (xml->op != IS_XMLELEMENT && xml->op != IS_XMLFOREST)
+		return;
+	foreach(lc, list_concat_copy(xml->named_args, xml->args))
+		if (!is_same_xml(exprType(lfirst(lc))))
+			refuse_to_write(xml->op == IS_XMLELEMENT ? "xmlelement" : "xmlforest",
+							exprType(lfirst(lc)));
+}
+
+/*
+ * Types whose output functions are declared immutable, and follow a setting
+ * nevertheless: what to do instead of having them write, or NULL.
+ */
+static const char *
+instead_of_text(Oid type)
+{
+	switch (type)
+	{
+		case FLOAT4OID:
+		case FLOAT8OID:
+			return "Convert it to numeric first, as in column::numeric::text.";
+		case BYTEAOID:
+			return "Use encode(column, 'hex').";
+		case POINTOID:
+		case LSEGOID:
+		case PATHOID:
+		case BOXOID:
+		case POLYGONOID:
+		case LINEOID:
+		case CIRCLEOID:
+			return "Use its coordinates, as in column[0]::numeric.";
+		default:
+			return NULL;
+	}
+}
+
+/*
+ * What decides which group a row belongs to, and what it adds: a row may come
+ * by one session and go by another.
+ */
+static bool
+check_written(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, CoerceViaIO))
+	{
+		CoerceViaIO *coerce = (CoerceViaIO *) node;
+		Oid			type = getBaseType(exprType((Node *) coerce->arg));
+		const char *hint = instead_of_text(type);
+
+		if (hint)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("rollup query calls stable function \"%s\"",
-							get_func_name(agg->aggfnoid)),
-					 errdetail("How it writes values of type %s depends on the session's settings.",
-							   format_type_be(exprType((Node *) ((TargetEntry *) lfirst(lc))->expr))),
-					 errhint("Convert them first, as in column AT TIME ZONE 'Europe/Berlin'.")));
+					 errmsg("rollup query converts type %s to %s",
+							format_type_be(type), format_type_be(coerce->resulttype)),
+					 errdetail("How it writes values depends on the session's settings."),
+					 errhint("%s", hint)));
+	}
+	return expression_tree_walker(node, check_written, context);
 }
 
 static const char *
@@ -464,7 +652,12 @@ check_walker(Node *node, void *context)
 	/* Arguments first: now() is to be named, not what is done with it. */
 	(void) expression_tree_walker(node, check_walker, context);
 	if (IsA(node, Aggref))
+	{
 		check_aggregate((Aggref *) node);
+		(void) expression_tree_walker(node, check_written, NULL);
+	}
+	if (IsA(node, XmlExpr))
+		check_xml((XmlExpr *) node);
 	return check_functions_in_node(node, unstable_function, node);
 }
 
@@ -487,7 +680,7 @@ check_source(RangeTblEntry *rte)
 		bad = "an unlogged table";
 	else if (IsCatalogRelation(rel))
 		bad = "a system catalog";
-	else if (RelationGetNamespace(rel) == get_namespace_oid("scalecache", true) ||
+	else if (RelationGetNamespace(rel) == sc_own_namespace() ||
 			 RelationGetNamespace(rel) == get_namespace_oid("scalecache_data", true))
 		bad = "a table of the extension's own";
 	else if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && !rte->inh)
@@ -600,6 +793,9 @@ sc_query_check(Query *query)
 		names = lappend(names, tle->resname);
 	}
 	query_tree_walker(query, check_walker, NULL, 0);
+	foreach(lc, query->groupClause)
+		(void) check_written(get_sortgroupclause_expr(lfirst(lc), query->targetList), NULL);
+	(void) check_written((Node *) query->jointree, NULL);
 }
 
 static Node *

@@ -80,9 +80,8 @@ compare_entries(const void *a, const void *b)
 }
 
 static void
-load_entries(Oid catalog)
+load_entries(Relation rel)
 {
-	Relation	rel = table_open(catalog, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 	int			allocated = 16;
@@ -91,7 +90,7 @@ load_entries(Oid catalog)
 	bool		isnull;
 
 	/* An invalidation while reading must not be lost. */
-	entries_catalog = catalog;
+	entries_catalog = RelationGetRelid(rel);
 	entries_valid = true;
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -108,7 +107,6 @@ load_entries(Oid catalog)
 										  RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
 	qsort(loaded, n, sizeof(SourceEntry), compare_entries);
 	if (entries)
 		pfree(entries);
@@ -129,11 +127,12 @@ sc_rollups_on(Oid source)
 
 	if (!entries_valid)
 	{
-		Oid			catalog = sc_catalog_relid();
+		Relation	catalog = sc_catalog_open(AccessShareLock);
 
-		if (!OidIsValid(catalog))
+		if (catalog == NULL)
 			return NIL;
 		load_entries(catalog);
+		table_close(catalog, AccessShareLock);
 	}
 	hi = nentries;
 	while (lo < hi)
@@ -193,31 +192,21 @@ know_size(RelOptInfo *rel, Relation base)
 	}
 }
 
-/* A rollup's base table, to be appended to a query's range table. */
-static RangeTblEntry *
-base_entry(ScSpec *spec, Relation base)
+/*
+ * A rollup's base table, to be appended to a query's range table.  The names
+ * of a table's columns are read from the catalog, by whoever shows them.
+ */
+RangeTblEntry *
+sc_base_entry(ScSpec *spec)
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
-	List	   *names = NIL;
 
-	for (int i = 0; i < ScBaseNatts(spec); i++)
-		names = lappend(names, makeString(pstrdup(NameStr(TupleDescAttr(RelationGetDescr(base), i)->attname))));
 	rte->rtekind = RTE_RELATION;
 	rte->relid = spec->base;
 	rte->relkind = RELKIND_RELATION;
 	rte->rellockmode = AccessShareLock;
-	rte->eref = makeAlias(get_rel_name(spec->view), names);
+	rte->eref = makeAlias(get_rel_name(spec->view), NIL);
 	rte->inFromCl = true;
-	return rte;
-}
-
-RangeTblEntry *
-sc_base_entry(ScSpec *spec)
-{
-	Relation	base = table_open(spec->base, NoLock);
-	RangeTblEntry *rte = base_entry(spec, base);
-
-	table_close(base, NoLock);
 	return rte;
 }
 
@@ -237,6 +226,45 @@ sc_key_exprs(ScMatch *m, List **exprs, List **ops)
 	}
 }
 
+/* What the planner is to know of a base table that is read for some groups. */
+static RelOptInfo *
+base_rel_for_some(ScMatch *m, Relation base)
+{
+	RelOptInfo *rel = build_simple_rel(m->root, m->basevarno, NULL);
+	ListCell   *lc;
+
+	know_size(rel, base);
+	foreach(lc, m->quals)
+		rel->baserestrictinfo = lappend(rel->baserestrictinfo,
+										make_simple_restrictinfo(m->root, lfirst(lc)));
+	/* No index is looked into for conditions that it has not been told of. */
+	check_index_predicates(m->root, rel);
+	return rel;
+}
+
+/*
+ * The same if all of it is read: its size.  To look up its indexes and how
+ * wide its columns are would take longer than the matching.
+ */
+static RelOptInfo *
+base_rel_for_all(ScMatch *m, Relation base)
+{
+	RangeTblEntry *rte = m->root->simple_rte_array[m->basevarno];
+	RelOptInfo *rel;
+
+	rte->rtekind = RTE_RESULT;
+	rel = build_simple_rel(m->root, m->basevarno, NULL);
+	rel->rtekind = rte->rtekind = RTE_RELATION;
+	rel->reltablespace = base->rd_rel->reltablespace;
+	estimate_rel_size(base, NULL, &rel->pages, &rel->tuples, &rel->allvisfrac);
+	know_size(rel, base);
+	rel->rows = clamp_row_est(rel->tuples);
+	if (m->spec->width == 0)
+		m->spec->width = get_relation_data_width(m->spec->base, NULL);
+	rel->reltarget->width = m->spec->width;
+	return rel;
+}
+
 /* Put the base table into the query's range table, and plan its scan. */
 static Path *
 scan_base(ScMatch *m)
@@ -244,15 +272,14 @@ scan_base(ScMatch *m)
 	PlannerInfo *root = m->root;
 	ScSpec	   *spec = m->spec;
 	Relation	base = table_open(spec->base, NoLock);
-	RangeTblEntry *rte = base_entry(spec, base);
+	RangeTblEntry *rte = sc_base_entry(spec);
 	RelOptInfo *rel;
-	ListCell   *lc;
 
 	root->parse->rtable = lappend(root->parse->rtable, rte);
 	expand_planner_arrays(root, 1);
 	root->simple_rte_array[m->basevarno] = rte;
 
-	rel = build_simple_rel(root, m->basevarno, NULL);
+	rel = m->quals ? base_rel_for_some(m, base) : base_rel_for_all(m, base);
 	rel->consider_parallel = false;
 	rel->reltarget->exprs = NIL;
 	for (int i = 0; i < ScBaseNatts(spec); i++)
@@ -263,16 +290,15 @@ scan_base(ScMatch *m)
 										makeVar(m->basevarno, i + 1, att->atttypid,
 												att->atttypmod, att->attcollation, 0));
 	}
-	foreach(lc, m->quals)
-		rel->baserestrictinfo = lappend(rel->baserestrictinfo,
-										make_simple_restrictinfo(root, lfirst(lc)));
-	know_size(rel, base);
 	table_close(base, NoLock);
-	set_baserel_size_estimates(root, rel);
+	if (m->quals)
+		set_baserel_size_estimates(root, rel);
 	add_path(rel, create_seqscan_path(root, rel, NULL, 0));
-	/* Its order is of no use. */
-	if (m->quals != NIL)
+	/* Its order is of no use.  The planner has counted the pages of the query's tables only. */
+	root->total_table_pages += rel->pages;
+	if (m->quals)
 		create_index_paths(root, rel);
+	root->total_table_pages -= rel->pages;
 	set_cheapest(rel);
 	return rel->cheapest_total_path;
 }
@@ -341,7 +367,7 @@ raw_path(RelOptInfo *rel, PathTarget *target)
 }
 
 /*
- * Pages of the delta tables.  What was true a second ago will do where it
+ * Pages of the delta tables that have to be read.  What was true a second ago will do where it
  * decides nothing: opening two tables costs as much as the matching.
  */
 static double
@@ -351,18 +377,8 @@ delta_pages(ScSpec *spec, bool roughly)
 
 	if (roughly && spec->pages_at > now - USECS_PER_SEC && spec->pages_at <= now)
 		return spec->pages;
-	spec->pages = 0;
 	spec->pages_at = now;
-	for (int i = 0; i < 2; i++)
-	{
-		Relation	delta = try_table_open(spec->delta[i], AccessShareLock);
-
-		if (delta == NULL)
-			continue;
-		spec->pages += RelationGetNumberOfBlocks(delta);
-		table_close(delta, AccessShareLock);
-	}
-	return spec->pages;
+	return spec->pages = sc_delta_pages_to_read(spec);
 }
 
 static void
@@ -399,9 +415,9 @@ refuse_rollup(ScSpec *spec, RangeTblEntry *rte, bool own)
 {
 	if (!spec->rewrite && !own)
 		return "it is switched off; see set_rollup_rewrite";
-	if (spec->state == SC_UNFILLED)
+	if (spec->state == SC_UNFILLED && !sc_rewrite_checking())
 		return "it has no data; see rebuild_rollup";
-	if (spec->state != SC_LIVE)
+	if (spec->state != SC_LIVE && !sc_rewrite_checking())
 		return "it is being filled";
 	if (rte->inh ? !spec->inherits : list_length(spec->members) != 1)
 		return "the query reads other rows than its source's (ONLY, or inheritance)";
@@ -516,6 +532,12 @@ try_rollup(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	{
 		m = match_query(root, stage, input, srcvarno, spec, having, raw->pathtarget->exprs);
 		reason = m->reason;
+	}
+	if (reason == NULL && sc_rewrite_checking())
+	{
+		sc_rewrite_note_match(view);
+		sc_spec_release(spec);
+		return NULL;
 	}
 	if (reason == NULL)
 	{
@@ -798,7 +820,53 @@ add_rewrite_paths(PlannerInfo *root, UpperRelationKind stage,
 static TargetEntry *
 scan_column(List *tlist, Expr *expr)
 {
-	return makeTargetEntry((Expr *) copyObject(expr), list_length(tlist) + 1, NULL, false);
+	return makeTargetEntry(expr, list_length(tlist) + 1, NULL, false);
+}
+
+static bool
+add_function(Oid funcid, void *functions)
+{
+	*(List **) functions = list_append_unique_oid(*(List **) functions, funcid);
+	return false;
+}
+
+static bool
+collect_functions(Node *node, void *functions)
+{
+	if (node == NULL)
+		return false;
+	(void) check_functions_in_node(node, add_function, functions);
+	return expression_tree_walker(node, collect_functions, functions);
+}
+
+/*
+ * The functions that the plain query calls: who may not call one gets an error
+ * from it, and so must not be shown what the rollup has kept of its results.
+ * And those that are called instead.  A rollup's own view asks for no more
+ * than SELECT.
+ */
+List *
+sc_called_functions(ScMatch *m)
+{
+	PlannerInfo *root = m->root;
+	List	   *functions = NIL;
+	Oid			own = sc_join_view(root);
+	ListCell   *lc;
+
+	if (OidIsValid(own) && own == sc_rollup_of(m->view))
+		return NIL;
+	(void) collect_functions((Node *) root->processed_tlist, &functions);
+	(void) collect_functions((Node *) root->parse->jointree, &functions);
+	(void) collect_functions(root->parse->havingQual, &functions);
+	(void) collect_functions((Node *) m->quals, &functions);
+	(void) collect_functions((Node *) m->from, &functions);
+	(void) collect_functions((Node *) m->keystates, &functions);
+	foreach(lc, m->qkeys)
+		(void) collect_functions((Node *) ((ScQueryKey *) lfirst(lc))->derived, &functions);
+	foreach(lc, m->bounds)
+		(void) collect_functions((Node *) list_make2(((ScBound *) lfirst(lc))->edge,
+													 ((ScBound *) lfirst(lc))->outer), &functions);
+	return functions;
 }
 
 static String *
@@ -863,7 +931,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 	}
 	foreach(lc, m->guards)
 	{
-		ScBucket   *b = &m->buckets[lfirst_int(lc)];
+		ScBucket   *b = sc_match_bucket(m, lfirst_int(lc));
 
 		guards = lappend_int(lappend_int(guards, lfirst_int(lc)),
 							 sc_bucket_guard_seconds(b->unit));
@@ -902,6 +970,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 										list_make5(ops, m->sets, guards, zones,
 												   m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL));
 	cscan->custom_private = lappend(cscan->custom_private, copyObject(m->linears));
+	cscan->custom_private = lappend(cscan->custom_private, sc_called_functions(m));
 	cscan->methods = &sc_scan_methods;
 	sc_spec_release(spec);
 	return &cscan->scan.plan;

@@ -92,13 +92,16 @@ typedef enum ScUnit
 	SC_UNIT_YEAR,
 	SC_UNIT_DECADE,
 	SC_UNIT_CENTURY,
-	SC_UNIT_MILLENNIUM
+	SC_UNIT_MILLENNIUM,
+	SC_UNIT_BIN					/* date_bin's; only of buckets */
 } ScUnit;
 
 /* A rollup key that is a bucket of time; unit is SC_UNIT_NONE if not. */
 typedef struct ScBucket
 {
 	ScUnit		unit;
+	int64		stride;			/* SC_UNIT_BIN: microseconds */
+	int64		origin;			/* likewise: where one starts */
 	Expr	   *instant;		/* the timestamptz that is cut, or NULL */
 	Const	   *zone;			/* with instant: where */
 	Expr	   *local;			/* the timestamp that is cut */
@@ -113,6 +116,7 @@ typedef enum ScJoinKind
 	SC_JOIN_ROWS,				/* count(*), of the rows that the part selects */
 	SC_JOIN_STATE,				/* a state that parts are added to, as state
 								 * number arg of the rollup, or -1: its own */
+	SC_JOIN_LINEAR,				/* number arg of those computed from sums */
 	SC_JOIN_GROUPING			/* grouping() number arg */
 } ScJoinKind;
 
@@ -133,6 +137,7 @@ typedef struct ScJoinItem
 	int			arg;
 	Expr	   *expr;			/* in the query */
 	List	   *parts;			/* of ScJoinPart; no two select the same row */
+	List	   *sums;			/* SC_JOIN_LINEAR: items of joinitems */
 } ScJoinItem;
 
 /* A rollup that answers a query, and how.  In the planner's context. */
@@ -147,7 +152,7 @@ typedef struct ScMatch
 								 * the rollup's range table the query's */
 	Index		basevarno;		/* the same; appended if the match holds */
 	Expr	  **keys;			/* the rollup's, as the query would say */
-	ScBucket   *buckets;		/* of these */
+	ScBucket  **buckets;		/* of these; NULL: see sc_match_bucket */
 	bool	   *sharp;			/* equal values of the key are identical */
 	List	   *aggs;			/* the rollup's Aggrefs, likewise */
 	List	   *rollupquals;	/* the rollup's WHERE, likewise */
@@ -189,6 +194,7 @@ extern bool sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist);
 extern void sc_match_read(ScMatch *m);
 extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist,
 						  List *outputs, List *having);
+extern ScBucket *sc_match_bucket(ScMatch *m, int i);
 extern Expr *sc_match_derive(ScMatch *m, Node *expr);
 extern List *sc_flat_quals(Expr *qual);
 extern bool sc_match_rollupquals(ScMatch *m, List *quals);
@@ -216,8 +222,10 @@ typedef struct ScLinearState ScLinearState;
 extern bool sc_linear_match(ScMatch *m, Aggref *agg, int *count);
 extern Bitmapset *sc_linear_slots(List *linear, Bitmapset *slots);
 extern ScLinearState *sc_linear_prepare(List *linear, Aggref *agg, MemoryContext cxt);
-extern void sc_linear_final(ScLinearState *state, ScSpec *spec, ScGroup *group,
-							Datum *value, bool *isnull);
+extern int	sc_linear_sums(const ScLinearState *state);
+extern int	sc_linear_slot(const ScLinearState *state, int i);
+extern void sc_linear_final(ScLinearState *state, const ScStateDef **defs,
+							ScState **sums, Datum *value, bool *isnull);
 
 /* rewrite_stored.c */
 extern ScSpec *sc_stored_for_query(PlannerInfo *root, Oid view, int **varmap);
@@ -294,6 +302,9 @@ extern ScSpec *sc_node_spec(Oid view);
 extern ScSpec *sc_node_target(const ScSpec *like, List *exprs, List *ops,
 							  int nkeys, Size statesize);
 extern bool sc_node_zone_holds(List *zone);
+extern void sc_node_open_plain(CustomScanState *node, int eflags, PlanState **plain);
+extern bool sc_node_allowed(CustomScanState *node, List *functions, int eflags,
+							PlanState **plain);
 extern void sc_node_overflow(void) pg_attribute_noreturn();
 extern TupleTableSlot *sc_node_plain_row(CustomScanState *node, PlanState *plain);
 extern void sc_node_find_copied(PlanState *ps, int varno, ScCopied *copied);
@@ -323,7 +334,9 @@ extern bool sc_bucket_range(ScMatch *m, OpExpr *op);
 extern Expr *sc_bucket_compare(ScMatch *m, OpExpr *op);
 extern Expr *sc_bound_as(Expr *bound, Oid type);
 extern int	sc_bucket_guard_seconds(ScUnit unit);
-extern int	sc_bucket_key_seconds(ScBucket *bucket, Oid type);
+extern Expr *sc_bucket_day(ScBucket *bucket);
+extern bool sc_bin_is_sound(int64 stride, int64 origin);
+extern int64 sc_modulo(int64 a, int64 b);
 extern Expr *sc_bucket_is_split_call(ScBucket *bucket, Node *key);
 extern bool sc_bucket_is_whole(Oid type, Datum start, const char *zone,
 							   int seconds);
@@ -349,11 +362,13 @@ extern RangeTblEntry *sc_base_entry(ScSpec *spec);
 extern void sc_key_exprs(ScMatch *m, List **exprs, List **ops);
 extern void sc_rewrite_suppose(List *rollups);
 extern double sc_supposed_size(ScSpec *spec, double groups);
+extern List *sc_called_functions(ScMatch *m);
 
 /* rewrite_explain.c */
 extern void sc_rewrite_note(Oid view, const char *reason);
 extern void sc_rewrite_note_match(Oid view);
 extern bool sc_rewrite_noting(void);
+extern bool sc_rewrite_checking(void);
 extern List *sc_rewrite_used(PlannedStmt *stmt);
 
 /* rewrite_exec.c */
@@ -372,7 +387,8 @@ typedef enum ScRewritePrivate
 	SC_PRIVATE_GUARDS,			/* key, seconds, ... */
 	SC_PRIVATE_ZONES,			/* of the guards */
 	SC_PRIVATE_SESSIONZONE,		/* NIL, or the zone the session must have */
-	SC_PRIVATE_LINEARS			/* as in ScMatch */
+	SC_PRIVATE_LINEARS,			/* as in ScMatch */
+	SC_PRIVATE_CALLED			/* Oids of functions: see sc_called_functions */
 } ScRewritePrivate;
 
 #endif							/* SC_REWRITE_H */

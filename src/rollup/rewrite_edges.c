@@ -15,7 +15,6 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
@@ -25,7 +24,6 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/planner.h"
-#include "parser/parse_func.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
@@ -50,6 +48,7 @@ typedef struct Cut
 	Datum		zone;			/* text, or NULL: times are local */
 	bool		wall;			/* with a zone: local times are cut */
 	Interval	length;
+	int64		origin;			/* SC_UNIT_BIN: where one starts */
 } Cut;
 
 static const struct
@@ -101,9 +100,38 @@ sc_unit_length(ScUnit unit, Interval *length)
 	return true;
 }
 
+#define BIN_NAME	"bin " INT64_FORMAT " " INT64_FORMAT
+
+static void
+cut_by_bin(Cut *cut, int64 stride, int64 origin)
+{
+	cut->unit = SC_UNIT_BIN;
+	cut->name = "bin";
+	cut->length.time = stride;
+	cut->origin = origin;
+}
+
+static bool
+cut_by_bucket(Cut *cut, ScBucket *bucket)
+{
+	if (bucket->unit != SC_UNIT_BIN)
+		return cut_by_unit(cut, bucket->unit);
+	cut_by_bin(cut, bucket->stride, bucket->origin);
+	cut->name = psprintf(BIN_NAME, bucket->stride, bucket->origin);
+	return true;
+}
+
 static bool
 cut_by_name(Cut *cut, const char *name)
 {
+	int64		stride;
+	int64		origin;
+
+	if (sscanf(name, BIN_NAME, &stride, &origin) == 2 && sc_bin_is_sound(stride, origin))
+	{
+		cut_by_bin(cut, stride, origin);
+		return true;
+	}
 	for (int i = 0; i < lengthof(units); i++)
 		if (strcmp(units[i].name, name) == 0)
 			return cut_by_unit(cut, units[i].unit);
@@ -128,8 +156,11 @@ from_wall(const Cut *cut, int64 t)
 static int64
 bucket_start(const Cut *cut, int64 t)
 {
-	Datum		unit = CStringGetTextDatum(cut->name);
+	Datum		unit;
 
+	if (cut->unit == SC_UNIT_BIN)
+		return t - sc_modulo(t - cut->origin, cut->length.time);
+	unit = CStringGetTextDatum(cut->name);
 	if (cut->zone && !cut->wall)
 		return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone, unit,
 													   TimestampTzGetDatum(t), cut->zone));
@@ -305,7 +336,6 @@ edge_call(Cut *cut, Expr *value, bool after, bool up)
 	Oid			type = exprType((Node *) value);
 	Oid			types[] = {type, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID};
 	Oid			localtypes[] = {type, TEXTOID, BOOLOID, BOOLOID};
-	List	   *name = list_make2(makeString("scalecache"), makeString("bucket_edge"));
 	List	   *args = list_make2(copyObject(value), text_const(cut->name));
 	Oid			funcid;
 
@@ -317,8 +347,8 @@ edge_call(Cut *cut, Expr *value, bool after, bool up)
 	}
 	args = lappend(lappend(args, makeBoolConst(after, false)),
 				   makeBoolConst(up, false));
-	funcid = cut->zone ? LookupFuncName(name, 6, types, true) :
-		LookupFuncName(name, 4, localtypes, true);
+	funcid = cut->zone ? sc_own_function("bucket_edge", 6, types) :
+		sc_own_function("bucket_edge", 4, localtypes);
 	if (!OidIsValid(funcid))
 		return NULL;
 	return (Expr *) makeFuncExpr(funcid, type, args, InvalidOid, InvalidOid,
@@ -345,12 +375,12 @@ edge_const(Cut *cut, Const *value, bool after, bool up)
 bool
 sc_bound_settle(ScMatch *m, ScBound *bound, Expr *value, bool after)
 {
-	ScBucket   *b = &m->buckets[bound->key];
+	ScBucket   *b = sc_match_bucket(m, bound->key);
 	Cut			cut = {0};
 	Const	   *inner;
 	Const	   *outer;
 
-	if (!cut_by_unit(&cut, b->unit))
+	if (!cut_by_bucket(&cut, b))
 		return false;
 	if (exprType((Node *) value) == TIMESTAMPTZOID)
 		cut.zone = b->zone->constvalue;

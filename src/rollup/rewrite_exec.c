@@ -64,6 +64,7 @@ typedef struct RewriteState
 	ExprState **bounds;			/* edge, outer; edge, outer; ... */
 	List	   *edges;			/* of PlanState: rows beyond the edges */
 	PlanState  *plain;			/* the plain query, once it is needed */
+	bool		allowed;		/* the user may call what that calls */
 	ExprState  *quals;
 	ExprState  *failing;		/* filters that can fail: see sc_qual_can_fail */
 	List	   *filters;		/* what quals is made from */
@@ -88,6 +89,7 @@ typedef struct RewriteState
 	Bitmapset  *slots;			/* of the rollup that are asked for */
 	bool		readskeys;		/* some expression reads a base row's */
 	ScCopied	copied;			/* columns of the scan that the plan returns */
+	ScCopied	stored;			/* the same of a base row, if all are stored */
 	int64		nread;			/* groups read, for EXPLAIN */
 	int64		nedgerows;		/* rows read from the table */
 	int64		nrecomputed;	/* groups computed from the source */
@@ -188,6 +190,27 @@ init_items(RewriteState *state, CustomScan *cscan)
 	state->targetsize = size;
 }
 
+/* Where in a base row all columns are that the plan returns, if they are. */
+static void
+find_stored(RewriteState *state)
+{
+	ScSpec	   *spec = state->spec;
+	ScCopied   *stored = &state->stored;
+
+	stored->attnos = palloc(sizeof(AttrNumber) * (state->copied.n + 1));
+	for (int i = 0; i < state->copied.n; i++)
+	{
+		OutItem    *item = &state->items[state->copied.attnos[i] - spec->nkeys - 1];
+
+		stored->attnos[i] = item->kind == SC_ITEM_KEY ? item->column :
+			item->kind == SC_ITEM_STORED ? ScBaseAgg(spec, item->arg) : 0;
+		if (stored->attnos[i] == 0)
+			return;
+		stored->last = Max(stored->last, stored->attnos[i]);
+	}
+	stored->n = state->copied.n;
+}
+
 /* The plans of the rows beyond the edges: not before sc_scan_load. */
 static void
 open_edges(RewriteState *state)
@@ -211,6 +234,10 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	state->view = linitial_oid(list_nth(state->private, SC_PRIVATE_VIEW));
 	state->exact = private_int(state->private, SC_PRIVATE_FLAGS, 0);
 	state->nqkeys = private_int(state->private, SC_PRIVATE_FLAGS, 1);
+	state->allowed = sc_node_allowed(node, list_nth(state->private, SC_PRIVATE_CALLED),
+									 eflags, &state->plain);
+	if (!state->allowed)
+		return;
 	state->nkeystates = private_int(state->private, SC_PRIVATE_FLAGS, 2);
 	state->nbounds = private_int(state->private, SC_PRIVATE_FLAGS, 3);
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
@@ -232,9 +259,12 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 								   list_length(exprs) - n - nfailing);
 	state->quals = ExecInitQual(state->filters, ps);
 	state->failing = ExecInitQual(list_copy_tail(exprs, list_length(exprs) - nfailing), ps);
-	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
-		init_items(state, cscan);
 	sc_node_find_copied(ps, INDEX_VAR, &state->copied);
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	{
+		init_items(state, cscan);
+		find_stored(state);
+	}
 	state->cxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite",
 									   ALLOCSET_DEFAULT_SIZES);
 	state->rowcxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache rewrite row",
@@ -270,11 +300,19 @@ is_wanted(void *arg, const Datum *keys, const bool *nulls)
 	return ExecQual(state->quals, show_keys(state, keys, nulls));
 }
 
-/* The next group that passes the filters; its keys are shown. */
+/*
+ * The next group that passes the filters; its keys are shown, if they are
+ * read.  Without keys there is a base row without rows, too: that is no group
+ * of a query that has keys, constants perhaps.
+ */
 static bool
 next_fine(RewriteState *state, FineRow *row)
 {
 	ScSpec	   *spec = state->spec;
+	bool		haschanged = state->changed && state->changed->ngroups > 0;
+	bool		showskeys = state->readskeys || state->failing;
+	bool		needsrows = spec->nkeys == 0 && state->nqkeys > 0;
+	bool		isnull;
 	ExprContext *econtext;
 
 	while (!state->changeddone)
@@ -287,7 +325,8 @@ next_fine(RewriteState *state, FineRow *row)
 			state->changeddone = true;
 			break;
 		}
-		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
+		if (group->unwanted ||
+			(group->nrows == 0 && (spec->nkeys > 0 || needsrows)))
 			continue;
 		row->group = group;
 		row->slot = NULL;
@@ -304,11 +343,15 @@ next_fine(RewriteState *state, FineRow *row)
 		row->slot = ExecProcNode(BasePlan(state));
 		if (TupIsNull(row->slot))
 			return false;
-		slot_getsomeattrs(row->slot, ScBaseState(spec));
-		if (state->changed && state->changed->ngroups > 0 &&
+		if (haschanged || showskeys)
+			slot_getsomeattrs(row->slot, spec->nkeys);
+		if (haschanged &&
 			sc_groups_get(state->changed, row->slot->tts_values, row->slot->tts_isnull, false))
 			continue;
-		if (state->readskeys || state->failing)
+		if (needsrows &&
+			DatumGetInt64(slot_getattr(row->slot, ScBaseRows(spec), &isnull)) == 0)
+			continue;
+		if (showskeys)
 		{
 			econtext = show_keys(state, row->slot->tts_values, row->slot->tts_isnull);
 			if (!ExecQual(state->failing, econtext))
@@ -324,8 +367,9 @@ static bytea *
 packed_states(RewriteState *state, FineRow *row)
 {
 	MemoryContext old = MemoryContextSwitchTo(state->rowcxt);
+	bool		isnull;
 	bytea	   *packed = (bytea *)
-	PG_DETOAST_DATUM_PACKED(row->slot->tts_values[ScBaseState(state->spec) - 1]);
+	PG_DETOAST_DATUM_PACKED(slot_getattr(row->slot, ScBaseState(state->spec), &isnull));
 
 	MemoryContextSwitchTo(old);
 	return packed;
@@ -353,6 +397,25 @@ is_split(RewriteState *state, TupleTableSlot *keys)
 	return false;
 }
 
+/* What follows from sums of the rollup. */
+static void
+linear_final(RewriteState *state, ScLinearState *linear, ScGroup *group, Datum *value,
+			 bool *isnull)
+{
+	int			n = sc_linear_sums(linear);
+	const ScStateDef **defs = palloc(sizeof(ScStateDef *) * n);
+	ScState   **sums = palloc(sizeof(ScState *) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		ScSlot	   *slot = &state->spec->slots[sc_linear_slot(linear, i)];
+
+		defs[i] = &slot->def;
+		sums[i] = (ScState *) (group->states + slot->offset);
+	}
+	sc_linear_final(linear, defs, sums, value, isnull);
+}
+
 static bool
 final(RewriteState *state, OutItem *item, ScGroup *group, Datum *value, bool *isnull)
 {
@@ -372,7 +435,7 @@ final(RewriteState *state, OutItem *item, ScGroup *group, Datum *value, bool *is
 							  value, isnull, &overflow);
 	if (item->kind == SC_ITEM_LINEAR)
 	{
-		sc_linear_final(item->linear, spec, group, value, isnull);
+		linear_final(state, item->linear, group, value, isnull);
 		return true;
 	}
 	slot = &spec->slots[slot_of(state, item)];
@@ -666,7 +729,8 @@ prepare(RewriteState *state)
 	state->ragged = range == SC_RANGE_RAGGED;
 	state->adding = !state->exact || state->ragged;
 	state->readskeys = reads_keys(state);
-	if (sc_node_zone_holds(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
+	if (state->allowed &&
+		sc_node_zone_holds(list_nth(state->private, SC_PRIVATE_SESSIONZONE)) &&
 		range != SC_RANGE_UNKNOWN &&
 		(!state->ragged || list_length(cscan->custom_plans) > 2) && load(state))
 	{
@@ -685,11 +749,8 @@ prepare(RewriteState *state)
 			state->scratchgroup->states = palloc0(state->spec->statesize);
 		}
 	}
-	if (state->source == SC_FROM_TABLE && state->plain == NULL)
-	{
-		state->plain = ExecInitNode(lsecond(cscan->custom_plans), estate, state->eflags);
-		state->css.custom_ps = lappend(state->css.custom_ps, state->plain);
-	}
+	if (state->source == SC_FROM_TABLE)
+		sc_node_open_plain(&state->css, state->eflags, &state->plain);
 	MemoryContextSwitchTo(old);
 }
 
@@ -721,29 +782,28 @@ overflows(ScSpec *spec, OutItem *item, bool overflow)
 		kind != SC_STATE_DISTINCT;
 }
 
+/* The scan's row for a group of the rollup that is one of the query. */
 static TupleTableSlot *
-next_exact(RewriteState *state)
+exact_row(RewriteState *state, FineRow *row)
 {
 	ScSpec	   *spec = state->spec;
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
-	FineRow		row;
-	ScGroup    *group;
+	ScGroup    *group = row->group;
 	bool		overflow;
 	MemoryContext old;
 
 	MemoryContextReset(state->rowcxt);
-	if (!next_fine(state, &row))
-		return NULL;
-	if (row.slot && !state->readskeys)
+	if (row->slot)
+		slot_getsomeattrs(row->slot, ScBaseRows(spec));
+	if (row->slot && !state->readskeys)
 	{
 		ExecClearTuple(slot);
 		memset(slot->tts_isnull, true, spec->nkeys * sizeof(bool));
 		ExecStoreVirtualTuple(slot);
 	}
-	group = row.group;
 	overflow = group ? group->overflow :
-		sc_base_overflows(spec, row.slot);
+		sc_base_overflows(spec, row->slot);
 	old = MemoryContextSwitchTo(state->rowcxt);
 	for (int i = 0; i < state->nitems; i++)
 	{
@@ -753,10 +813,10 @@ next_exact(RewriteState *state)
 
 		if (item->kind == SC_ITEM_KEY && item->column > 0)
 		{
-			*value = row.group ? row.group->keys[item->column - 1] :
-				row.slot->tts_values[item->column - 1];
-			*isnull = row.group ? row.group->nulls[item->column - 1] :
-				row.slot->tts_isnull[item->column - 1];
+			*value = row->group ? row->group->keys[item->column - 1] :
+				row->slot->tts_values[item->column - 1];
+			*isnull = row->group ? row->group->nulls[item->column - 1] :
+				row->slot->tts_isnull[item->column - 1];
 		}
 		else if (item->kind == SC_ITEM_KEY)
 			*value = ExecEvalExpr(state->qkeys[item->arg], econtext, isnull);
@@ -765,30 +825,30 @@ next_exact(RewriteState *state)
 			*value = Int32GetDatum(0);
 			*isnull = false;
 		}
-		else if (row.slot && item->kind == SC_ITEM_ROWS)
+		else if (row->slot && item->kind == SC_ITEM_ROWS)
 		{
-			*value = row.slot->tts_values[ScBaseRows(spec) - 1];
+			*value = row->slot->tts_values[ScBaseRows(spec) - 1];
 			*isnull = false;
 		}
 		else if (item->kind == SC_ITEM_KEYSTATE)
 			*value = ExecEvalExpr(state->keystates[item->arg], econtext, isnull);
 		else if (item->kind == SC_ITEM_STORED && !overflows(spec, item, overflow))
 		{
-			if (row.group)
+			if (row->group)
 			{
-				*value = row.group->values[item->arg];
-				*isnull = row.group->isnull[item->arg];
+				*value = row->group->values[item->arg];
+				*isnull = row->group->isnull[item->arg];
 			}
 			else
 			{
-				*value = row.slot->tts_values[ScBaseAgg(spec, item->arg) - 1];
-				*isnull = row.slot->tts_isnull[ScBaseAgg(spec, item->arg) - 1];
+				*value = row->slot->tts_values[ScBaseAgg(spec, item->arg) - 1];
+				*isnull = row->slot->tts_isnull[ScBaseAgg(spec, item->arg) - 1];
 			}
 		}
 		else
 		{
 			if (group == NULL)
-				group = unpack(state, &row);
+				group = unpack(state, row);
 			if (!final(state, item, group, value, isnull))
 				elog(ERROR, "rollup cannot tell an aggregate");
 		}
@@ -837,8 +897,27 @@ static TupleTableSlot *
 next_row(ScanState *ss)
 {
 	RewriteState *state = (RewriteState *) ss;
+	FineRow		row;
 
-	return state->adding ? next_added_up(state) : next_exact(state);
+	if (state->adding)
+		return next_added_up(state);
+	return next_fine(state, &row) ? exact_row(state, &row) : NULL;
+}
+
+/* What ExecScan would do, where the plan only picks columns. */
+static TupleTableSlot *
+next_copied(RewriteState *state)
+{
+	PlanState  *ps = &state->css.ss.ps;
+	FineRow		row;
+
+	if (state->adding || state->stored.n == 0)
+		return sc_node_copy(ps, &state->copied, next_row(&state->css.ss));
+	if (!next_fine(state, &row))
+		return ExecClearTuple(ps->ps_ResultTupleSlot);
+	if (row.slot && !sc_base_overflows(state->spec, row.slot))
+		return sc_node_copy(ps, &state->stored, row.slot);
+	return sc_node_copy(ps, &state->copied, exact_row(state, &row));
 }
 
 static TupleTableSlot *
@@ -850,10 +929,9 @@ exec_rewrite(CustomScanState *node)
 		prepare(state);
 	if (state->source == SC_FROM_TABLE)
 		return sc_node_plain_row(node, state->plain);
-	/* What ExecScan would do, where there is little to do. */
 	if (state->copied.n > 0 && node->ss.ps.qual == NULL &&
 		node->ss.ps.state->es_epq_active == NULL)
-		return sc_node_copy(&node->ss.ps, &state->copied, next_row(&node->ss));
+		return next_copied(state);
 	return ExecScan(&node->ss, next_row, sc_node_recheck);
 }
 

@@ -16,12 +16,14 @@
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "base/guc.h"
+#include "base/owner.h"
 #include "rollup/rewrite.h"
 
 PG_FUNCTION_INFO_V1(scalecache_explain_rewrite);
@@ -30,6 +32,7 @@ PG_FUNCTION_INFO_V1(scalecache_set_rollup_rewrite);
 static List *notes = NIL;		/* of list (view Oid), String */
 static List *matched = NIL;		/* views that a path was made for */
 static bool noting = false;
+static bool checking = false;	/* only whether a rollup could answer */
 
 /* Remember what the planner found out about a rollup. */
 void
@@ -50,7 +53,10 @@ sc_rewrite_note_match(Oid view)
 		matched = lappend_oid(matched, view);
 }
 
-/* Why a rollup cannot answer its own view's query, or NULL. */
+/*
+ * Why a rollup cannot answer its own view's query, or could not if it were
+ * filled; NULL: it can.
+ */
 const char *
 sc_rewrite_why_not(Oid view)
 {
@@ -58,7 +64,7 @@ sc_rewrite_why_not(Oid view)
 	ListCell   *lc;
 
 	notes = matched = NIL;
-	noting = true;
+	noting = checking = true;
 	PG_TRY();
 	{
 		(void) plan_query(psprintf("SELECT * FROM %s", sc_qualified_name(view)));
@@ -70,7 +76,7 @@ sc_rewrite_why_not(Oid view)
 	}
 	PG_FINALLY();
 	{
-		noting = false;
+		noting = checking = false;
 		notes = matched = NIL;
 	}
 	PG_END_TRY();
@@ -81,6 +87,13 @@ bool
 sc_rewrite_noting(void)
 {
 	return noting;
+}
+
+/* Is it only asked if rollups match, as yet without storage perhaps? */
+bool
+sc_rewrite_checking(void)
+{
+	return checking;
 }
 
 static void
@@ -226,8 +239,9 @@ scalecache_set_rollup_rewrite(PG_FUNCTION_ARGS)
 	int64		id;
 
 	sc_refuse_nulls(fcinfo, "rollup, enabled");
+	PreventCommandIfReadOnly("set_rollup_rewrite()");
 	view = PG_GETARG_OID(0);
-	sc_check_rollup(view);
+	sc_lock_rollup(view);
 	spec = sc_spec_by_view(view);
 	id = spec->id;
 	sc_spec_release(spec);

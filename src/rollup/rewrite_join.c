@@ -120,6 +120,17 @@ copy_entry(ScMatch *m, List **fresh, Index varno, RangeTblEntry *copy)
 	return m->basevarno + list_length(*fresh);
 }
 
+/* What the planner has made of a UNION ALL, members of its own, is forgotten. */
+static RangeTblEntry *
+copy_item(RangeTblEntry *rte)
+{
+	RangeTblEntry *copy = copyObject(rte);
+
+	if (copy->rtekind == RTE_SUBQUERY)
+		copy->inh = false;
+	return copy;
+}
+
 typedef struct LateralContext
 {
 	ScMatch    *m;
@@ -174,7 +185,7 @@ replace_other(ScMatch *m, RangeTblRef *ref)
 	if (rte->tablesample)
 		return sc_match_fail(m, "it is joined with part of a table");
 	if (rte->rtekind == RTE_SUBQUERY ?
-		rte->inh || rte->subquery->hasForUpdate || rte->subquery->hasModifyingCTE :
+		rte->subquery->hasForUpdate || rte->subquery->hasModifyingCTE :
 		rte->rtekind == RTE_CTE ? rte->self_reference :
 		rte->rtekind != RTE_RELATION && rte->rtekind != RTE_VALUES &&
 		rte->rtekind != RTE_FUNCTION && rte->rtekind != RTE_RESULT)
@@ -188,7 +199,7 @@ replace_other(ScMatch *m, RangeTblRef *ref)
 		return sc_match_fail(m, "it is joined with a function of a subquery");
 	if (rte->rtekind != RTE_SUBQUERY && !rte->lateral)
 		return true;
-	copy = copyObject(rte);
+	copy = copy_item(rte);
 	copy->functions = (List *) replace_lateral((Node *) copy->functions, &cxt);
 	copy->values_lists = (List *) replace_lateral((Node *) copy->values_lists, &cxt);
 	copy->subquery = (Query *) replace_lateral((Node *) copy->subquery, &cxt);
@@ -571,7 +582,7 @@ copy_items(PlannerInfo *root, Node *jtnode, List **entries, List **old)
 
 		if (rte->rtekind != RTE_SUBQUERY && !rte->lateral)
 			return;
-		*entries = lappend(*entries, copyObject(rte));
+		*entries = lappend(*entries, copy_item(rte));
 		*old = lappend_int(*old, varno);
 	}
 	else if (IsA(jtnode, FromExpr))
@@ -650,6 +661,21 @@ shown_keys(ScMatch *m)
 	return shown;
 }
 
+/* Where some members of a list are. */
+static List *
+positions(List *list, List *members)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+	ListCell   *l2;
+
+	foreach(lc, members)
+		foreach(l2, list)
+			if (lfirst(l2) == lfirst(lc))
+				result = lappend_int(result, foreach_current_index(l2));
+	return result;
+}
+
 /*
  * What a row of the scan is: the join's columns, then the query's keys and
  * aggregates.  custom_exprs is over that: see rewrite_join_exec.c.
@@ -663,6 +689,7 @@ sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 	List	   *items = NIL;
 	List	   *ops = NIL;
 	List	   *exprs = NIL;
+	List	   *linears = NIL;
 	ListCell   *lc;
 	ListCell   *l2;
 
@@ -683,6 +710,9 @@ sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 			items = lappend_int(items, list_length(part->args));
 		}
 		exprs = list_concat(exprs, part_exprs(item));
+		if (item->kind == SC_JOIN_LINEAR)
+			linears = lappend(linears, list_make2(copyObject(list_nth(m->linears, item->arg)),
+												  positions(m->joinitems, item->sums)));
 	}
 	foreach(lc, m->bounds)
 		exprs = lappend(lappend(exprs, ((ScBound *) lfirst(lc))->edge),
@@ -706,6 +736,8 @@ sc_join_plan(ScMatch *m, Path *path, List *tlist, List *having,
 	cscan->custom_private = lappend(cscan->custom_private, m->zoned ?
 									list_make1(makeString(pstrdup(m->zone))) : NIL);
 	cscan->custom_private = lappend(cscan->custom_private, m->sets);
+	cscan->custom_private = lappend(cscan->custom_private, sc_called_functions(m));
+	cscan->custom_private = lappend(cscan->custom_private, linears);
 	cscan->methods = &sc_scan_methods;
 	return &cscan->scan.plan;
 }

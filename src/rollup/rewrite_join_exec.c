@@ -35,6 +35,9 @@
 #define PRIVATE_SHOWN	4		/* query key that a column is, or -1; ... */
 #define PRIVATE_ZONE	5
 #define PRIVATE_SETS	6		/* see SC_PRIVATE_SETS */
+#define PRIVATE_CALLED	7		/* see SC_PRIVATE_CALLED */
+#define PRIVATE_LINEARS	8		/* for each linear item: as in ScMatch, and
+								 * the items of the sums */
 
 /* custom_exprs: query keys, filters and arguments of parts, bounds. */
 
@@ -65,6 +68,8 @@ typedef struct JoinItem
 	ScStateDef	state;
 	ScFinalDef	fin;
 	Size		offset;			/* into a target group's states */
+	ScLinearState *linear;		/* SC_JOIN_LINEAR */
+	List	   *sums;			/* likewise: items that have the sums */
 } JoinItem;
 
 typedef struct RollupJoinState
@@ -79,10 +84,12 @@ typedef struct RollupJoinState
 	int			nitems;
 	int			nbounds;
 	int			nslots;			/* of the rollup, up to the last asked for */
+	int			nlinears;
 	ExprState **qkeys;
 	JoinItem   *items;
 	ExprState **bounds;			/* edge, outer; edge, outer; ... */
 	PlanState  *plain;			/* the plain query, once it is needed */
+	bool		allowed;		/* the user may call what that calls */
 	List	   *edges;			/* of PlanState, once they are needed */
 	ScAnswer	source;
 	bool		ragged;			/* this time, the tables have some rows */
@@ -109,6 +116,14 @@ init_item(RollupJoinState *state, JoinItem *item, Aggref *agg, Size *size)
 	item->offset = *size;
 	if (item->kind == SC_JOIN_KEY || item->kind == SC_JOIN_GROUPING)
 		return;
+	if (item->kind == SC_JOIN_LINEAR)
+	{
+		List	   *linear = list_nth(list_nth(state->private, PRIVATE_LINEARS), state->nlinears++);
+
+		item->linear = sc_linear_prepare(linitial(linear), agg, cxt);
+		item->sums = lsecond(linear);
+		return;
+	}
 	item->filtered = agg->aggfilter != NULL;
 	if (item->kind == SC_JOIN_ROWS)
 	{
@@ -191,6 +206,10 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 	counts = list_nth(state->private, PRIVATE_COUNTS);
 	state->ncolumns = linitial_int(counts);
 	state->nqkeys = lsecond_int(counts);
+	state->allowed = sc_node_allowed(node, list_nth(state->private, PRIVATE_CALLED),
+									 eflags, &state->plain);
+	if (!state->allowed)
+		return;
 	state->nbounds = lthird_int(counts);
 	state->nitems = list_length(cscan->custom_scan_tlist) - state->ncolumns;
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
@@ -337,7 +356,7 @@ add_edges(RollupJoinState *state, PlanState *rows)
 		{
 			bool		pass = true;
 
-			if (item->kind == SC_JOIN_KEY || item->kind == SC_JOIN_GROUPING)
+			if (item->kind != SC_JOIN_ROWS && item->kind != SC_JOIN_STATE)
 				continue;
 			if (item->filtered)
 			{
@@ -377,6 +396,25 @@ show_row(RollupJoinState *state, TupleTableSlot *row)
 	return econtext;
 }
 
+/* What follows from other items' sums. */
+static void
+linear_final(RollupJoinState *state, JoinItem *item, ScGroup *group, Datum *value,
+			 bool *isnull)
+{
+	int			n = list_length(item->sums);
+	const ScStateDef **defs = palloc(sizeof(ScStateDef *) * n);
+	ScState   **sums = palloc(sizeof(ScState *) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		JoinItem   *sum = &state->items[list_nth_int(item->sums, i)];
+
+		defs[i] = &sum->state;
+		sums[i] = STATE_OF(group, sum);
+	}
+	sc_linear_final(item->linear, defs, sums, value, isnull);
+}
+
 static bool
 item_final(RollupJoinState *state, JoinItem *item, ScGroup *group, Datum *value,
 		   bool *isnull)
@@ -388,6 +426,11 @@ item_final(RollupJoinState *state, JoinItem *item, ScGroup *group, Datum *value,
 	{
 		*value = Int64GetDatum(*(int64 *) STATE_OF(group, item));
 		*isnull = false;
+		return true;
+	}
+	if (item->kind == SC_JOIN_LINEAR)
+	{
+		linear_final(state, item, group, value, isnull);
 		return true;
 	}
 	known = sc_state_final(&item->state, &item->fin, STATE_OF(group, item), value,
@@ -500,7 +543,7 @@ prepare(RollupJoinState *state)
 
 	state->source = SC_FROM_TABLE;
 	state->ragged = range == SC_RANGE_RAGGED;
-	if (range != SC_RANGE_UNKNOWN &&
+	if (state->allowed && range != SC_RANGE_UNKNOWN &&
 		(!state->ragged || list_length(plans) > PLAN_EDGES) &&
 		sc_node_zone_holds(list_nth(state->private, PRIVATE_ZONE)) &&
 		sc_scan_answers(state->spec, state->css.ss.ss_currentRelation,
@@ -510,11 +553,8 @@ prepare(RollupJoinState *state)
 		state->source = SC_FROM_ROLLUP;
 		sc_rollup_stats_rewrite(state->spec->id);
 	}
-	if (state->source == SC_FROM_TABLE && state->plain == NULL)
-	{
-		state->plain = ExecInitNode(list_nth(plans, PLAN_PLAIN), estate, state->eflags);
-		state->css.custom_ps = lappend(state->css.custom_ps, state->plain);
-	}
+	if (state->source == SC_FROM_TABLE)
+		sc_node_open_plain(&state->css, state->eflags, &state->plain);
 	MemoryContextSwitchTo(old);
 }
 

@@ -350,27 +350,36 @@ sc_linear_prepare(List *linear, Aggref *agg, MemoryContext cxt)
 	return state;
 }
 
-/* The aggregate's value for a group, in CurrentMemoryContext. */
-void
-sc_linear_final(ScLinearState *state, ScSpec *spec, ScGroup *group, Datum *value,
-				bool *isnull)
+/* How many sums it is computed from, and of which state the i-th is. */
+int
+sc_linear_sums(const ScLinearState *state)
 {
-	ScSlot	   *first = &spec->slots[linitial_int(state->slots)];
+	return list_length(state->slots);
+}
+
+int
+sc_linear_slot(const ScLinearState *state, int i)
+{
+	return list_nth_int(state->slots, i);
+}
+
+/* The aggregate's value for a group with these sums, in CurrentMemoryContext. */
+void
+sc_linear_final(ScLinearState *state, const ScStateDef **defs, ScState **sums,
+				Datum *value, bool *isnull)
+{
 	Datum		count;
 	Datum		sum;
 	bool		overflow;
 
-	(void) sc_state_final(&first->def, &state->count, group->states + first->offset, &count,
-						  isnull, &overflow);
+	(void) sc_state_final(defs[0], &state->count, sums[0], &count, isnull, &overflow);
 	count = NumericGetDatum(int64_to_numeric(DatumGetInt64(count)));
 	sum = DirectFunctionCall2(numeric_mul, state->constant, count);
 	for (int i = 0; i < list_length(state->slots); i++)
 	{
-		ScSlot	   *slot = &spec->slots[list_nth_int(state->slots, i)];
 		Datum		term;
 
-		(void) sc_state_final(&slot->def, &state->sums[i], group->states + slot->offset, &term,
-							  isnull, &overflow);
+		(void) sc_state_final(defs[i], &state->sums[i], sums[i], &term, isnull, &overflow);
 		if (overflow)
 			sc_node_overflow();
 		/* There are no inputs. */

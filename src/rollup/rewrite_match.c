@@ -14,7 +14,9 @@
 #include "access/stratnum.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_amop.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_opfamily.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -243,17 +245,10 @@ read_rollup(ScMatch *m)
 	if (spec->forms == NULL)
 		make_forms(spec);
 	m->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
-	m->buckets = palloc0(sizeof(ScBucket) * (spec->nkeys + 1));
+	m->buckets = palloc0(sizeof(ScBucket *) * (spec->nkeys + 1));
 	m->sharp = spec->forms->sharp;
 	for (int i = 0; i < spec->nkeys; i++)
-	{
-		ScKey	   *key = &spec->keys[i];
-
 		m->keys[i] = sc_match_as_query(m, spec->forms->keys[i]);
-		sc_bucket_of_key(&m->buckets[i], m->keys[i],
-						 (Expr *) makeVar(m->basevarno, ScBaseKey(i), key->type,
-										  key->typmod, key->collation, 0));
-	}
 	m->aggs = sc_match_as_query(m, spec->forms->aggs);
 	m->rollupquals = sc_match_as_query(m, spec->forms->quals);
 }
@@ -274,6 +269,18 @@ key_var(ScMatch *m, int i)
 
 	return (Node *) makeVar(m->basevarno, ScBaseKey(i), key->type, key->typmod,
 							key->collation, 0);
+}
+
+/* A key as a bucket of time: most queries name the key as it is. */
+ScBucket *
+sc_match_bucket(ScMatch *m, int i)
+{
+	if (m->buckets[i] == NULL)
+	{
+		m->buckets[i] = palloc(sizeof(ScBucket));
+		sc_bucket_of_key(m->buckets[i], m->keys[i], (Expr *) key_var(m, i));
+	}
+	return m->buckets[i];
 }
 
 static int
@@ -305,9 +312,14 @@ key_tested(ScMatch *m, Node *node)
 
 	/* A bucket is null if its time is. */
 	for (int i = 0; i < m->spec->nkeys && key < 0; i++)
-		if (m->buckets[i].unit != SC_UNIT_NONE &&
-			(equal(node, m->buckets[i].instant) || equal(node, m->buckets[i].local)))
+	{
+		ScBucket   *b = sc_match_bucket(m, i);
+
+		if (b->unit != SC_UNIT_NONE &&
+			(equal(node, b->instant) || equal(node, b->local) ||
+			 equal(node, sc_bucket_day(b))))
 			key = i;
+	}
 	return key;
 }
 
@@ -473,7 +485,7 @@ derive_qual(ScMatch *m, Node *qual, bool ranges)
 	derived = derive(m, qual, ranges);
 	foreach(lc, derived ? m->guards : NIL)
 		derived = make_orclause(list_make2(derived,
-										   sc_bucket_is_split_call(&m->buckets[lfirst_int(lc)],
+										   sc_bucket_is_split_call(sc_match_bucket(m, lfirst_int(lc)),
 																   key_var(m, lfirst_int(lc)))));
 	m->guards = list_union_int(before, m->guards);
 	return sc_flat_quals(derived);
@@ -629,8 +641,9 @@ add_key(ScMatch *m, Expr *expr, SortGroupClause *sgc)
 
 	key->expr = expr;
 	key->sgc = sgc;
-	if (contain_volatile_functions(normal) || contain_subplans(normal) ||
-		expression_returns_set(normal))
+	if (i < 0 &&
+		(contain_volatile_functions(normal) || contain_subplans(normal) ||
+		 expression_returns_set(normal)))
 		return fail(m, psprintf("the group key %s is volatile or a subquery",
 								text_of(m, normal)));
 	/* It would be taken for the scan's own column. */
@@ -765,25 +778,40 @@ key_is_fixed(ScMatch *m, int i)
 /* ---- aggregates ---- */
 
 static bool
-never_null(ScMatch *m, Expr *expr)
+is_not_null_column(Oid relid, AttrNumber attno)
 {
-	RangeTblEntry *rte = m->root->simple_rte_array[m->srcvarno];
-	Var		   *var = (Var *) expr;
-	HeapTuple	tuple;
+	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attno));
 	bool		result = false;
 
-	if (IsA(expr, Const))
-		return !((Const *) expr)->constisnull;
-	if (!IsA(var, Var) || var->varno != m->srcvarno || var->varattno <= 0)
-		return false;
-	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(rte->relid),
-							Int16GetDatum(var->varattno));
 	if (HeapTupleIsValid(tuple))
 	{
 		result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
 		ReleaseSysCache(tuple);
 	}
 	return result;
+}
+
+static bool
+never_null(ScMatch *m, Expr *expr)
+{
+	RangeTblEntry *rte = m->root->simple_rte_array[m->srcvarno];
+	Var		   *var = (Var *) expr;
+	char	   *name;
+	ListCell   *lc;
+
+	if (IsA(expr, Const))
+		return !((Const *) expr)->constisnull;
+	if (!IsA(var, Var) || var->varno != m->srcvarno || var->varattno <= 0 ||
+		!is_not_null_column(rte->relid, var->varattno))
+		return false;
+	if (!rte->inh || rte->relkind == RELKIND_PARTITIONED_TABLE)
+		return true;
+	/* Tables that inherit, unlike partitions, may do without the constraint. */
+	name = get_attname(rte->relid, var->varattno, false);
+	foreach(lc, find_all_inheritors(rte->relid, NoLock, NULL))
+		if (!is_not_null_column(lfirst_oid(lc), get_attnum(lfirst_oid(lc), name)))
+			return false;
+	return true;
 }
 
 /* An aggregate's arguments, without what only sorts its input. */
@@ -878,16 +906,16 @@ match_aggref(ScMatch *m, Aggref *agg)
 		normal->aggfilter = NULL;
 	if (agg->agglevelsup > 0 || agg->aggsplit != AGGSPLIT_SIMPLE)
 		return fail(m, "an aggregate belongs to an outer query");
-	if (contain_volatile_functions((Node *) agg->args) || contain_subplans((Node *) agg->args) ||
-		contain_volatile_functions((Node *) agg->aggfilter) ||
-		contain_subplans((Node *) agg->aggfilter))
-		return fail(m, "an aggregate's argument is volatile or a subquery");
 	foreach(lc, m->aggs)
 	{
 		if (equal(lfirst(lc), normal))
 			return add_item(m, SC_ITEM_STORED, i, agg);
 		i++;
 	}
+	if (contain_volatile_functions((Node *) agg->args) || contain_subplans((Node *) agg->args) ||
+		contain_volatile_functions((Node *) agg->aggfilter) ||
+		contain_subplans((Node *) agg->aggfilter))
+		return fail(m, "an aggregate's argument is volatile or a subquery");
 	if (agg->aggorder != NIL || agg->aggkind != AGGKIND_NORMAL)
 		return fail(m, psprintf("it does not keep %s", text_of(m, (Node *) normal)));
 	sc_state_classify(normal, &def);
@@ -1010,6 +1038,12 @@ sc_match_is_key(ScMatch *m, Node *expr)
 	return false;
 }
 
+static bool
+is_volatile(Oid funcid, void *context)
+{
+	return func_volatile(funcid) == PROVOLATILE_VOLATILE;
+}
+
 /* Collect the keys and aggregates in node; true stops, at a failure. */
 static bool
 collect_items(Node *node, void *context)
@@ -1028,6 +1062,8 @@ collect_items(Node *node, void *context)
 	if (IsA(node, Var) || IsA(node, PlaceHolderVar))
 		return !fail(m, psprintf("%s is not a group key of the query",
 								 IsA(node, Var) ? text_of(m, node) : "an expression"));
+	if (check_functions_in_node(node, is_volatile, NULL))
+		return !fail(m, "the query calls a volatile function");
 	return expression_tree_walker(node, collect_items, context);
 }
 
@@ -1076,9 +1112,6 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 	read_rollup(m);
 	if (!match_where(m) || !match_keys(m, groupclause, tlist, outputs, having))
 		return false;
-	if (contain_volatile_functions((Node *) outputs) ||
-		contain_volatile_functions((Node *) having))
-		return fail(m, "the query calls a volatile function");
 	if (collect_items((Node *) outputs, m) || collect_items((Node *) having, m))
 		return false;
 	foreach(lc, m->qkeys)

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "pgtime.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -71,6 +72,37 @@ sc_node_zone_holds(List *zone)
 {
 	return zone == NIL ||
 		strcmp(strVal(linitial(zone)), pg_get_timezone_name(session_timezone)) == 0;
+}
+
+/* Start the plain query, the second of the node's plans, if it has not been. */
+void
+sc_node_open_plain(CustomScanState *node, int eflags, PlanState **plain)
+{
+	if (*plain)
+		return;
+	*plain = ExecInitNode(lsecond(((CustomScan *) node->ss.ps.plan)->custom_plans),
+						  node->ss.ps.state, eflags);
+	node->custom_ps = lappend(node->custom_ps, *plain);
+}
+
+/*
+ * May the user call all of these functions, those of the plain query and ours?
+ * If not, that is started, so that its error, if any, comes now, as without
+ * the rollup; it answers.
+ */
+bool
+sc_node_allowed(CustomScanState *node, List *functions, int eflags,
+				PlanState **plain)
+{
+	ListCell   *lc;
+
+	foreach(lc, functions)
+		if (pg_proc_aclcheck(lfirst_oid(lc), GetUserId(), ACL_EXECUTE) != ACLCHECK_OK)
+		{
+			sc_node_open_plain(node, eflags, plain);
+			return false;
+		}
+	return true;
 }
 
 /* Where the bounds of a range are: n pairs of edge and outer. */

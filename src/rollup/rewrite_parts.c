@@ -147,7 +147,12 @@ match_result(ScMatch *m, Aggref *normal, Node *result, Expr *filter, bool *fits)
 	sc_state_classify(bare, &def);
 	if (def.kind == SC_STATE_COUNT && bare->aggfilter == NULL &&
 		sc_match_never_null(m, (Expr *) result))
-		return make_part(-1, filter, list_make1(makeBoolConst(true, false)));
+	{
+		/* A state that counts what it sums takes values of the right type. */
+		derived = sc_match_derive(m, result);
+		return make_part(-1, filter,
+						 list_make1(derived ? derived : (Expr *) makeBoolConst(true, false)));
+	}
 	if (def.kind != SC_STATE_DISTINCT && (slot = sc_match_slot(m, bare, &def)) >= 0)
 		return make_part(slot, filter, NIL);
 	if (bare->aggfilter == NULL && (derived = sc_match_derive(m, result)) != NULL)
@@ -205,6 +210,7 @@ match_case(ScMatch *m, Aggref *agg, Aggref *normal, Expr *filter)
 	CaseExpr   *expr = list_length(args) == 1 ? linitial(args) : NULL;
 	List	   *parts = NIL;
 	int			slot = -1;
+	Oid			type;
 	ListCell   *lc;
 
 	if (expr == NULL || !IsA(expr, CaseExpr))
@@ -226,7 +232,74 @@ match_case(ScMatch *m, Aggref *agg, Aggref *normal, Expr *filter)
 			return false;
 		slot = part->slot;
 	}
+	/* Only a state that counts, and nothing else, takes any value. */
+	type = slot >= 0 && m->spec->slots[slot].def.kind != SC_STATE_COUNT ?
+		exprType((Node *) expr) : InvalidOid;
+	foreach(lc, OidIsValid(type) ? parts : NIL)
+	{
+		ScJoinPart *part = lfirst(lc);
+
+		if (part->slot < 0 && exprType(linitial(part->args)) != type)
+			return false;
+	}
 	add_item(m, SC_JOIN_STATE, slot, (Node *) agg)->parts = parts;
+	return true;
+}
+
+/* ---- what is computed from sums ---- */
+
+static bool match_aggref(ScMatch *m, Aggref *agg);
+
+/* The item of an aggregate, or NULL. */
+static ScJoinItem *
+item_of(ScMatch *m, Node *agg)
+{
+	ListCell   *lc;
+
+	foreach(lc, m->joinitems)
+		if (equal(((ScJoinItem *) lfirst(lc))->expr, agg))
+			return lfirst(lc);
+	return NULL;
+}
+
+/* From sums of the rollup, which become items as if the query asked for them. */
+static bool
+match_linear(ScMatch *m, Aggref *agg, Aggref *normal, Expr *filter)
+{
+	Aggref	   *bare = copyObject(normal);
+	List	   *sums = NIL;
+	ScJoinItem *item;
+	int			count;
+	ListCell   *lc;
+
+	if (!sc_linear_match(m, bare, &count))
+	{
+		bare->aggfilter = NULL;
+		if (filter == NULL || !sc_linear_match(m, bare, &count))
+			return false;
+	}
+	else
+		filter = NULL;			/* that of the states */
+	if (count >= 0)
+	{
+		add_item(m, SC_JOIN_STATE, count, (Node *) agg)->parts =
+			list_make1(make_part(count, filter, NIL));
+		return true;
+	}
+	foreach(lc, (List *) lsecond((List *) llast(m->linears)))
+	{
+		Aggref	   *sum = copyObject(lfirst_node(Aggref, lc));
+
+		sum->aggfilter = normal->aggfilter;
+		if (!match_aggref(m, sum))
+			return false;
+		item = item_of(m, (Node *) sum);
+		/* The others have no state of the sum's. */
+		if (item == NULL || item->kind != SC_JOIN_STATE)
+			return false;
+		sums = lappend(sums, item);
+	}
+	add_item(m, SC_JOIN_LINEAR, list_length(m->linears) - 1, (Node *) agg)->sums = sums;
 	return true;
 }
 
@@ -238,11 +311,9 @@ match_aggref(ScMatch *m, Aggref *agg)
 	Aggref	   *normal = (Aggref *) sc_match_normalize(m, (Node *) agg);
 	Expr	   *filter = NULL;
 	ScStateDef	def;
-	ListCell   *lc;
 
-	foreach(lc, m->joinitems)
-		if (equal(((ScJoinItem *) lfirst(lc))->expr, agg))
-			return true;
+	if (item_of(m, (Node *) agg))
+		return true;
 	if (agg->agglevelsup > 0 || agg->aggsplit != AGGSPLIT_SIMPLE)
 		return sc_match_fail(m, "an aggregate belongs to an outer query");
 	if (contain_volatile_functions((Node *) agg->args) || contain_subplans((Node *) agg->args) ||
@@ -257,7 +328,8 @@ match_aggref(ScMatch *m, Aggref *agg)
 	if (normal->aggfilter)
 		filter = sc_match_derive(m, (Node *) normal->aggfilter);
 	if ((def.kind != SC_STATE_DISTINCT && match_states(m, agg, normal, &def, filter)) ||
-		match_values(m, agg, normal, filter) || match_case(m, agg, normal, filter))
+		match_values(m, agg, normal, filter) || match_case(m, agg, normal, filter) ||
+		match_linear(m, agg, normal, filter))
 		return true;
 	return sc_match_fail(m, of_source(m, (Node *) normal) ?
 						 psprintf("it does not keep %s", sc_match_text(m, (Node *) normal)) :

@@ -11,22 +11,26 @@
  * before the start of its bucket.  Bounds near such a place are no edges
  * (sc_bucket_is_edge), and buckets shorter than a day that a change of the
  * offset cuts in two derive nothing (sc_bucket_is_whole): the source answers.
+ *
+ * Bins, which are all of one length, know no clocks: those of instants are
+ * taken for local times of UTC.
  */
 #include "postgres.h"
 
 #include <ctype.h>
 
 #include "access/stratnum.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
-#include "parser/parse_func.h"
 #include "parser/scansup.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -36,6 +40,8 @@
 #include "rollup/rewrite.h"
 
 PG_FUNCTION_INFO_V1(scalecache_bucket_is_split);
+
+static bool zone_skips_days(const char *zone);
 
 /* ---- units ---- */
 
@@ -180,7 +186,129 @@ unit_serves(ScUnit bucket, ScUnit wanted)
 		return false;
 	if (bucket == SC_UNIT_WEEK || wanted == SC_UNIT_WEEK)
 		return bucket <= SC_UNIT_DAY || bucket == wanted;
+	/* The year 2000 is of the 20th century, others of its decade are not. */
+	if (bucket == SC_UNIT_DECADE)
+		return wanted == bucket;
 	return bucket <= wanted;
+}
+
+/* ---- bins ---- */
+
+/* As of a division that rounds down. */
+int64
+sc_modulo(int64 a, int64 b)
+{
+	int64		rest = a % b;
+
+	return rest < 0 ? rest + b : rest;
+}
+
+/* So far that arithmetic might overflow, or infinite? */
+static bool
+is_far(Timestamp t)
+{
+	return t < MIN_TIMESTAMP / 2 || t > DT_NOEND / 4;
+}
+
+/* Are bins of this length and origin of a size that can be reckoned with? */
+bool
+sc_bin_is_sound(int64 stride, int64 origin)
+{
+	return stride > 0 && stride <= INT64CONST(36525) * USECS_PER_DAY && !is_far(origin);
+}
+
+/* Versions differ in where date_bin puts the start of a bin before the origin. */
+static bool
+bins_have_their_starts(void)
+{
+	static int	known = -1;
+
+	if (known < 0)
+	{
+		Interval	hour = {.time = USECS_PER_HOUR};
+
+		known = DatumGetTimestamp(DirectFunctionCall3(timestamp_bin, IntervalPGetDatum(&hour),
+													  TimestampGetDatum(-USECS_PER_HOUR),
+													  TimestampGetDatum(0))) == -USECS_PER_HOUR;
+	}
+	return known;
+}
+
+/* The bins of a call of date_bin; false: they are not known, or not usual. */
+static bool
+bins_of(FuncExpr *f, int64 *stride, int64 *origin)
+{
+	Const	   *length = linitial(f->args);
+	Const	   *start = lthird(f->args);
+	Interval   *i;
+
+	if (!IsA(length, Const) || length->constisnull || !IsA(start, Const) || start->constisnull)
+		return false;
+	i = DatumGetIntervalP(length->constvalue);
+	if (i->month != 0 || i->day < 0 || i->day > 36525 || i->time < 0 ||
+		i->time > INT64CONST(36525) * USECS_PER_DAY)
+		return false;
+	*stride = i->day * USECS_PER_DAY + i->time;
+	*origin = DatumGetTimestamp(start->constvalue);
+	return sc_bin_is_sound(*stride, *origin) && bins_have_their_starts();
+}
+
+/* Length of units that are all of one, and a time at which one starts; or 0. */
+static int64
+unit_length(ScUnit unit, int64 *start)
+{
+	*start = 0;					/* 2000-01-01, a Saturday */
+	switch (unit)
+	{
+		case SC_UNIT_SECOND:
+			return USECS_PER_SEC;
+		case SC_UNIT_MINUTE:
+			return USECS_PER_MINUTE;
+		case SC_UNIT_HOUR:
+			return USECS_PER_HOUR;
+		case SC_UNIT_DAY:
+			return USECS_PER_DAY;
+		case SC_UNIT_WEEK:
+			*start = 2 * USECS_PER_DAY;
+			return 7 * USECS_PER_DAY;
+		default:
+			return 0;
+	}
+}
+
+/* Is each of a bucket's own within one bin? */
+static bool
+lies_in_bins(ScBucket *bucket, int64 stride, int64 origin)
+{
+	int64		start = bucket->origin;
+	int64		length = bucket->unit == SC_UNIT_BIN ? bucket->stride :
+		unit_length(bucket->unit, &start);
+
+	return length > 0 && stride % length == 0 && sc_modulo(origin - start, length) == 0;
+}
+
+/* Does the start of a bucket tell what all of the bucket have in a unit? */
+static bool
+bucket_serves(ScBucket *bucket, ScUnit wanted)
+{
+	int64		start;
+	int64		length;
+
+	if (bucket->unit != SC_UNIT_BIN)
+		return unit_serves(bucket->unit, wanted);
+	/* Units above days are made of days. */
+	length = unit_length(Min(wanted, SC_UNIT_DAY), &start);
+	return length > 0 && length % bucket->stride == 0 &&
+		sc_modulo(bucket->origin, bucket->stride) == 0;
+}
+
+/* Has the zone one offset from UTC, always? */
+static bool
+is_fixed(Const *zone, long *offset)
+{
+	pg_tz	   *tz = pg_tzset(TextDatumGetCString(zone->constvalue));
+
+	return tz && pg_get_timezone_offset(tz, offset);
 }
 
 /* ---- keys ---- */
@@ -204,6 +332,31 @@ look_through_zone(ScBucket *bucket, Expr *local)
 		bucket->zone = copyObject(linitial(f->args));
 		bucket->instant = lsecond(f->args);
 	}
+}
+
+/* Is it the local start of a bucket of a day or longer?  Fill the bucket, then. */
+static bool
+cuts_to_days(ScBucket *bucket, Expr *expr)
+{
+	FuncExpr   *f = (FuncExpr *) expr;
+	FuncExpr   *cut = f;
+
+	if (!IsA(f, FuncExpr))
+		return false;
+	if (f->funcid == F_TIMEZONE_TEXT_TIMESTAMPTZ)
+		cut = lsecond(f->args);
+	if (!IsA(cut, FuncExpr) ||
+		cut->funcid != (cut == f ? F_DATE_TRUNC_TEXT_TIMESTAMP : F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT) ||
+		(cut != f && (!IsA(linitial(f->args), Const) ||
+					  !equal(linitial(f->args), lthird(cut->args)))) ||
+		sc_time_unit(linitial(cut->args), false) < SC_UNIT_DAY)
+		return false;
+	bucket->unit = sc_time_unit(linitial(cut->args), false);
+	look_through_zone(bucket, cut == f ? lsecond(f->args) :
+					  call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+						   list_make2(linitial(f->args), lsecond(cut->args)),
+						   DEFAULT_COLLATION_OID));
+	return true;
 }
 
 /* Fill bucket from a rollup's key; var is the key in the base table. */
@@ -238,11 +391,36 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 			bucket->local_start = var;
 			break;
 		case F_DATE_TIMESTAMP:
-			bucket->unit = SC_UNIT_DAY;
-			look_through_zone(bucket, linitial(f->args));
+			if (!cuts_to_days(bucket, linitial(f->args)))
+			{
+				bucket->unit = SC_UNIT_DAY;
+				look_through_zone(bucket, linitial(f->args));
+			}
 			bucket->local_start = call(F_TIMESTAMP_DATE, TIMESTAMPOID,
 									   list_make1(var), InvalidOid);
 			break;
+		case F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP:
+			if (!bins_of(f, &bucket->stride, &bucket->origin))
+				return;
+			bucket->unit = SC_UNIT_BIN;
+			bucket->local = lsecond(f->args);
+			bucket->local_start = var;
+			return;
+		case F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ:
+			if (!bins_of(f, &bucket->stride, &bucket->origin))
+				return;
+			bucket->unit = SC_UNIT_BIN;
+			bucket->instant = lsecond(f->args);
+			bucket->zone = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+									 CStringGetTextDatum("UTC"), false, false);
+			bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+								 list_make2(bucket->zone, bucket->instant),
+								 DEFAULT_COLLATION_OID);
+			bucket->instant_start = var;
+			bucket->local_start = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+									   list_make2(bucket->zone, var),
+									   DEFAULT_COLLATION_OID);
+			return;
 		default:
 			return;
 	}
@@ -250,6 +428,57 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 		bucket->instant_start = call(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
 									 list_make2(bucket->zone, bucket->local_start),
 									 DEFAULT_COLLATION_OID);
+}
+
+/*
+ * The date that a bucket's time is the start of, a column perhaps; or NULL.
+ * Where a zone has skipped a day, that starts when the next one does.
+ */
+Expr *
+sc_bucket_day(ScBucket *bucket)
+{
+	FuncExpr   *f = (FuncExpr *) (bucket->instant ? bucket->instant : bucket->local);
+
+	if (bucket->instant)
+	{
+		if (!IsA(f, FuncExpr) || f->funcid != F_TIMEZONE_TEXT_TIMESTAMP ||
+			!equal(linitial(f->args), bucket->zone) ||
+			zone_skips_days(TextDatumGetCString(bucket->zone->constvalue)))
+			return NULL;
+		f = lsecond(f->args);
+	}
+	return f && IsA(f, FuncExpr) && f->funcid == F_TIMESTAMP_DATE ? linitial(f->args) : NULL;
+}
+
+/* Is it the date of a bucket's time? */
+static bool
+is_date_of(ScBucket *bucket, Node *node)
+{
+	FuncExpr   *f = (FuncExpr *) node;
+	Expr	   *day = sc_bucket_day(bucket);
+
+	return (day && equal(node, day)) ||
+		(IsA(f, FuncExpr) && f->funcid == F_DATE_TIMESTAMP &&
+		 equal(linitial(f->args), bucket->local));
+}
+
+/* Is it the midnight that a bucket's time is made of, in no zone? */
+static bool
+is_start_of(ScBucket *bucket, Node *node)
+{
+	FuncExpr   *f = (FuncExpr *) node;
+	Expr	   *day = sc_bucket_day(bucket);
+
+	return day && bucket->instant && IsA(f, FuncExpr) && f->funcid == F_TIMESTAMP_DATE &&
+		equal(linitial(f->args), day);
+}
+
+/* The date of a bucket's start, as a date or its midnight. */
+static Expr *
+day_of_start(ScBucket *bucket, Oid type)
+{
+	return sc_bound_as(call(F_DATE_TIMESTAMP, DATEOID, list_make1(copyObject(bucket->local_start)),
+							InvalidOid), type);
 }
 
 /*
@@ -274,14 +503,6 @@ sc_bucket_guard_seconds(ScUnit unit)
 	}
 }
 
-/* The same for a key of a type: 0 when the key is a local time. */
-int
-sc_bucket_key_seconds(ScBucket *bucket, Oid type)
-{
-	return bucket->instant && type == TIMESTAMPTZOID ?
-		sc_bucket_guard_seconds(bucket->unit) : 0;
-}
-
 /*
  * The node with the time in it replaced by the start of its bucket, or NULL
  * when it is no function of a bucket.
@@ -294,11 +515,21 @@ sc_bucket_derive(ScMatch *m, Node *node)
 	ScUnit		unit;
 	Node	   *time;
 	int			pos;
+	int64		stride = 0;		/* of bins */
+	int64		origin = 0;
+	long		offset = 0;
 
 	if (!IsA(f, FuncExpr))
 		return NULL;
 	switch (f->funcid)
 	{
+		case F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP:
+		case F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ:
+			if (!bins_of(f, &stride, &origin))
+				return NULL;
+			unit = SC_UNIT_BIN;
+			pos = 1;
+			break;
 		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT:
 		case F_DATE_TRUNC_TEXT_TIMESTAMP:
 			unit = sc_time_unit(linitial(f->args), false);
@@ -307,6 +538,13 @@ sc_bucket_derive(ScMatch *m, Node *node)
 		case F_EXTRACT_TEXT_TIMESTAMP:
 		case F_DATE_PART_TEXT_TIMESTAMP:
 			unit = sc_time_unit(linitial(f->args), true);
+			pos = 1;
+			break;
+		case F_EXTRACT_TEXT_DATE:
+			unit = sc_time_unit(linitial(f->args), true);
+			/* There are no hours of dates. */
+			if (unit < SC_UNIT_DAY)
+				return NULL;
 			pos = 1;
 			break;
 		case F_TO_CHAR_TIMESTAMP_TEXT:
@@ -325,28 +563,46 @@ sc_bucket_derive(ScMatch *m, Node *node)
 	time = list_nth(f->args, pos);
 	for (int i = 0; i < m->spec->nkeys; i++)
 	{
-		ScBucket   *b = &m->buckets[i];
-		bool		instant = f->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT;
+		ScBucket   *b = sc_match_bucket(m, i);
+		bool		instant = f->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
+			f->funcid == F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ;
+		bool		date = f->funcid == F_EXTRACT_TEXT_DATE;
 
-		if (!unit_serves(b->unit, unit))
+		if (!(stride > 0 ? lies_in_bins(b, stride, origin) : bucket_serves(b, unit)))
 			continue;
-		if (instant)
+		if (date)
 		{
-			if (b->instant == NULL || !equal(b->instant, time) ||
-				!equal(b->zone, lthird(f->args)))
+			/* A key itself is taken as it is. */
+			if (equal(time, m->keys[i]))
+				return NULL;
+			if (!is_date_of(b, time))
 				continue;
 		}
+		else if (instant)
+		{
+			if (b->instant == NULL || !equal(b->instant, time) ||
+				!(stride > 0 ? is_fixed(b->zone, &offset) && offset == 0 :
+				  equal(b->zone, lthird(f->args))))
+				continue;
+		}
+		else if (unit >= SC_UNIT_DAY && is_start_of(b, time))
+			date = true;
 		else if (!equal(b->local, time))
 			continue;
 		/* A local time that is cut does not meet the clock again. */
-		if (b->instant && b->unit < SC_UNIT_DAY &&
-			b->local_start != NULL && !IsA(b->local_start, Var))
-			m->guards = list_append_unique_int(m->guards, i);
-		else if (b->instant && b->unit < SC_UNIT_DAY && instant)
-			continue;
+		if (b->instant && b->unit < SC_UNIT_DAY && !is_fixed(b->zone, &offset))
+		{
+			if (b->local_start != NULL && !IsA(b->local_start, Var))
+				m->guards = list_append_unique_int(m->guards, i);
+			else if (instant)
+				continue;
+		}
 		copy = copyObject(f);
 		list_nth_cell(copy->args, pos)->ptr_value =
 			copyObject(instant ? b->instant_start : b->local_start);
+		if (date)
+			list_nth_cell(copy->args, pos)->ptr_value =
+				day_of_start(b, exprType(time));
 		return (Node *) copy;
 	}
 	return NULL;
@@ -361,7 +617,28 @@ time_family(void)
 	return sc_btree_family(TIMESTAMPOID);
 }
 
-/* A bound as a value of the type of the time it is compared with. */
+/*
+ * Can the start of a day be told?  Dates go on for longer than timestamps, and
+ * are compared with these nevertheless.
+ */
+static bool
+has_start(Expr *day)
+{
+	Const	   *c = (Const *) day;
+	DateADT		d;
+
+	if (!IsA(day, Const) || c->constisnull)
+		return true;
+	d = DatumGetDateADT(c->constvalue);
+	/* Two days for the time zone, and the day after. */
+	return DATE_NOT_FINITE(d) || (d > DATETIME_MIN_JULIAN - POSTGRES_EPOCH_JDATE + 2 &&
+								  d < TIMESTAMP_END_JULIAN - POSTGRES_EPOCH_JDATE - 2);
+}
+
+/*
+ * A bound as a value of the type of the time it is compared with; NULL: there
+ * is none.
+ */
 Expr *
 sc_bound_as(Expr *bound, Oid type)
 {
@@ -369,6 +646,8 @@ sc_bound_as(Expr *bound, Oid type)
 
 	if (from == type)
 		return bound;
+	if (from == DATEOID && !has_start(bound))
+		return NULL;
 	if (from == DATEOID && type == TIMESTAMPOID)
 		return call(F_TIMESTAMP_DATE, type, list_make1(bound), InvalidOid);
 	if (from == DATEOID && type == TIMESTAMPTZOID)
@@ -378,12 +657,21 @@ sc_bound_as(Expr *bound, Oid type)
 	return NULL;
 }
 
-/* A bound that is a local time, as one of the raw time. */
+/* A bound that is a local time, as one of the raw time; NULL: there is none. */
 static Expr *
 raw_of_local(ScBucket *b, Expr *local)
 {
 	if (local == NULL || b->instant == NULL)
 		return local;
+	if (IsA(local, Const) && !((Const *) local)->constisnull)
+	{
+		Timestamp	t = DatumGetTimestamp(((Const *) local)->constvalue);
+
+		/* The zone may put it beyond the last instant that there is. */
+		if (!TIMESTAMP_NOT_FINITE(t) && (t < MIN_TIMESTAMP + 2 * USECS_PER_DAY ||
+										 t > END_TIMESTAMP - 2 * USECS_PER_DAY))
+			return NULL;
+	}
 	return call(F_TIMEZONE_TEXT_TIMESTAMP, TIMESTAMPTZOID,
 				list_make2(copyObject(b->zone), local), DEFAULT_COLLATION_OID);
 }
@@ -422,8 +710,7 @@ cut_bounds(ScBucket *b, FuncExpr *f, Node *value, Expr **from, Expr **next)
 		c->consttype != (instant ? TIMESTAMPTZOID : TIMESTAMPOID))
 		return false;
 	t = DatumGetInt64(c->constvalue);
-	/* Far from where arithmetic would overflow. */
-	if (t < DT_NOBEGIN / 4 || t > DT_NOEND / 4)
+	if (is_far(t))
 		return false;
 	start = DatumGetInt64(instant ?
 						  DirectFunctionCall3(timestamptz_trunc_zone, name, c->constvalue,
@@ -443,12 +730,27 @@ cut_bounds(ScBucket *b, FuncExpr *f, Node *value, Expr **from, Expr **next)
 
 /* The same for the date of the time. */
 static bool
-date_bounds(ScBucket *b, FuncExpr *f, Node *value, Expr **from, Expr **next)
+date_bounds(ScBucket *b, Node *date, Node *value, Expr **from, Expr **next)
 {
+	Const	   *c = (Const *) value;
 	Expr	   *day;
+	Timestamp	t;
+	Timestamp	start;
 
-	if (f->funcid != F_DATE_TIMESTAMP || !equal(linitial(f->args), b->local) ||
-		exprType(value) != DATEOID)
+	if (!is_date_of(b, date))
+		return false;
+	/* As in date >= date '2024-01-01' + interval '1 month'. */
+	if (exprType(value) == TIMESTAMPOID && IsA(c, Const) && !c->constisnull)
+	{
+		t = DatumGetTimestamp(c->constvalue);
+		if (is_far(t))
+			return false;
+		start = t - t % USECS_PER_DAY - (t % USECS_PER_DAY < 0 ? USECS_PER_DAY : 0);
+		*from = start < t ? NULL : timestamp_const(TimestampGetDatum(start));
+		*next = timestamp_const(TimestampGetDatum(start + USECS_PER_DAY));
+		return true;
+	}
+	if (exprType(value) != DATEOID || !has_start((Expr *) value))
 		return false;
 	*from = sc_bound_as((Expr *) copyObject(value), TIMESTAMPOID);
 	/* What is infinite stays so, and then the table answers. */
@@ -463,7 +765,7 @@ date_bounds(ScBucket *b, FuncExpr *f, Node *value, Expr **from, Expr **next)
 static bool
 add_bound(ScMatch *m, int key, List **bounds, Expr *value, bool lower, bool after)
 {
-	ScBucket   *b = &m->buckets[key];
+	ScBucket   *b = sc_match_bucket(m, key);
 	ScBound    *bound = palloc0(sizeof(ScBound));
 
 	if (value == NULL)
@@ -484,12 +786,13 @@ add_bound(ScMatch *m, int key, List **bounds, Expr *value, bool lower, bool afte
  * back.  But the edges of days and longer buckets are not near such a place:
  * all instants before one have earlier local times, and no others.  So what
  * is true of local times on one side of an edge is of the instants there.
+ * Nor are any edges of a zone that has one offset.
  */
 static bool
 bounds_of_key(ScMatch *m, int key, Node *left, Node *right, int strategy,
 			  List **bounds)
 {
-	ScBucket   *b = &m->buckets[key];
+	ScBucket   *b = sc_match_bucket(m, key);
 	bool		lower = strategy == BTGreaterEqualStrategyNumber ||
 		strategy == BTGreaterStrategyNumber;
 	bool		after = strategy == BTGreaterStrategyNumber ||
@@ -498,20 +801,20 @@ bounds_of_key(ScMatch *m, int key, Node *left, Node *right, int strategy,
 	Expr	   *value = (Expr *) copyObject(right);
 	Expr	   *from;
 	Expr	   *next;
+	long		offset;
 
 	if (equal(left, b->instant ? b->instant : b->local))
 		return !exact && add_bound(m, key, bounds, sc_bound_as(value, exprType(left)),
 								   lower, after);
-	if (b->instant && sc_bucket_guard_seconds(b->unit) != 0)
+	if (b->instant && sc_bucket_guard_seconds(b->unit) != 0 && !is_fixed(b->zone, &offset))
 		return false;
 	if (equal(left, b->local))
 		return !exact && add_bound(m, key, bounds,
 								   raw_of_local(b, sc_bound_as(value, TIMESTAMPOID)),
 								   lower, after);
-	if (!IsA(left, FuncExpr))
-		return false;
-	if (!date_bounds(b, (FuncExpr *) left, right, &from, &next) &&
-		!((((FuncExpr *) left)->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
+	if (!date_bounds(b, left, right, &from, &next) &&
+		!(IsA(left, FuncExpr) &&
+		  (((FuncExpr *) left)->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
 		   ((FuncExpr *) left)->funcid == F_DATE_TRUNC_TEXT_TIMESTAMP) &&
 		  cut_bounds(b, (FuncExpr *) left, right, &from, &next)))
 		return false;
@@ -555,7 +858,7 @@ bounds_of(ScMatch *m, OpExpr *op)
 	{
 		List	   *bounds = NIL;
 
-		if (m->buckets[i].unit != SC_UNIT_NONE &&
+		if (sc_match_bucket(m, i)->unit != SC_UNIT_NONE &&
 			bounds_of_key(m, i, left, right, strategy, &bounds))
 			return bounds;
 	}
@@ -566,7 +869,7 @@ bounds_of(ScMatch *m, OpExpr *op)
 static Expr *
 inside_edge(ScMatch *m, ScBound *bound)
 {
-	ScBucket   *b = &m->buckets[bound->key];
+	ScBucket   *b = sc_match_bucket(m, bound->key);
 	Oid			type = exprType((Node *) bound->time);
 	Oid			cmp = get_opfamily_member(time_family(), type, type,
 										  bound->lower ? BTGreaterEqualStrategyNumber :
@@ -685,6 +988,38 @@ clock_is_set(const char *zone, pg_time_t from, pg_time_t to,
 	}
 }
 
+/* Has the zone, or will it have, a date that it leaves out? */
+static bool
+zone_skips_days(const char *zone)
+{
+	static char last[TZ_STRLEN_MAX + 1] = "";
+	static bool skips;
+	const pg_time_t end = (pg_time_t) (3000 - 1970) * 366 * SECS_PER_DAY;
+	pg_tz	   *tz;
+	pg_time_t	t = (pg_time_t) (1000 - 1970) * 366 * SECS_PER_DAY;
+
+	if (strcmp(zone, last) == 0)
+		return skips;
+	tz = pg_tzset(zone);
+	if (tz == NULL)
+		return true;
+	skips = false;
+	while (t < end && !skips)
+	{
+		long		before,
+					after;
+		int			isdst;
+		pg_time_t	boundary;
+
+		if (pg_next_dst_boundary(&t, &before, &isdst, &boundary, &after, &isdst, tz) <= 0)
+			break;
+		skips = after - before >= SECS_PER_DAY - SECS_PER_HOUR;
+		t = boundary;
+	}
+	strlcpy(last, zone, sizeof(last));
+	return skips;
+}
+
 static pg_time_t
 seconds_of(int64 timestamp)
 {
@@ -748,11 +1083,11 @@ Expr *
 sc_bucket_is_split_call(ScBucket *bucket, Node *key)
 {
 	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, INT4OID};
-	Oid			funcid = LookupFuncName(list_make2(makeString("scalecache"),
-												   makeString("bucket_is_split")),
-										3, types, false);
+	Oid			funcid = sc_own_function("bucket_is_split", 3, types);
 	int			seconds = sc_bucket_guard_seconds(bucket->unit);
 
+	if (!OidIsValid(funcid))
+		elog(ERROR, "function bucket_is_split has gone");
 	return call(funcid, BOOLOID,
 				list_make3(key, copyObject(bucket->zone),
 						   makeConst(INT4OID, -1, InvalidOid, sizeof(int32),

@@ -159,6 +159,7 @@ typedef struct ScSpec
 	bool		distinct;		/* some state is a multiset */
 	List	   *quals;			/* of Expr, varno 1, implicitly ANDed */
 	ScForms    *forms;			/* made by the first query */
+	int32		width;			/* of the base table's rows, or 0: not known yet */
 	double		pages;			/* of the delta tables, as last seen */
 	TimestampTz pages_at;		/* when that was */
 } ScSpec;
@@ -204,10 +205,12 @@ typedef struct ScMark
 	int32		vl_len_;
 	TransactionId xmin;
 	TransactionId xmax;
+	uint32		epoch;			/* of xmin */
 	TransactionId basexid;		/* that wrote the base table last */
 	TransactionId drainxid;		/* that found the retired table drained */
 	TransactionId since;		/* next one when this turn began */
 	BlockNumber low[2];			/* nothing is pending before these blocks */
+	Oid			node[2];		/* of these files: VACUUM FULL moves rows */
 	bool		drained;		/* nothing is pending in the retired table */
 	int64		turn;
 	int64		seq;
@@ -291,7 +294,9 @@ extern bool sc_spec_counts(ScSpec *spec, Oid relid);
 extern void sc_spec_cache_init(void);
 
 /* catalog.c */
+extern Oid	sc_own_function(const char *name, int nargs, const Oid *types);
 extern Oid	sc_catalog_relid(void);
+extern Relation sc_catalog_open(LOCKMODE mode);
 extern HeapTuple sc_catalog_fetch(int attno, Datum value, Snapshot snapshot);
 extern Datum sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull);
 extern List *sc_catalog_oids(HeapTuple tuple, int attno);
@@ -314,7 +319,7 @@ extern List *sc_catalog_views_on(Oid source);
 extern List *sc_source_members(Oid source, bool inherits, bool *detaching,
 							   bool *unfit);
 extern bool sc_members_lock(ScSpec *spec, bool nowait);
-extern bool sc_members_intact(ScSpec *spec);
+extern bool sc_members_intact(ScSpec *spec, bool wait);
 extern ScSpec *sc_rollup_lock(Oid view);
 extern ScSpec *sc_rollup_lock_with_members(Oid view);
 extern void sc_members_subtract(ScSpec *spec, List *relids);
@@ -359,6 +364,9 @@ extern void sc_notify_all_groups(Oid view);
 /* capture.c */
 extern void sc_capture_init(void);
 extern int64 sc_capture_rollup_id(const char *arg);
+extern bool sc_capture_counts(int64 id, Relation rel);
+extern bool sc_capture_differs(int64 id, Relation rel, TupleTableSlot *old,
+							   TupleTableSlot *new);
 extern void sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row,
 							  ItemPointer tid, CommandId cid);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
@@ -397,9 +405,11 @@ extern void sc_asked_end(bool committed);
 extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
 extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot,
 						   const ScAsked *asked);
+extern bool sc_delta_usable(ScSpec *spec);
 extern void sc_delta_discard(ScSpec *spec, Snapshot snapshot);
 extern int64 sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed);
 extern BlockNumber sc_delta_pages(ScSpec *spec);
+extern double sc_delta_pages_to_read(ScSpec *spec);
 extern bool sc_delta_retire(ScSpec *spec, ScMark *mark);
 extern bool sc_delta_empty(ScSpec *spec);
 extern ScMark *sc_mark_get(int64 id, Snapshot snapshot, TimestampTz *at);
@@ -440,6 +450,7 @@ extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 /* query.c */
 extern Query *sc_query_analyze(const char *sql, List **views);
 extern void sc_query_check(Query *query);
+extern bool sc_writes_json(Oid aggregate);
 extern Node *sc_pin_zone(Node *node, const char *zone);
 extern bool sc_zone_matters(Node *node, void *context);
 
@@ -464,6 +475,7 @@ extern ScSpec *sc_stored_of(Oid view);
 extern Oid	sc_rollup_of(Oid view);
 extern bool sc_stored_load(ScSpec *stored, Relation base, Snapshot snapshot,
 						   MemoryContext cxt, ScGroups **groups, int64 *ndeltas);
+extern void sc_stored_scan(ScGroups *groups, Snapshot snapshot);
 
 /* stored_fold.c */
 extern bool sc_parts_storable(ScSpec *fact, ScSpec *stored);
@@ -484,15 +496,18 @@ extern Query *sc_pull_up_views(Query *query, List **views);
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */
 extern List *sc_depending_on(Node *stmt);
-extern void sc_exec_as_owner(const char *sql);
-extern char *sc_qualified_name(Oid relid);
+extern List *sc_depending_on_names(Node *stmt);
+extern List *sc_depending_on_rows(List *relids);
+extern List *sc_depending_on_type(Oid type);
+extern bool sc_spec_writes_names(ScSpec *spec);
 extern void sc_install_storage(Oid view);
 extern void sc_install_part(ScSpec *part, const char *name);
 extern void sc_install_triggers(ScSpec *spec, List *members);
 extern void sc_remove_triggers(ScSpec *spec, Oid relid);
-extern bool sc_triggers_intact(ScSpec *spec, Oid relid);
+extern bool sc_triggers_intact(ScSpec *spec, Oid relid, bool wait);
 extern void sc_storage_drop(Oid relid);
 extern void sc_storage_clear(ScSpec *spec);
+extern void sc_hide_from_decoding(void);
 
 /* build.c */
 extern void sc_ensure_storage(Oid view);
@@ -501,14 +516,18 @@ extern void sc_build_step(Oid view);
 
 /* define.c */
 extern void sc_check_rollup(Oid view);
+extern void sc_lock_rollup(Oid view);
+extern bool sc_keep_rollup(Oid view);
 extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
 
 /* adopt.c */
 extern void sc_adopt(void);
 extern void sc_adopt_by_views(Oid view, List *views);
+extern bool sc_has_triggers(ScSpec *spec);
 extern void sc_adopt_triggers(ScSpec *spec);
 extern void sc_adopt_trigger(CreateTrigStmt *stmt);
 extern bool sc_trigger_restored(CreateTrigStmt *stmt);
+extern bool sc_trigger_passed_over(AlterTableStmt *stmt);
 
 /* stats.c */
 extern void sc_rollup_stats_init(void);

@@ -86,7 +86,7 @@ to_base_vars(Node *node, ReplaceContext *cxt)
 			if (equal(node, spec->aggs[i].aggref))
 				return (Node *) makeVar(cxt->varno, ScBaseAgg(spec, i),
 										spec->aggs[i].fin.resulttype, -1,
-										spec->aggs[i].fin.collation, 0);
+										spec->aggs[i].fin.resultcollation, 0);
 		elog(ERROR, "aggregate not found in rollup");
 	}
 	return expression_tree_mutator(node, to_base_vars, cxt);

@@ -35,7 +35,6 @@
 #include "utils/tuplestore.h"
 
 #include "base/guc.h"
-#include "base/guc.h"
 #include "rollup/rollup.h"
 
 /* With more values of a key than this, no qual is made. */
@@ -396,7 +395,13 @@ plan_on_source(Query *query)
 	return plan;
 }
 
-/* The caller has checked permissions, or is the owner. */
+/*
+ * The caller has checked permissions, or is the owner.
+ *
+ * The query of a view has entries for the view itself, which nothing reads.
+ * Locking that here would be a deadlock with who drops the view, has locked
+ * it, and waits for the tables.
+ */
 PlannedStmt *
 sc_query_plan(Query *query, Snapshot snapshot)
 {
@@ -404,7 +409,13 @@ sc_query_plan(Query *query, Snapshot snapshot)
 	PlannedStmt *plan;
 
 	foreach(lc, query->rtable)
-		((RangeTblEntry *) lfirst(lc))->requiredPerms = 0;
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		rte->requiredPerms = 0;
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW && !rte->inFromCl)
+			rte->rtekind = RTE_RESULT;
+	}
 	AcquireRewriteLocks(query, true, false);
 	PushActiveSnapshot(snapshot);
 	plan = plan_on_source(query);
@@ -482,7 +493,8 @@ run_aggregates(ScSpec *spec, Snapshot snapshot, Tuplestorestate *store,
 			query->hasAggs = true;
 		}
 		else
-			expr = (Expr *) makeNullConst(fin->resulttype, -1, fin->collation);
+			expr = (Expr *) makeNullConst(fin->resulttype, -1,
+										   fin->resultcollation);
 		tlist = lappend(tlist, makeTargetEntry(expr, ++n, pstrdup("value"), false));
 	}
 	query->targetList = tlist;

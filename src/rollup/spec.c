@@ -12,9 +12,12 @@
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/relation.h"
+#include "access/reloptions.h"
 #include "access/table.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -26,7 +29,7 @@
 #include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
-#include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteDefine.h"
 #include "rewrite/rewriteSupport.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -503,13 +506,65 @@ read_epochs(ScSpec *spec, Datum value)
 		spec->epochs[i] = DatumGetInt64(elems[i]);
 }
 
+/* Does a view look at its tables with the rights of whoever reads it? */
+static bool
+invokes(HeapTuple view)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(RELOID, view, Anum_pg_class_reloptions, &isnull);
+	ListCell   *lc;
+
+	foreach(lc, isnull ? NIL : untransformRelOptions(value))
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "security_invoker") == 0)
+			return defGetBoolean(option);
+	}
+	return false;
+}
+
+/*
+ * A view's query and owner; NULL when there is no such view.
+ *
+ * The view is not locked: who captures a change holds locks on the source that
+ * someone who drops the view, and has it locked, waits for.  So its rows may go
+ * one by one while they are read, which the relation cache does not bear: it
+ * fails for want of columns, or has a view without a rule.
+ */
+static Query *
+read_view(Oid relid, Oid *owner)
+{
+	HeapTuple	view = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	HeapTuple	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(relid),
+									   PointerGetDatum(ViewSelectRuleName));
+	Query	   *query = NULL;
+	bool		isnull;
+
+	if (HeapTupleIsValid(view) && HeapTupleIsValid(rule) &&
+		((Form_pg_class) GETSTRUCT(view))->relkind == RELKIND_VIEW)
+	{
+		Datum		action = SysCacheGetAttr(RULERELNAME, rule,
+											 Anum_pg_rewrite_ev_action, &isnull);
+
+		*owner = ((Form_pg_class) GETSTRUCT(view))->relowner;
+		query = linitial_node(Query, stringToNode(TextDatumGetCString(action)));
+		setRuleCheckAsUser((Node *) query, invokes(view) ? InvalidOid : *owner);
+	}
+	if (HeapTupleIsValid(rule))
+		ReleaseSysCache(rule);
+	if (HeapTupleIsValid(view))
+		ReleaseSysCache(view);
+	return query;
+}
+
 static ScSpec *
 spec_build(HeapTuple tuple)
 {
 	MemoryContext cxt;
 	MemoryContext old;
 	ScSpec	   *spec;
-	Relation	view;
+	Oid			owner;
 	Oid			part_of;
 	Datum		zone;
 	Datum		value;
@@ -517,24 +572,19 @@ spec_build(HeapTuple tuple)
 	bool		analyzed = true;
 	bool		isnull;
 
-	/*
-	 * The view is not locked: who captures a change holds locks on the source
-	 * that someone who drops the view, and has it locked, waits for.
-	 */
-	part_of = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_part_of, &isnull));
-	view = RelationIdGetRelation(OidIsValid(part_of) ? part_of :
-								 DatumGetObjectId(sc_catalog_attr(tuple,
-																  Anum_rollup_rollup,
-																  &isnull)));
-	if (view == NULL || view->rd_rel->relkind != RELKIND_VIEW)
-	{
-		if (view)
-			RelationClose(view);
-		return NULL;
-	}
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache rollup",
 								ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
+	part_of = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_part_of, &isnull));
+	query = read_view(OidIsValid(part_of) ? part_of :
+					  DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_rollup, &isnull)),
+					  &owner);
+	if (query == NULL)
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
+		return NULL;
+	}
 	spec = palloc0(sizeof(ScSpec));
 	spec->cxt = cxt;
 #define GET(n) sc_catalog_attr(tuple, n, &isnull)
@@ -559,10 +609,9 @@ spec_build(HeapTuple tuple)
 #undef GET
 	spec->recorded = sc_catalog_oids(tuple, Anum_rollup_members);
 
-	spec->owner = view->rd_rel->relowner;
+	spec->owner = owner;
 	spec->source = DatumGetObjectId(sc_catalog_attr(tuple, Anum_rollup_source,
 													&isnull));
-	query = copyObject(get_view_query(view));
 	if (spec->part == SC_PART_STORED)
 		analyze_stored(spec, query);
 	else if (spec->part >= SC_PART_LOG)
@@ -574,7 +623,6 @@ spec_build(HeapTuple tuple)
 		spec->state = SC_STALE;
 		spec->unfit = true;
 	}
-	RelationClose(view);
 	if (spec->joined)
 		spec->hasparts = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(sc_part_id(spec->id, SC_PART_STORED)),
 										  NULL) != NULL;

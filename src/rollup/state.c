@@ -367,6 +367,7 @@ sc_final_prepare(Aggref *agg, ScFinalDef *fin, MemoryContext cxt)
 	fin->aggfnoid = agg->aggfnoid;
 	fin->resulttype = agg->aggtype;
 	fin->collation = agg->inputcollid;
+	fin->resultcollation = agg->aggcollid;
 	get_typlenbyval(agg->aggtype, &fin->resulttyplen, &fin->resulttypbyval);
 
 	tup = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg->aggfnoid));
@@ -380,12 +381,6 @@ sc_final_prepare(Aggref *agg, ScFinalDef *fin, MemoryContext cxt)
 		fin->finalfn = MemoryContextAllocZero(cxt, sizeof(FmgrInfo));
 		fmgr_info_cxt(finalfn, fin->finalfn, cxt);
 	}
-}
-
-bool
-sc_state_adds_up(const ScStateDef *def)
-{
-	return def->kind != SC_STATE_RECOMPUTE && def->kind != SC_STATE_DISTINCT;
 }
 
 /* ---- by kind ---- */

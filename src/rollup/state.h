@@ -56,7 +56,8 @@ typedef struct ScFinalDef
 {
 	Oid			aggfnoid;
 	Oid			resulttype;
-	Oid			collation;
+	Oid			resultcollation;
+	Oid			collation;		/* of its arguments */
 	int16		resulttyplen;
 	bool		resulttypbyval;
 	FmgrInfo   *finalfn;		/* NULL if the aggregate has none */
@@ -72,9 +73,6 @@ typedef void ScState;
 extern void sc_state_classify(Aggref *agg, ScStateDef *def);
 extern bool sc_state_same(const ScStateDef *a, const ScStateDef *b);
 extern bool sc_state_counts(const ScStateDef *def);
-
-/* Do the states of several groups, merged, tell of all of them? */
-extern bool sc_state_adds_up(const ScStateDef *def);
 
 /* Look up what the definition needs; lookups are allocated in cxt. */
 extern void sc_state_prepare(ScStateDef *def, MemoryContext cxt);

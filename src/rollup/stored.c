@@ -839,6 +839,36 @@ sc_parts_collect(ScParts *p, ScGroups *target, Snapshot snapshot)
 	return true;
 }
 
+/*
+ * Add every row of the join that snapshot sees, read from its tables, to
+ * groups of the stored ones' specification.
+ */
+void
+sc_stored_scan(ScGroups *groups, Snapshot snapshot)
+{
+	ScSpec	   *stored = groups->spec;
+	ScParts		p = {.stored = stored};
+	Input	   *inputs = palloc0(sizeof(Input) * (stored->nslots + 1));
+	ScTermPlan	plan = {.inputs = palloc0(sizeof(ScInput) * (stored->nslots + 1))};
+	Term		term = {.sign = 1,.plan = &plan};
+	Query	   *query;
+
+	for (int i = 0; i < stored->nslots; i++)
+	{
+		inputs[i].args = stored->slots[i].args;
+		inputs[i].filter = stored->slots[i].filter;
+		inputs[i].from.slot = -1;
+		inputs[i].from.filtered = inputs[i].filter != NULL;
+		plan.inputs[i] = inputs[i].from;
+	}
+	query = select_query(&p, inputs);
+	append_column(query, (Expr *) makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
+											Int64GetDatum(1), false, FLOAT8PASSBYVAL));
+	append_column(query, (Expr *) makeNullConst(BYTEAOID, -1, InvalidOid));
+	plan.stmt = sc_query_plan(query, snapshot);
+	collect_term(&p, &term, groups, snapshot);
+}
+
 /* ---- reading ---- */
 
 /*

@@ -33,6 +33,7 @@
 #include "parser/parsetree.h"
 #include "pgtime.h"
 #include "rewrite/rewriteManip.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -48,6 +49,8 @@
 #include "utils/typcache.h"
 
 #include "base/guc.h"
+#include "base/owner.h"
+#include "base/queries.h"
 #include "rollup/rewrite.h"
 
 PG_FUNCTION_INFO_V1(scalecache_suggest_rollups);
@@ -133,6 +136,16 @@ cut_time(Node *expr, ScUnit *unit)
 	return time;
 }
 
+/* The date that a time is made of, or NULL. */
+static Node *
+date_of(Node *time)
+{
+	FuncExpr   *f = (FuncExpr *) time;
+
+	return f && IsA(f, FuncExpr) &&
+		(f->funcid == F_TIMESTAMPTZ_DATE || f->funcid == F_TIMESTAMP_DATE) ? linitial(f->args) : NULL;
+}
+
 static Node *
 trunc_to(Node *time, ScUnit unit)
 {
@@ -182,7 +195,13 @@ want_key(Candidate *cand, Node *expr)
 	WantedKey  *key;
 	ListCell   *lc;
 
-	if (time)
+	if (IsA(expr, FuncExpr) && ((FuncExpr *) expr)->funcid == F_EXTRACT_TEXT_DATE &&
+		IsA(linitial(((FuncExpr *) expr)->args), Const))
+		return want_key(cand, lsecond(((FuncExpr *) expr)->args));
+	/* A date is one of its days, in all time zones. */
+	if (date_of(time))
+		expr = date_of(time);
+	else if (time)
 	{
 		want_time(cand, time, unit);
 		return true;
@@ -643,15 +662,39 @@ settle_join(Candidate *cand)
 		pg_plan_query(copyObject(spec->query), "", 0, NULL)->planTree->plan_rows;
 }
 
+/* Whoever planned the statements has let go of their tables. */
+static void
+lock_tables(Candidate *cand)
+{
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	foreach(lc, cand->entries)
+		relids = lappend_oid(relids, lfirst_node(RangeTblEntry, lc)->relid);
+	if (cand->entries == NIL)
+		relids = list_make1_oid(cand->source);
+	foreach(lc, relids)
+	{
+		LockRelationOid(lfirst_oid(lc), AccessShareLock);
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			elog(ERROR, "the table has gone");
+	}
+}
+
 /* Check the candidate's query, read its specification, guess its groups. */
 static void
 settle(void *arg)
 {
 	Candidate  *cand = arg;
 	List	   *views = NIL;
-	Query	   *query = sc_query_analyze(cand->query, &views);
+	Query	   *query;
 	ScSpec	   *spec = palloc0(sizeof(ScSpec));
 
+	lock_tables(cand);
+	cand->query = query_text(cand);
+	if (cand->query == NULL)
+		elog(ERROR, "no query");
+	query = sc_query_analyze(cand->query, &views);
 	sc_enable_rewrite = false;
 	cand->groups = guess_groups(cand);
 	spec->cxt = CurrentMemoryContext;
@@ -669,11 +712,14 @@ settle(void *arg)
 static double
 rows_of(Oid relid)
 {
-	Relation	rel = RelationIdGetRelation(relid);
-	double		rows = rel ? Max(rel->rd_rel->reltuples, 0) : 0;
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	double		rows = 0;
 
-	if (rel)
-		RelationClose(rel);
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = Max(((Form_pg_class) GETSTRUCT(tuple))->reltuples, 0);
+		ReleaseSysCache(tuple);
+	}
 	return rows;
 }
 
@@ -681,8 +727,7 @@ rows_of(Oid relid)
 static bool
 is_worth_it(Candidate *cand)
 {
-	cand->query = query_text(cand);
-	return cand->query && guarded(settle, cand) && cand->groups <= Max(rows_of(cand->source) / 5, 100);
+	return guarded(settle, cand) && cand->groups <= Max(rows_of(cand->source) / 5, 100);
 }
 
 /* ---- few for many ---- */
@@ -759,39 +804,16 @@ merge_all(List *wanted)
 /* ---- the call ---- */
 
 static List *
-read_arrays(ArrayType *queries, ArrayType *weights)
+read_given(char **queries, double *weights, int n)
 {
-	Datum	   *texts;
-	Datum	   *numbers = NULL;
-	bool	   *nulls;
-	bool	   *numnulls = NULL;
-	int			n;
-	int			nweights = 0;
 	List	   *result = NIL;
 
-	deconstruct_array(queries, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
-	if (weights)
-		deconstruct_array(weights, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL,
-						  TYPALIGN_DOUBLE, &numbers, &numnulls, &nweights);
-	if (weights && nweights != n)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("there are %d queries and %d weights", n, nweights),
-				 errdetail("A weight says how often its query is executed."),
-				 errhint("Give one weight for each query, or none at all.")));
 	for (int i = 0; i < n; i++)
 	{
 		Statement  *stmt = palloc0(sizeof(Statement));
 
-		stmt->weight = weights && !numnulls[i] ? DatumGetFloat8(numbers[i]) : 1;
-		if (!(stmt->weight >= 0))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("weight %d is negative or no number", i + 1),
-					 errhint("A weight is how often the query is run.")));
-		if (nulls[i])
-			continue;
-		stmt->sql = TextDatumGetCString(texts[i]);
+		stmt->sql = queries[i];
+		stmt->weight = weights[i];
 		result = lappend(result, stmt);
 	}
 	return result;
@@ -881,10 +903,14 @@ put_suggestion(ReturnSetInfo *rsinfo, int rank, Suggestion *s, List *statements)
 	Datum	   *ids = palloc(sizeof(Datum) * (list_length(s->ids) + 1));
 	int			n = 0;
 	ListCell   *lc;
-	char	   *name = psprintf("%s_%s", get_rel_name(cand->source), "rollup");
+	char	   *source = get_rel_name(cand->source);
+	char	   *name;
 
+	if (source == NULL)
+		return;					/* dropped just now */
+	name = psprintf("%s_rollup", source);
 	for (int i = 2; OidIsValid(RelnameGetRelid(name)) || i - 1 < rank; i++)
-		name = psprintf("%s_rollup_%d", get_rel_name(cand->source), i);
+		name = psprintf("%s_rollup_%d", source, i);
 	foreach(lc, s->ids)
 		ids[n++] = Int64GetDatum(*(int64 *) lfirst(lc));
 	values[0] = Int32GetDatum(rank);
@@ -912,6 +938,9 @@ Datum
 scalecache_suggest_rollups(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	  **queries = NULL;
+	double	   *weights = NULL;
+	int			n;
 	List	   *statements;
 	List	   *wanted = NIL;
 	List	   *suggestions = NIL;
@@ -920,9 +949,8 @@ scalecache_suggest_rollups(PG_FUNCTION_ARGS)
 	int			skipped = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	statements = PG_ARGISNULL(0) ? read_workload() :
-		read_arrays(PG_GETARG_ARRAYTYPE_P(0),
-					PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1));
+	n = sc_queries_given(fcinfo, 0, &queries, &weights);
+	statements = n < 0 ? read_workload() : read_given(queries, weights, n);
 	foreach(lc, statements)
 	{
 		Statement  *stmt = lfirst(lc);
@@ -949,7 +977,7 @@ scalecache_suggest_rollups(PG_FUNCTION_ARGS)
 	list_sort(suggestions, by_gain);
 	foreach(lc, suggestions)
 		put_suggestion(rsinfo, ++rank, lfirst(lc), statements);
-	if (skipped > 0 && !PG_ARGISNULL(0))
+	if (skipped > 0 && n >= 0)
 		ereport(NOTICE,
 				(errmsg("%d of %d queries could not be planned and were left out",
 						skipped, list_length(statements))));

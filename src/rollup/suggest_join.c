@@ -20,6 +20,7 @@
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 
+#include "base/guc.h"
 #include "rollup/rewrite.h"
 
 /* Tables joined by inner joins only, and all conditions. */
@@ -193,12 +194,9 @@ sc_suggest_query(List *entries, List *quals, List *exprs, int nkeys, List *names
 char *
 sc_suggest_text(Query *query)
 {
-	int			level = NewGUCNestLevel();
-	char	   *text;
+	int			nest = sc_fixed_path_begin();
+	char	   *text = pg_get_querydef(query, false);
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	text = pg_get_querydef(query, false);
-	AtEOXact_GUC(true, level);
+	AtEOXact_GUC(false, nest);
 	return text;
 }

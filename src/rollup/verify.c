@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -62,10 +63,10 @@ typedef struct Truth
 static bool
 is_float_sum(ScSpec *spec, int agg)
 {
-	ScStateKind kind = spec->slots[spec->aggs[agg].slot].def.kind;
+	ScStateDef *def = &spec->slots[spec->aggs[agg].slot].def;
+	ScStateKind kind = def->kind == SC_STATE_DISTINCT ? def->inner->kind : def->kind;
 
-	return spec->part == 0 &&
-		(kind == SC_STATE_FLOAT || kind == SC_STATE_REGR);
+	return kind == SC_STATE_FLOAT || kind == SC_STATE_REGR;
 }
 
 /* The group of the exact sums with these keys, or NULL. */
@@ -82,11 +83,19 @@ exact_group(Truth *truth, ScGroup *group)
 			if (is_float_sum(spec, i))
 				truth->exact->slots =
 					bms_add_member(truth->exact->slots, spec->aggs[i].slot);
-		sc_source_scan(truth->exact, truth->snapshot);
+		if (spec->part == SC_PART_STORED)
+			sc_stored_scan(truth->exact, truth->snapshot);
+		else
+			sc_source_scan(truth->exact, truth->snapshot);
 	}
 	found = sc_groups_get(truth->exact, group->keys, group->nulls, false);
 	if (found && !found->finished)
+	{
+		for (int i = 0; i < spec->nslots; i++)
+			sc_state_settle(&spec->slots[i].def, found->states + spec->slots[i].offset,
+							truth->exact->cxt);
 		sc_group_finish(truth->exact, found);
+	}
 	return found;
 }
 
@@ -101,7 +110,7 @@ same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *grou
 		ScFinalDef *fin = &spec->aggs[i].fin;
 		ScGroup    *exact;
 
-		if (values_equal(fin->resulttype, fin->collation, values[i], isnull[i],
+		if (values_equal(fin->resulttype, fin->resultcollation, values[i], isnull[i],
 						 group->values[i], group->isnull[i]))
 			continue;
 		if (!is_float_sum(spec, i) ||
@@ -254,6 +263,25 @@ count_different(ScSpec *spec, Snapshot snapshot)
 	return differ;
 }
 
+/*
+ * Lock what the query reads, as who changes or drops the rollup does: the
+ * source, the other tables, and only then the storage.
+ */
+static void
+lock_tables(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	ListCell   *lc;
+
+	if (OidIsValid(spec->source))
+		LockRelationOid(spec->source, AccessShareLock);
+	(void) sc_members_lock(spec, false);
+	if (spec->joined)
+		foreach(lc, sc_join_tables(spec->joined, sc_join_fact(spec->joined, spec->source)))
+			LockRelationOid(lfirst_oid(lc), AccessShareLock);
+	sc_spec_release(spec);
+}
+
 Datum
 scalecache_verify_rollup(PG_FUNCTION_ARGS)
 {
@@ -264,7 +292,8 @@ scalecache_verify_rollup(PG_FUNCTION_ARGS)
 	ScIdentity	caller;
 
 	sc_refuse_nulls(fcinfo, "rollup");
-	sc_check_rollup(PG_GETARG_OID(0));
+	sc_lock_rollup(PG_GETARG_OID(0));
+	lock_tables(PG_GETARG_OID(0));
 	spec = sc_spec_by_view(PG_GETARG_OID(0));
 	sc_become_owner(spec, &caller);
 	differ = count_different(spec, snapshot);

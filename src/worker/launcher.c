@@ -641,7 +641,14 @@ delivery_turn(MemoryContext turn_context)
 		SetCurrentStatementStartTimestamp();
 		pgstat_report_activity(STATE_RUNNING, "delivering cache invalidations");
 		if (turns++ % 64 == 0)
+		{
+			uint64		number = sc_cache_turn_begin();
+
 			wanted = delivery_wanted();
+			/* There is nothing that anybody could wait for. */
+			if (!wanted)
+				sc_cache_turn_end(number, true);
+		}
 		MemoryContextSwitchTo(turn_context);
 		if (wanted)
 		{
@@ -677,6 +684,8 @@ sc_cache_worker_main(Datum main_arg)
 	MemoryContext turn_context = worker_start(DatumGetObjectId(main_arg),
 											  SC_WORKER_CACHE);
 
+	/* It is a superuser: whose operators it finds is not the database's to say. */
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 	for (;;)
 	{
 		ScTurn		turn;

@@ -211,6 +211,11 @@ SELECT joins_check($$ WITH w AS MATERIALIZED (SELECT id, label FROM joins_produc
 SELECT joins_check($$ WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 20) SELECT r.i % 3, sum(o.amount) FROM joins_order o JOIN r ON r.i = o.product_id GROUP BY 1 $$);
 SELECT joins_check($$ SELECT u.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label FROM joins_product UNION ALL SELECT id, name FROM joins_category) u ON u.id = o.product_id GROUP BY 1 $$);
 SELECT joins_check($$ SELECT u.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label FROM joins_product UNION SELECT id, name FROM joins_category) u ON u.id = o.product_id WHERE o.created_at > '2024-02-12' GROUP BY 1 $$);
+SET seq_page_cost = 200;
+SELECT joins_check($$ SELECT u.label, count(*), sum(o.amount) FROM joins_order o LEFT JOIN (SELECT id, label FROM joins_product WHERE id < 9 UNION ALL SELECT id, name FROM joins_category UNION ALL SELECT 3, 'three') u ON u.id = o.product_id WHERE o.created_at >= '2024-02-01' GROUP BY 1 $$);
+SELECT joins_check($$ SELECT u.label, sum(o.amount) FROM joins_order o, LATERAL (SELECT label FROM joins_product p WHERE p.id = o.product_id UNION ALL SELECT 'x' || o.product_id) u GROUP BY 1 $$);
+SELECT joins_check($$ SELECT u.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label FROM joins_product UNION ALL SELECT id, label FROM joins_product WHERE random() >= 0) u ON u.id = o.product_id GROUP BY 1 $$);
+RESET seq_page_cost;
 SELECT joins_check($$ SELECT p.label, sum(o.amount) FROM joins_order o JOIN (SELECT id, label, random() r FROM joins_product OFFSET 0) p ON p.id = o.product_id GROUP BY 1 $$);
 SELECT joins_check($$ SELECT x.s, sum(o.amount) FROM joins_order o JOIN (SELECT product_id, sum(amount) s FROM joins_order GROUP BY 1) x USING (product_id) GROUP BY 1 $$);
 -- Keys that are expressions of the other tables, also within others
@@ -221,6 +226,13 @@ SELECT joins_check($$ SELECT q.i, (SELECT sum(o.amount) FROM joins_order o JOIN 
 SELECT joins_check($$ SELECT p.label, sum(CASE WHEN c.id = 1 THEN o.amount WHEN c.id IS NULL THEN NULL ELSE 0 END), count(CASE c.name WHEN 'category 2' THEN 1 END),
 	max(CASE WHEN o.qty > 0 THEN o.amount END), sum(CASE WHEN o.qty = 1 THEN p.price ELSE 1 END), avg(CASE WHEN p.price > 9 THEN o.amount ELSE 5 END)
 	FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id LEFT JOIN joins_category c ON c.id = p.category_id GROUP BY 1 $$);
+-- What is computed from sums
+SELECT joins_check($$ SELECT p.label, sum(o.amount * 1.190), avg(o.amount - 5), count(o.amount * 2), sum(-o.amount), sum(o.amount), sum(p.price * 2) FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY 1 $$);
+SELECT joins_check($$ SELECT p.label, o.qty, sum(o.amount * 1.19) FILTER (WHERE p.price > 9), avg(o.amount * 2) FILTER (WHERE o.qty = 1), sum(o.amount * 1.19) FROM joins_order o LEFT JOIN joins_product p ON p.id = o.product_id
+	WHERE o.created_at > '2024-02-12' GROUP BY CUBE (1, 2) HAVING sum(o.amount * 3) > 9 $$);
+SELECT joins_check($$ SELECT sum(o.amount * 2), avg(o.amount + 1), count(o.amount + 1) FROM joins_order o JOIN joins_product p ON p.id = o.product_id WHERE p.id < 0 $$);
+SELECT joins_check($$ SELECT p.label, sum(o.amount * p.price) FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY 1 $$);
+SELECT joins_check($$ SELECT p.label, sum(o.amount * 2) FILTER (WHERE o.status = 'paid') FROM joins_order o JOIN joins_product p ON p.id = o.product_id GROUP BY 1 $$);
 -- Folded, the same
 SELECT scalecache.fold_rollup('joins_fact') >= 0;
 SELECT joins_check($$ SELECT c.name, sum(o.amount), avg(o.x), count(*) FROM joins_order o

@@ -45,6 +45,11 @@ SELECT try('SELECT kind, sum(n * 2), avg(s * 3) FROM lines GROUP BY CUBE (1) HAV
 SELECT try($$SELECT kind, sum(n * 2), avg(s * 3), sum(price - 1) FROM lines WHERE at >= '2024-02-03' AND at < '2025-01-17' GROUP BY 1$$);
 SELECT answer('SELECT kind, sum(n * 2) FROM lines WHERE kind = 8 GROUP BY 1', 'on by_kind');
 
+-- of some groups only
+SELECT answer('SELECT sum(n * 2) FILTER (WHERE kind > 3), avg(s - 1) FILTER (WHERE kind = 2), sum(n * 2), count(n * 3) FILTER (WHERE kind IN (1, 5)) FROM lines', 'From: rollup');
+SELECT answer($$SELECT kind % 2, sum(i * 1.19) FILTER (WHERE kind <> 8 AND at >= '2024-03-01'), avg(i::bigint * 2) FILTER (WHERE i > 5) FROM lines GROUP BY 1$$, 'From: rollup');
+SELECT answer($$SELECT kind % 2, sum(n * 2) FILTER (WHERE i > 5), sum(n * 2) FILTER (WHERE kind > 1) FROM lines WHERE at >= '2024-02-03' GROUP BY 1$$, 'From: rollup');
+
 -- steps that can fail, which the plain query has to take for each row; and what is not exact
 SELECT try('SELECT sum(i * 2) FROM lines WHERE kind <> 8');
 SELECT sum(i * 2) FROM lines WHERE kind = 8;

@@ -30,7 +30,18 @@ SELECT * FROM gains(ARRAY[
 	'SELECT country, string_agg(country, '','') FROM orders GROUP BY 1',
 	'SELECT about::text, count(*) FROM orders WHERE random() < 1 GROUP BY 1',
 	'SELECT * FROM orders WHERE id = 3',
-	'SELECT nonsense', 'VACUUM', 'SELECT 1; SELECT 2', NULL]);
+	'SELECT nonsense', 'VACUUM', 'SELECT 1; SELECT 2']);
+-- of a date, which is its own day
+CREATE TABLE shipped (id int, day date, at timestamptz, price numeric(10,2));
+INSERT INTO shipped SELECT i, '2023-01-01'::date + i % 700, '2023-01-01'::timestamptz + i * interval '40 minutes', i % 100 FROM generate_series(1, 40000) i;
+ANALYZE shipped;
+SELECT * FROM gains(ARRAY[
+	'SELECT date_trunc(''month'', day), sum(price) FROM shipped GROUP BY 1',
+	'SELECT extract(year FROM day), count(*) FROM shipped GROUP BY 1',
+	'SELECT to_char(day, ''YYYY-MM''), max(price) FROM shipped WHERE day >= date ''2023-03-01'' AND day < date ''2023-03-01'' + interval ''1 year'' GROUP BY 1',
+	'SELECT sum(price) FROM shipped WHERE day BETWEEN ''2023-02-01'' AND ''2023-02-11''']);
+SELECT * FROM gains(ARRAY['SELECT extract(year FROM at::date), sum(price) FROM shipped GROUP BY 1']);
+DROP TABLE shipped;
 -- inside other queries; hours
 SELECT * FROM gains(ARRAY['WITH x AS (SELECT date_trunc(''hour'', created_at) AS h, count(*) FROM orders
 	GROUP BY 1) SELECT * FROM x ORDER BY 1']);
@@ -43,6 +54,9 @@ SELECT count(*) >= 0 FROM scalecache.suggest_rollups();
 SELECT * FROM scalecache.suggest_rollups('{}');
 SELECT * FROM scalecache.suggest_rollups(ARRAY['SELECT 1'], ARRAY[1, 2]);
 SELECT * FROM scalecache.suggest_rollups(ARRAY['SELECT 1'], ARRAY[-1]);
+SELECT * FROM scalecache.suggest_rollups(ARRAY['SELECT 1'], ARRAY['Infinity'::float8]);
+SELECT * FROM scalecache.suggest_rollups(ARRAY['SELECT 1', NULL]);
+SELECT * FROM scalecache.suggest_rollups(NULL, ARRAY[1]);
 
 -- nothing of tables one may not read, or does not own
 CREATE ROLE sc_stranger;

@@ -321,6 +321,27 @@ COPY t (k, v) FROM PROGRAM 'true';
 RESET ROLE;
 DROP POLICY all_rows ON t;
 
+-- What the caches had is lost in the middle of a COPY, where the server can.
+CREATE TABLE lost (k int, v int);
+SELECT scalecache.create_rollup('rlost', 'SELECT k, sum(v) AS s FROM lost GROUP BY k');
+CREATE FUNCTION forgetful() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('debug_discard_caches', '1', true);
+	RETURN 5;
+EXCEPTION WHEN invalid_parameter_value THEN
+	RETURN 5;
+END $$;
+ALTER TABLE lost ALTER v SET DEFAULT forgetful();
+BEGIN;
+COPY lost (k) FROM stdin;
+1
+2
+2
+\.
+COMMIT;
+SELECT * FROM rlost ORDER BY k;
+SELECT scalecache.verify_rollup('rlost');
+
 DROP SCHEMA cop CASCADE;
 DROP EXTENSION scalecache;
 DROP ROLE scalecache_copy_mallory;

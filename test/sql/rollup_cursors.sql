@@ -29,6 +29,33 @@ RELEASE one;
 FETCH ALL c;
 ROLLBACK;
 
+-- Cursors that a trigger opens, after the rows have changed and before the
+-- changes are captured
+CREATE FUNCTION open_cursors() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+	rolled refcursor := 'rolled';
+BEGIN
+	OPEN rolled FOR SELECT k, n, s FROM r WHERE k IN ('before', 'one', 'two') ORDER BY k COLLATE "C";
+	INSERT INTO t VALUES ('two', 20);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER a_first AFTER UPDATE OR DELETE ON t FOR EACH ROW WHEN (OLD.k = 'before') EXECUTE FUNCTION open_cursors();
+INSERT INTO t VALUES ('before', 1);
+BEGIN;
+UPDATE t SET k = 'one' WHERE k = 'before';
+FETCH ALL rolled;
+CLOSE ALL;
+SELECT k, n, s FROM r WHERE k IN ('before', 'one', 'two') ORDER BY k COLLATE "C";
+ROLLBACK;
+BEGIN;
+DELETE FROM t WHERE k = 'before';
+FETCH ALL rolled;
+CLOSE ALL;
+SELECT k, n, s FROM r WHERE k IN ('before', 'one', 'two') ORDER BY k COLLATE "C";
+ROLLBACK;
+DROP TRIGGER a_first ON t;
+DELETE FROM t WHERE k = 'before';
+
 -- Functions that are called by one query
 CREATE FUNCTION write() RETURNS void LANGUAGE plpgsql AS
 	$$ BEGIN INSERT INTO t VALUES ('more', 1); END $$;
@@ -70,4 +97,4 @@ SELECT scalecache.verify_rollup('r');
 
 DROP EXTENSION scalecache CASCADE;
 DROP TABLE t;
-DROP FUNCTION write, rows, rows_before, rows_of;
+DROP FUNCTION write, rows, rows_before, rows_of, open_cursors;

@@ -96,6 +96,15 @@ SELECT refused('SELECT a, sum(random()) AS c FROM t GROUP BY a');
 SELECT refused('SELECT stable_one(a) AS a, count(*) AS c FROM t GROUP BY 1');
 SELECT refused('SELECT "Volatile one"(a) AS a, count(*) AS c FROM t GROUP BY 1');
 SELECT refused('SELECT ### a AS a, count(*) AS c FROM t GROUP BY 1');
+CREATE FUNCTION drifts(bigint, int) RETURNS bigint LANGUAGE sql AS 'SELECT $1 + $2';
+CREATE AGGREGATE drift(int) (sfunc = drifts, stype = bigint, initcond = '0');
+CREATE FUNCTION settles(bigint) RETURNS bigint STABLE LANGUAGE sql AS 'SELECT $1';
+CREATE AGGREGATE settled(int) (sfunc = int4_sum, stype = bigint, finalfunc = settles);
+SELECT refused('SELECT a, drift(a) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, settled(a) AS c FROM t GROUP BY a');
+DROP AGGREGATE drift(int);
+DROP AGGREGATE settled(int);
+DROP FUNCTION drifts, settles;
 SELECT refused('SELECT a, count(*) AS c FROM t WHERE ts < now() GROUP BY a');
 SELECT refused('SELECT a, count(*) AS c FROM t WHERE ts < current_timestamp GROUP BY a');
 SELECT refused('SELECT a, count(*) FILTER (WHERE note = current_user) AS c FROM t GROUP BY a');
@@ -104,8 +113,43 @@ SELECT refused('SELECT a, count(*) + random() AS c FROM t GROUP BY a');
 SELECT refused('SELECT extract(timezone FROM ts) AS tz, count(*) AS c FROM t GROUP BY 1');
 SELECT refused('SELECT to_char(ts, ''TZ'') AS tz, count(*) AS c FROM t GROUP BY 1');
 SELECT refused('SELECT to_char(ts, note) AS tz, count(*) AS c FROM t GROUP BY 1');
+SELECT refused(format('SELECT to_char(%s) AS x, count(*) AS c FROM t GROUP BY 1', a)) FROM unnest(ARRAY[
+	'ts::timestamp, note', 'ts::timestamp, ''TMMonth''', 'ts, ''tmMonth''', 'ts, ''DD tz''', 'ts, ''DD of''']) a;
 SELECT refused('SELECT ts::text AS ts, count(*) AS c FROM t GROUP BY 1');
 SELECT refused('SELECT tz::time AS tz, max(to_timestamp(note, ''YYYY'')) AS c FROM t GROUP BY 1');
+-- Written in other ways by other sessions: in groups, conditions and aggregates, not in what is shown
+ALTER TABLE t ADD f float8, ADD i interval, ADD b bytea, ADD m money;
+SELECT refused('SELECT f::text AS f, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT a, count(DISTINCT i::text) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, count(*) FILTER (WHERE b::text <> note) AS c FROM t GROUP BY a');
+SELECT refused('SELECT a, max(note) AS c FROM t WHERE m::varchar(10) = note GROUP BY a');
+SELECT refused('SELECT p::text AS p, count(*) AS c FROM t GROUP BY p::text');
+SELECT refused('SELECT upper(CAST(sqrt(a) AS text)) AS s, count(*) AS c FROM t GROUP BY 1');
+SELECT scalecache.create_rollup('shown', 'SELECT f::text AS k, f::numeric::text AS n, avg(f)::text AS a FROM t GROUP BY f, f::numeric::text');
+INSERT INTO t (f) VALUES (0.1::float8 + 0.2), (1), (NULL);
+SELECT * FROM shown ORDER BY n;
+SET extra_float_digits = 0;
+SELECT * FROM shown ORDER BY n;
+DELETE FROM t WHERE f < 1;
+SELECT * FROM shown ORDER BY n;
+SELECT same('shown');
+RESET extra_float_digits;
+SELECT scalecache.drop_rollup('shown');
+-- Constants are kept whatever the session's settings would make of them.
+SET extra_float_digits = 0;
+SET datestyle = 'Postgres';
+SET timezone = 'Asia/Kolkata';
+SELECT scalecache.create_rollup('constants', $$SELECT count(*) FILTER (WHERE a > 0.30000000000000004::float8) AS f,
+	count(*) FILTER (WHERE ts > '2026-01-01 00:00+00'::timestamptz) AS t FROM t$$);
+RESET extra_float_digits;
+SET datestyle = 'ISO';
+SET timezone = 'UTC';
+SELECT pg_get_viewdef('constants') ~ '0.30000000000000004', pg_get_viewdef('constants') ~ '2026-01-01 00:00:00\+00';
+RESET timezone;
+RESET datestyle;
+SELECT scalecache.drop_rollup('constants');
+ALTER TABLE t DROP f, DROP i, DROP b, DROP m;
+TRUNCATE t;
 SELECT refused('SELECT t, count(*) AS c FROM t GROUP BY t');
 SELECT refused('SELECT t.*::text AS x, count(*) AS c FROM t GROUP BY 1');
 SELECT refused('SELECT ctid, count(*) AS c FROM t GROUP BY ctid');
@@ -173,6 +217,7 @@ SELECT error_of('SELECT scalecache.create_rollup(''r'', ''SELECT count(*) AS c F
 SELECT error_of('SELECT scalecache.drop_rollup(''r_ok'')');
 SELECT error_of('SELECT scalecache.fold_rollup(''r_ok'')');
 SELECT error_of('SELECT scalecache.rebuild_rollup(''r_ok'')');
+SELECT error_of('SELECT scalecache.set_rollup_rewrite(''r_ok'', false)');
 SELECT scalecache.verify_rollup('r_ok');
 SELECT c FROM r_ok;
 COMMIT;
@@ -206,10 +251,13 @@ SELECT count(*) FROM pg_class WHERE relname = 'r';
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass;
 SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'x';
 
--- JSON is written as the session's settings say, of some types.
-CREATE TABLE j (k int, z timestamptz, m money, l timestamp, r int4range, tr tstzrange, za timestamptz[], n numeric);
+-- JSON and XML are written as the session's settings say, of some types.
+CREATE TABLE j (k int, z timestamptz, m money, l timestamp, r int4range, tr tstzrange, za timestamptz[], n numeric, iv interval, b bytea);
 SELECT refused(format('SELECT k, %s AS x FROM j GROUP BY k', a)) FROM unnest(ARRAY[
-	'json_agg(z)', 'jsonb_object_agg(k, m)', 'jsonb_agg(za ORDER BY n)', 'json_agg((k, (n, tr)))', 'json_agg(k::regclass)']) a;
+	'json_agg(z)', 'jsonb_object_agg(k, m)', 'jsonb_agg(za ORDER BY n)', 'json_agg((k, (n, tr)))', 'json_agg(k::regclass)',
+	'json_agg(iv)', 'json_agg(b)', 'xmlagg(xmlelement(name x, b))', 'xmlagg(xmlelement(name x, z))', 'xmlagg(xmlforest(k, m))', 'count(xmlelement(name x, xmlattributes(za AS y), k))']) a;
+SELECT refused(format('SELECT %s::text AS k, count(*) AS n FROM j GROUP BY 1', a)) FROM unnest('{iv,b,m,k}'::text[]) a;
+SELECT refused('SELECT xmlserialize(content xmlelement(name x, z) AS text) AS k, count(*) AS n FROM j GROUP BY 1');
 SELECT scalecache.create_rollup('written', $$
 	SELECT k, json_agg(l ORDER BY z) AS a, jsonb_agg(r ORDER BY z) AS b, json_object_agg(n, (k, l, n) ORDER BY z) AS c,
 		jsonb_agg(z AT TIME ZONE 'Europe/Berlin' ORDER BY z) AS d

@@ -141,13 +141,27 @@ UPDATE ill SET x = -x WHERE id % 11 = 0;
 SELECT scalecache.verify_rollup('ill_sums');
 SELECT scalecache.fold_rollup('ill_sums') > 0;
 SELECT scalecache.verify_rollup('ill_sums');
+-- distinct ones too, with few values and with many
+CREATE TABLE ill_set (k int, x float8);
+INSERT INTO ill_set SELECT k, s * 10.0 ^ (g % 20) * (1 + g / 7.0)
+	FROM generate_series(1, 2) k, generate_series(1, 12 * k * k) g, (VALUES (1), (-1)) v(s);
+INSERT INTO ill_set SELECT k, 0.1 * g FROM generate_series(1, 2) k, generate_series(1, 5) g;
+SELECT scalecache.create_rollup('ill_distinct',
+	'SELECT k, sum(DISTINCT x) AS s, avg(DISTINCT x) AS a, count(*) AS n FROM ill_set GROUP BY k');
+SELECT scalecache.verify_rollup('ill_distinct');
+INSERT INTO ill_set SELECT k, 0.1 * g FROM generate_series(1, 2) k, generate_series(4, 9) g;
+SELECT scalecache.verify_rollup('ill_distinct');
+SELECT scalecache.fold_rollup('ill_distinct') > 0;
+SELECT scalecache.verify_rollup('ill_distinct');
+SELECT k, n, s BETWEEN 4.4 AND 4.6 AS right FROM ill_distinct ORDER BY k;
 -- and still finds a wrong one
 SET session_replication_role = replica;
 UPDATE scalecache_data.ill_sums SET a1 = a1 * 1.5 WHERE k1 = 1;
+UPDATE scalecache_data.ill_distinct SET a1 = a1 + 1 WHERE k1 = 2;
 RESET session_replication_role;
-SELECT scalecache.verify_rollup('ill_sums');
+SELECT scalecache.verify_rollup('ill_sums'), scalecache.verify_rollup('ill_distinct');
 
 DROP VIEW wrong;
 DROP EXTENSION scalecache;
-DROP TABLE f, n, xy, ill;
+DROP TABLE f, n, xy, ill, ill_set;
 DROP FUNCTION same, answered_from, checked, exact, answered, error_of, add;

@@ -109,8 +109,16 @@ SELECT scalecache.create_cache_rule('joined', 'by_category', key => 'c:{category
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, sum(o.amount) FROM product p LEFT JOIN orders o ON o.product_id = p.id GROUP BY 1');
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, sum(o.amount) FROM product p FULL JOIN orders o ON o.product_id = p.id GROUP BY 1');
 \set VERBOSITY default
+SELECT scalecache.create_rollup('bad', 'SELECT p.label, count(*) FROM product p CROSS JOIN orders o GROUP BY 1');
+CREATE TEMP TABLE own (id int);
+SELECT scalecache.create_rollup('bad', 'SELECT count(*) FROM orders o JOIN own ON own.id = o.product_id');
+DROP TABLE own;
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, array_agg(o.id) FROM product p JOIN orders o ON o.product_id = p.id GROUP BY 1');
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, sum(o.rate * p.price) FROM product p JOIN orders o ON o.product_id = p.id GROUP BY 1');
+-- before anything is filled
+SELECT scalecache.create_rollup('bad', 'SELECT p.label, sum(o.rate * p.price) FROM product p JOIN orders o ON o.product_id = p.id GROUP BY 1', false);
+CALL scalecache.create_rollup_concurrently('bad', 'SELECT p.label, sum(o.rate * p.price) FROM product p JOIN orders o ON o.product_id = p.id GROUP BY 1');
+SELECT count(*) FROM pg_class WHERE relname ~ '^bad';
 SELECT scalecache.create_rollup('bad', 'SELECT p.label, count(*) FROM orders o JOIN (SELECT * FROM product) p ON o.product_id = p.id GROUP BY 1');
 SELECT scalecache.create_rollup('bad', 'SELECT g, count(*) FROM orders o, LATERAL generate_series(1, o.qty) g GROUP BY 1');
 SELECT scalecache.create_rollup('bad', 'SELECT g, count(*) FROM orders o, generate_series(1, 3) g GROUP BY 1');

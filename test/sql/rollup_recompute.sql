@@ -153,6 +153,20 @@ SELECT scalecache.create_rollup('mine', 'SELECT k % 10 AS k, my_sum(id) AS a, my
 DELETE FROM t WHERE k = 33;
 SELECT * FROM answered('TABLE mine');
 SELECT exact('mine');
+-- a text that is made of numbers has no collation from its arguments
+CREATE FUNCTION spelt(bigint) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 || ' in all' $$;
+CREATE AGGREGATE my_text (int) (sfunc = add_up, stype = bigint, initcond = '0', finalfunc = spelt);
+SELECT scalecache.create_rollup('spelt', 'SELECT k % 10 AS k, my_text(id) AS a FROM t GROUP BY 1');
+SELECT exact('spelt');
+-- nor has a number that is made of texts
+SELECT scalecache.create_rollup('counted', 'SELECT k % 10 AS k, count(s) AS n, count(DISTINCT s) AS d FROM t GROUP BY 1');
+CREATE TABLE kept AS TABLE counted;
+SELECT count(*) FROM (TABLE kept EXCEPT TABLE counted) x;
+CREATE TABLE kept2 AS SELECT k % 10 AS k, count(s) AS n FROM t GROUP BY 1;
+DROP TABLE kept, kept2;
+DROP VIEW spelt, counted;
+DROP AGGREGATE my_text(int);
+DROP FUNCTION spelt;
 
 -- min and max: the 32 best values spare the source, then one group is read
 CREATE TABLE m (g int, v int, s text COLLATE "C", e mood, i interval, c money, nc text COLLATE nocase);
