@@ -18,6 +18,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/fd.h"
 #include "utils/wait_event.h"
 
@@ -52,7 +53,7 @@ static bool tried = false;		/* to open it */
 static void
 file_path(Oid dboid, char *buf, Size size)
 {
-	snprintf(buf, size, "pg_stat/scalecache_values.%u", dboid);
+	snprintf(buf, size, PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_values.%u", dboid);
 }
 
 static bool

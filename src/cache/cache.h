@@ -134,7 +134,7 @@ typedef struct ScRule
 	bool		write;
 	char	   *value;			/* NULL: the row as JSON */
 	int64		ttl_ms;			/* 0: none */
-	bool		failing;		/* as its row says */
+	bool		failing;		/* it may be that cache_failure has a row */
 	Bitmapset  *columns;		/* attribute numbers; NULL: all */
 	char	  **names;			/* of the columns, in the texts */
 	Oid			owner;			/* of the relation */
@@ -146,6 +146,7 @@ typedef struct ScRule
 } ScRule;
 
 extern void sc_rules_init(void);
+extern ScRule *sc_rule_find(int64 id, bool *busy);
 extern ScRule *sc_rule_by_id(int64 id);
 extern void sc_rule_release(ScRule *rule);
 extern List *sc_rules_of_relation(Oid relid);	/* ids, as palloc'd int64 */
@@ -165,11 +166,11 @@ extern uint32 sc_pattern_prefix(const char *pattern, uint32 length,
 								char *buf, uint32 size);
 extern char *sc_rule_value_query(ScRule *rule);
 extern int64 sc_interval_us(const Interval *interval);
+extern void sc_failure_set(int64 rule, const char *message);
 extern void sc_rule_set_failing(ScRule *rule, const char *message);
 
 /* ---- define.c ---- */
 
-extern void sc_rules_lock_for_drop(Node *node);
 
 /* ---- capture.c ---- */
 
@@ -203,6 +204,7 @@ typedef struct ScAcked
 typedef struct ScOutboxItem
 {
 	int			table;
+	Oid			file;			/* that the table was in */
 	ItemPointerData tid;
 	uint64		xid;			/* with its epoch */
 	TimestampTz queued_at;
@@ -221,6 +223,7 @@ extern void sc_outbox_write(const char *entries, const uint32 *offsets,
 							uint32 n, uint32 length, bool prepare);
 extern bool sc_acked_make(ScAcked *mark, Snapshot snapshot);
 extern bool sc_acked_except(ScAcked *mark, uint64 xid);
+extern bool sc_acked_has(const ScAcked *mark, uint64 xid);
 extern List *sc_outbox_read(ScOutboxPos *pos, Snapshot snapshot,
 							const ScAcked *acked, Size max_bytes);
 extern void sc_outbox_acknowledged(void);
@@ -229,7 +232,7 @@ extern void sc_outbox_unlock(void);
 extern bool sc_outbox_at_end(const ScOutboxPos *pos);
 extern void sc_outbox_delete(List *items);
 extern void sc_outbox_rotate(bool idle);
-extern void sc_outbox_collapse(void);
+extern bool sc_outbox_collapse(void);
 extern int64 sc_outbox_size(void);
 extern bool sc_outbox_exists(void);
 extern Oid	sc_outbox_relid(int table);
@@ -371,7 +374,6 @@ typedef struct ScDelivered
 	int			port;
 } ScDelivered;
 
-extern void sc_cache_shared_init(void);
 extern bool sc_cache_shared_exists(void);
 extern List *sc_cache_databases(void);
 extern void sc_cache_forget_databases(List *dboids);
@@ -391,7 +393,17 @@ extern void sc_cache_set_delivered(const ScDelivered *delivered);
 extern bool sc_cache_delivered(uint64 url_hash, ScDelivered *delivered);
 extern void sc_cache_session_failed(void);
 extern void sc_cache_session_succeeded(void);
-extern bool sc_cache_wait(int timeout_ms, bool in_commit);
+
+/* What a commit waits for.  All zeros: everything. */
+typedef struct ScAwaited
+{
+	uint64		xid;			/* with its epoch */
+	uint64		moves;			/* before it was visible */
+} ScAwaited;
+
+extern uint64 sc_cache_moves(void);
+extern void sc_cache_note_move(void);
+extern bool sc_cache_wait(int timeout_ms, bool in_commit, const ScAwaited *awaited);
 extern void sc_cache_get_status(ScRedisStatus *status);
 extern void sc_cache_set_status(const ScRedisStatus *status);
 

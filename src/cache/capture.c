@@ -32,6 +32,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/condition.h"
 #include "base/hooks.h"
 #include "base/known.h"
 #include "cache/cache.h"
@@ -82,6 +83,7 @@ static bool fenced = false;
 static FullTransactionId my_xid;	/* where fences are up */
 static bool async = false;		/* this commit may be lost in a crash */
 static bool wait_after = false; /* for synchronous_invalidation */
+static ScAwaited awaited;		/* then */
 
 static ScKnown capturing;		/* the trigger function */
 static ExecutorStart_hook_type prev_start = NULL;
@@ -384,6 +386,17 @@ sc_cache_touch_pattern(int64 rule, const char *pattern)
 	add_epoch(rule, pattern);
 }
 
+/* The same for a rule that cannot be loaded now; one that has gone has no keys. */
+static void
+touch_unloaded(int64 id)
+{
+	char	   *pattern;
+	char	   *prefix;
+
+	if (sc_rule_pattern(id, &pattern, &prefix))
+		add_epoch(id, pattern);
+}
+
 /* Has this transaction, as far as it has got, changed this key? */
 bool
 sc_cache_wrote_key(const char *key, uint32 keylen)
@@ -585,12 +598,17 @@ row_changed(int64 id, Relation rel, TupleTableSlot *old, TupleTableSlot *new,
 {
 	ScRule	   *rule;
 	bool		done = true;
+	bool		busy;
 
 	if (nepochs > 0 && has_epoch(id))
 		return true;
-	rule = sc_rule_by_id(id);
+	rule = sc_rule_find(id, &busy);
 	if (rule == NULL)
+	{
+		if (busy)
+			touch_unloaded(id);
 		return true;
+	}
 	if (rule->condition && !conditions)
 		done = false;
 	else
@@ -625,13 +643,9 @@ Datum
 scalecache_cache_truncate(PG_FUNCTION_ARGS)
 {
 	int64		id = rule_of_trigger(fcinfo, "cache_truncate", false);
-	ScRule	   *rule = sc_rule_by_id(id);
 
-	if (rule)
-	{
-		sc_cache_touch_rule(rule);
-		sc_rule_release(rule);
-	}
+	if (!has_epoch(id))
+		touch_unloaded(id);
 	return PointerGetDatum(NULL);
 }
 
@@ -645,17 +659,10 @@ scalecache_cache_truncate(PG_FUNCTION_ARGS)
  * table's triggers, and need no event.  What does not come from a plan's
  * ModifyTable (COPY, logical apply, routed rows) has the event.
  */
-typedef struct Condition
-{
-	ExprState	state;			/* must be first */
-	int64		id;				/* of the rule */
-	Relation	rel;
-} Condition;
-
 static Datum
 capture_row(ExprState *state, ExprContext *econtext, bool *isnull)
 {
-	Condition  *cond = (Condition *) state;
+	ScCondition *cond = (ScCondition *) state;
 
 	*isnull = false;
 	/* A rule's own condition may need a subtransaction: not here. */
@@ -675,19 +682,12 @@ set_conditions(EState *estate, ResultRelInfo *target)
 	for (int i = 0; i < desc->numtriggers; i++)
 	{
 		Trigger    *trigger = &desc->triggers[i];
-		Condition  *cond;
 
 		if (trigger->tgfoid != capturing.function || trigger->tgqual ||
 			!TRIGGER_FOR_ROW(trigger->tgtype) ||
 			!TRIGGER_FOR_AFTER(trigger->tgtype) || trigger->tgnargs != 1)
 			continue;
-		cond = MemoryContextAllocZero(estate->es_query_cxt, sizeof(Condition));
-		cond->state.type = T_ExprState;
-		cond->state.flags = EEO_FLAG_IS_QUAL;
-		cond->state.evalfunc = capture_row;
-		cond->id = parse_id(trigger->tgargs[0]);
-		cond->rel = target->ri_RelationDesc;
-		target->ri_TrigWhenExprs[i] = &cond->state;
+		sc_condition_set(estate, target, i, capture_row, parse_id(trigger->tgargs[0]));
 		/* Says that there is one; what it is has been prepared above. */
 		trigger->tgqual = "";
 	}
@@ -728,13 +728,15 @@ group_changed(Oid view, int nkeys, const AttrNumber *attnos,
 		bool	   *isnull;
 		StringInfoData key;
 		StringInfoData parts;
+		bool		busy = true;
 
-		if (has_epoch(id) || (rule = sc_rule_by_id(id)) == NULL)
+		if (has_epoch(id))
 			continue;
-		if (keys == NULL)
+		rule = keys ? sc_rule_find(id, &busy) : NULL;
+		if (rule == NULL)
 		{
-			sc_cache_touch_rule(rule);
-			sc_rule_release(rule);
+			if (busy)
+				touch_unloaded(id);
 			continue;
 		}
 		values = palloc0(sizeof(Datum) * rule->desc->natts);
@@ -800,7 +802,7 @@ after_transaction(void *arg)
 	if (!wait_after)
 		return;
 	wait_after = false;
-	(void) sc_cache_wait(sc_synchronous_timeout, true);
+	(void) sc_cache_wait(sc_synchronous_timeout, true, &awaited);
 }
 
 static void
@@ -841,6 +843,8 @@ xact_callback(XactEvent event, void *arg)
 			{
 				arrange_wait();
 				wait_after = true;
+				awaited.xid = U64FromFullTransactionId(GetTopFullTransactionId());
+				awaited.moves = sc_cache_moves();
 			}
 			if (nentries > 0 && synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 			{
@@ -917,6 +921,8 @@ sc_cache_committed_prepared(void)
 	{
 		arrange_wait();
 		wait_after = true;
+		/* Whose keys they are is not known here. */
+		memset(&awaited, 0, sizeof(awaited));
 	}
 }
 

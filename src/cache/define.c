@@ -5,6 +5,9 @@
  * belong to the extension and go with it.  Only a table's owner makes rules
  * for it.  Whatever changes rows without firing row triggers (TRUNCATE,
  * partitions that come and go, rewrites) bumps the rule's epoch.
+ *
+ * Lock order: the relation, its members, the catalog of rules, a rule.  A command
+ * about a member comes to the rules without a lock on the relation, and takes none.
  */
 #include "postgres.h"
 
@@ -36,6 +39,7 @@
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
+#include "parser/parse_func.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "pgtime.h"
@@ -55,7 +59,10 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "base/guc.h"
 #include "base/hooks.h"
+#include "base/inherits.h"
+#include "base/owner.h"
 #include "cache/cache.h"
 #include "cache/rules.h"
 
@@ -69,33 +76,6 @@ PG_FUNCTION_INFO_V1(scalecache_cache_altered);
 static bool own_commands = false;
 
 /* ---- small tools ---- */
-
-static void
-exec_as_owner(const char *sql)
-{
-	Oid			saveuser;
-	int			savesec;
-	int			nest = NewGUCNestLevel();
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   savesec | SECURITY_LOCAL_USERID_CHANGE);
-	SPI_connect();
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not execute \"%s\"", sql);
-	SPI_finish();
-	SetUserIdAndSecContext(saveuser, savesec);
-	AtEOXact_GUC(true, nest);
-}
-
-static char *
-qualified(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
 
 int64
 sc_interval_ms(const Interval *interval)
@@ -140,12 +120,6 @@ sc_equality_operator(Oid type)
 	return result;
 }
 
-static void
-bump_command(void)
-{
-	CommandCounterIncrement();
-}
-
 /* ---- expressions ---- */
 
 static void
@@ -183,17 +157,6 @@ locate_error(void *arg)
 	internalerrquery((const char *) arg);
 }
 
-/* An expression means the same whoever writes, and to the worker. */
-static int
-fixed_search_path(void)
-{
-	int			nest = NewGUCNestLevel();
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return nest;
-}
-
 /* table.*, by whatever name the table had when the rule was made */
 static Node *
 whole_row(ParseState *pstate, ColumnRef *cref, Node *var)
@@ -221,7 +184,8 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 	Node	   *node;
 	ListCell   *lc;
 	int			i = 0;
-	int			nest = fixed_search_path();
+	/* It means the same whoever writes, and to the worker. */
+	int			nest = sc_fixed_path_begin();
 
 	error_context_stack = &callback;
 	raw = raw_parser(psprintf(EXPRESSION_PREFIX "%s\n)", text), RAW_PARSE_DEFAULT);
@@ -276,7 +240,7 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 static char *
 expression_text(Relation rel, Node *node)
 {
-	int			nest = fixed_search_path();
+	int			nest = sc_fixed_path_begin();
 	char	   *result;
 
 	result = deparse_expression(node,
@@ -391,42 +355,58 @@ check_relation(Relation rel)
 					   RelationGetRelationName(rel));
 }
 
-/* The relation and, when it is partitioned, all below it, sorted. */
+/*
+ * The relation and, when it is partitioned, all below it, sorted.  Without a
+ * lock those below may go at any time.
+ */
 static List *
-members_of(Oid relid)
+members_of(Oid relid, LOCKMODE mode)
 {
 	List	   *members;
 
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return list_make1_oid(relid);
-	members = find_all_inheritors(relid, NoLock, NULL);
+	if (mode != NoLock)
+		members = find_all_inheritors(relid, mode, NULL);
+	else
+	{
+		members = list_make1_oid(relid);
+		for (int i = 0; i < list_length(members); i++)
+			members = list_concat(members, sc_children(list_nth_oid(members, i), NULL));
+	}
 	list_sort(members, list_oid_cmp);
 	return members;
 }
 
 /* Rows of all members have to come and go by this server's transactions. */
 static void
-check_members(Relation rel, List *members)
+check_members(Oid of, List *members)
 {
 	ListCell   *lc;
 
 	foreach(lc, members)
 	{
 		Oid			relid = lfirst_oid(lc);
+		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+		Form_pg_class form;
 		const char *bad = NULL;
 
-		if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
+		if (!HeapTupleIsValid(tuple))
+			continue;			/* dropped just now */
+		form = (Form_pg_class) GETSTRUCT(tuple);
+		if (form->relkind == RELKIND_FOREIGN_TABLE)
 			bad = "a foreign table, whose changes by others fire no triggers";
-		else if (get_rel_persistence(relid) == RELPERSISTENCE_UNLOGGED)
+		else if (form->relpersistence == RELPERSISTENCE_UNLOGGED)
 			bad = "an unlogged table, which a crash empties without firing triggers";
 		if (bad)
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("\"%s\" cannot have a cache rule", get_rel_name(relid)),
-					 relid == RelationGetRelid(rel) ? errdetail("It would be %s.", bad) :
+					 errmsg("\"%s\" cannot have a cache rule", NameStr(form->relname)),
+					 relid == of ? errdetail("It would be %s.", bad) :
 					 errdetail("It is %s, and a partition of \"%s\".", bad,
-							   RelationGetRelationName(rel)),
+							   get_rel_name(of)),
 					 errhint("Drop the rule with scalecache.drop_cache_rule, or do without.")));
+		ReleaseSysCache(tuple);
 	}
 }
 
@@ -470,10 +450,61 @@ name_array(TupleDesc desc)
 
 /* ---- triggers ---- */
 
+/* What a rule's triggers on a table call */
+#define ROW_FUNCTION		"cache_capture"
+#define TRUNCATE_FUNCTION	"cache_truncate"
+
 static char *
-trigger_name(int64 id, const char *suffix)
+trigger_name(int64 id, const char *function)
 {
-	return psprintf("scalecache_rule_" INT64_FORMAT "_%s", id, suffix);
+	return psprintf("scalecache_rule_" INT64_FORMAT "_%s", id,
+					strcmp(function, ROW_FUNCTION) == 0 ? "row" : "truncate");
+}
+
+/*
+ * A copy of a rule's trigger on a relation, or NULL.  It is known by its
+ * function and argument, as its name may have been changed.
+ */
+static HeapTuple
+find_trigger(int64 id, Oid relid, const char *function)
+{
+	Oid			funcid = LookupFuncName(list_make2(makeString("scalecache"),
+												   makeString(pstrdup(function))),
+										0, NULL, true);
+	char	   *arg = psprintf(INT64_FORMAT, id);
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	HeapTuple	result = NULL;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (result == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+		bool		isnull;
+		Datum		args;
+
+		if (trigger->tgfoid != funcid || trigger->tgnargs != 1)
+			continue;
+		args = fastgetattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(rel), &isnull);
+		/* Each argument ends with a zero byte. */
+		if (!isnull && strcmp(VARDATA_ANY(DatumGetByteaPP(args)), arg) == 0)
+			result = heap_copytuple(tuple);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/* False when it has just been dropped. */
+static bool
+lock_member(Oid relid)
+{
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
 }
 
 /*
@@ -481,45 +512,39 @@ trigger_name(int64 id, const char *suffix)
  * One that somebody has disabled stays so.
  */
 static void
-keep_always(Oid relid, const char *name)
+keep_always(Oid relid, HeapTuple tuple)
 {
-	Oid			oid = get_trigger_oid(relid, name, true);
-	Relation	rel;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	char		enabled = TRIGGER_DISABLED;
+	Form_pg_trigger trigger;
 
-	rel = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(oid));
-	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
-	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		enabled = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	if (enabled == TRIGGER_FIRES_ON_ORIGIN)
-		exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
-							   qualified(relid), name));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	if (trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN && lock_member(relid))
+		sc_exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+								  sc_qualified_name(relid),
+								  quote_identifier(NameStr(trigger->tgname))));
 }
 
 static void
-create_trigger(int64 id, Oid relid, const char *suffix, const char *events,
-			   const char *level, const char *function)
+create_trigger(int64 id, Oid relid, const char *events, const char *level,
+			   const char *function)
 {
-	char	   *name = trigger_name(id, suffix);
+	char	   *name = trigger_name(id, function);
+	HeapTuple	tuple = find_trigger(id, relid, function);
 	ObjectAddress self;
 	ObjectAddress ext;
 
-	if (OidIsValid(get_trigger_oid(relid, name, true)))
+	if (HeapTupleIsValid(tuple))
 	{
-		keep_always(relid, name);
+		keep_always(relid, tuple);
 		return;
 	}
-	exec_as_owner(psprintf("CREATE TRIGGER %s AFTER %s ON %s FOR EACH %s EXECUTE FUNCTION scalecache.%s('" INT64_FORMAT "')",
-						   name, events, qualified(relid), level, function, id));
-	exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
-						   qualified(relid), name));
+	if (!lock_member(relid))
+		return;
+	sc_exec_as_owner(psprintf("CREATE TRIGGER %s AFTER %s ON %s FOR EACH %s EXECUTE FUNCTION scalecache.%s('" INT64_FORMAT "')",
+							  name, events, sc_qualified_name(relid), level, function, id));
+	sc_exec_as_owner(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+							  sc_qualified_name(relid), name));
 	ObjectAddressSet(self, TriggerRelationId, get_trigger_oid(relid, name, false));
 	ObjectAddressSet(ext, ExtensionRelationId, get_extension_oid("scalecache", false));
 	recordDependencyOn(&self, &ext, DEPENDENCY_AUTO_EXTENSION);
@@ -535,14 +560,15 @@ create_triggers(int64 id, Oid relid, List *members)
 	own_commands = true;
 	PG_TRY();
 	{
-		create_trigger(id, relid, "row", "INSERT OR UPDATE OR DELETE", "ROW",
-					   "cache_capture");
+		create_trigger(id, relid, "INSERT OR UPDATE OR DELETE", "ROW",
+					   ROW_FUNCTION);
 		foreach(lc, members)
 		{
-			create_trigger(id, lfirst_oid(lc), "truncate", "TRUNCATE",
-						   "STATEMENT", "cache_truncate");
+			create_trigger(id, lfirst_oid(lc), "TRUNCATE", "STATEMENT",
+						   TRUNCATE_FUNCTION);
 			/* A partition's copy of the one above */
-			keep_always(lfirst_oid(lc), trigger_name(id, "row"));
+			keep_always(lfirst_oid(lc),
+						find_trigger(id, lfirst_oid(lc), ROW_FUNCTION));
 		}
 	}
 	PG_FINALLY();
@@ -589,7 +615,8 @@ check_arguments(FunctionCallInfo fcinfo, const char *action)
 		array_contains_nulls(PG_GETARG_ARRAYTYPE_P(6)))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("columns of a cache rule must not be null")));
+				 errmsg("columns of a cache rule must not be null"),
+				 errhint("Leave them out for a rule that applies whatever changes.")));
 	if (!PG_ARGISNULL(6) && ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(6)),
 										   ARR_DIMS(PG_GETARG_ARRAYTYPE_P(6))) == 0)
 		ereport(ERROR,
@@ -611,7 +638,9 @@ check_template(const char *key, bool write)
 	if (strlen(key) > TEMPLATE_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("key template is longer than %d bytes", TEMPLATE_MAX)));
+				 errmsg("key template is longer than %d bytes", TEMPLATE_MAX),
+				 errdetail("It has %zu.", strlen(key)),
+				 errhint("Use a shorter one: a key is made of it for each row.")));
 	parts = sc_template_parse(key);
 	if (write && list_length(parts) == 1)
 		ereport(ERROR,
@@ -644,22 +673,37 @@ check_rollup_keys(ScRule *rule)
 				 errdetail("It applies whenever a group changes.")));
 }
 
-static void
-check_name_is_free(Relation rel, const char *name)
+static Relation
+open_catalog(LOCKMODE mode)
 {
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	Relation	catalog = sc_rules_open(mode);
+
+	if (catalog == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"%s\" does not exist", "scalecache"),
+				 errdetail("Somebody has dropped it just now.")));
+	return catalog;
+}
+
+/* A copy of the rule's row, or NULL. */
+static HeapTuple
+rule_by_name(Relation catalog, const char *name)
+{
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 	bool		isnull;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		if (strcmp(TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name,
-													RelationGetDescr(rel), &isnull)),
+													RelationGetDescr(catalog), &isnull)),
 				   name) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("cache rule \"%s\" already exists", name),
-					 errhint("Drop it with scalecache.drop_cache_rule, or choose another name.")));
+		{
+			tuple = heap_copytuple(tuple);
+			break;
+		}
 	systable_endscan(scan);
+	return tuple;
 }
 
 static int64
@@ -692,11 +736,13 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 	if (name == NULL || !OidIsValid(relid) || key == NULL || action == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name, relation, key and action of a cache rule must not be null")));
+				 errmsg("name, relation, key and action of a cache rule must not be null"),
+				 errhint("Leave out what is to have its default.")));
 	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("name of a cache rule must not be empty")));
+				 errmsg("name of a cache rule must not be empty"),
+				 errhint("Rules are dropped by it.")));
 	PreventCommandIfReadOnly("create_cache_rule()");
 	check_arguments(fcinfo, action);
 	check_template(key, strcmp(action, "write") == 0);
@@ -704,15 +750,27 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
+				 errmsg("relation with OID %u does not exist", relid),
+				 errhint("Give the name of a table or of a rollup.")));
 	check_relation(rel);
-	if (rel->rd_rel->relkind != RELKIND_VIEW)
+	/* What is written before it is committed has no keys for it. */
+	if (rel->rd_rel->relkind == RELKIND_VIEW)
+		sc_lock_rollup_hook(relid);
+	else
+	{
 		LockRelationOid(relid, ShareRowExclusiveLock);
-	members = members_of(relid);
-	check_members(rel, members);
+		/* Whom it waited for may have made a table that inherits from it. */
+		check_relation(rel);
+	}
+	members = members_of(relid, ShareRowExclusiveLock);
+	check_members(relid, members);
 
-	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
-	check_name_is_free(catalog, name);
+	catalog = open_catalog(ShareRowExclusiveLock);
+	if (rule_by_name(catalog, name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("cache rule \"%s\" already exists", name),
+				 errhint("Drop it with scalecache.drop_cache_rule, or choose another name.")));
 	values[Anum_cache_rule_id - 1] = Int64GetDatum(id);
 	values[Anum_cache_rule_name - 1] = CStringGetTextDatum(name);
 	values[Anum_cache_rule_relation - 1] = ObjectIdGetDatum(relid);
@@ -728,7 +786,6 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 		CStringGetTextDatum(pg_get_timezone_name(session_timezone));
 	values[Anum_cache_rule_attnames - 1] = name_array(RelationGetDescr(rel));
 	values[Anum_cache_rule_members - 1] = oid_array(members);
-	nulls[Anum_cache_rule_failing - 1] = true;
 	if (value)
 		values[Anum_cache_rule_value - 1] =
 			CStringGetTextDatum(check_expression(rel, value, "value", InvalidOid));
@@ -738,7 +795,7 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 	CatalogTupleInsert(catalog, heap_form_tuple(RelationGetDescr(catalog), values, nulls));
 	table_close(catalog, NoLock);
 	CacheInvalidateRelcacheByRelid(relid);
-	bump_command();
+	CommandCounterIncrement();
 
 	/* Reading it back checks the rest. */
 	rule = sc_rule_by_id(id);
@@ -772,25 +829,28 @@ forget_rule(Relation catalog, HeapTuple tuple)
 	sc_cache_touch_pattern(DatumGetInt64(id),
 						   sc_template_pattern(sc_template_parse(TextDatumGetCString(key))));
 	CatalogTupleDelete(catalog, &tuple->t_self);
+	sc_failure_set(DatumGetInt64(id), NULL);
 }
 
 static void
-drop_trigger(int64 id, Oid relid, const char *suffix)
+drop_trigger(int64 id, Oid relid, const char *function)
 {
-	ObjectAddress self;
-	Oid			oid;
+	HeapTuple	tuple;
 
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-		return;
-	oid = get_trigger_oid(relid, trigger_name(id, suffix), true);
-	if (!OidIsValid(oid))
-		return;
-	ObjectAddressSet(self, TriggerRelationId, oid);
-	deleteDependencyRecordsForClass(TriggerRelationId, oid, ExtensionRelationId,
-									DEPENDENCY_AUTO_EXTENSION);
-	bump_command();
-	performDeletion(&self, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-	bump_command();
+	/* A dump may have brought a second one, by another name. */
+	while (HeapTupleIsValid(tuple = find_trigger(id, relid, function)))
+	{
+		ObjectAddress self;
+
+		ObjectAddressSet(self, TriggerRelationId,
+						 ((Form_pg_trigger) GETSTRUCT(tuple))->oid);
+		deleteDependencyRecordsForClass(TriggerRelationId, self.objectId,
+										ExtensionRelationId,
+										DEPENDENCY_AUTO_EXTENSION);
+		CommandCounterIncrement();
+		performDeletion(&self, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+		CommandCounterIncrement();
+	}
 }
 
 /* Partitions have copies of the first, which go with it. */
@@ -799,9 +859,40 @@ drop_triggers(int64 id, Oid relid, List *members)
 {
 	ListCell   *lc;
 
-	drop_trigger(id, relid, "row");
+	drop_trigger(id, relid, ROW_FUNCTION);
 	foreach(lc, members)
-		drop_trigger(id, lfirst_oid(lc), "truncate");
+		drop_trigger(id, lfirst_oid(lc), TRUNCATE_FUNCTION);
+}
+
+static Oid
+rule_relation(Relation catalog, HeapTuple tuple)
+{
+	bool		isnull;
+
+	return DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+										 RelationGetDescr(catalog), &isnull));
+}
+
+static void
+refuse_unknown(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("cache rule \"%s\" does not exist", name),
+			 errhint("See the view scalecache.cache_rules.")));
+}
+
+/*
+ * The table is locked before the catalog, as by all DDL that changes a table
+ * with rules; and as dropping its triggers does it.
+ */
+static void
+lock_for_drop(Oid relid)
+{
+	bool		is_view = get_rel_relkind(relid) == RELKIND_VIEW;
+
+	LockRelationOid(relid, is_view ? AccessShareLock : AccessExclusiveLock);
+	(void) members_of(relid, AccessExclusiveLock);
 }
 
 Datum
@@ -809,12 +900,10 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 {
 	char	   *name;
 	Relation	catalog;
-	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		isnull;
-	TupleDesc	desc;
-	Oid			relid = InvalidOid;
-	int64		id = 0;
+	Oid			relid;
+	int64		id;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -824,66 +913,65 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	PreventCommandIfReadOnly("drop_cache_rule()");
-	catalog = table_open(sc_cache_catalog_relid(), ShareRowExclusiveLock);
-	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
-	desc = RelationGetDescr(catalog);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		if (strcmp(TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull)),
-				   name) != 0)
-			continue;
-		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
-		relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull));
-		break;
-	}
-	if (id == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("cache rule \"%s\" does not exist", name),
-				 errhint("See the view scalecache.cache_rules.")));
+	catalog = open_catalog(AccessShareLock);
+	tuple = rule_by_name(catalog, name);
+	if (tuple == NULL)
+		refuse_unknown(name);
+	id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, RelationGetDescr(catalog), &isnull));
+	relid = rule_relation(catalog, tuple);
+	table_close(catalog, AccessShareLock);
 	if (!pg_class_ownercheck(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
 					   get_rel_name(relid));
+	lock_for_drop(relid);
+	catalog = open_catalog(ShareRowExclusiveLock);
+	tuple = sc_rule_fetch(catalog, id);
+	if (tuple == NULL)
+		refuse_unknown(name);
 	forget_rule(catalog, tuple);
-	systable_endscan(scan);
 	table_close(catalog, NoLock);
-	LockRelationOid(relid, get_rel_relkind(relid) == RELKIND_VIEW ?
-					AccessShareLock : ShareRowExclusiveLock);
 	CacheInvalidateRelcacheByRelid(relid);
-	bump_command();
-	drop_triggers(id, relid, members_of(relid));
+	CommandCounterIncrement();
+	drop_triggers(id, relid, members_of(relid, NoLock));
 	PG_RETURN_VOID();
 }
 
 /* ---- following what happens to the tables ---- */
 
-/* Does the rule still have what it needs?  Views have no triggers. */
+/*
+ * Does the rule still have what it needs?  Views have no triggers, and one
+ * that has come from a dump, and has no members yet, gets them in the end.
+ */
 static bool
-is_alive(int64 id, Oid relid)
+is_alive(Relation catalog, HeapTuple tuple)
 {
+	TupleDesc	desc = RelationGetDescr(catalog);
+	bool		isnull;
+	int64		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
+	Oid			relid = rule_relation(catalog, tuple);
 	char		kind = get_rel_relkind(relid);
 
 	if (kind == '\0')
 		return false;
-	return kind == RELKIND_VIEW ||
-		OidIsValid(get_trigger_oid(relid, trigger_name(id, "row"), true));
+	(void) heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
+	return isnull || kind == RELKIND_VIEW ||
+		HeapTupleIsValid(find_trigger(id, relid, ROW_FUNCTION));
 }
 
 /* Has some rule lost what it needs?  Whoever defines one is not waited for. */
 static bool
-some_rule_is_dead(Oid catalog)
+some_rule_is_dead(void)
 {
-	Relation	rel = table_open(catalog, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	Relation	rel = sc_rules_open(AccessShareLock);
+	SysScanDesc scan;
 	HeapTuple	tuple;
-	bool		isnull;
 	bool		result = false;
 
+	if (rel == NULL)
+		return false;
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (!result && HeapTupleIsValid(tuple = systable_getnext(scan)))
-		result = !is_alive(DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id,
-													  RelationGetDescr(rel), &isnull)),
-						   DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
-														 RelationGetDescr(rel), &isnull)));
+		result = !is_alive(rel, tuple);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return result;
@@ -960,9 +1048,9 @@ name_rule(void *arg)
 	errcontext("cache rule \"%s\", which the command would break", (const char *) arg);
 }
 
-/* Write the present names and members of a rule's relation into its row. */
+/* Write the present names of a rule's relation into its row. */
 static void
-follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
+follow_names(Relation catalog, HeapTuple tuple, Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(catalog);
 	Datum		values[Natts_cache_rule] = {0};
@@ -975,9 +1063,7 @@ follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
 	ErrorContextCallback callback = {error_context_stack, name_rule, rule};
 	static const int expressions[] = {Anum_cache_rule_value, Anum_cache_rule_condition};
 	Datum		d;
-	HeapTuple	copy;
 
-	check_members(rel, members);
 	d = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
 	values[Anum_cache_rule_key - 1] =
 		CStringGetTextDatum(rename_template(rel, names, TextDatumGetCString(d), rule));
@@ -1000,11 +1086,47 @@ follow_rule(Relation catalog, HeapTuple tuple, Relation rel, List *members)
 		repl[Anum_cache_rule_columns - 1] = true;
 	}
 	values[Anum_cache_rule_attnames - 1] = name_array(RelationGetDescr(rel));
-	values[Anum_cache_rule_members - 1] = oid_array(members);
-	repl[Anum_cache_rule_attnames - 1] = repl[Anum_cache_rule_members - 1] = true;
-	copy = heap_modify_tuple(tuple, desc, values, nulls, repl);
-	CatalogTupleUpdate(catalog, &copy->t_self, copy);
-	CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
+	repl[Anum_cache_rule_attnames - 1] = true;
+	CatalogTupleUpdate(catalog, &tuple->t_self,
+					   heap_modify_tuple(tuple, desc, values, nulls, repl));
+	CommandCounterIncrement();
+}
+
+/*
+ * Write the present members into a rule's row.  Those that have gone lose its
+ * trigger.  One that is in use stays on record: who detaches it has it locked,
+ * or the next command sees to it.  False when nothing has changed.
+ */
+static bool
+follow_members(Relation catalog, int64 id, List *members)
+{
+	TupleDesc	desc = RelationGetDescr(catalog);
+	HeapTuple	tuple = sc_rule_fetch(catalog, id);
+	Datum		values[Natts_cache_rule] = {0};
+	bool		nulls[Natts_cache_rule] = {0};
+	bool		repl[Natts_cache_rule] = {0};
+	bool		isnull;
+	Datum		d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
+	List	   *recorded = isnull ? NIL : oid_list(d);
+	List	   *kept = list_copy(members);
+	ListCell   *lc;
+
+	foreach(lc, list_difference_oid(recorded, members))
+	{
+		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock))
+			drop_trigger(id, lfirst_oid(lc), TRUNCATE_FUNCTION);
+		else
+			kept = lappend_oid(kept, lfirst_oid(lc));
+	}
+	if (list_difference_oid(kept, recorded) == NIL &&
+		list_length(kept) == list_length(recorded))
+		return false;
+	values[Anum_cache_rule_members - 1] = oid_array(kept);
+	repl[Anum_cache_rule_members - 1] = true;
+	CatalogTupleUpdate(catalog, &tuple->t_self,
+					   heap_modify_tuple(tuple, desc, values, nulls, repl));
+	CommandCounterIncrement();
+	return true;
 }
 
 /* Oids of the relations that the current DDL command has touched. */
@@ -1015,7 +1137,7 @@ touched_relations(void)
 
 	SPI_connect();
 	if (SPI_execute("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
-					" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass", true, 0) == SPI_OK_SELECT)
+					" WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass", true, 0) == SPI_OK_SELECT)
 	{
 		uint64		n = SPI_processed;
 
@@ -1077,125 +1199,240 @@ refuse_heirs(Oid relid, List *touched, const char *rule)
 					 errhint("Drop the rule with scalecache.drop_cache_rule, or use a partitioned table.")));
 }
 
+/* What a command is to a rule */
+typedef enum Touch
+{
+	TOUCH_NONE,
+	TOUCH_RESTORED,				/* nothing; the rule has come from a dump */
+	TOUCH_KEPT,					/* columns and members are what they were */
+	TOUCH_CHANGED
+} Touch;
+
+/* Does ALTER TABLE do nothing but what a dump ends with? */
+static bool
+keeps_columns(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (!IsA(stmt, AlterTableStmt))
+		return false;
+	foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+		switch (((AlterTableCmd *) lfirst(lc))->subtype)
+		{
+			case AT_AddConstraint:
+			case AT_ClusterOn:
+			case AT_ReplicaIdentity:
+			case AT_EnableAlwaysTrig:
+			case AT_EnableRowSecurity:
+				break;
+			default:
+				return false;
+		}
+	return true;
+}
+
 /*
  * Is the command about the rule?  Any DDL asks, so no table is locked for it:
  * it would wait for whoever alters a table with a rule, or deadlock.
  */
-static bool
-is_touched(int64 id, List *touched)
+static Touch
+is_touched(int64 id, List *touched, bool kept)
 {
-	Relation	catalog = table_open(sc_cache_catalog_relid(), AccessShareLock);
-	HeapTuple	tuple = sc_rule_fetch(catalog, id);
-	TupleDesc	desc = RelationGetDescr(catalog);
+	Relation	catalog = sc_rules_open(AccessShareLock);
+	HeapTuple	tuple;
+	TupleDesc	desc;
 	Oid			relid = InvalidOid;
 	List	   *members;
 	Datum		d;
 	bool		isnull;
-	bool		result = false;
+	Touch		result = TOUCH_NONE;
 	char		kind = '\0';
 	ListCell   *lc;
 
+	if (catalog == NULL)
+		return TOUCH_NONE;
+	tuple = sc_rule_fetch(catalog, id);
+	desc = RelationGetDescr(catalog);
 	if (tuple)
 	{
-		relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation, desc, &isnull));
+		relid = rule_relation(catalog, tuple);
 		kind = get_rel_relkind(relid);
 	}
 	if (kind != '\0')
 	{
-		d = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
-		result = !isnull && names_differ(relid, d);
 		d = heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull);
 		refuse_heirs(relid, touched, TextDatumGetCString(d));
-		members = members_of(relid);
+		members = members_of(relid, NoLock);
 		d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
-		result = result || isnull ||
-			!DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID, d, oid_array(members)));
+		if (isnull)
+			result = TOUCH_RESTORED;
 		foreach(lc, members)
 			if (list_member_oid(touched, lfirst_oid(lc)))
-				result = true;
+				result = kept ? TOUCH_KEPT : TOUCH_CHANGED;
+		if (!isnull &&
+			!DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID, d, oid_array(members))))
+			result = TOUCH_CHANGED;
+		d = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
+		if (!isnull && names_differ(relid, d))
+			result = TOUCH_CHANGED;
 	}
 	table_close(catalog, AccessShareLock);
 	return result;
 }
 
-static void
-follow(int64 id, List *touched)
+static bool
+wants_trigger(int64 id, Oid relid, const char *function)
 {
+	HeapTuple	tuple = find_trigger(id, relid, function);
+
+	return !HeapTupleIsValid(tuple) ||
+		((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
+}
+
+/*
+ * Lock what follow() will.  pg_restore works on several tables of a rule at
+ * the same time, in one transaction for each: who has locked one of them must
+ * not wait for the others.
+ */
+static bool
+lock_without_waiting(int64 id, Relation catalog, HeapTuple tuple)
+{
+	Oid			relid = rule_relation(catalog, tuple);
+	List	   *members = members_of(relid, NoLock);
+	bool		complete = true;
+	ListCell   *lc;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	if (get_rel_relkind(relid) != RELKIND_VIEW)
+		foreach(lc, members)
+			complete = complete && !wants_trigger(id, lfirst_oid(lc), ROW_FUNCTION) &&
+				!wants_trigger(id, lfirst_oid(lc), TRUNCATE_FUNCTION);
+	foreach(lc, members)
+		if (!complete && !ConditionalLockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock))
+			return false;
+	return ConditionalLockRelationOid(RelationGetRelid(catalog), RowExclusiveLock) &&
+		sc_rule_lock(id, false);
+}
+
+/*
+ * A rule that need not be followed is nevertheless, so that one from a dump
+ * gets what it lacks: but not if that takes waiting.
+ */
+static bool
+can_wait(int64 id, Touch touch)
+{
+	Relation	catalog = sc_rules_open(AccessShareLock);
+	HeapTuple	tuple = catalog ? sc_rule_fetch(catalog, id) : NULL;
+	char	   *pattern;
+	char	   *prefix;
+	bool		result = tuple == NULL || !lock_without_waiting(id, catalog, tuple);
+
+	if (result && tuple && touch == TOUCH_KEPT && sc_rule_pattern(id, &pattern, &prefix))
+		sc_cache_touch_pattern(id, pattern);
+	if (catalog)
+		table_close(catalog, NoLock);
+	return result;
+}
+
+/*
+ * The relation is opened only for new names, when the command has locked it: one
+ * about a partition would deadlock with one that comes down from the relation.
+ */
+static void
+follow(int64 id, List *touched, bool kept)
+{
+	Touch		touch = is_touched(id, touched, kept);
 	Relation	catalog;
 	HeapTuple	tuple;
-	Relation	rel = NULL;
+	Relation	rel;
 	Oid			relid;
 	List	   *members;
-	List	   *gone;
-	ListCell   *lc;
 	Datum		d;
 	bool		isnull;
-	bool		is_view;
-	ScRule	   *rule;
+	bool		changed;
+	char		kind;
+	char	   *pattern;
+	char	   *prefix;
 
-	if (!is_touched(id, touched))
+	if (touch == TOUCH_NONE || (touch != TOUCH_CHANGED && can_wait(id, touch)))
 		return;
-	catalog = table_open(sc_cache_catalog_relid(), RowExclusiveLock);
+	catalog = sc_rules_open(RowExclusiveLock);
+	if (catalog == NULL)
+		return;
 	(void) sc_rule_lock(id, true);
 	tuple = sc_rule_fetch(catalog, id);
-	if (tuple)
-		rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
-															  RelationGetDescr(catalog), &isnull)),
-								AccessShareLock);
-	if (rel == NULL)
+	relid = tuple ? rule_relation(catalog, tuple) : InvalidOid;
+	kind = get_rel_relkind(relid);
+	if (kind == '\0')
 	{
 		table_close(catalog, NoLock);
 		return;
 	}
-	relid = RelationGetRelid(rel);
-	members = members_of(relid);
-	d = heap_getattr(tuple, Anum_cache_rule_members, RelationGetDescr(catalog), &isnull);
-	gone = isnull ? NIL : list_difference_oid(oid_list(d), members);
-	follow_rule(catalog, tuple, rel, members);
-	is_view = rel->rd_rel->relkind == RELKIND_VIEW;
-	relation_close(rel, NoLock);
-	bump_command();
-	if (!is_view)
-		create_triggers(id, relid, members);
-	foreach(lc, gone)
-		drop_trigger(id, lfirst_oid(lc), "truncate");
-	rule = sc_rule_by_id(id);
-	if (rule)
+	members = members_of(relid, NoLock);
+	check_members(relid, members);
+	changed = list_length(list_difference_oid(members, touched)) < list_length(members);
+	d = heap_getattr(tuple, Anum_cache_rule_attnames, RelationGetDescr(catalog), &isnull);
+	if ((isnull || list_member_oid(touched, relid) || names_differ(relid, d)) &&
+		(rel = try_relation_open(relid, AccessShareLock)) != NULL)
 	{
-		sc_cache_touch_rule(rule);
-		sc_rule_release(rule);
+		follow_names(catalog, tuple, rel);
+		relation_close(rel, NoLock);
+		changed = true;
 	}
+	if (!follow_members(catalog, id, members) && !changed)
+	{
+		table_close(catalog, NoLock);
+		return;
+	}
+	CacheInvalidateRelcacheByRelid(relid);
+	if (kind != RELKIND_VIEW)
+		create_triggers(id, relid, members);
+	if (sc_rule_pattern(id, &pattern, &prefix))
+		sc_cache_touch_pattern(id, pattern);
 	table_close(catalog, NoLock);
 }
 
 static void
-forget_dead_rules(Oid catalog)
+forget_dead_rules(void)
 {
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		isnull;
 
-	if (!some_rule_is_dead(catalog))
+	if (!some_rule_is_dead() || (rel = sc_rules_open(RowExclusiveLock)) == NULL)
 		return;
-	rel = table_open(catalog, RowExclusiveLock);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		TupleDesc	desc = RelationGetDescr(rel);
-		int64		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id, desc, &isnull));
-		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
-														  desc, &isnull));
+		int64		id = DatumGetInt64(heap_getattr(tuple, Anum_cache_rule_id,
+													RelationGetDescr(rel), &isnull));
+		Oid			relid = rule_relation(rel, tuple);
 
-		if (is_alive(id, relid))
+		if (is_alive(rel, tuple))
 			continue;
-		forget_rule(rel, tuple);
+		/* A worker must not note a failure of it from here on, and wait for us. */
+		(void) sc_rule_lock(id, true);
+		tuple = sc_rule_fetch(rel, id);
+		if (tuple)
+			forget_rule(rel, tuple);
 		if (get_rel_relkind(relid) != '\0')
 			CacheInvalidateRelcacheByRelid(relid);
 	}
 	systable_endscan(scan);
 	table_close(rel, NoLock);
-	bump_command();
+	CommandCounterIncrement();
+}
+
+static void
+check_called(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves an event trigger only", function),
+				 errhint("The extension's event triggers call it.")));
 }
 
 /*
@@ -1205,72 +1442,34 @@ forget_dead_rules(Oid catalog)
 Datum
 scalecache_cache_dropped(PG_FUNCTION_ARGS)
 {
-	Oid			catalog = sc_cache_catalog_relid();
 	ListCell   *lc;
 
-	if (own_commands || !OidIsValid(catalog))
+	check_called(fcinfo, "cache_dropped");
+	if (own_commands)
 		PG_RETURN_NULL();
-	forget_dead_rules(catalog);
+	forget_dead_rules();
 	foreach(lc, sc_rules_all())
-		follow(*(int64 *) lfirst(lc), NIL);
+		follow(*(int64 *) lfirst(lc), NIL, false);
 	PG_RETURN_NULL();
-}
-
-/*
- * DROP EXTENSION takes the rules' tables before the queue, as writers do: they
- * have locked their table when they come to the queue, in their commit.
- */
-void
-sc_rules_lock_for_drop(Node *node)
-{
-	DropStmt   *stmt = (DropStmt *) node;
-	Oid			extension = get_extension_oid("scalecache", true);
-	Oid			catalog = sc_cache_catalog_relid();
-	List	   *relids = NIL;
-	ListCell   *lc;
-	bool		asked = false;
-
-	if (!IsA(node, DropStmt) || stmt->removeType != OBJECT_EXTENSION)
-		return;
-	foreach(lc, stmt->objects)
-		asked = asked || strcmp(strVal(lfirst(lc)), "scalecache") == 0;
-	if (!asked || !OidIsValid(extension) || !OidIsValid(catalog) ||
-		!pg_extension_ownercheck(extension, GetUserId()))
-		return;
-	foreach(lc, sc_rules_all())
-	{
-		Relation	rel = table_open(catalog, AccessShareLock);
-		HeapTuple	tuple = sc_rule_fetch(rel, *(int64 *) lfirst(lc));
-		bool		isnull;
-
-		if (tuple)
-			relids = list_append_unique_oid(relids,
-											DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
-																		  RelationGetDescr(rel), &isnull)));
-		table_close(rel, AccessShareLock);
-	}
-	list_sort(relids, list_oid_cmp);
-	foreach(lc, relids)
-	{
-		ListCell   *lc2;
-
-		foreach(lc2, members_of(lfirst_oid(lc)))
-			LockRelationOid(lfirst_oid(lc2), AccessExclusiveLock);
-	}
 }
 
 /* ddl_command_end: names, partitions and rewritten tables. */
 Datum
 scalecache_cache_altered(PG_FUNCTION_ARGS)
 {
-	List	   *ids = own_commands ? NIL : sc_rules_all();
+	List	   *ids;
 	List	   *touched;
+	bool		kept;
 	ListCell   *lc;
 
+	check_called(fcinfo, "cache_altered");
+	ids = own_commands ? NIL : sc_rules_all();
 	if (ids == NIL)
 		PG_RETURN_NULL();
 	touched = touched_relations();
+	kept = CALLED_AS_EVENT_TRIGGER(fcinfo) &&
+		keeps_columns(((EventTriggerData *) fcinfo->context)->parsetree);
 	foreach(lc, ids)
-		follow(*(int64 *) lfirst(lc), touched);
+		follow(*(int64 *) lfirst(lc), touched, kept);
 	PG_RETURN_NULL();
 }

@@ -20,11 +20,13 @@
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/bitmapset.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -53,30 +55,78 @@ static int	failures = 0;		/* in a row */
 static TimestampTz last_contact = 0;
 static TimestampTz last_look = 0;	/* whether the route is still right */
 
+/* A tuple that waits for a walk, and for which of its patterns. */
+typedef struct WalkItem
+{
+	ScOutboxItem item;			/* without entries */
+	Bitmapset  *patterns;
+} WalkItem;
+
 /* The walk for epochs: what it is for and the tuples waiting for it. */
 typedef struct Walk
 {
 	MemoryContext cxt;
 	List	   *patterns;		/* of char *, what to delete */
-	List	   *items;			/* of ScOutboxItem *, without entries */
+	List	   *items;			/* of WalkItem * */
 	uint64		since;			/* values stored later are left alone */
 	bool		arms;			/* when it ends Redis holds nothing old */
 	int			current;		/* index of the one being walked */
+	Bitmapset  *refused;		/* those that Redis did not delete all of */
+	char		why[256];		/* as it said, now or the last time */
 	ScWalkState *state;
 } Walk;
 
 static Walk *walk = NULL;		/* under way */
 static Walk *next_walk = NULL;	/* for tuples seen since it began */
+static Walk *held = NULL;		/* what was refused waits until then */
+static TimestampTz held_until = 0;
+
+/*
+ * The tuples that wait for any of them, and with no table the transactions
+ * that these are of.  There may be thousands.
+ */
+typedef struct WaitingKey
+{
+	uint64		xid;
+	int32		table;
+	ItemPointerData tid;
+} WaitingKey;
+
+typedef struct Waiting
+{
+	WaitingKey	key;			/* must be first */
+	int			n;
+} Waiting;
+
+#define NO_TABLE		(-1)
+
+static MemoryContext waiting_cxt = NULL;
+static HTAB *waiting = NULL;	/* NULL: none */
 
 /* Load, to choose between promptness and few wake-ups. */
 static double rate = 0;			/* transactions per second, smoothed */
 static TimestampTz last_turn = 0;
 static TimestampTz turn_start = 0;
 static Size acknowledged = 0;	/* bytes since tables were cut */
+static bool flushed = false;	/* the commits that the snapshot sees */
 static bool blocked = false;	/* tuples wait for a node that is away, or */
 static char refused[256] = "";	/* why Redis does not do what they ask for */
 
 /* ---- failure and recovery ---- */
+
+static bool
+any_walks(void)
+{
+	return walk || next_walk || held;
+}
+
+static void
+forget_waiting(void)
+{
+	if (waiting)
+		MemoryContextDelete(waiting_cxt);
+	waiting = NULL;
+}
 
 static void
 forget_walks(void)
@@ -85,8 +135,24 @@ forget_walks(void)
 		MemoryContextDelete(walk->cxt);
 	if (next_walk)
 		MemoryContextDelete(next_walk->cxt);
-	walk = next_walk = NULL;
+	if (held)
+		MemoryContextDelete(held->cxt);
+	walk = next_walk = held = NULL;
+	forget_waiting();
 	sc_link_forget_stored();
+}
+
+/* Their tuples are moved, and will be found elsewhere, with other ids. */
+static void
+forget_items(void)
+{
+	if (walk)
+		walk->items = NIL;
+	if (next_walk)
+		next_walk->items = NIL;
+	if (held)
+		held->items = NIL;
+	forget_waiting();
 }
 
 static void
@@ -159,7 +225,11 @@ static void
 note_refused(void)
 {
 	static bool told = false;
+	Walk	   *const walks[] = {held, walk, next_walk};
 
+	for (int i = 0; i < lengthof(walks) && refused[0] == '\0'; i++)
+		if (walks[i])
+			strlcpy(refused, walks[i]->why, sizeof(refused));
 	if (refused[0] == '\0')
 	{
 		told = false;
@@ -276,67 +346,131 @@ follow_url(void)
 
 /* ---- walks ---- */
 
-static bool
-same_tuple(const ScOutboxItem *a, const ScOutboxItem *b)
+static WaitingKey
+waiting_key(const ScOutboxItem *item, bool whole)
 {
-	return a->table == b->table && a->xid == b->xid &&
-		ItemPointerEquals((ItemPointer) &a->tid, (ItemPointer) &b->tid);
+	WaitingKey	key;
+
+	memset(&key, 0, sizeof(key));	/* padding as well */
+	key.xid = item->xid;
+	key.table = whole ? NO_TABLE : item->table;
+	if (!whole)
+		key.tid = item->tid;
+	return key;
 }
 
+static void
+make_waiting(void)
+{
+	HASHCTL		ctl;
+
+	if (waiting)
+		return;
+	waiting_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache waiting tuples",
+										ALLOCSET_DEFAULT_SIZES);
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(WaitingKey);
+	ctl.entrysize = sizeof(Waiting);
+	ctl.hcxt = waiting_cxt;
+	waiting = hash_create("scalecache waiting tuples", 64, &ctl,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* The tuple waits, or does not any more. */
+static void
+note_waiting(const ScOutboxItem *item, bool waits)
+{
+	make_waiting();
+	for (int whole = 0; whole < 2; whole++)
+	{
+		WaitingKey	key = waiting_key(item, whole == 1);
+		bool		found;
+		Waiting    *w = hash_search(waiting, &key, waits ? HASH_ENTER : HASH_FIND, &found);
+
+		if (waits)
+			w->n = found ? w->n + 1 : 1;
+		else if (w && --w->n <= 0)
+			(void) hash_search(waiting, &key, HASH_REMOVE, NULL);
+	}
+}
+
+/* Does the tuple wait for a walk, or some tuple of its transaction? */
 static bool
-waits_for(const Walk *w, const ScOutboxItem *item)
+is_waiting(const ScOutboxItem *item, bool whole)
+{
+	WaitingKey	key;
+
+	if (waiting == NULL)
+		return false;
+	key = waiting_key(item, whole);
+	return hash_search(waiting, &key, HASH_FIND, NULL) != NULL;
+}
+
+static Walk *
+new_walk(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "scalecache walk",
+											  ALLOCSET_SMALL_SIZES);
+	Walk	   *w = MemoryContextAllocZero(cxt, sizeof(Walk));
+
+	w->cxt = cxt;
+	w->state = sc_link_walk_new(cxt);
+	return w;
+}
+
+static int
+pattern_index(Walk *w, const char *pattern)
 {
 	ListCell   *lc;
 
-	if (w == NULL)
-		return false;
-	foreach(lc, w->items)
-		if (same_tuple(lfirst(lc), item))
-			return true;
-	return false;
+	foreach(lc, w->patterns)
+		if (strcmp(lfirst(lc), pattern) == 0)
+			return foreach_current_index(lc);
+	w->patterns = lappend(w->patterns, pstrdup(pattern));
+	return list_length(w->patterns) - 1;
+}
+
+/* Have a walk that has not begun include the patterns of the tuple, or arm. */
+static void
+add_to_walk(Walk *w, const ScOutboxItem *item, List *patterns, uint64 since)
+{
+	MemoryContext old = MemoryContextSwitchTo(w->cxt);
+	Bitmapset  *indexes = NULL;
+	ListCell   *lc;
+
+	w->since = Max(w->since, since);
+	foreach(lc, patterns)
+		indexes = bms_add_member(indexes, pattern_index(w, lfirst(lc)));
+	if (item)
+	{
+		WalkItem   *copy = palloc(sizeof(WalkItem));
+
+		copy->item = *item;
+		copy->item.entries = NULL;
+		copy->patterns = indexes;
+		w->items = lappend(w->items, copy);
+	}
+	else
+		w->arms = true;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+add_to_next_walk(const ScOutboxItem *item, List *patterns, uint64 since)
+{
+	if (next_walk == NULL)
+		next_walk = new_walk();
+	sc_link_walk_missing(next_walk->state, item == NULL);
+	add_to_walk(next_walk, item, patterns, since);
 }
 
 /* Have the next walk include the patterns of the tuple's epochs, or arm. */
 static void
 ask_for_walk(const ScOutboxItem *item, List *patterns, uint64 since)
 {
-	MemoryContext old;
-	ScOutboxItem *copy;
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	if (next_walk == NULL)
-	{
-		MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "scalecache walk",
-												  ALLOCSET_SMALL_SIZES);
-
-		next_walk = MemoryContextAllocZero(cxt, sizeof(Walk));
-		next_walk->cxt = cxt;
-		next_walk->state = sc_link_walk_new(cxt);
-	}
-	sc_link_walk_missing(next_walk->state, item == NULL);
-	old = MemoryContextSwitchTo(next_walk->cxt);
 	if (item)
-	{
-		copy = palloc(sizeof(ScOutboxItem));
-		*copy = *item;
-		copy->entries = NULL;
-		next_walk->items = lappend(next_walk->items, copy);
-	}
-	else
-		next_walk->arms = true;
-	next_walk->since = Max(next_walk->since, since);
-	foreach(lc, patterns)
-	{
-		bool		known = false;
-
-		foreach(lc2, next_walk->patterns)
-			if (strcmp(lfirst(lc2), lfirst(lc)) == 0)
-				known = true;
-		if (!known)
-			next_walk->patterns = lappend(next_walk->patterns, pstrdup(lfirst(lc)));
-	}
-	MemoryContextSwitchTo(old);
+		note_waiting(item, true);
+	add_to_next_walk(item, patterns, since);
 }
 
 static void
@@ -351,31 +485,22 @@ count_latency(const ScOutboxItem *item)
 	status.histogram[bucket]++;
 }
 
-/* Does a tuple of the transaction wait for a walk? */
-static bool
-has_waiting(const Walk *w, uint64 xid)
-{
-	ListCell   *lc;
-
-	if (w == NULL)
-		return false;
-	foreach(lc, w->items)
-		if (((ScOutboxItem *) lfirst(lc))->xid == xid)
-			return true;
-	return false;
-}
-
 /* Leave out of the mark what waits for a walk; false when it is too much. */
 static bool
-except_waiting(const Walk *w, ScAcked *mark)
+except_waiting(ScAcked *mark)
 {
-	ListCell   *lc;
+	HASH_SEQ_STATUS seq;
+	Waiting    *w;
 
-	if (w == NULL)
+	if (waiting == NULL)
 		return true;
-	foreach(lc, w->items)
-		if (!sc_acked_except(mark, ((ScOutboxItem *) lfirst(lc))->xid))
+	hash_seq_init(&seq, waiting);
+	while ((w = hash_seq_search(&seq)) != NULL)
+		if (w->key.table == NO_TABLE && !sc_acked_except(mark, w->key.xid))
+		{
+			hash_seq_term(&seq);
 			return false;
+		}
 	return true;
 }
 
@@ -400,7 +525,7 @@ acknowledge(List *items, ScAcked *mark)
 	List	   *single = NIL;
 	ListCell   *lc;
 
-	if (mark && !(except_waiting(walk, mark) && except_waiting(next_walk, mark)))
+	if (mark && !except_waiting(mark))
 		mark = NULL;
 	foreach(lc, items)
 	{
@@ -408,16 +533,97 @@ acknowledge(List *items, ScAcked *mark)
 
 		count_latency(item);
 		acknowledged += item->entries ? VARSIZE(item->entries) : 0;
-		if (mark == NULL || item->table == SC_OUTBOX_RING ||
-			has_waiting(walk, item->xid) || has_waiting(next_walk, item->xid))
+		if (mark == NULL || item->table == SC_OUTBOX_RING || is_waiting(item, true))
 			single = lappend(single, item);
 	}
 	delete_items(single);
 	if (mark == NULL)
 		return;
 	sc_cache_set_acked(mark);
-	if (walk == NULL && next_walk == NULL)
+	if (!any_walks())
 		sc_outbox_acknowledged();
+}
+
+/* Those of the walk's patterns; all of them that were refused if NULL. */
+static List *
+refused_patterns(const Bitmapset *of)
+{
+	List	   *result = NIL;
+	int			i = -1;
+
+	while ((i = bms_next_member(walk->refused, i)) >= 0)
+		if (of == NULL || bms_is_member(i, of))
+			result = lappend(result, list_nth(walk->patterns, i));
+	return result;
+}
+
+/* What was refused is tried again after a while: a walk is a lot of work. */
+static void
+hold_refused(const ScOutboxItem *item, List *patterns)
+{
+	if (held == NULL)
+	{
+		held = new_walk();
+		held_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sc_redis_retry_max);
+	}
+	strlcpy(held->why, walk->why, sizeof(held->why));
+	add_to_walk(held, item, patterns, walk->since);
+}
+
+/* Is it time to try again? */
+static void
+retry_held(void)
+{
+	Walk	   *w = held;
+	ListCell   *lc;
+
+	if (w == NULL || held_until > GetCurrentTimestamp())
+		return;
+	foreach(lc, w->items)
+	{
+		WalkItem   *waits = lfirst(lc);
+		List	   *patterns = NIL;
+		int			i = -1;
+
+		while ((i = bms_next_member(waits->patterns, i)) >= 0)
+			patterns = lappend(patterns, list_nth(w->patterns, i));
+		add_to_next_walk(&waits->item, patterns, w->since);
+	}
+	if (w->arms)
+		add_to_next_walk(NULL, w->patterns, w->since);
+	if (next_walk)
+		strlcpy(next_walk->why, w->why, sizeof(next_walk->why));
+	held = NULL;
+	MemoryContextDelete(w->cxt);
+}
+
+/* The tuples whose patterns have been walked over are done with. */
+static void
+end_walk(void)
+{
+	List	   *done = NIL;
+	ListCell   *lc;
+
+	if (walk->arms && walk->refused)
+		hold_refused(NULL, refused_patterns(NULL));
+	foreach(lc, walk->items)
+	{
+		WalkItem   *waits = lfirst(lc);
+
+		if (bms_overlap(waits->patterns, walk->refused))
+			hold_refused(&waits->item, refused_patterns(waits->patterns));
+		else
+			done = lappend(done, &waits->item);
+	}
+	acknowledge(done, NULL);
+	foreach(lc, done)
+		note_waiting(lfirst(lc), false);
+	MemoryContextDelete(walk->cxt);
+	walk = NULL;
+	if (any_walks())
+		return;
+	forget_waiting();
+	sc_link_forget_stored();
 }
 
 /*
@@ -435,6 +641,7 @@ continue_walk(char *error, Size errlen)
 	}
 	for (int step = 0; step < WALK_STEPS; step++)
 	{
+		const char *why;
 		bool		done;
 
 		if (walk->current >= list_length(walk->patterns))
@@ -442,11 +649,19 @@ continue_walk(char *error, Size errlen)
 		if (!sc_link_walk_step(walk->state, list_nth(walk->patterns, walk->current),
 							   walk->since, &done, error, errlen))
 			return false;
-		if (done)
+		if (!done)
+			continue;
+		why = sc_link_walk_refusal(walk->state);
+		if (why)
 		{
-			walk->current++;
-			status.epochs++;
+			MemoryContext old = MemoryContextSwitchTo(walk->cxt);
+
+			walk->refused = bms_add_member(walk->refused, walk->current);
+			MemoryContextSwitchTo(old);
+			strlcpy(walk->why, why, sizeof(walk->why));
 		}
+		walk->current++;
+		status.epochs++;
 	}
 	if (walk->current >= list_length(walk->patterns))
 	{
@@ -455,13 +670,9 @@ continue_walk(char *error, Size errlen)
 		/* Nodes that have changed since have to be told first. */
 		if (walk->arms && !sc_link_introduced())
 			return true;
-		if (walk->arms && !sc_link_arm(true, &more, error, errlen))
+		if (walk->arms && !walk->refused && !sc_link_arm(true, &more, error, errlen))
 			return false;
-		acknowledge(walk->items, NULL);
-		MemoryContextDelete(walk->cxt);
-		walk = NULL;
-		if (next_walk == NULL)
-			sc_link_forget_stored();
+		end_walk();
 	}
 	return true;
 }
@@ -502,6 +713,10 @@ send_entry(const ScOutboxItem *item, const ScEntry *e, bool store, List **epochs
 		value = sc_value_of(e, &ttl_ms);
 	if (value)
 	{
+		/* It must not outlive, through a crash, the commit that made it. */
+		if (!flushed)
+			sc_cache_flush_commits();
+		flushed = true;
 		sent = sc_link_store(e->key, e->keylen, value, ttl_ms, item->xid);
 		pfree(value);
 	}
@@ -649,7 +864,7 @@ send_batch(List *items, ScAcked *mark, int *n, char *error, Size errlen)
 	instr_time	took;
 
 	foreach(lc, items)
-		if (!waits_for(walk, lfirst(lc)) && !waits_for(next_walk, lfirst(lc)))
+		if (!is_waiting(lfirst(lc), false))
 			wanted = lappend(wanted, lfirst(lc));
 	*n = list_length(wanted);
 	INSTR_TIME_SET_CURRENT(start);
@@ -671,6 +886,7 @@ send_batch(List *items, ScAcked *mark, int *n, char *error, Size errlen)
 static void
 begin_transaction(void)
 {
+	flushed = false;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
@@ -716,7 +932,7 @@ find_others(void)
 		if (identity[0] == '\0')
 			continue;
 		present++;
-		run_sql("SELECT FROM scalecache.cache_target WHERE redis = $1", identity);
+		run_sql("SELECT FROM scalecache.cache_target WHERE redis OPERATOR(pg_catalog.=) $1", identity);
 		another = SPI_processed == 0;
 		sc_link_mark_other(i, another);
 		some |= another;
@@ -762,6 +978,8 @@ introduce(char *error, Size errlen)
 		walk->arms = false;
 	if (next_walk)
 		next_walk->arms = false;
+	if (held)
+		held->arms = false;
 	others = find_others();
 	if (!sc_link_arm(false, &older, error, errlen))
 		return false;
@@ -820,6 +1038,7 @@ deliver(MemoryContext turn_cxt, int *ntransactions)
 	bool		first = true;
 	bool		more = true;
 
+	retry_held();
 	sc_cache_get_acked(&acked);
 	for (; ok && more; first = false)
 	{
@@ -885,7 +1104,7 @@ ping(void)
 {
 	char		error[256] = "";
 
-	if (walk || next_walk)
+	if (any_walks())
 		return true;
 	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
 		return true;
@@ -920,16 +1139,24 @@ static void
 bound_queue(int64 limit)
 {
 	static int	in_vain = 0;	/* times in a row */
-	static int64 left = 0;		/* what was there after the last of them */
+	static int64 left = 0;		/* what was there after one of them, at least */
 	int64		size = queue_size();
+	int64		after;
+	bool		all;
 
 	if (size < left || size - left >= limit / 8)
 		in_vain = 0;
 	if (size <= limit || in_vain >= SC_OUTBOX_RING)
 		return;
-	sc_outbox_collapse();
-	left = queue_size();
-	in_vain = left <= size - size / 8 ? 0 : in_vain + 1;
+	forget_items();
+	all = sc_outbox_collapse();
+	after = queue_size();
+	/* Keys that came during one of them are not of what is left for good. */
+	left = in_vain > 0 ? Min(left, after) : after;
+	if (after <= size - size / 8)
+		in_vain = 0;
+	else if (all)
+		in_vain++;
 }
 
 static ScTurn
@@ -1037,11 +1264,12 @@ sc_cache_work(void)
 			sc_outbox_rotate(ntransactions == 0);
 			acknowledged = 0;
 		}
-		if (walk == NULL && next_walk == NULL && !blocked)
+		if (!any_walks() && !blocked)
 			publish(clock);
-		sc_cache_turn_end(number, walk == NULL && next_walk == NULL && !blocked);
+		sc_cache_turn_end(number, !any_walks() && !blocked);
 	}
-	if (!ok || blocked)
+	/* Tuples that wait keep their tables from being cut. */
+	if (!ok || blocked || any_walks())
 		bound_queue(limit);
 	MemoryContextSwitchTo(turn_cxt);
 	sc_cache_set_status(&status);

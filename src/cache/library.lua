@@ -10,8 +10,6 @@ local VERSION = '@VERSION@'
 -- the worker says whether we may serve it: the others are as if we knew nothing.
 local sources = {}
 local clustered = false
-local leases = {}   -- by place: when the lease of a key expires
-local nleases = 0
 local lease_ms = 2000
 local stats = { hits = 0, misses = 0, loading = 0, fills = 0, refused = 0 }
 
@@ -111,35 +109,62 @@ local function armed(key)
   return true
 end
 
+-- A lease is who loads a key until it expires.  They are by place, in two
+-- lots: when the last of the older lot has expired it goes as a whole, and the
+-- newer one is the older.  Nothing ever looks through all of them.
+local MANY_LEASES = 250000   -- in a lot; with more the older is let go early
+
+local function lot()
+  return { places = {}, n = 0, last = 0 }
+end
+
+local new_leases, old_leases = lot(), lot()
+
+-- A clock that has been set back leaves none for longer than it takes.
+local function is_live(expires, t)
+  return expires ~= nil and expires > t and expires <= t + lease_ms
+end
+
+local function is_leased_in(leases, key, place, t)
+  local there = leases.places[place]
+  return there ~= nil and is_live(there[key], t)
+end
+
+local function is_leased(key, place, t)
+  return is_leased_in(new_leases, key, place, t) or is_leased_in(old_leases, key, place, t)
+end
+
+local function lease(key, place, t)
+  if not is_live(old_leases.last, t) or new_leases.n >= MANY_LEASES then
+    old_leases, new_leases = new_leases, lot()
+  end
+  local leases = new_leases
+  local there = leases.places[place]
+  if there == nil then
+    there = {}
+    leases.places[place] = there
+  end
+  if there[key] == nil then leases.n = leases.n + 1 end
+  there[key] = t + lease_ms
+  leases.last = math.max(leases.last, t + lease_ms)
+end
+
 -- All leases of a place, or that of a key
-local function release_place(place)
-  local there = leases[place]
-  if there == nil then return end
-  for _ in pairs(there) do nleases = nleases - 1 end
-  leases[place] = nil
-end
-
-local function release(key)
-  local place = place_of(key)
-  local there = leases[place]
-  if there and there[key] then
-    there[key] = nil
-    nleases = nleases - 1
-    if next(there) == nil then leases[place] = nil end
-  end
-end
-
-local function forget_leases(t)
-  for place, there in pairs(leases) do
-    for key, expires in pairs(there) do
-      if expires <= t then there[key] = nil end
+local function release_in(leases, place, key)
+  local there = leases.places[place]
+  if there == nil or (key and there[key] == nil) then return end
+  for k in pairs(there) do
+    if key == nil or k == key then
+      there[k] = nil
+      leases.n = leases.n - 1
     end
-    if next(there) == nil then leases[place] = nil end
   end
-  nleases = 0
-  for _, there in pairs(leases) do
-    for _ in pairs(there) do nleases = nleases + 1 end
-  end
+  if next(there) == nil then leases.places[place] = nil end
+end
+
+local function release(place, key)
+  release_in(new_leases, place, key)
+  release_in(old_leases, place, key)
 end
 
 local function now()
@@ -167,16 +192,12 @@ local function get(keys, args)
     return value
   end
   local t, place = now(), place_of(key)
-  local there = leases[place] or {}
-  if there[key] and there[key] > t then
+  if is_leased(key, place, t) then
     stats.loading = stats.loading + 1
     return redis.error_reply('LOADING somebody else loads this key')
   end
   stats.misses = stats.misses + 1
-  if there[key] == nil then nleases = nleases + 1 end
-  there[key] = t + lease_ms
-  leases[place] = there
-  if nleases > 100000 then forget_leases(t) end
+  lease(key, place, t)
   return false
 end
 
@@ -215,7 +236,7 @@ local function fill(keys, args)
   if snap == nil and token ~= 'none' then
     return redis.error_reply('ERR token is not what scalecache.cache_token() returned')
   end
-  release(key)
+  release(place_of(key), key)
   local known, ok = false, snap ~= nil and armed(key)
   if ok then
     for _, source in pairs(sources) do
@@ -317,10 +338,11 @@ local function bury_all(keys, args)
   if err then return err end
   local gen, text, list = source.new, args[2], cmsgpack.unpack(args[3])
   local tombs, taken = gen.tombs, 0
+  local leased = new_leases.n + old_leases.n > 0
   for i = 1, #list, 2 do
     local place = list[i] + 1
     taken = taken + bury(gen, tombs, place, list[i + 1], text)
-    if nleases > 0 then release_place(place) end
+    if leased then release(place) end
   end
   source.count = source.count + taken
   return #list / 2
@@ -330,9 +352,9 @@ end
 local function store(keys, args)
   local source, err = source_of(args[1])
   if err then return err end
-  local gen = source.new
-  source.count = source.count + bury(gen, gen.tombs, place_of(keys[1]), tonumber(args[3]), args[2])
-  release(keys[1])
+  local gen, place = source.new, place_of(keys[1])
+  source.count = source.count + bury(gen, gen.tombs, place, tonumber(args[3]), args[2])
+  release(place, keys[1])
   if args[5] ~= '0' then
     redis.call('SET', keys[1], args[4], 'PX', args[5])
   else

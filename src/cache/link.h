@@ -76,6 +76,8 @@ extern void sc_link_walk_missing(ScWalkState *w, bool missing_only);
 /* Leaves alone what was stored after the position. */
 extern bool sc_link_walk_step(ScWalkState *w, const char *pattern, uint64 since,
 							  bool *done, char *error, Size errlen);
+/* When it was done: why Redis did not delete all keys, or NULL. */
+extern const char *sc_link_walk_refusal(ScWalkState *w);
 
 /* lua.c */
 extern const char *sc_library_version(void);

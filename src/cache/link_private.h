@@ -74,6 +74,7 @@ extern void sc_delete_at(Peer *node, const char *key, uint32 keylen, int slot,
 						 uint64 xid);
 extern void sc_flush_deletes(Peer *node);
 extern bool sc_is_redirection(const char *error);
+extern bool sc_is_of_server(const char *error);
 extern void sc_check_reply(int n, const ScReply *reply, void *arg);
 extern bool sc_exchange(ScReplyCallback callback, void *arg, char *error, Size errlen);
 extern bool sc_exchange_checked(char *error, Size errlen);

@@ -980,7 +980,8 @@ sc_memory_clock(void)
 
 /* Value in CurrentMemoryContext; not if it is longer than what fits there. */
 static ScLookup
-look_up(const char *key, uint32 keylen, Oid owner, char **value, uint32 *length)
+look_up(const char *key, uint32 keylen, Oid owner, int64 *since,
+		char **value, uint32 *length)
 {
 	uint64		hash = hash_key(key, keylen);
 	int			p = part_of(hash);
@@ -997,10 +998,12 @@ look_up(const char *key, uint32 keylen, Oid owner, char **value, uint32 *length)
 		LWLockAcquire(part->lock, LW_SHARED);
 		e = find(p, hash, key, keylen);
 		result = SC_MISS;
+		if (since && *since < 0)
+			*since = part->fills;
 		if (part->fences > 0 || (e && e->fences > 0))
 			result = SC_BYPASS;
 		else if (e && e->has_value && e->owner == owner &&
-				 e->expires > GetCurrentTimestamp() &&
+				 (e->expires > GetCurrentTimestamp() || (since && e->number > *since)) &&
 				 part->floor.clock <= e->filled &&
 				 !cut_off(key, keylen, e->filled))
 		{
@@ -1035,7 +1038,7 @@ look_up(const char *key, uint32 keylen, Oid owner, char **value, uint32 *length)
 
 ScLookup
 sc_memory_get(const char *key, uint32 keylen, Oid owner, bool *leased,
-			  char **value, uint32 *length)
+			  int64 *since, char **value, uint32 *length)
 {
 	uint64		hash = hash_key(key, keylen);
 	int			p = part_of(hash);
@@ -1045,7 +1048,7 @@ sc_memory_get(const char *key, uint32 keylen, Oid owner, bool *leased,
 	Entry	   *e;
 
 again:
-	result = look_up(key, keylen, owner, value, length);
+	result = look_up(key, keylen, owner, since, value, length);
 	if (leased)
 		*leased = false;
 	if (result == SC_HIT)

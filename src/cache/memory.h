@@ -37,8 +37,13 @@ typedef enum ScLookup
 	SC_BYPASS					/* fenced: load it, and keep it to yourself */
 } ScLookup;
 
+/*
+ * What has been filled since the caller's first look, which *since is to tell
+ * apart (-1 for that one), is new enough, even if it has expired already.
+ */
 extern ScLookup sc_memory_get(const char *key, uint32 keylen, Oid owner,
-							  bool *leased, char **value, uint32 *length);
+							  bool *leased, int64 *since,
+							  char **value, uint32 *length);
 /* Wait for the one that loads; false when it seems stuck. */
 extern bool sc_memory_wait(const char *key, uint32 keylen);
 extern void sc_memory_end_lease(void);

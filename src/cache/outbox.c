@@ -42,6 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/owner.h"
 #include "cache/cache.h"
 #include "cache/token.h"
 
@@ -49,6 +50,7 @@
 #define ROTATE_BLOCKS	32		/* size at which another table's turn comes */
 #define READ_BLOCKS		256		/* of a table, that can be skipped */
 #define NOTES			64		/* blocks skipped from the next turn on */
+#define REST_BYTES		(1024 * 1024)	/* of what is left, written at a time */
 
 static const char *const names[SC_OUTBOX_TABLES] = {
 	"cache_outbox_0", "cache_outbox_1", "cache_outbox_2", "cache_outbox_3",
@@ -77,7 +79,7 @@ sc_outbox_relid(int table)
 {
 	if (!OidIsValid(relids[table]))
 	{
-		Oid			nsp = get_namespace_oid("scalecache", true);
+		Oid			nsp = sc_own_namespace();
 
 		if (OidIsValid(nsp))
 			relids[table] = get_relname_relid(names[table], nsp);
@@ -89,6 +91,20 @@ bool
 sc_outbox_exists(void)
 {
 	return OidIsValid(sc_outbox_relid(SC_OUTBOX_TABLES - 1));
+}
+
+/*
+ * NULL when the extension goes, or has gone.  It may be dropped, and created
+ * again, while we wait for the lock.
+ */
+static Relation
+open_for_change(int table)
+{
+	Relation	rel = NULL;
+
+	while (rel == NULL && OidIsValid(sc_outbox_relid(table)))
+		rel = try_table_open(sc_outbox_relid(table), RowExclusiveLock);
+	return rel;
 }
 
 /* ---- entries ---- */
@@ -162,13 +178,11 @@ sc_outbox_write(const char *entries, const uint32 *offsets, uint32 n,
 				uint32 length, bool prepare)
 {
 	int			table = prepare ? SC_OUTBOX_RING : sc_cache_active_table();
-	Oid			relid = sc_outbox_relid(table);
-	Relation	rel;
+	Relation	rel = open_for_change(table);
 	uint32		start = 0;
 
-	if (!OidIsValid(relid))
-		return;					/* the extension goes in this transaction */
-	rel = table_open(relid, RowExclusiveLock);
+	if (rel == NULL)
+		return;
 	for (uint32 i = 0; i < n; i++)
 	{
 		uint32		end = i + 1 < n ? offsets[i + 1] : length;
@@ -212,8 +226,8 @@ sc_acked_except(ScAcked *mark, uint64 xid)
 	return true;
 }
 
-static bool
-acked_has(const ScAcked *mark, uint64 xid)
+bool
+sc_acked_has(const ScAcked *mark, uint64 xid)
 {
 	if (xid < mark->xmin)
 		return true;
@@ -268,12 +282,14 @@ sc_outbox_size(void)
 }
 
 static ScOutboxItem *
-make_item(int table, uint64 xid, HeapTuple tuple, TupleDesc desc)
+make_item(Relation rel, int table, uint64 xid, HeapTuple tuple)
 {
 	ScOutboxItem *item = palloc(sizeof(ScOutboxItem));
+	TupleDesc	desc = RelationGetDescr(rel);
 	bool		isnull;
 
 	item->table = table;
+	item->file = rel->rd_node.relNode;
 	item->tid = tuple->t_self;
 	item->xid = xid;
 	item->queued_at = DatumGetTimestampTz(heap_getattr(tuple, 1, desc, &isnull));
@@ -292,8 +308,9 @@ is_finished(Relation rel, int table, BlockNumber block, Note *note)
 	note->block = block;
 	note->lsn = PageGetLSN(BufferGetPage(buffer));
 	UnlockReleaseBuffer(buffer);
+	/* At wal_level minimal a page may have none; ours at first are none, too. */
 	return table < SC_OUTBOX_RING && block < READ_BLOCKS &&
-		finished[table][block] == note->lsn;
+		!XLogRecPtrIsInvalid(note->lsn) && finished[table][block] == note->lsn;
 }
 
 /* The block's tuples, of which *n are visible, that are not acknowledged. */
@@ -301,7 +318,6 @@ static List *
 read_block(TableScanDesc scan, int table, const ScAcked *acked, List *items,
 		   Size *bytes, int *n)
 {
-	TupleDesc	desc = RelationGetDescr(scan->rs_rd);
 	FullTransactionId next = ReadNextFullTransactionId();
 	HeapTuple	tuple;
 
@@ -312,9 +328,9 @@ read_block(TableScanDesc scan, int table, const ScAcked *acked, List *items,
 		ScOutboxItem *item;
 
 		(*n)++;
-		if (table < SC_OUTBOX_RING && acked_has(acked, xid))
+		if (table < SC_OUTBOX_RING && sc_acked_has(acked, xid))
 			continue;
-		item = make_item(table, xid, tuple, desc);
+		item = make_item(scan->rs_rd, table, xid, tuple);
 		*bytes += VARSIZE(item->entries);
 		items = lappend(items, item);
 	}
@@ -426,10 +442,41 @@ sc_outbox_at_end(const ScOutboxPos *pos)
 	return pos->table >= SC_OUTBOX_TABLES;
 }
 
+/*
+ * Is the item's tuple where it was read?  VACUUM FULL moves tuples, to another
+ * file, and no other one must go in its place, be it of the same transaction.
+ * One that has moved is read again.
+ */
+static bool
+is_in_place(Relation rel, const ScOutboxItem *item)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&item->tid);
+	OffsetNumber offset = ItemPointerGetOffsetNumber(&item->tid);
+	Buffer		buffer;
+	Page		page;
+	bool		result = false;
+
+	if (rel->rd_node.relNode != item->file || block >= RelationGetNumberOfBlocks(rel))
+		return false;
+	buffer = ReadBuffer(rel, block);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	if (offset <= PageGetMaxOffsetNumber(page))
+	{
+		ItemId		id = PageGetItemId(page, offset);
+
+		result = ItemIdIsNormal(id) &&
+			HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, id)) == (TransactionId) item->xid;
+	}
+	UnlockReleaseBuffer(buffer);
+	return result;
+}
+
 void
 sc_outbox_delete(List *items)
 {
 	Relation	rels[SC_OUTBOX_TABLES] = {0};
+	bool		gone[SC_OUTBOX_TABLES] = {0};	/* with the extension */
 	ListCell   *lc;
 
 	foreach(lc, items)
@@ -437,8 +484,13 @@ sc_outbox_delete(List *items)
 		ScOutboxItem *item = lfirst(lc);
 		TM_FailureData failure;
 
-		if (rels[item->table] == NULL)
-			rels[item->table] = table_open(sc_outbox_relid(item->table), RowExclusiveLock);
+		if (rels[item->table] == NULL && !gone[item->table])
+		{
+			rels[item->table] = open_for_change(item->table);
+			gone[item->table] = rels[item->table] == NULL;
+		}
+		if (gone[item->table] || !is_in_place(rels[item->table], item))
+			continue;
 		(void) heap_delete(rels[item->table], &item->tid, GetCurrentCommandId(true),
 						   InvalidSnapshot, false, &failure, false);
 	}
@@ -461,7 +513,7 @@ next_pending(TableScanDesc scan, int table, const ScAcked *acked)
 
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		if (table == SC_OUTBOX_RING ||
-			!acked_has(acked, sc_full_xid(HeapTupleHeaderGetRawXmin(tuple->t_data), next)))
+			!sc_acked_has(acked, sc_full_xid(HeapTupleHeaderGetRawXmin(tuple->t_data), next)))
 			break;
 	return tuple;
 }
@@ -607,6 +659,16 @@ rest_collapse(Rest *rest, const ScEntry *e)
 }
 
 static void
+rest_write(Rest *rest)
+{
+	if (rest->n > 0)
+		sc_outbox_write(rest->entries.data, rest->offsets, rest->n,
+						rest->entries.len, false);
+	rest->n = 0;
+	resetStringInfo(&rest->entries);
+}
+
+static void
 collapse_entries(Relation rel, int table, Rest *rest)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -635,6 +697,9 @@ collapse_entries(Relation rel, int table, Rest *rest)
 			p = sc_entry_read(p, end, &e);
 			rest_collapse(rest, &e);
 		}
+		/* What was deleted by hand may be more than memory has. */
+		if (rest->entries.len > REST_BYTES)
+			rest_write(rest);
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -643,9 +708,10 @@ collapse_entries(Relation rel, int table, Rest *rest)
 /*
  * Replace the entries of one table by one entry for each rule, in the active
  * table.  They are committed first, so a crash between leaves both.  The
- * lock outlives the first transaction as a session lock.
+ * lock outlives the first transaction as a session lock.  False when somebody
+ * else has a lock.
  */
-static void
+static bool
 collapse_table(int table)
 {
 	Rest		rest;
@@ -657,16 +723,16 @@ collapse_table(int table)
 	if (rel == NULL)
 	{
 		CommitTransactionCommand();
-		return;
+		return false;
 	}
 	lockid = rel->rd_lockInfo.lockRelId;
 	LockRelationIdForSession(&lockid, AccessExclusiveLock);
+	/* From now on acknowledgements do not tell of whom the entries are. */
+	sc_cache_note_move();
 	PG_TRY();
 	{
 		collapse_entries(rel, table, &rest);
-		if (rest.n > 0)
-			sc_outbox_write(rest.entries.data, rest.offsets, rest.n,
-							rest.entries.len, false);
+		rest_write(&rest);
 		table_close(rel, NoLock);
 		ForceSyncCommit();
 		CommitTransactionCommand();
@@ -682,12 +748,18 @@ collapse_table(int table)
 		UnlockRelationIdForSession(&lockid, AccessExclusiveLock);
 	}
 	PG_END_TRY();
+	return true;
 }
 
-/* Make room: every table but the active one, then that one's turn is over. */
-void
+/*
+ * Make room: every table but the active one, then that one's turn is over.
+ * False when somebody is reading one of them.
+ */
+bool
 sc_outbox_collapse(void)
 {
+	bool		all = true;
+
 	for (int i = 0; i < SC_OUTBOX_TABLES; i++)
 		if (i != sc_cache_active_table())
 		{
@@ -696,10 +768,11 @@ sc_outbox_collapse(void)
 			StartTransactionCommand();
 			blocks = table_blocks(i);
 			CommitTransactionCommand();
-			if (blocks > 0)
-				collapse_table(i);
+			if (blocks > 0 && !collapse_table(i))
+				all = false;
 		}
 	StartTransactionCommand();
 	next_turn(ROTATE_BLOCKS);
 	CommitTransactionCommand();
+	return all;
 }

@@ -244,8 +244,8 @@ note_asked(const char *error)
 }
 
 /* Would any other command get this error as well? */
-static bool
-is_of_server(const char *error)
+bool
+sc_is_of_server(const char *error)
 {
 	static const char *const beginnings[] = {
 		"ASK ", "BUSY", "CLUSTERDOWN", "ERR Function not found",
@@ -274,7 +274,7 @@ sc_check_reply(int n, const ScReply *reply, void *arg)
 	if (sc_cluster && (sc_is_redirection(reply->str) ||
 					   strncmp(reply->str, "READONLY", 8) == 0))
 		sc_replies.redirected = true;
-	if (!is_of_server(reply->str))
+	if (!sc_is_of_server(reply->str))
 		strlcpy(sc_replies.refusal, reply->str, sizeof(sc_replies.refusal));
 	else if (sc_replies.error[0] == '\0')
 		strlcpy(sc_replies.error, reply->str, sizeof(sc_replies.error));

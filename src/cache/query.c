@@ -48,11 +48,14 @@ check_key(text *key)
 	if (VARSIZE_ANY_EXHDR(key) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cache key must not be empty")));
+				 errmsg("cache key must not be empty"),
+				 errhint("Give what the value is stored under.")));
 	if (VARSIZE_ANY_EXHDR(key) > SC_STRING_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("cache key is longer than %d bytes", SC_STRING_MAX)));
+				 errmsg("cache key is longer than %d bytes", SC_STRING_MAX),
+				 errdetail("Redis has none that are longer."),
+				 errhint("Use a hash of it.")));
 }
 
 /* The argument's key; an error when it is null. */
@@ -64,7 +67,8 @@ key_argument(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("cache key must not be null")));
+				 errmsg("cache key must not be null"),
+				 errhint("Give what the value is stored under.")));
 	key = PG_GETARG_TEXT_PP(0);
 	check_key(key);
 	return key;
@@ -135,7 +139,7 @@ scalecache_cache_get(PG_FUNCTION_ARGS)
 
 	if (!sc_memory_usable() || sc_cache_wrote_key(name, namelen))
 		PG_RETURN_NULL();
-	switch (sc_memory_get(name, namelen, SC_OWNER_ANY, NULL, &value, &length))
+	switch (sc_memory_get(name, namelen, SC_OWNER_ANY, NULL, NULL, &value, &length))
 	{
 		case SC_HIT:
 			PG_RETURN_TEXT_P(cstring_to_text_with_len(value, length));
@@ -196,7 +200,9 @@ scalecache_cache_set(PG_FUNCTION_ARGS)
 	if (VARSIZE_ANY_EXHDR(value) > SC_STRING_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("cached value is longer than %d bytes", SC_STRING_MAX)));
+				 errmsg("cached value is longer than %d bytes", SC_STRING_MAX),
+				 errdetail("Redis has none that are longer."),
+				 errhint("Store it in parts.")));
 	if (!sc_memory_usable() || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		PG_RETURN_BOOL(false);
 	if (sc_redis_url[0] != '\0')
@@ -266,7 +272,9 @@ scalecache_cache_delete(PG_FUNCTION_ARGS)
 		if (VARSIZE_ANY_EXHDR(key) > SC_KEY_MAX)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("key to be deleted is longer than %d bytes", SC_KEY_MAX)));
+					 errmsg("key to be deleted is longer than %d bytes", SC_KEY_MAX),
+					 errdetail("It has to fit the queue."),
+					 errhint("Delete it in Redis.")));
 		if (sc_memory_usable() &&
 			sc_memory_delete(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)))
 			found++;
@@ -295,7 +303,8 @@ check_query(const char *query)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("cached query must be one SELECT"),
-				 errdetail("It has %d statements.", list_length(raw))));
+				 errdetail("It has %d statements.", list_length(raw)),
+				 errhint("Cache each query under a key of its own.")));
 	stmt = linitial_node(RawStmt, raw);
 	if (!IsA(stmt->stmt, SelectStmt) || ((SelectStmt *) stmt->stmt)->intoClause)
 		ereport(ERROR,
@@ -486,6 +495,7 @@ fetch(text *key, bool *leased, bool *keep)
 	const char *name = VARDATA_ANY(key);
 	uint32		namelen = VARSIZE_ANY_EXHDR(key);
 	bool		may_fill = !TransactionIdIsValid(GetTopTransactionIdIfAny());
+	int64		since = -1;
 	char	   *value;
 	uint32		length;
 
@@ -496,7 +506,7 @@ fetch(text *key, bool *leased, bool *keep)
 	for (int i = 0; i < TRIES; i++)
 	{
 		switch (sc_memory_get(name, namelen, GetUserId(), may_fill ? leased : NULL,
-							  &value, &length))
+							  &since, &value, &length))
 		{
 			case SC_HIT:
 				return (Jsonb *) value;
@@ -531,7 +541,8 @@ scalecache_cached_query(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("cached query must not be null")));
+				 errmsg("cached query must not be null"),
+				 errhint("To read what is there, use scalecache.cache_get.")));
 	result = fetch(key, &leased, &keep);
 	if (result)
 		PG_RETURN_JSONB_P(result);

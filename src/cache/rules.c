@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/owner.h"
 #include "cache/cache.h"
 #include "cache/rules.h"
 
@@ -115,9 +116,24 @@ sc_rules_init(void)
 Oid
 sc_cache_catalog_relid(void)
 {
-	Oid			nsp = get_namespace_oid("scalecache", true);
+	Oid			nsp = sc_own_namespace();
 
 	return OidIsValid(nsp) ? get_relname_relid("cache_rule", nsp) : InvalidOid;
+}
+
+/*
+ * The catalog, or NULL when the extension is not in this database: somebody may
+ * drop it, and create it again, while we wait for the lock.
+ */
+Relation
+sc_rules_open(LOCKMODE mode)
+{
+	Oid			relid;
+	Relation	rel = NULL;
+
+	while (rel == NULL && OidIsValid(relid = sc_cache_catalog_relid()))
+		rel = try_table_open(relid, mode);
+	return rel;
 }
 
 /* A copy of a rule's row, or NULL. */
@@ -151,7 +167,6 @@ text_column(HeapTuple tuple, TupleDesc desc, int attno)
 
 /* ---- key templates ---- */
 
-/* Split "user:{id}" into pieces; the names are found with lookup. */
 static void
 bad_template(const char *template, const char *detail)
 {
@@ -162,6 +177,7 @@ bad_template(const char *template, const char *detail)
 			 errhint("Write a column as {column}, and a brace itself as {{ or }}.")));
 }
 
+/* "user:{id}" as literal, column, literal, ..., literal */
 List *
 sc_template_parse(const char *template)
 {
@@ -198,7 +214,7 @@ sc_template_parse(const char *template)
 		p = close + 1;
 	}
 	parts = lappend(parts, lit.data);
-	return parts;				/* literal, column, literal, ..., literal */
+	return parts;
 }
 
 /* ---- expressions over the relation, with the names of back then ---- */
@@ -418,7 +434,7 @@ load(ScRule *rule, HeapTuple tuple, TupleDesc desc, Relation rel)
 	d = heap_getattr(tuple, Anum_cache_rule_columns, desc, &isnull);
 	if (!isnull)
 		load_columns(rule, names, d);
-	rule->failing = text_column(tuple, desc, Anum_cache_rule_failing) != NULL;
+	rule->failing = true;		/* until the first value has shown otherwise */
 	rule->condition = text_column(tuple, desc, Anum_cache_rule_condition);
 }
 
@@ -444,36 +460,55 @@ find_rule(int64 id)
 	return NULL;
 }
 
-/* NULL when there is no such rule (any more). */
+/* Who writes to it has it locked, and need not queue behind who waits to alter it. */
+static bool
+is_being_written(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock);
+}
+
+/*
+ * NULL when there is no such rule (any more).  With busy, whose relation is
+ * locked by somebody else is not waited for, and *busy says so: a writer that has
+ * locked a partition, or a rollup's table, would deadlock with who comes from above.
+ */
 ScRule *
-sc_rule_by_id(int64 id)
+sc_rule_find(int64 id, bool *busy)
 {
 	ListCell   *lc;
 	ScRule	   *rule = NULL;
-	Oid			catalog;
 	Relation	catrel;
 	Relation	rel;
+	Oid			relid;
 	HeapTuple	tuple;
 	MemoryContext old;
 	MemoryContext cxt;
 	bool		isnull;
 
+	if (busy)
+		*busy = false;
 	rule = find_rule(id);
 	if (rule)
 	{
 		rule->pins++;
 		return rule;
 	}
-	catalog = sc_cache_catalog_relid();
-	if (!OidIsValid(catalog))
+	catrel = sc_rules_open(AccessShareLock);
+	if (catrel == NULL)
 		return NULL;
-	catrel = table_open(catalog, AccessShareLock);
 	tuple = sc_rule_fetch(catrel, id);
+	relid = tuple ? DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
+												  RelationGetDescr(catrel), &isnull)) : InvalidOid;
 	rel = NULL;
-	if (tuple)
-		rel = try_relation_open(DatumGetObjectId(heap_getattr(tuple, Anum_cache_rule_relation,
-															  RelationGetDescr(catrel), &isnull)),
-								AccessShareLock);
+	if (tuple && (busy == NULL || is_being_written(relid)))
+		rel = try_relation_open(relid, AccessShareLock);
+	else if (tuple && ConditionalLockRelationOid(relid, AccessShareLock))
+		rel = try_relation_open(relid, NoLock);
+	else if (tuple)
+		*busy = true;
 	if (rel == NULL)
 	{
 		table_close(catrel, AccessShareLock);
@@ -512,6 +547,12 @@ sc_rule_by_id(int64 id)
 	return rule;
 }
 
+ScRule *
+sc_rule_by_id(int64 id)
+{
+	return sc_rule_find(id, NULL);
+}
+
 void
 sc_rule_release(ScRule *rule)
 {
@@ -530,16 +571,14 @@ sc_rule_release(ScRule *rule)
 List *
 sc_rules_of_relation(Oid relid)
 {
-	Oid			catalog = sc_cache_catalog_relid();
-	Relation	rel;
+	Relation	rel = sc_rules_open(AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	List	   *ids = NIL;
 	bool		isnull;
 
-	if (!OidIsValid(catalog))
+	if (rel == NULL)
 		return NIL;
-	rel = table_open(catalog, AccessShareLock);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -742,14 +781,12 @@ sc_rule_key(ScRule *rule, TupleTableSlot *slot, StringInfo key,
 bool
 sc_rule_pattern(int64 id, char **pattern, char **prefix)
 {
-	Oid			catalog = sc_cache_catalog_relid();
-	Relation	rel;
+	Relation	rel = sc_rules_open(AccessShareLock);
 	HeapTuple	tuple;
 	List	   *parts;
 
-	if (!OidIsValid(catalog))
+	if (rel == NULL)
 		return false;
-	rel = table_open(catalog, AccessShareLock);
 	tuple = sc_rule_fetch(rel, id);
 	parts = tuple ? sc_template_parse(text_column(tuple, RelationGetDescr(rel),
 												  Anum_cache_rule_key)) : NIL;
@@ -792,47 +829,67 @@ sc_rule_lock(int64 id, bool wait)
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Is that what the rule's row says of its failure? */
-static bool
-says(Relation rel, HeapTuple tuple, const char *message)
+/* Have the rule's row of cache_failure say so; NULL: have none. */
+void
+sc_failure_set(int64 rule, const char *message)
 {
-	bool		isnull;
-	Datum		d = heap_getattr(tuple, Anum_cache_rule_failing, RelationGetDescr(rel), &isnull);
+	Oid			nsp = sc_own_namespace();
+	Oid			relid = OidIsValid(nsp) ? get_relname_relid("cache_failure", nsp) : InvalidOid;
+	Relation	rel;
+	TupleDesc	desc;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	old;
+	Datum		values[2] = {Int64GetDatum(rule)};
+	bool		nulls[2] = {false, false};
 
-	if (isnull || message == NULL)
-		return isnull && message == NULL;
-	return strcmp(TextDatumGetCString(d), message) == 0;
+	rel = OidIsValid(relid) ? try_table_open(relid, RowExclusiveLock) : NULL;
+	if (rel == NULL)
+		return;					/* the extension is being dropped */
+	desc = RelationGetDescr(rel);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(rule));
+	scan = systable_beginscan(rel, get_relname_relid("cache_failure_pkey", nsp),
+							  true, NULL, 1, &key);
+	old = systable_getnext(scan);
+	if (message)
+		values[1] = CStringGetTextDatum(message);
+	if (old && message)
+	{
+		bool		isnull;
+		Datum		said = heap_getattr(old, 2, desc, &isnull);
+
+		if (strcmp(TextDatumGetCString(said), message) != 0)
+			CatalogTupleUpdate(rel, &old->t_self, heap_form_tuple(desc, values, nulls));
+	}
+	else if (old)
+		CatalogTupleDelete(rel, &old->t_self);
+	else if (message)
+		CatalogTupleInsert(rel, heap_form_tuple(desc, values, nulls));
+	systable_endscan(scan);
+	table_close(rel, NoLock);
 }
 
-/* Note in the rule's row why its value could not be had; NULL: it could. */
+/* Note why the rule's value could not be had; NULL: it could. */
 void
 sc_rule_set_failing(ScRule *rule, const char *message)
 {
+	Oid			catalog = sc_cache_catalog_relid();
 	Relation	rel;
 	HeapTuple	tuple;
-	Datum		values[Natts_cache_rule] = {0};
-	bool		nulls[Natts_cache_rule] = {0};
-	bool		repl[Natts_cache_rule] = {0};
 
-	if (!rule->failing && message == NULL)
+	if ((!rule->failing && message == NULL) || !OidIsValid(catalog))
 		return;
 	/* Not worth waiting for somebody who defines rules. */
-	if (!ConditionalLockRelationOid(sc_cache_catalog_relid(), RowExclusiveLock) ||
-		!sc_rule_lock(rule->id, false))
+	if (!ConditionalLockRelationOid(catalog, RowExclusiveLock) ||
+		!sc_rule_lock(rule->id, false) ||
+		(rel = try_table_open(catalog, NoLock)) == NULL)
 		return;
-	rel = table_open(sc_cache_catalog_relid(), NoLock);
 	tuple = sc_rule_fetch(rel, rule->id);
-	if (tuple && !says(rel, tuple, message))
-	{
-		repl[Anum_cache_rule_failing - 1] = true;
-		nulls[Anum_cache_rule_failing - 1] = message == NULL;
-		if (message)
-			values[Anum_cache_rule_failing - 1] = CStringGetTextDatum(message);
-		tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, repl);
-		CatalogTupleUpdate(rel, &tuple->t_self, tuple);
-	}
 	if (tuple)
+	{
+		sc_failure_set(rule->id, message);
 		rule->failing = message != NULL;
+	}
 	table_close(rel, NoLock);
 }
 

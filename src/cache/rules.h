@@ -6,6 +6,7 @@
 
 #include "access/htup.h"
 #include "datatype/timestamp.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #include "cache/cache.h"
@@ -24,10 +25,10 @@ enum
 	Anum_cache_rule_time_zone,
 	Anum_cache_rule_attnames,	/* by attribute number, when last written */
 	Anum_cache_rule_members,	/* the relation and its partitions */
-	Anum_cache_rule_failing,	/* why, or null */
-	Natts_cache_rule = Anum_cache_rule_failing
+	Natts_cache_rule = Anum_cache_rule_members
 };
 
+extern Relation sc_rules_open(LOCKMODE mode);
 extern HeapTuple sc_rule_fetch(Relation rel, int64 id);
 extern bool sc_rule_lock(int64 id, bool wait);
 extern List *sc_template_parse(const char *template);

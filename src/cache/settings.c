@@ -2,8 +2,9 @@
  * settings.c: the cache's settings.
  *
  * What must always hold: a password never leaves this file but in sc_redis_url
- * and the ScRedisUrl that is connected with (url.c).  The setting's value as the server
- * knows it has none, and what the server would write to its log is masked.
+ * and the ScRedisUrl that is connected with (url.c).  The setting's value as
+ * the server knows it has none, and what the server would write to its log is
+ * masked.
  */
 #include "postgres.h"
 

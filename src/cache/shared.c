@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -23,6 +24,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -44,7 +46,8 @@ typedef struct CacheDb
 	pg_atomic_uint32 active;	/* outbox table that writers append to */
 	pg_atomic_uint64 begun;		/* latest turn */
 	pg_atomic_uint64 drained;	/* latest turn that left nothing */
-	ConditionVariable changed;	/* drained has */
+	pg_atomic_uint64 moves;		/* entries were moved to other transactions */
+	ConditionVariable changed;	/* drained or acked has */
 	ScDelivered delivered;		/* under the lock */
 	ScAcked		acked;			/* under the lock */
 	pg_atomic_uint32 session_failures;	/* in a row */
@@ -120,6 +123,7 @@ startup(void)
 			pg_atomic_init_u32(&shared->db[i].active, 0);
 			pg_atomic_init_u64(&shared->db[i].begun, 0);
 			pg_atomic_init_u64(&shared->db[i].drained, 0);
+			pg_atomic_init_u64(&shared->db[i].moves, 0);
 			pg_atomic_init_u32(&shared->db[i].session_failures, 0);
 			pg_atomic_init_u64(&shared->db[i].session_retry_at, 0);
 			ConditionVariableInit(&shared->db[i].changed);
@@ -253,6 +257,42 @@ sc_cache_set_acked(const ScAcked *mark)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	memcpy(&part->acked, mark, offsetof(ScAcked, xip) + mark->n * sizeof(uint64));
 	LWLockRelease(shared->lock);
+	ConditionVariableBroadcast(&part->changed);
+}
+
+/*
+ * How often entries were given to a transaction of the worker's, to make room:
+ * what is known of the one that wrote them says nothing about them any more.
+ */
+uint64
+sc_cache_moves(void)
+{
+	CacheDb    *part = my_part();
+
+	return part ? pg_atomic_read_u64(&part->moves) : 0;
+}
+
+void
+sc_cache_note_move(void)
+{
+	CacheDb    *part = my_part();
+
+	if (part)
+		pg_atomic_fetch_add_u64(&part->moves, 1);
+}
+
+/* Is all that the transaction wrote acknowledged, whatever else is not? */
+static bool
+is_acked(CacheDb *part, const ScAwaited *awaited)
+{
+	bool		result;
+
+	if (awaited->xid == 0)
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	result = sc_acked_has(&part->acked, awaited->xid);
+	LWLockRelease(shared->lock);
+	return result && pg_atomic_read_u64(&part->moves) == awaited->moves;
 }
 
 /* ---- commits that a crash may take back ---- */
@@ -347,10 +387,14 @@ void
 sc_cache_turn_end(uint64 turn, bool drained)
 {
 	CacheDb    *part = my_part();
+	uint64		last;
 
 	if (part == NULL || !drained)
 		return;
-	pg_atomic_write_u64(&part->drained, turn);
+	last = pg_atomic_read_u64(&part->drained);
+	while (last < turn &&
+		   !pg_atomic_compare_exchange_u64(&part->drained, &last, turn))
+		;
 	ConditionVariableBroadcast(&part->changed);
 }
 
@@ -423,11 +467,12 @@ has_redis(CacheDb *part)
 }
 
 /*
- * Wait until everything committed before is acknowledged.  In a commit,
- * where nothing may fail any more, a cancel ends the wait with a warning.
+ * Wait until everything committed before is acknowledged, or at least what is
+ * awaited.  In a commit, where nothing may fail any more, a cancel ends the wait
+ * with a warning.
  */
 bool
-sc_cache_wait(int timeout_ms, bool in_commit)
+sc_cache_wait(int timeout_ms, bool in_commit, const ScAwaited *awaited)
 {
 	CacheDb    *part = my_part();
 	TimestampTz deadline;
@@ -446,7 +491,7 @@ sc_cache_wait(int timeout_ms, bool in_commit)
 		{
 			long		left;
 
-			if (pg_atomic_read_u64(&part->drained) > after)
+			if (pg_atomic_read_u64(&part->drained) > after || is_acked(part, awaited))
 			{
 				ok = true;
 				break;
@@ -477,23 +522,26 @@ sc_cache_wait(int timeout_ms, bool in_commit)
 Datum
 scalecache_wait_for_cache(PG_FUNCTION_ARGS)
 {
+	const ScAwaited everything = {0};
 	int64		us;
 	Interval   *timeout;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("timeout must not be null")));
+				 errmsg("timeout must not be null"),
+				 errhint("Leave it out for 5 s.")));
 	timeout = PG_GETARG_INTERVAL_P(0);
 	us = sc_interval_us(timeout);
 	if (us < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout must not be negative")));
+				 errmsg("timeout must not be negative"),
+				 errhint("Use 0 to look without waiting.")));
 	/* No worker runs for nothing. */
 	if (sc_redis_url[0] == '\0' && sc_rules_all() == NIL && sc_outbox_size() == 0)
 		PG_RETURN_BOOL(true);
-	PG_RETURN_BOOL(sc_cache_wait((int) Min(us / 1000, INT_MAX / 2), false));
+	PG_RETURN_BOOL(sc_cache_wait((int) Min(us / 1000, INT_MAX / 2), false, &everything));
 }
 
 /* ---- status ---- */
@@ -537,6 +585,14 @@ time_or_null(TimestampTz t, bool *isnull)
 	return TimestampTzGetDatum(t);
 }
 
+/* That there is something is no secret. */
+static void
+hide(char *text, Size size)
+{
+	if (text[0] != '\0')
+		strlcpy(text, "<insufficient privilege>", size);
+}
+
 Datum
 scalecache_redis_status(PG_FUNCTION_ARGS)
 {
@@ -552,6 +608,15 @@ scalecache_redis_status(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	sc_cache_get_status(&s);
+	/* Where Redis is, and what it says, is nothing for everybody. */
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+	{
+		hide(s.server, sizeof(s.server));
+		hide(s.nodes, sizeof(s.nodes));
+		hide(s.run_id, sizeof(s.run_id));
+		hide(s.last_error, sizeof(s.last_error));
+		hide(s.warning, sizeof(s.warning));
+	}
 	values[n++] = BoolGetDatum(s.configured);
 	values[n++] = BoolGetDatum(s.connected);
 	values[n++] = CStringGetTextDatum(breakers[s.breaker]);
@@ -706,6 +771,29 @@ hide_url(PlannedStmt *pstmt, const char *queryString, ProcessUtilityContext cont
 	return masked;
 }
 
+/*
+ * Whoever waits for acknowledgements when the extension goes waits for nothing.
+ * The worker notices late, if Redis is away: it pauses then, and for longer
+ * than a commit waits.
+ */
+static bool may_have_dropped = false;
+
+static void
+tell_waiters(XactEvent event, void *arg)
+{
+	static uint64 turn = 0;
+
+	if (!may_have_dropped)
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT)
+		turn = sc_outbox_exists() ? 0 : sc_cache_turn_begin();
+	if (event == XACT_EVENT_COMMIT)
+		sc_cache_turn_end(turn, turn != 0);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		may_have_dropped = false;
+}
+
 static bool all_fenced = false;
 
 static void lift_at_exit(int code, Datum arg);
@@ -750,8 +838,10 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	pstmt = permit_replacement(pstmt, readOnlyTree);
 	queryString = hide_url(pstmt, queryString, context);
-	if (IsA(pstmt->utilityStmt, DropStmt) && IsTransactionState())
-		sc_rules_lock_for_drop(pstmt->utilityStmt);
+	/* A schema's or a role's objects may include it. */
+	if ((IsA(pstmt->utilityStmt, DropStmt) || IsA(pstmt->utilityStmt, DropOwnedStmt)) &&
+		IsTransactionState() && sc_outbox_exists())
+		may_have_dropped = true;
 	if (!prepared || !IsTransactionState() || !sc_outbox_exists())
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
@@ -780,6 +870,7 @@ sc_cache_init(void)
 	sc_cache_capture_init();
 	prev_ProcessUtility_hook = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
+	RegisterXactCallback(tell_waiters, NULL);
 }
 
 void

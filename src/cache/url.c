@@ -308,7 +308,7 @@ sc_redis_url_parse(const char *url, ScRedisUrl *result, const char **problem,
 	memset(result, 0, sizeof(*result));
 	if (strncmp(url, "rediss://", 9) == 0)
 	{
-		*problem = "This build has no TLS: it needs hiredis 1.0 or later.";
+		*problem = "TLS is not supported.";
 		*hint = "Use redis:// in a network that is trusted, or through a tunnel such as stunnel.";
 		return false;
 	}

@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -228,6 +229,21 @@ sc_value_write_notes(void)
 	}
 }
 
+/* The rule and, so that it stays as it is, a lock on its table; or NULL. */
+static ScRule *
+lock_rule(int64 id)
+{
+	ScRule	   *rule = sc_rule_by_id(id);
+	Oid			relid;
+
+	if (rule == NULL)
+		return NULL;
+	relid = rule->relid;
+	sc_rule_release(rule);
+	LockRelationOid(relid, AccessShareLock);
+	return sc_rule_by_id(id);
+}
+
 /* Result is in the caller's context; NULL: delete the key. */
 char *
 sc_value_of(const ScEntry *e, int64 *ttl_ms)
@@ -252,7 +268,7 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 		/* Somebody may be altering the table. */
 		(void) set_config_option("lock_timeout", LOCK_TIMEOUT_MS, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		rule = sc_rule_by_id(e->rule);
+		rule = lock_rule(e->rule);
 		if (rule)
 		{
 			SetUserIdAndSecContext(owner_of(rule->relid),

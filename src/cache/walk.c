@@ -123,6 +123,8 @@ was_stored(const char *key, uint32 keylen, uint64 since)
 struct ScWalkState
 {
 	char		cursor[32];		/* empty: at the beginning of a pattern */
+	bool		singly;			/* each key by a command of its own */
+	char		refusal[256];	/* why some key of the pattern is still there */
 	int			node;
 	int			rounds;			/* over all nodes, this one included */
 	uint64		generation;
@@ -159,6 +161,7 @@ sc_link_walk_missing(ScWalkState *w, bool missing_only)
 typedef struct Found
 {
 	char		error[256];
+	char		refusal[256];	/* of a command for its own sake */
 	char	   *cursor;
 	Size		size;
 	uint64		since;
@@ -175,13 +178,19 @@ delete_found(Found *found, const char *key, uint32 keylen)
 	if (sc_cluster == NULL)
 	{
 		sc_delete_at(sc_current, key, keylen, 0, 0);
+		if (found->walk->singly)
+			sc_flush_deletes(sc_current);
 		return;
 	}
 	slot = sc_key_slot(key, keylen);
 	if (!found->walk->todo[slot])
 		return;
 	if (sc_cluster->owner[slot] == node)
+	{
 		sc_delete_at(sc_current, key, keylen, slot, 0);
+		if (found->walk->singly)
+			sc_flush_deletes(sc_current);
+	}
 	else if (sc_cluster->open[slot])
 	{
 		sc_begin_command("ASKING");
@@ -203,8 +212,15 @@ read_scan(int n, const ScReply *reply, void *arg)
 	if (reply->type == SC_REPLY_ERROR)
 	{
 		/* Then the slot's state has changed, or the key comes up again. */
-		if (sc_cluster == NULL || n == 0 || !sc_is_redirection(reply->str))
+		if (sc_cluster && n > 0 && sc_is_redirection(reply->str))
+			return;
+		if (sc_is_of_server(reply->str))
 			strlcpy(found->error, reply->str, sizeof(found->error));
+		else
+			strlcpy(found->refusal, reply->str, sizeof(found->refusal));
+		/* Who may not look for keys has nothing to go on with. */
+		if (n == 0)
+			strlcpy(found->cursor, "0", found->size);
 		return;
 	}
 	if (n > 0)
@@ -228,12 +244,20 @@ read_scan(int n, const ScReply *reply, void *arg)
 	sc_flush_deletes(sc_current);
 }
 
-/* Look at some keys of the node, delete those that match. */
+/*
+ * Look at some keys of the node, delete those that match.  One that Redis does
+ * not delete keeps it from deleting the others of the same command, so the step
+ * is then taken again, with a command for each.
+ */
 static bool
-scan(ScWalkState *w, const char *pattern, uint64 since, char *error, Size errlen)
+scan(ScWalkState *w, const char *pattern, uint64 since, bool *again,
+	 char *error, Size errlen)
 {
-	Found		found = {"", w->cursor, sizeof(w->cursor), since, w};
+	Found		found = {"", "", w->cursor, sizeof(w->cursor), since, w};
+	char		before[sizeof(w->cursor)];
 	bool		ok;
+
+	strlcpy(before, w->cursor, sizeof(before));
 
 	sc_link_begin();
 	/* The epoch's own tombstone covers them. */
@@ -249,8 +273,29 @@ scan(ScWalkState *w, const char *pattern, uint64 since, char *error, Size errlen
 	sc_walking = false;
 	if (!ok)
 		return false;
-	strlcpy(error, found.error, errlen);
-	return found.error[0] == '\0';
+	if (found.error[0] != '\0')
+	{
+		strlcpy(error, found.error, errlen);
+		return false;
+	}
+	if (found.refusal[0] == '\0')
+		return true;
+	if (w->singly)
+		strlcpy(w->refusal, found.refusal, sizeof(w->refusal));
+	else
+	{
+		w->singly = true;
+		strlcpy(w->cursor, before, sizeof(w->cursor));
+		*again = true;
+	}
+	return true;
+}
+
+/* Why the pattern just walked over has keys left; NULL: it has none. */
+const char *
+sc_link_walk_refusal(ScWalkState *w)
+{
+	return w->refusal[0] != '\0' ? w->refusal : NULL;
 }
 
 /* Begin with the first node, with the slots left to do. */
@@ -277,6 +322,8 @@ begin_pattern(ScWalkState *w, char *error, Size errlen)
 		for (int slot = 0; slot < SC_SLOTS; slot++)
 			w->todo[slot] = w->all || w->wanted[slot];
 	}
+	w->singly = false;
+	w->refusal[0] = '\0';
 	begin_pass(w);
 	return true;
 }
@@ -304,6 +351,8 @@ bool
 sc_link_walk_step(ScWalkState *w, const char *pattern, uint64 since, bool *done,
 				  char *error, Size errlen)
 {
+	bool		again = false;
+
 	*done = false;
 	if (w->cursor[0] == '\0' && !begin_pattern(w, error, errlen))
 		return false;
@@ -311,9 +360,9 @@ sc_link_walk_step(ScWalkState *w, const char *pattern, uint64 since, bool *done,
 	if (sc_cluster && w->generation != sc_generation)
 		begin_pass(w);
 	/* What cannot be reached was not with us when it comes back. */
-	if (sc_nodes[w->node].redis && !scan(w, pattern, since, error, errlen))
+	if (sc_nodes[w->node].redis && !scan(w, pattern, since, &again, error, errlen))
 		return false;
-	if (strcmp(w->cursor, "0") != 0)
+	if (again || strcmp(w->cursor, "0") != 0)
 		return true;
 	if (++w->node < sc_nnodes)
 		return true;

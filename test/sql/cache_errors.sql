@@ -8,6 +8,9 @@ CREATE UNLOGGED TABLE unl (id int);
 CREATE TABLE parent (id int);
 CREATE TABLE child () INHERITS (parent);
 CREATE SEQUENCE seq;
+CREATE FOREIGN DATA WRAPPER none;
+CREATE SERVER far FOREIGN DATA WRAPPER none;
+CREATE FOREIGN TABLE remote (id int) SERVER far;
 -- templates
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{nope}');
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id');
@@ -20,6 +23,7 @@ SELECT scalecache.create_cache_rule('r', 'users', repeat('x', 8000));
 -- relations
 SELECT scalecache.create_cache_rule('r', 'v', 'k:{id}');
 SELECT scalecache.create_cache_rule('r', 'mv', 'k:{id}');
+SELECT scalecache.create_cache_rule('r', 'remote', 'k:{id}');
 SELECT scalecache.create_cache_rule('r', 'tmp', 'k:{id}');
 SELECT scalecache.create_cache_rule('r', 'unl', 'k:{id}');
 SELECT scalecache.create_cache_rule('r', 'parent', 'k:{id}');
@@ -28,6 +32,9 @@ SELECT scalecache.create_cache_rule('r', 'pg_class', 'k:{relname}');
 SELECT scalecache.create_cache_rule('r', 'users_pkey', 'k:{id}');
 SELECT scalecache.create_cache_rule('r', 'scalecache.cache_rule', 'k:{id}');
 SELECT scalecache.create_cache_rule('r', 'nowhere', 'k:{id}');
+SELECT scalecache.create_rollup('unfilled', 'SELECT name, count(*) FROM users GROUP BY name', false);
+SELECT scalecache.create_cache_rule('r', 'unfilled', 'k:{name}');
+DROP VIEW unfilled;
 -- actions, values, ttl
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', 'explode');
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', value => 'name');
@@ -47,12 +54,14 @@ SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', 'write', value =>
 -- columns, conditions
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', columns => '{nope}');
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', columns => '{NULL}');
+SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', columns => '{}');
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', condition => 'name');
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', condition => 'random() < 1');
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}', condition => '');
 -- names
 SELECT scalecache.create_cache_rule('', 'users', 'user:{id}');
 SELECT scalecache.drop_cache_rule('r');
+SELECT scalecache.drop_cache_rule(NULL);
 SELECT scalecache.create_cache_rule('r', 'users', 'user:{id}:{odd name}');
 SELECT scalecache.create_cache_rule('r', 'users', 'other:{id}');
 ALTER TABLE users DROP COLUMN "odd name";
@@ -67,6 +76,8 @@ SELECT scalecache.drop_cache_rule('r');
 SELECT name, key FROM scalecache.cache_rules ORDER BY 1;
 SELECT scalecache.cache_capture();
 RESET ROLE;
+SELECT scalecache.cache_altered();
+SELECT scalecache.cache_dropped();
 -- settings
 SET scalecache.redis_url = 'http://localhost';
 SET scalecache.redis_url = 'redis://h:0';
@@ -156,5 +167,8 @@ DROP MATERIALIZED VIEW mv;
 DROP TABLE users;
 DROP TABLE child, parent, unl;
 DROP SEQUENCE seq;
+DROP FOREIGN TABLE remote;
+DROP SERVER far;
+DROP FOREIGN DATA WRAPPER none;
 DROP ROLE sc_nobody;
 DROP EXTENSION scalecache;
