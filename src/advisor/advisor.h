@@ -106,6 +106,10 @@ typedef struct ScStudy
 	List	   *hypos;			/* of ScHypo: those that exist now */
 	List	   *hidden;			/* of Oid: indexes that do not */
 	int			rows;			/* of a sample to measure entries by; 0: many */
+	int			leaves;			/* of the index that is being measured; 0: one */
+	struct ScNumbered *numbered;	/* by number: those that are planned with */
+	uint32		nnumbered;
+	uint32		maxnumbered;
 } ScStudy;
 
 /* A statement to be planned; its trees are copied for each planning. */

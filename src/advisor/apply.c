@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * apply.c
- *	  apply_index(): build an index in the background, and keep it only if it
+ *	  The builder: build an index in the background, and keep it only if it
  *	  is worth keeping.
  *
  * An action is a row of scalecache.index_action.  A background worker takes
@@ -41,7 +41,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "libpq/pqsignal.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -69,10 +68,8 @@
 #include "advisor/replay.h"
 #include "advisor/statements.h"
 #include "base/guc.h"
-#include "rollup/rollup.h"
 #include "worker/launcher.h"
 
-PG_FUNCTION_INFO_V1(scalecache_apply_index);
 PGDLLEXPORT void sc_apply_main(Datum main_arg);
 
 /*
@@ -84,7 +81,13 @@ PGDLLEXPORT void sc_apply_main(Datum main_arg);
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 1396913236, 3)
 #define SC_APPLY_TRIES		5
 #define SC_DROP_TRIES		20
+/* Where there is another builder to go on, and others wait. */
+#define SC_DROP_FEW_TRIES	3
+#define SC_RETRY_MS			15000	/* until that one */
 #define SC_APPLY_PAUSE_MS	500
+/* A lock that others wait behind: how long an attempt takes, and how many. */
+#define SC_BRIEF_LOCK_MS	200
+#define SC_BRIEF_TRIES		10
 #define SC_APPLY_WAIT_MS	30000	/* for the caller's transaction */
 /* All of them together must take less than this part of the time. */
 #define SC_MIN_SPEEDUP		0.98
@@ -108,278 +111,11 @@ typedef struct Action
 } Action;
 
 /*
- * apply_index()
- */
-
-static void
-check_partitions(Oid relid)
-{
-	ListCell   *lc;
-
-	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
-	{
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("partition \"%s\" of \"%s\" is a foreign table",
-							get_rel_name(lfirst_oid(lc)),
-							get_rel_name(relid)),
-					 errdetail("An index that has no part there cannot be put together."),
-					 errhint("Apply the index to the other partitions.")));
-	}
-}
-
-static void
-check_target(ScHypo *hypo, IndexStmt *stmt)
-{
-	char		relkind = get_rel_relkind(hypo->relid);
-
-	if (!pg_class_ownercheck(hypo->relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(relkind),
-					   get_rel_name(hypo->relid));
-	if (relkind == RELKIND_PARTITIONED_TABLE)
-		check_partitions(hypo->relid);
-	if (get_rel_persistence(hypo->relid) == RELPERSISTENCE_TEMP)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("\"%s\" is a temporary table",
-						get_rel_name(hypo->relid)),
-				 errdetail("A background worker cannot see it.")));
-	if (hypo->unique)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("apply_index does not build unique indexes"),
-				 errdetail("It would be dropped again if it made no query faster."),
-				 errhint("Use CREATE UNIQUE INDEX.")));
-	if (stmt->tableSpace != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("apply_index does not support TABLESPACE")));
-}
-
-/* A name that is free in a schema, beginning with some other. */
-static char *
-free_name(Oid nsp, const char *base)
-{
-	int			n;
-
-	for (n = 0;; n++)
-	{
-		char		suffix[16] = "";
-		char		name[NAMEDATALEN];
-		int			len;
-
-		if (n > 0)
-			snprintf(suffix, sizeof(suffix), "%d", n);
-		len = pg_mbcliplen(base, strlen(base),
-						   NAMEDATALEN - 1 - strlen(suffix));
-		snprintf(name, sizeof(name), "%.*s%s", len, base, suffix);
-		if (!OidIsValid(get_relname_relid(name, nsp)))
-			return pstrdup(name);
-	}
-}
-
-/* The one that was asked for, or else what CREATE INDEX would choose. */
-static char *
-index_name(ScHypo *hypo, IndexStmt *stmt)
-{
-	Oid			nsp = get_rel_namespace(hypo->relid);
-
-	if (stmt->idxname == NULL)
-		return free_name(nsp, hypo->name);
-	if (OidIsValid(get_relname_relid(stmt->idxname, nsp)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation \"%s\" already exists", stmt->idxname)));
-	return pstrdup(stmt->idxname);
-}
-
-/*
- * Complete DDL in which every name is qualified, and what in it follows the
- * table's name.  Of a partitioned table's index only the root is made by it.
- * The builder reads it, whatever the caller's settings are.
- */
-static char *
-complete_ddl(ScHypo *hypo, IndexStmt *stmt, const char *name,
-			 char **definition)
-{
-	int			nestlevel = sc_portable_begin();
-	bool		partitioned =
-		get_rel_relkind(hypo->relid) == RELKIND_PARTITIONED_TABLE;
-	ScHypo		plain = *hypo;
-	StringInfoData buf;
-	char	   *start;
-	char	   *table;
-	char	   *ddl;
-	char	   *where;
-	ListCell   *lc;
-
-	(void) set_config_option("search_path", "", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	/* Its options follow, all of them. */
-	plain.fillfactor = 0;
-	ddl = sc_hypo_ddl(&plain, name);
-	where = hypo->pred != NIL ? sc_hypo_pred(hypo) : NULL;
-	table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(hypo->relid)),
-									   get_rel_name(hypo->relid));
-	start = psprintf("CREATE INDEX %s ON %s ", quote_identifier(name), table);
-	if (strncmp(ddl, start, strlen(start)) != 0)
-		elog(ERROR, "unexpected DDL: %s", ddl);
-
-	initStringInfo(&buf);
-	if (where != NULL)
-		ddl[strlen(ddl) - strlen(where) - strlen(" WHERE ")] = '\0';
-	appendStringInfoString(&buf, ddl + strlen(start));
-	foreach(lc, stmt->options)
-	{
-		DefElem    *def = lfirst_node(DefElem, lc);
-
-		appendStringInfo(&buf, "%s%s = %s",
-						 lc == list_head(stmt->options) ? " WITH (" : ", ",
-						 quote_identifier(def->defname),
-						 quote_literal_cstr(def->arg ? defGetString(def) : "true"));
-	}
-	if (stmt->options != NIL)
-		appendStringInfoChar(&buf, ')');
-	if (where != NULL)
-		appendStringInfo(&buf, " WHERE %s", where);
-	*definition = buf.data;
-	ddl = psprintf("CREATE INDEX %s%s ON %s%s %s",
-				   partitioned ? "" : "CONCURRENTLY ", quote_identifier(name),
-				   partitioned ? "ONLY " : "", table, buf.data);
-	AtEOXact_GUC(false, nestlevel);
-	return ddl;
-}
-
-typedef struct Request
-{
-	const char *ddl;
-	MemoryContext cxt;
-	Oid			relid;
-	char	   *name;
-	char	   *complete;
-	char	   *definition;
-	bool		analyze;
-} Request;
-
-/* Check the DDL as what_if() does, and make it complete. */
-static void
-request_run(void *arg)
-{
-	Request    *r = (Request *) arg;
-	ScStudy    *study = sc_study_begin();
-	ScHypo	   *hypo = sc_hypo_from_ddl(study, r->ddl);
-	IndexStmt  *stmt = (IndexStmt *) sc_parse_one(r->ddl);
-	MemoryContext oldcxt;
-
-	check_target(hypo, stmt);
-	oldcxt = MemoryContextSwitchTo(r->cxt);
-	r->relid = hypo->relid;
-	r->name = index_name(hypo, stmt);
-	r->complete = complete_ddl(hypo, stmt, r->name, &r->definition);
-	r->analyze = hypo->exprs != NIL;
-	MemoryContextSwitchTo(oldcxt);
-	MemoryContextDelete(study->cxt);
-}
-
-/* As the extension's owner, whose table it is. */
-static int64
-insert_action(Request *r)
-{
-	Oid			types[] = {TEXTOID, OIDOID, NAMEOID, BOOLOID, OIDOID, TEXTOID,
-	TEXTOID};
-	Datum		values[7];
-	NameData	name;
-	Oid			userid;
-	int			seccxt;
-	int64		id;
-	bool		isnull;
-
-	namestrcpy(&name, r->name);
-	GetUserIdAndSecContext(&userid, &seccxt);
-	values[0] = CStringGetTextDatum(r->complete);
-	values[1] = ObjectIdGetDatum(r->relid);
-	values[2] = NameGetDatum(&name);
-	values[3] = BoolGetDatum(r->analyze);
-	values[4] = ObjectIdGetDatum(userid);
-	values[5] = CStringGetTextDatum(r->ddl);
-	values[6] = CStringGetTextDatum(r->definition);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   seccxt | SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_execute_with_args("INSERT INTO scalecache.index_action (ddl, relid, index_name, expressions, requested_by, advice, definition) "
-							  "VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
-							  7, types, values, NULL, false, 1) != SPI_OK_INSERT_RETURNING)
-		elog(ERROR, "could not record the action");
-	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, 1, &isnull));
-	SetUserIdAndSecContext(userid, seccxt);
-	SPI_finish();
-	return id;
-}
-
-/*
- * Start a worker for this database; false when there is no slot for one.  One
- * does for all actions of a transaction.
- */
-bool
-sc_apply_start(TransactionId xid)
-{
-	static TransactionId started = InvalidTransactionId;
-	BackgroundWorker worker;
-
-	if (TransactionIdIsValid(xid) && xid == started)
-		return true;
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "scalecache");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "sc_apply_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, SC_BUILDER);
-	snprintf(worker.bgw_type, BGW_MAXLEN, SC_BUILDER);
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-	memcpy(worker.bgw_extra, &xid, sizeof(xid));
-	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
-		return false;
-	started = xid;
-	return true;
-}
-
-Datum
-scalecache_apply_index(PG_FUNCTION_ARGS)
-{
-	Request		r;
-	int64		id;
-
-	if (!sc_workload_available())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("nothing is recorded"),
-				 errdetail("An index is verified by recorded statements, and scalecache is not in shared_preload_libraries."),
-				 errhint("Add it there and restart the server.")));
-	sc_refuse_nulls(fcinfo, "ddl");
-	PreventCommandIfReadOnly("apply_index()");
-	memset(&r, 0, sizeof(r));
-	r.ddl = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	r.cxt = CurrentMemoryContext;
-	sc_study_run(request_run, &r);
-	id = insert_action(&r);
-	if (!sc_apply_start(GetTopTransactionId()))
-		ereport(NOTICE,
-				(errmsg("no background worker is free now"),
-				 errdetail("The index will be built when one is."),
-				 errhint("Increase max_worker_processes.")));
-	PG_RETURN_INT64(id);
-}
-
-/*
  * The worker: small things
  */
 
-static bool drop_index(Action *action);
+static bool drop_index(Action *action, int most, ErrorData **error);
+static void pause_ms(long ms);
 
 /*
  * Do something that begins and ends transactions; false, with the error, when
@@ -453,7 +189,7 @@ set_state(Action *action, const char *state, const char *more)
 		ReThrowError(error);
 	if (update.rows == 0)
 	{
-		(void) drop_index(action);
+		(void) drop_index(action, SC_DROP_TRIES, &error);
 		proc_exit(0);
 	}
 }
@@ -514,6 +250,44 @@ try_utility(Oid role, char *sql, ErrorData **error)
 	ok = attempt(run_utility, sql, error);
 	SetCurrentRoleId(InvalidOid, false);
 	return ok;
+}
+
+/* May an error go by? */
+static bool
+passing_error(ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE;
+}
+
+static void
+set_lock_timeout(int ms)
+{
+	SetConfigOption("lock_timeout", psprintf("%d", ms), PGC_SUSET,
+					PGC_S_OVERRIDE);
+}
+
+/*
+ * The same for what is not done concurrently: while it waits for its lock,
+ * everybody else waits behind it, so it asks for that in short attempts.
+ */
+static bool
+try_briefly(Oid role, char *sql, ErrorData **error)
+{
+	int			tries;
+
+	for (tries = 1;; tries++)
+	{
+		bool		ok;
+
+		set_lock_timeout(Min(SC_BRIEF_LOCK_MS, sc_advisor_lock_timeout));
+		ok = try_utility(role, sql, error);
+		set_lock_timeout(sc_advisor_lock_timeout);
+		if (ok || tries == SC_BRIEF_TRIES || !passing_error(*error))
+			return ok;
+		pause_ms(SC_BRIEF_LOCK_MS * tries);
+	}
 }
 
 /* An error of ours, for where try_utility() would have given one. */
@@ -646,6 +420,7 @@ build_root(Action *action, ErrorData **error)
 	Found		found;
 	bool		has_role;
 	char	   *table = action_table(action, &has_role);
+	char	   *sql;
 
 	if (table == NULL || !has_role)
 	{
@@ -655,12 +430,13 @@ build_root(Action *action, ErrorData **error)
 					   "the role that asked for it was dropped");
 		return false;
 	}
-	if (!try_utility(action->role,
-					 psprintf("CREATE INDEX %s %s ON %s %s %s",
-							  action->partitioned ? "" : "CONCURRENTLY",
-							  quote_identifier(action->build_name),
-							  action->partitioned ? "ONLY" : "", table,
-							  action->definition), error))
+	sql = psprintf("CREATE INDEX %s %s ON %s %s %s",
+				   action->partitioned ? "" : "CONCURRENTLY",
+				   quote_identifier(action->build_name),
+				   action->partitioned ? "ONLY" : "", table,
+				   action->definition);
+	if (action->partitioned ? !try_briefly(action->role, sql, error) :
+		!try_utility(action->role, sql, error))
 		return false;
 	if (find_index(action->build_name, &found) && found.relid == action->relid)
 		return true;
@@ -785,14 +561,16 @@ all_parts(Action *action)
 static bool
 build_part(Action *action, Part *part, ErrorData **error)
 {
+	char	   *sql = psprintf("CREATE INDEX %s %s ON %s %s %s",
+							   part->leaf ? "CONCURRENTLY" : "",
+							   quote_identifier(part_index_name(action->build_name,
+																part->relid)),
+							   part->leaf ? "" : "ONLY", part->table,
+							   action->definition);
+
 	if (!part->built &&
-		!try_utility(part->role,
-					 psprintf("CREATE INDEX %s %s ON %s %s %s",
-							  part->leaf ? "CONCURRENTLY" : "",
-							  quote_identifier(part_index_name(action->build_name,
-															   part->relid)),
-							  part->leaf ? "" : "ONLY", part->table,
-							  action->definition), error))
+		(part->leaf ? !try_utility(part->role, sql, error) :
+		 !try_briefly(part->role, sql, error)))
 	{
 		ErrorData  *other;
 
@@ -802,7 +580,7 @@ build_part(Action *action, Part *part, ErrorData **error)
 									part->index), &other);
 		return false;
 	}
-	return try_utility(InvalidOid,
+	return try_briefly(InvalidOid,
 					   psprintf("ALTER INDEX %s ATTACH PARTITION %s",
 								part->parent, part->index), error);
 }
@@ -834,26 +612,29 @@ build_partitioned(Action *action, ErrorData **error)
 
 /* Drop the root with what is attached to it, then what is not. */
 static bool
-drop_partitioned(Action *action)
+drop_partitioned(Action *action, ErrorData **error)
 {
-	ErrorData  *error;
 	Found		root;
 	bool		ok = true;
 	ListCell   *lc;
 
 	if (find_index(action->build_name, &root) &&
-		!try_utility(InvalidOid, psprintf("DROP INDEX %s", root.qualified),
-					 &error))
+		!try_briefly(InvalidOid, psprintf("DROP INDEX %s", root.qualified),
+					 error))
 		return false;
 	foreach(lc, all_parts(action))
 	{
 		Part	   *part = (Part *) lfirst(lc);
 
-		if (part->built)
+		if (!part->built)
+			continue;
+		if (part->leaf)
 			ok = try_utility(InvalidOid,
-							 psprintf("DROP INDEX %s %s",
-									  part->leaf ? "CONCURRENTLY" : "",
-									  part->index), &error) && ok;
+							 psprintf("DROP INDEX CONCURRENTLY %s",
+									  part->index), error) && ok;
+		else
+			ok = try_briefly(InvalidOid, psprintf("DROP INDEX %s", part->index),
+							 error) && ok;
 	}
 	return ok;
 }
@@ -876,28 +657,31 @@ action_indexes(Action *action)
 	return result;
 }
 
-/* Drop the action's index if there is one; tries again when it is locked. */
+/*
+ * Drop the action's index if there is one; tries again when it is locked, so
+ * many times at most.  False, with the last error, when it is still there.
+ */
 static bool
-drop_index(Action *action)
+drop_index(Action *action, int most, ErrorData **error)
 {
 	int			tries;
 
-	for (tries = 0; tries < SC_DROP_TRIES; tries++)
+	for (tries = 0; tries < most; tries++)
 	{
-		ErrorData  *error;
 		Found		found;
 
+		if (tries > 0)
+			pause_ms(Min(SC_APPLY_PAUSE_MS * tries, 10000));
 		if (action->partitioned)
 		{
-			if (drop_partitioned(action))
+			if (drop_partitioned(action, error))
 				return true;
 		}
 		else if (!find_index(action->build_name, &found) ||
 				 try_utility(InvalidOid,
 							 psprintf("DROP INDEX CONCURRENTLY %s",
-									  found.qualified), &error))
+									  found.qualified), error))
 			return true;
-		pause_ms(Min(SC_APPLY_PAUSE_MS * (tries + 1), 10000));
 	}
 	return false;
 }
@@ -911,7 +695,7 @@ static void
 rename_index(Oid indexoid, const char *name)
 {
 	RenameRelationInternal(indexoid,
-						   free_name(get_rel_namespace(indexoid), name),
+						   sc_apply_free_name(get_rel_namespace(indexoid), name),
 						   false, true);
 }
 
@@ -974,29 +758,40 @@ keep(void *arg)
  * The worker: one action
  */
 
-/* May an error go by? */
-static bool
-passing_error(ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_OBJECT_IN_USE;
-}
+/* Those whose index cannot be dropped now, by their numbers as text. */
+static List *put_off = NIL;
 
 /*
- * Drop what was built, and finish the action.  What cannot be dropped now is
- * for the next builder, whom the database's worker starts.
+ * Drop what was built, and finish the action.  What cannot be dropped now must
+ * not hold up others: it is put off, and is for the next builder, whom the
+ * database's worker starts.  That one tries once, and others first.
  */
 static void
 give_up(Action *action, const char *state, const char *verdict)
 {
-	set_state(action, "cleaning",
-			  psprintf(", outcome = %s, verdict = %s",
-					   quote_literal_cstr(state),
-					   quote_literal_cstr(verdict)));
-	if (!drop_index(action))
-		proc_exit(0);
-	finish_action(action, state, verdict);
+	bool		again = action->outcome != NULL;
+	ErrorData  *error = NULL;
+	MemoryContext oldcxt;
+
+	if (!again)
+		set_state(action, "cleaning",
+				  psprintf(", outcome = %s, verdict = %s",
+						   quote_literal_cstr(state),
+						   quote_literal_cstr(verdict)));
+	if (drop_index(action, again ? 1 :
+				   sc_worker ? SC_DROP_FEW_TRIES : SC_DROP_TRIES, &error))
+	{
+		finish_action(action, state, verdict);
+		return;
+	}
+	if (!again)
+		ereport(LOG,
+				(errmsg("could not drop the index of action " INT64_FORMAT ": %s",
+						action->id, error->message),
+				 errdetail("It will be tried again.")));
+	oldcxt = MemoryContextSwitchTo(TopMemoryContext);
+	put_off = lappend(put_off, psprintf(INT64_FORMAT, action->id));
+	MemoryContextSwitchTo(oldcxt);
 }
 
 /* Build; false, with the action finished, when that is not possible. */
@@ -1005,6 +800,7 @@ build(Action *action)
 {
 	int			tries;
 	ErrorData  *error = NULL;
+	ErrorData  *other;
 
 	for (tries = 0; tries < SC_APPLY_TRIES; tries++)
 	{
@@ -1017,7 +813,8 @@ build(Action *action)
 		if (!passing_error(error) || tries == SC_APPLY_TRIES - 1)
 			break;
 		/* Of a partitioned one what is there stays for the next try. */
-		if (!action->partitioned && !drop_index(action))
+		if (!action->partitioned &&
+			!drop_index(action, SC_DROP_FEW_TRIES, &other))
 			break;
 		pause_ms(SC_APPLY_PAUSE_MS << tries);
 	}
@@ -1149,22 +946,36 @@ perform(Action *action)
 	judge(action, statements);
 }
 
-/* The oldest action that is not finished, or NULL. */
+/*
+ * The oldest action that is not finished, or NULL.  What could not be dropped
+ * before comes last.
+ */
 static Action *
 next_action(void)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	Action	   *action = NULL;
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql,
+						   "SELECT a.id, a.ddl, a.relid, a.definition, a.index_name, a.expressions, a.state, a.requested_by, c.relkind = 'p', "
+						   "a.outcome, a.verdict, a.tableoid "
+						   "FROM scalecache.index_action a "
+						   "LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid "
+						   "WHERE a.finished_at IS NULL");
+	foreach(lc, put_off)
+		appendStringInfo(&sql, "%s%s",
+						 lc == list_head(put_off) ? " AND a.id NOT IN (" : ", ",
+						 (char *) lfirst(lc));
+	appendStringInfo(&sql, "%s ORDER BY a.outcome IS NOT NULL, a.id",
+					 put_off != NIL ? ")" : "");
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute("SELECT a.id, a.ddl, a.relid, a.definition, a.index_name, a.expressions, a.state, a.requested_by, c.relkind = 'p', "
-					"a.outcome, a.verdict, a.tableoid "
-					"FROM scalecache.index_action a "
-					"LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid "
-					"WHERE a.finished_at IS NULL ORDER BY a.id",
-					true, 1) != SPI_OK_SELECT)
+		SPI_execute(sql.data, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the actions");
 	if (SPI_processed > 0)
 	{
@@ -1218,91 +1029,9 @@ wait_for_caller(TransactionId xid)
 	}
 }
 
-void
-sc_apply_main(Datum main_arg)
-{
-	TransactionId xid;
-	MemoryContext cxt;
-	int			tries;
-
-	memcpy(&xid, MyBgworkerEntry->bgw_extra, sizeof(xid));
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, StatementCancelHandler);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg),
-											  InvalidOid, 0);
-	sc_workload_paused = true;
-	cxt = AllocSetContextCreate(TopMemoryContext, SC_BUILDER,
-								ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(cxt);
-	SetConfigOption("lock_timeout",
-					psprintf("%d", sc_advisor_lock_timeout), PGC_SUSET,
-					PGC_S_OVERRIDE);
-	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
-	/* Whatever is usual in this database */
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
-					PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("standard_conforming_strings", "on", PGC_SUSET,
-					PGC_S_OVERRIDE);
-	wait_for_caller(xid);
-	if (!sc_extension_exists())
-		proc_exit(0);
-
-	/* Another one may be about to end, or will see what is to be done. */
-	for (tries = 0; !take_lock(); tries++)
-	{
-		if (tries >= 10)
-			proc_exit(0);
-		pause_ms(200);
-	}
-	for (;;)
-	{
-		Action	   *action;
-
-		MemoryContextReset(cxt);
-		MemoryContextSwitchTo(cxt);
-		CHECK_FOR_INTERRUPTS();
-		action = sc_extension_exists() ? next_action() : NULL;
-		if (action == NULL)
-			break;
-		pgstat_report_activity(STATE_RUNNING, action->ddl);
-		if (action->outcome != NULL)
-			give_up(action, action->outcome, action->verdict);
-		else if (!action->exists)
-			finish_action(action, "failed", "the table was dropped");
-		else if (action->queued)
-			perform(action);
-		else
-			give_up(action, "interrupted",
-					"its worker ended; what it built was dropped");
-		pgstat_report_activity(STATE_IDLE, NULL);
-	}
-	proc_exit(0);
-}
-
 /*
- * For the worker of the database: actions without a builder, and
- * scalecache.auto_index.
+ * The worker: advice of its own
  */
-
-static bool
-orphaned_actions(void)
-{
-	bool		result;
-
-	if (SPI_execute("SELECT FROM scalecache.index_action WHERE finished_at IS NULL "
-					"AND requested_at < pg_catalog.clock_timestamp() - interval '3 seconds' "
-					"AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity "
-					"WHERE datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-					"AND backend_type = '" SC_BUILDER "') LIMIT 1",
-					true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the actions");
-	result = SPI_processed > 0;
-	return result;
-}
 
 /* Ask for an index; false, with a line in the log, if that is refused. */
 static bool
@@ -1343,22 +1072,55 @@ apply_suggestion(char *ddl)
 	return ok;
 }
 
-/* The first suggestion that can be applied, if none is under way. */
+/* Bytes of the indexes that were built automatically and are still there. */
+static int64
+automatic_bytes(void)
+{
+	bool		isnull;
+
+	if (SPI_execute("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(coalesce(p.relid, c.oid))), 0)::bigint "
+					"FROM scalecache.index_action a "
+					"JOIN pg_catalog.pg_index x ON x.indrelid = a.relid "
+					"JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid AND c.relname = a.index_name "
+					"LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) p ON true "
+					"WHERE a.automatic AND a.state = 'kept'",
+					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the sizes of indexes");
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * scalecache.auto_index: the first suggestion that can be applied, if nothing
+ * else is under way.  What was kept and is suggested again has been dropped by
+ * somebody, who does not want it.
+ */
 static void
-apply_advice(void)
+apply_advice(void *arg)
 {
 	SPITupleTable *rows;
+	int64		left;
 	uint64		n;
 	uint64		i;
 
-	if (SPI_execute(psprintf("SELECT s.ddl FROM scalecache.suggest_indexes(%lld) s "
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	/* They must not take the space of others while one chooses. */
+	if (SPI_execute("SELECT advice FROM scalecache.index_action WHERE state <> 'interrupted' "
+					"AND requested_at > pg_catalog.now() - interval '7 days'",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the actions");
+	for (i = 0; i < SPI_processed; i++)
+		sc_unwanted = lappend(sc_unwanted,
+							  SPI_getvalue(SPI_tuptable->vals[i],
+										   SPI_tuptable->tupdesc, 1));
+	left = (int64) sc_auto_index_max_size * 1024 * 1024 - automatic_bytes();
+	if (SPI_execute(psprintf("SELECT s.ddl FROM scalecache.suggest_indexes(" INT64_FORMAT ") s "
 							 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p') "
-							 "WHERE NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.finished_at IS NULL) "
-							 "AND NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.relid = s.relation "
-							 "AND a.advice = s.ddl AND a.state IN ('dropped', 'refused', 'failed') "
-							 "AND a.requested_at > pg_catalog.now() - interval '7 days') "
-							 "ORDER BY s.rank",
-							 (long long) sc_auto_index_max_size * 1024 * 1024),
+							 "WHERE NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.finished_at IS NULL AND a.outcome IS NULL) "
+							 "ORDER BY s.rank", Max(left, 0)),
 					false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not apply advice");
 	rows = SPI_tuptable;
@@ -1368,6 +1130,121 @@ apply_advice(void)
 		if (apply_suggestion(SPI_getvalue(rows->vals[i], rows->tupdesc, 1)))
 			break;
 	}
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+static void
+take_advice(void)
+{
+	ErrorData  *error;
+
+	pgstat_report_activity(STATE_RUNNING, "suggesting indexes");
+	sc_unwanted = NIL;
+	if (!attempt(apply_advice, NULL, &error))
+		ereport(LOG,
+				(errmsg("could not look for an index to build: %s",
+						error->message)));
+	sc_unwanted = NIL;
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * The worker itself
+ */
+
+void
+sc_apply_main(Datum main_arg)
+{
+	ScApplyOrders		orders;
+	MemoryContext cxt;
+	int			tries;
+
+	memcpy(&orders, MyBgworkerEntry->bgw_extra, sizeof(orders));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg),
+											  InvalidOid, 0);
+	sc_workload_paused = true;
+	sc_apply_in_builder = true;
+	cxt = AllocSetContextCreate(TopMemoryContext, SC_BUILDER,
+								ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cxt);
+	set_lock_timeout(sc_advisor_lock_timeout);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	/* Whatever is usual in this database */
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("standard_conforming_strings", "on", PGC_SUSET,
+					PGC_S_OVERRIDE);
+	wait_for_caller(orders.xid);
+	if (!sc_extension_exists())
+		proc_exit(0);
+
+	/* Another one may be about to end, or will see what is to be done. */
+	for (tries = 0; !take_lock(); tries++)
+	{
+		if (tries >= 10)
+			proc_exit(0);
+		pause_ms(200);
+	}
+	if (orders.advise)
+		take_advice();
+	for (;;)
+	{
+		Action	   *action;
+
+		MemoryContextReset(cxt);
+		MemoryContextSwitchTo(cxt);
+		CHECK_FOR_INTERRUPTS();
+		action = sc_extension_exists() ? next_action() : NULL;
+		if (action == NULL)
+			break;
+		pgstat_report_activity(STATE_RUNNING, action->ddl);
+		if (action->outcome != NULL)
+			give_up(action, action->outcome, action->verdict);
+		else if (!action->exists)
+			finish_action(action, "failed", "the table was dropped");
+		else if (action->queued)
+			perform(action);
+		else
+			give_up(action, "interrupted",
+					"its worker ended; what it built was dropped");
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	proc_exit(0);
+}
+
+/*
+ * For the worker of the database: when to start a builder.
+ */
+
+static bool
+orphaned_actions(TimestampTz now)
+{
+	static TimestampTz last_retry = 0;
+	bool		isnull;
+
+	if (SPI_execute("SELECT bool_or(outcome IS NULL) FROM scalecache.index_action WHERE finished_at IS NULL "
+					"AND requested_at < pg_catalog.clock_timestamp() - interval '3 seconds' "
+					"AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity "
+					"WHERE datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
+					"AND backend_type = '" SC_BUILDER "')",
+					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the actions");
+	if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+								   SPI_tuptable->tupdesc, 1, &isnull)))
+		return true;
+	/* All that is left to do has failed before. */
+	if (isnull || !TimestampDifferenceExceeds(last_retry, now, SC_RETRY_MS))
+		return false;
+	last_retry = now;
+	return true;
 }
 
 /* Called now and then by the database's worker, outside a transaction. */
@@ -1377,7 +1254,9 @@ sc_apply_work(void)
 	static TimestampTz last_look = 0;
 	static TimestampTz last_advice = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	bool		start = false;
+	bool		start;
+	bool		advise = false;
+	int			nestlevel;
 
 	if (!TimestampDifferenceExceeds(last_look, now, 5000) ||
 		!sc_workload_available())
@@ -1387,19 +1266,26 @@ sc_apply_work(void)
 	sc_workload_paused = true;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	/* A database's owner sets its search_path, and this is a superuser. */
+	nestlevel = sc_fixed_path_begin();
+	/* DROP EXTENSION has locked the rollups' catalog when it comes to the actions. */
+	(void) set_config_option("scalecache.enable_rewrite", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	start = orphaned_actions();
-	if (!start && sc_auto_index &&
+	start = orphaned_actions(now);
+	SPI_finish();
+	AtEOXact_GUC(false, nestlevel);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	/* Advice takes seconds, for which rollups are not to wait. */
+	if (sc_auto_index &&
 		TimestampDifferenceExceeds(last_advice, now,
 								   sc_auto_index_interval * 1000))
 	{
 		last_advice = now;
-		apply_advice();
+		advise = true;
 	}
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	if (start)
-		(void) sc_apply_start(InvalidTransactionId);
+	if (start || advise)
+		(void) sc_apply_start_builder(InvalidTransactionId, advise);
 }

@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_am.h"
@@ -27,6 +28,8 @@
 
 /* Of a statement's executions, those that must have a constant. */
 #define SC_PRED_WEIGHT		0.8
+/* Executions that had a value as a parameter, for it to be a constant. */
+#define SC_PRED_SEEN		4
 /* A partial index must leave out at least the rest of the rows... */
 #define SC_PRED_PART		0.75
 /* ...or of those not deleted, as marked by a time or a boolean. */
@@ -34,10 +37,14 @@
 /* Columns with so few values are no good as the first. */
 #define SC_COARSE			10
 #define SC_MAX_EQ			4
+#define SC_MAX_KEYS			10
 #define SC_MAX_INCLUDE		8
 /* Widest covering index, as a part of the row's width. */
 #define SC_MAX_WIDTH		0.6
 #define SC_BRIN_PAGES		2048
+/* Bytes of values that are long, on average, of so many rows. */
+#define SC_LONG_VALUE		256
+
 /* Fill factor of an index that is only read. */
 #define SC_FULL				100
 #define SC_BRIN_CORRELATION 0.9
@@ -159,8 +166,9 @@ is_read_only(ScAdvice *advice, Oid relid)
 {
 	ListCell   *lc;
 
-	/* Its partitions are written under other names. */
-	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+	/* Partitions are written under their own name and under others. */
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ||
+		get_rel_relispartition(relid))
 		return false;
 
 	foreach(lc, advice->writes)
@@ -379,7 +387,7 @@ make_one(Maker *m, List *keys, bool cover)
 	ScCandidate *cand;
 	List	   *include;
 
-	if (keys == NIL)
+	if (keys == NIL || list_length(keys) > SC_MAX_KEYS)
 		return;
 	cand = sc_candidate_add(m->advice, m->use->relid, keys, NIL, m->pred);
 	m->item->raw = list_append_unique_int(m->item->raw, cand->id);
@@ -562,21 +570,57 @@ without_preds(List *cols, List *pred)
 	return result;
 }
 
-/* The first column of the primary key, or of the table. */
+/* Does any statement change a column? */
+static bool
+is_updated(ScAdvice *advice, Oid relid, AttrNumber attnum)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+
+		if (write->relid == relid && bms_is_member(attnum, write->columns))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A column that costs little as a key: of fixed and small width, and not
+ * changed.  The first of the primary key if it is like that.
+ */
 static List *
-small_key(Oid relid)
+small_key(ScAdvice *advice, Oid relid)
 {
 	Relation	rel = relation_open(relid, NoLock);
 	Bitmapset  *attrs = RelationGetIndexAttrBitmap(rel,
 												   INDEX_ATTR_BITMAP_PRIMARY_KEY);
-	int			x = bms_next_member(attrs, -1);
-	AttrNumber	attnum = x >= 0 ? x + FirstLowInvalidHeapAttributeNumber : 1;
-	ScKeyCol   *col = NULL;
+	ScKeyCol   *best = NULL;
+	int			best_score = 0;
+	int			i;
 
+	for (i = 1; i <= RelationGetNumberOfAttributes(rel); i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i - 1);
+		ScKeyCol   *col;
+		int			score;
+
+		if (att->attisdropped || att->attlen <= 0 || att->attlen > 16)
+			continue;
+		score = att->attlen <= 8 ? 2 : 1;
+		if (bms_is_member(i - FirstLowInvalidHeapAttributeNumber, attrs))
+			score += 2;
+		if (!is_updated(advice, relid, i))
+			score += 4;
+		if (score > best_score && (col = sc_plain_column(relid, i)) != NULL)
+		{
+			best = col;
+			best_score = score;
+		}
+	}
 	relation_close(rel, NoLock);
-	if (attnum > 0 && OidIsValid(get_atttype(relid, attnum)))
-		col = sc_plain_column(relid, attnum);
-	return col ? list_make1(col) : NIL;
+	return best ? list_make1(best) : NIL;
 }
 
 static void
@@ -605,10 +649,12 @@ make_for_pred(ScAdvice *advice, ScItem *item, ScRelUse *whole, List *pred)
 		make_from(&m, NIL, false);
 	foreach(lc, use->special)
 		make_one(&m, list_make1(lfirst(lc)), false);
-	/* Rows that only the predicate selects: any small key will do. */
-	if (pred != NIL && cols == NIL && use->range == NIL &&
-		use->join == NIL && use->orders == NIL)
-		make_one(&m, small_key(use->relid), true);
+	/*
+	 * Rows that only the predicate selects: any small key will do, also where
+	 * others have a column that changes all the time.
+	 */
+	if (pred != NIL && cols == NIL && use->join == NIL)
+		make_one(&m, small_key(advice, use->relid), true);
 }
 
 /* A scan of a whole table may be one of a smaller index. */
@@ -658,6 +704,60 @@ make_brin(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	}
 }
 
+/* Are a column's values so long that a btree of them is no good? */
+static bool
+has_long_values(ScAdvice *advice, Oid relid, Node *expr)
+{
+	ScSample   *sample;
+	AttrNumber	attnum;
+	double		bytes = 0;
+	int			n;
+	int			i;
+
+	if (!IsA(expr, Var) || get_typlen(exprType(expr)) != -1)
+		return false;
+	attnum = ((Var *) expr)->varattno;
+	sample = sc_sample_get(advice->study, relid);
+	n = sample->nrows;
+	for (i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(sample->rows[i],
+										 attnum, sample->desc, &isnull);
+
+		if (!isnull)
+			bytes += toast_raw_datum_size(value);
+	}
+	return n > 0 && bytes / n >= SC_LONG_VALUE;
+}
+
+/*
+ * Where values are long, or too long for a btree, their hashes do for
+ * equality.
+ */
+static void
+make_hash(ScAdvice *advice, ScItem *item, ScRelUse *use)
+{
+	Maker		m = {advice, item, use, NIL};
+	ListCell   *lc;
+
+	if (get_rel_relkind(use->relid) == RELKIND_PARTITIONED_TABLE)
+		return;
+	foreach(lc, use->eq)
+	{
+		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
+		Oid			opclass = GetDefaultOpClass(exprType(col->expr),
+												HASH_AM_OID);
+
+		if (OidIsValid(opclass) &&
+			(col->clause == NULL || !IsA(col->clause, NullTest)) &&
+			has_long_values(advice, use->relid, col->expr))
+			make_one(&m, list_make1(sc_make_keycol(col->expr, HASH_AM_OID,
+												   opclass, col->collation,
+												   SC_ROLE_EQ)), false);
+	}
+}
+
 /* The part of a table's rows that conditions select. */
 static double
 pred_part(ScAdvice *advice, Oid relid, List *pred)
@@ -675,32 +775,54 @@ pred_part(ScAdvice *advice, Oid relid, List *pred)
 	return part;
 }
 
-/* The part of a statement's executions that have this condition. */
+/* Is a constant of it the value of a parameter, which stood in its place? */
+static bool
+parameter_walker(Node *node, List *places)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		return list_member_int(places, ((Const *) node)->location);
+	return expression_tree_walker(node, parameter_walker, places);
+}
+
+/*
+ * The part of a statement's executions that have this condition, be it for
+ * several of their relations; *seen is how many were seen to have it.
+ */
 static double
-part_with(ScItem *item, ScRelUse *use, Node *clause)
+part_with(ScItem *item, ScRelUse *use, Node *clause, double *seen)
 {
 	double		weight = 0;
+	const struct ScVariant *last = NULL;
 	ListCell   *lc;
 
 	foreach(lc, item->uses)
 	{
 		ScRelUse   *other = (ScRelUse *) lfirst(lc);
 
-		if (other->relid == use->relid && list_member(other->preds, clause))
+		if (other->relid == use->relid && other->variant != last &&
+			list_member(other->preds, clause))
+		{
 			weight += other->weight;
+			*seen += other->sampled;
+			last = other->variant;
+		}
 	}
 	return weight;
 }
 
 /*
  * Does a condition come with nearly every execution of the statement?  Those
- * that differ from it in nothing but constants are executions of it.
+ * that differ from it in nothing but constants are executions of it.  What two
+ * executions had as a parameter, the third need not have.
  */
 static bool
 recurs(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause)
 {
 	double		with = 0;
 	double		all = 0;
+	double		seen = 0;
 	ListCell   *lc;
 
 	foreach(lc, advice->items)
@@ -709,10 +831,12 @@ recurs(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause)
 
 		if (other != item && (item->shape == 0 || other->shape != item->shape))
 			continue;
-		with += other->weight * part_with(other, use, clause);
+		with += other->weight * part_with(other, use, clause, &seen);
 		all += other->weight;
 	}
-	return with >= SC_PRED_WEIGHT * all;
+	return with >= SC_PRED_WEIGHT * all &&
+		(advice->given || seen >= SC_PRED_SEEN ||
+		 !parameter_walker(clause, use->places));
 }
 
 /*
@@ -892,6 +1016,7 @@ sc_candidates_make(ScAdvice *advice)
 			make_for_pred(advice, item, use, NIL);
 			make_cover(advice, item, use);
 			make_brin(advice, item, use);
+			make_hash(advice, item, use);
 			foreach(p, preds)
 			{
 				make_for_pred(advice, item, use, (List *) lfirst(p));

@@ -28,6 +28,8 @@
 #include "catalog/pg_class.h"
 #include "access/genam.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
@@ -40,6 +42,8 @@
 
 #include "advisor/choose.h"
 
+/* Bytes of an index that cannot be built: there is no place for it. */
+#define SC_NO_ROOM			1e15
 /* Tables up to this size are read faster than any index. */
 #define SC_TINY_PAGES		10
 /* Rent of a database's worth of index, as a part of that cost. */
@@ -47,12 +51,15 @@
 /* Rounds of looking for other indexes for the same statement. */
 #define SC_ROUNDS			6
 #define SC_FOREIGN_ROUNDS	4
+#define SC_CALM_ROUNDS		2
 /* Rows of a table to measure candidates by. */
 #define SC_ROUGH_ROWS		2500
 #define SC_MAX_COLUMNS		10
 #define SC_MAX_MERGES		200
 /* Merges of what best plans use that are new. */
 #define SC_LIKED_MERGES		100
+
+List	   *sc_unwanted = NIL;
 
 static bool
 same_key(ScHypo *a, int i, Node *ea, ScHypo *b, int j, Node *eb)
@@ -184,7 +191,26 @@ finish_one(void *arg)
 		sc_hypo_finish(f->study, f->hypo, false);
 }
 
-/* Expressions may fail on some row; then there can be no such index. */
+/* Could a value be too long for an entry? */
+static bool
+may_be_long(ScHypo *hypo)
+{
+	int			i;
+
+	for (i = 0; i < hypo->natts; i++)
+	{
+		Oid			type = get_atttype(hypo->relid, hypo->attnums[i]);
+
+		if (get_typlen(type) == -1 && type != NUMERICOID)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Expressions may fail on some row, and values be too long; then there can be
+ * no such index.
+ */
 static bool
 finish_candidate(ScAdvice *advice, ScCandidate *cand, bool exact)
 {
@@ -192,11 +218,15 @@ finish_candidate(ScAdvice *advice, ScCandidate *cand, bool exact)
 	MemoryContext oldcxt = CurrentMemoryContext;
 	volatile bool ok = true;
 
-	if (cand->hypo->exprs == NIL && cand->hypo->pred == NIL)
+	if (cand->hypo->exprs == NIL && cand->hypo->pred == NIL &&
+		!may_be_long(cand->hypo))
 	{
 		finish_one(&f);
 		return true;
 	}
+	/* Samples of partitions outlive the subtransaction; so must their locks. */
+	if (get_rel_relkind(cand->hypo->relid) == RELKIND_PARTITIONED_TABLE)
+		list_free(find_all_inheritors(cand->hypo->relid, AccessShareLock, NULL));
 	PG_TRY();
 	{
 		sc_study_run(finish_one, &f);
@@ -211,6 +241,7 @@ finish_candidate(ScAdvice *advice, ScCandidate *cand, bool exact)
 			edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			PG_RE_THROW();
 		FlushErrorState();
+		advice->study->leaves = 0;
 		ok = false;
 	}
 	PG_END_TRY();
@@ -226,9 +257,34 @@ sc_candidate_measure(ScAdvice *advice, ScCandidate *cand)
 	if (cand->exact)
 		return false;
 	cand->exact = true;
-	/* It was measured once, so there is no error to expect. */
-	(void) finish_candidate(advice, cand, true);
+	/* More rows were looked at than before, so there may be an error. */
+	if (!finish_candidate(advice, cand, true))
+	{
+		cand->alive = false;
+		cand->hypo->bytes = SC_NO_ROOM;
+	}
 	return fabs(cand->hypo->bytes - before) > 0.005 * before;
+}
+
+/* Is it one that somebody does not want?  However it would be packed. */
+static bool
+is_unwanted(ScHypo *hypo)
+{
+	ScHypo		plain = *hypo;
+	char	   *ddl;
+	ListCell   *lc;
+
+	if (sc_unwanted == NIL)
+		return false;
+	ddl = sc_hypo_ddl(hypo, NULL);
+	plain.fillfactor = hypo->fillfactor == 0 ? 100 : 0;
+	foreach(lc, sc_unwanted)
+	{
+		if (strcmp((char *) lfirst(lc), ddl) == 0 ||
+			strcmp((char *) lfirst(lc), sc_hypo_ddl(&plain, NULL)) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Sizes by statistics, for all; false ones are left out for good. */
@@ -248,7 +304,8 @@ prepare_candidates(ScAdvice *advice)
 		cand->prepared = true;
 		cand->usable = finish_candidate(advice, cand, false) &&
 			cand->hypo->leaves != NIL && !tiny(advice, cand) &&
-			!is_redundant(advice, cand, &cand->copy);
+			!is_redundant(advice, cand, &cand->copy) &&
+			!is_unwanted(cand->hypo);
 		elog(DEBUG3, "candidate %d: %s, %.0f bytes%s", cand->id,
 			 sc_hypo_ddl(cand->hypo, NULL), cand->hypo->bytes,
 			 cand->usable ? "" : ", unusable");
@@ -285,10 +342,37 @@ peel(ScAdvice *advice, ScVariant *variant, Bitmapset *from, int rounds)
 	return result;
 }
 
+/* Those of a set whose columns no UPDATE changes. */
+static Bitmapset *
+unchanging(ScAdvice *advice, Bitmapset *set)
+{
+	Bitmapset  *result = NULL;
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScCandidate *cand = sc_candidate(advice, x);
+		ListCell   *lc;
+
+		foreach(lc, advice->writes)
+		{
+			ScWrite    *write = (ScWrite *) lfirst(lc);
+
+			if (write->relid == cand->hypo->relid &&
+				bms_overlap(write->columns, cand->columns))
+				break;
+		}
+		if (lc == NULL)
+			result = bms_add_member(result, x);
+	}
+	return result;
+}
+
 static void
 survivors(ScAdvice *advice, ScItem *item)
 {
 	Bitmapset  *all = NULL;
+	Bitmapset  *calm;
 	ListCell   *lc;
 	int			x;
 
@@ -297,6 +381,7 @@ survivors(ScAdvice *advice, ScItem *item)
 		if (sc_candidate(advice, lfirst_int(lc))->usable)
 			all = bms_add_member(all, lfirst_int(lc));
 	}
+	calm = unchanging(advice, all);
 	foreach(lc, item->variants)
 	{
 		ScVariant  *variant = (ScVariant *) lfirst(lc);
@@ -305,6 +390,11 @@ survivors(ScAdvice *advice, ScItem *item)
 		item->survived = bms_add_members(item->survived,
 										 peel(advice, variant, all,
 											  SC_ROUNDS));
+		/* Those that come first may all be too dear to keep up. */
+		if (!bms_equal(calm, all))
+			item->survived = bms_add_members(item->survived,
+											 peel(advice, variant, calm,
+												  SC_CALM_ROUNDS));
 		x = -1;
 		while ((x = bms_next_member(variant->used, x)) >= 0)
 			sc_candidate(advice, x)->liked = true;
@@ -387,8 +477,8 @@ add_plain_forms(ScAdvice *advice)
 	}
 }
 
-static bool
-keys_start_with(List *keys, List *start)
+bool
+sc_keys_start_with(List *keys, List *start)
 {
 	ListCell   *a;
 	ListCell   *b;
@@ -468,6 +558,64 @@ reordered(List *a, List *b)
 	return matched == list_length(a) ? result : NIL;
 }
 
+static bool
+all_equal(List *keys)
+{
+	ListCell   *lc;
+
+	foreach(lc, keys)
+	{
+		ScRole		role = ((ScKeyCol *) lfirst(lc))->role;
+
+		if (role != SC_ROLE_EQ && role != SC_ROLE_JOIN)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Keys of both: first those that both have, by which either is found; what
+ * the other one lacks is compared in the index.  NIL when they have none in
+ * common, or their order matters.
+ */
+static List *
+shared_first(List *a, List *b)
+{
+	List	   *common = NIL;
+	List	   *rest = NIL;
+	ListCell   *lc;
+
+	if (!all_equal(a) || !all_equal(b))
+		return NIL;
+	foreach(lc, a)
+	{
+		ListCell   *l;
+		bool		found = false;
+
+		foreach(l, b)
+			found = found || equal(((ScKeyCol *) lfirst(l))->expr,
+								   ((ScKeyCol *) lfirst(lc))->expr);
+		if (found)
+			common = lappend(common, lfirst(lc));
+		else
+			rest = lappend(rest, lfirst(lc));
+	}
+	if (common == NIL)
+		return NIL;
+	foreach(lc, b)
+	{
+		ListCell   *l;
+		bool		found = false;
+
+		foreach(l, common)
+			found = found || equal(((ScKeyCol *) lfirst(l))->expr,
+								   ((ScKeyCol *) lfirst(lc))->expr);
+		if (!found)
+			rest = lappend(rest, lfirst(lc));
+	}
+	return list_concat(common, rest);
+}
+
 /* For each set of keys, one index with what all of them include. */
 static void
 add_unions(ScAdvice *advice)
@@ -508,7 +656,7 @@ add_unions(ScAdvice *advice)
  * too wide.
  */
 static bool
-add_merge(ScAdvice *advice, ScCandidate *a, ScCandidate *b)
+add_merge(ScAdvice *advice, ScCandidate *a, ScCandidate *b, bool share)
 {
 	List	   *keys;
 	List	   *include;
@@ -518,10 +666,12 @@ add_merge(ScAdvice *advice, ScCandidate *a, ScCandidate *b)
 		!equal(a->hypo->pred, b->hypo->pred) ||
 		list_length(a->keys) > list_length(b->keys))
 		return false;
-	if (keys_start_with(b->keys, a->keys))
+	if (sc_keys_start_with(b->keys, a->keys))
 		keys = b->keys;
 	else
 		keys = reordered(a->keys, b->keys);
+	if (keys == NIL && share)
+		keys = shared_first(a->keys, b->keys);
 	if (keys == NIL)
 		return false;
 	include = united_include(a, b, keys);
@@ -531,7 +681,11 @@ add_merge(ScAdvice *advice, ScCandidate *a, ScCandidate *b)
 	return true;
 }
 
-/* First of those that best plans use, which are most likely to be chosen. */
+/*
+ * First of those that best plans use, which are most likely to be chosen.  What
+ * only spares one of two indexes is for where space is no matter: otherwise the
+ * search has enough to choose from.
+ */
 static void
 add_merges(ScAdvice *advice)
 {
@@ -551,7 +705,7 @@ add_merges(ScAdvice *advice)
 			ScCandidate *b = sc_candidate(advice, j);
 
 			if (b->liked && list_length(advice->candidates) < n + SC_LIKED_MERGES)
-				(void) add_merge(advice, a, b);
+				(void) add_merge(advice, a, b, advice->max_size < 0);
 		}
 	}
 	for (i = 0; i < n; i++)
@@ -562,7 +716,7 @@ add_merges(ScAdvice *advice)
 			continue;
 		for (j = 0; j < n && merges < SC_MAX_MERGES; j++)
 		{
-			if (add_merge(advice, a, sc_candidate(advice, j)))
+			if (add_merge(advice, a, sc_candidate(advice, j), false))
 				merges++;
 		}
 	}
@@ -586,9 +740,13 @@ matters(ScCandidate *cand, ScItem *item)
 
 		if (use->relid != cand->hypo->relid)
 			continue;
-		if (cand->hypo->pred != NIL &&
-			!predicate_implied_by(cand->hypo->pred, use->clauses, false))
+		if (cand->hypo->pred != NIL)
+		{
+			/* Its rows are few, whatever they are ordered by. */
+			if (predicate_implied_by(cand->hypo->pred, use->clauses, false))
+				return true;
 			continue;
+		}
 		cols = list_concat(list_concat(list_concat(list_copy(use->eq),
 												   use->range), use->join),
 						   use->special);
@@ -747,6 +905,27 @@ narrow(ScAdvice *advice)
 	}
 }
 
+/* Whom each change to a table could cost something. */
+static void
+relate_writes(ScAdvice *advice)
+{
+	ListCell   *lc;
+
+	foreach(lc, advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+		ListCell   *l;
+
+		foreach(l, advice->candidates)
+		{
+			ScCandidate *cand = (ScCandidate *) lfirst(l);
+
+			if (cand->hypo->relid == write->relid)
+				write->cands = bms_add_member(write->cands, cand->id);
+		}
+	}
+}
+
 static void
 gather(ScAdvice *advice)
 {
@@ -792,6 +971,7 @@ gather(ScAdvice *advice)
 	}
 	compare_candidates(advice);
 	relate(advice);
+	relate_writes(advice);
 	narrow(advice);
 }
 
@@ -799,39 +979,55 @@ gather(ScAdvice *advice)
  * The answer
  */
 
-/* Put the members of the set in the order of what they gain. */
+/*
+ * Put the members of the set in the order of what they gain.  What one gains
+ * is changed only by those that have a table or a statement in common with it.
+ */
 static void
 rank(ScAdvice *advice, Bitmapset *set)
 {
+	int			ncands = list_length(advice->candidates);
+	double	   *gains = (double *) palloc0(sizeof(double) * Max(1, ncands));
+	Bitmapset  *known = NULL;
+	Bitmapset  *left = bms_copy(set);
 	Bitmapset  *done = NULL;
-	double		cost = sc_set_cost(advice, NULL);
-	int			n = bms_num_members(set);
 
-	while (n-- > 0)
+	while (!bms_is_empty(left))
 	{
 		ScCandidate *best = NULL;
-		double		best_cost = 0;
 		int			x = -1;
 
-		while ((x = bms_next_member(set, x)) >= 0)
+		CHECK_FOR_INTERRUPTS();
+		while ((x = bms_next_member(left, x)) >= 0)
 		{
-			double		c;
+			ScCandidate *cand = sc_candidate(advice, x);
 
-			if (bms_is_member(x, done))
-				continue;
-			c = sc_set_cost(advice, bms_add_member(bms_copy(done), x));
-			if (best == NULL || c < best_cost)
+			if (!bms_is_member(x, known))
 			{
-				best = sc_candidate(advice, x);
-				best_cost = c;
+				Bitmapset  *with = bms_add_member(bms_copy(done), x);
+
+				gains[x] = sc_set_misses(advice, with, cand);
+				known = bms_add_member(known, x);
+				bms_free(with);
 			}
+			if (best == NULL || gains[x] > gains[best->id])
+				best = cand;
 		}
 		best->write = sc_write_cost(advice, done);
 		done = bms_add_member(done, best->id);
 		best->write = sc_write_cost(advice, done) - best->write;
-		best->gain = cost - best_cost;
-		cost = best_cost;
+		best->gain = gains[best->id];
+		left = bms_del_member(left, best->id);
 		advice->chosen = lappend(advice->chosen, best);
+		x = -1;
+		while ((x = bms_next_member(left, x)) >= 0)
+		{
+			ScCandidate *cand = sc_candidate(advice, x);
+
+			if (cand->hypo->relid == best->hypo->relid ||
+				bms_overlap(cand->items, best->items))
+				known = bms_del_member(known, x);
+		}
 	}
 }
 

@@ -44,7 +44,10 @@ typedef struct ScKeyCol
 typedef struct ScRelUse
 {
 	Oid			relid;
+	const struct ScVariant *variant;	/* whose it is; only to be compared */
 	double		weight;
+	double		sampled;		/* executions like this */
+	List	   *places;			/* of int: where parameters were in the text */
 	List	   *eq;				/* of ScKeyCol */
 	List	   *range;
 	List	   *join;
@@ -75,6 +78,7 @@ typedef struct ScVariant
 {
 	ScQuery    *query;
 	double		weight;			/* of the item's, all variants' sum is 1 */
+	double		sampled;		/* executions like this */
 	double		base;			/* cost without any suggestion */
 	double		best;			/* with all its candidates */
 	Bitmapset  *used;			/* candidates in that plan */
@@ -86,6 +90,7 @@ typedef struct ScVariant
 	Bitmapset  *scanned;		/* candidates read by the last plan */
 	Bitmapset  *seen;			/* candidates of any plan ever found */
 	int			nrels;
+	int			nparts;			/* partitions and the like */
 } ScVariant;
 
 /* A change to a table by a statement. */
@@ -95,6 +100,7 @@ typedef struct ScWrite
 	CmdType		command;
 	double		rows;			/* all executions' */
 	Bitmapset  *columns;		/* an UPDATE's, attribute numbers */
+	Bitmapset  *cands;			/* candidates on the table */
 	bool		looked;			/* are the next two filled in? */
 	int			nindexes;		/* that the table has */
 	bool		never_hot;		/* one of these has such a column */
@@ -181,7 +187,9 @@ extern void sc_advice_load_recorded(ScAdvice *advice, bool report);
 extern ScQuery *sc_query_reload(const ScQuery *old);
 
 /* choose.c */
+extern List *sc_unwanted;		/* of char *: DDL not to be suggested */
 extern void sc_choose(ScAdvice *advice);
+extern bool sc_keys_start_with(List *keys, List *start);
 extern bool sc_candidate_measure(ScAdvice *advice, ScCandidate *cand);
 
 /* search.c */
@@ -193,7 +201,8 @@ extern void sc_plan_variant(ScAdvice *advice, ScVariant *variant,
 							Bitmapset *set, double *cost, Bitmapset **used);
 extern double sc_set_bytes(ScAdvice *advice, Bitmapset *set);
 extern bool sc_set_fits(ScAdvice *advice, Bitmapset *set);
-extern double sc_set_cost(ScAdvice *advice, Bitmapset *set);
+extern double sc_set_misses(ScAdvice *advice, Bitmapset *set,
+							ScCandidate *cand);
 extern double sc_item_cost(ScAdvice *advice, ScItem *item, Bitmapset *set);
 extern double sc_item_true_cost(ScAdvice *advice, ScItem *item,
 								Bitmapset *set);

@@ -6,7 +6,10 @@
  * What must always hold:
  *
  * - An index that guards something is never suggested: those of constraints,
- *	 unique ones, what foreign keys refer to, replica identities.
+ *	 unique ones, what foreign keys refer to, replica identities, and what
+ *	 CLUSTER goes by.  Nor, but for another that does the same, the one that
+ *	 finds the rows which refer to a deleted one: how seldom that happens
+ *	 says nothing of what it costs then.
  *
  * - What the caller cannot see is not held against an index: other users'
  *	 statements if he may not read these, nor what a standby does.
@@ -18,9 +21,12 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xlog.h"
@@ -46,6 +52,7 @@
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -83,11 +90,20 @@ typedef struct Existing
 	int64		bytes;
 } Existing;
 
+/* A foreign key, by the columns that refer. */
+typedef struct Referring
+{
+	Oid			relid;
+	int			n;
+	AttrNumber *attnums;
+} Referring;
+
 typedef struct Drops
 {
 	ScAdvice   *advice;			/* the recorded workload, or without items */
 	List	   *indexes;		/* of Existing */
 	List	   *guarding;		/* of Oid: constraints' indexes */
+	List	   *referring;		/* of Referring: foreign keys */
 	List	   *dropped;		/* of Oid */
 	char	   *since;			/* since when scans are counted */
 	bool		standbys;		/* are there any? */
@@ -99,26 +115,49 @@ typedef struct Drops
  * Reading the catalogs
  */
 
-/* Indexes that constraints need, foreign keys' targets among them. */
-static List *
-guarding_indexes(void)
+static Referring *
+referring_columns(Oid relid, Datum conkey)
+{
+	ArrayType  *array = DatumGetArrayTypeP(conkey);
+	Referring  *r = (Referring *) palloc(sizeof(Referring));
+
+	r->relid = relid;
+	r->n = ARR_DIMS(array)[0];
+	r->attnums = (AttrNumber *) palloc(sizeof(AttrNumber) * r->n);
+	memcpy(r->attnums, ARR_DATA_PTR(array), sizeof(AttrNumber) * r->n);
+	return r;
+}
+
+/*
+ * Indexes that constraints need, foreign keys' targets among them, and the
+ * columns of foreign keys.
+ */
+static void
+read_constraints(Drops *d)
 {
 	Relation	rel = table_open(ConstraintRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0,
 										  NULL);
-	List	   *result = NIL;
 	HeapTuple	tuple;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Oid			index = ((Form_pg_constraint) GETSTRUCT(tuple))->conindid;
+		Form_pg_constraint con = (Form_pg_constraint) GETSTRUCT(tuple);
+		bool		isnull;
+		Datum		keys;
 
-		if (OidIsValid(index))
-			result = lappend_oid(result, index);
+		if (OidIsValid(con->conindid))
+			d->guarding = lappend_oid(d->guarding, con->conindid);
+		if (con->contype != CONSTRAINT_FOREIGN)
+			continue;
+		keys = heap_getattr(tuple, Anum_pg_constraint_conkey,
+							RelationGetDescr(rel), &isnull);
+		if (!isnull)
+			d->referring = lappend(d->referring,
+								   referring_columns(con->conrelid, keys));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return result;
 }
 
 /*
@@ -202,8 +241,10 @@ read_index(Drops *d, Oid indexoid)
 	e->relid = form->indrelid;
 	e->am = index->rd_rel->relam;
 	e->valid = form->indisvalid;
-	e->guards = form->indisunique || form->indisexclusion ||
-		form->indisreplident || list_member_oid(d->guarding, indexoid);
+	/* A unique one that is invalid guards nothing: its build failed. */
+	e->guards = (form->indisunique && form->indisvalid) ||
+		form->indisexclusion || form->indisreplident ||
+		form->indisclustered || list_member_oid(d->guarding, indexoid);
 	e->nkeys = form->indnkeyatts;
 	e->natts = form->indnatts;
 	e->attnums = (AttrNumber *) palloc(sizeof(AttrNumber) * e->natts);
@@ -227,7 +268,7 @@ read_index(Drops *d, Oid indexoid)
 	return e;
 }
 
-/* May the caller be told of a table, and is it one of his? */
+/* An index that a user made, and that can be dropped by itself? */
 static bool
 of_interest(Form_pg_class form)
 {
@@ -281,13 +322,18 @@ read_indexes(Drops *d)
 	foreach(lc, oids)
 	{
 		Oid			relid = IndexGetRelation(lfirst_oid(lc), true);
+		bool		missing = false;
 
 		CHECK_FOR_INTERRUPTS();
+		/* Whatever is dropped meanwhile, or being rebuilt, is passed over. */
 		if (!OidIsValid(relid) || of_extension(relid) ||
-			pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
-			!ConditionalLockRelationOid(relid, AccessShareLock))
+			pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
+								  &missing) != ACLCHECK_OK || missing ||
+			!ConditionalLockRelationOid(relid, AccessShareLock) ||
+			!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
 			continue;
-		if (SearchSysCacheExists1(INDEXRELID,
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
+			SearchSysCacheExists1(INDEXRELID,
 								  ObjectIdGetDatum(lfirst_oid(lc))))
 			d->indexes = lappend(d->indexes, read_index(d, lfirst_oid(lc)));
 	}
@@ -338,28 +384,147 @@ serves_for(Existing *a, Existing *b)
 	return true;
 }
 
+/* Is a condition that these columns have values? */
+static bool
+only_has_values(List *pred, Referring *r)
+{
+	ListCell   *lc;
+
+	foreach(lc, pred)
+	{
+		NullTest   *test = (NullTest *) lfirst(lc);
+		int			i;
+
+		if (!IsA(test, NullTest) || test->nulltesttype != IS_NOT_NULL ||
+			!IsA(test->arg, Var))
+			return false;
+		for (i = 0; i < r->n; i++)
+		{
+			if (r->attnums[i] == ((Var *) test->arg)->varattno)
+				break;
+		}
+		if (i == r->n)
+			return false;
+	}
+	return true;
+}
+
+/* Does an index find the rows by which a foreign key refers to some other? */
+static bool
+finds_referring(Existing *e, Referring *r)
+{
+	int			i;
+
+	/* Rows without a value refer to nothing. */
+	if (e->relid != r->relid || !e->valid || e->nkeys < r->n ||
+		(e->am != BTREE_AM_OID && (e->am != HASH_AM_OID || r->n > 1)) ||
+		!only_has_values(e->pred, r))
+		return false;
+	for (i = 0; i < r->n; i++)
+	{
+		int			k;
+
+		for (k = 0; k < r->n && e->attnums[k] != r->attnums[i]; k++)
+			;
+		if (k == r->n)
+			return false;
+	}
+	return true;
+}
+
+/* Is it the only index that does so for some foreign key? */
+static bool
+needed_by_key(Drops *d, Existing *e)
+{
+	ListCell   *lc;
+
+	foreach(lc, d->referring)
+	{
+		Referring  *r = (Referring *) lfirst(lc);
+		bool		another = false;
+		ListCell   *l;
+
+		if (!finds_referring(e, r))
+			continue;
+		foreach(l, d->indexes)
+		{
+			Existing   *other = (Existing *) lfirst(l);
+
+			another = another ||
+				(other != e && !list_member_oid(d->dropped, other->oid) &&
+				 finds_referring(other, r));
+		}
+		if (!another)
+			return true;
+	}
+	return false;
+}
+
+/* The part of a table's rows that are in an index, as far as is known. */
+static double
+part_of_rows(Existing *e)
+{
+	double		part = 1;
+	Relation	rel;
+	Relation	index;
+
+	if (e->pred == NIL || get_rel_relkind(e->oid) != RELKIND_INDEX)
+		return 1;
+	rel = relation_open(e->relid, NoLock);
+	index = index_open(e->oid, AccessShareLock);
+	if (rel->rd_rel->reltuples > 0 && index->rd_rel->reltuples >= 0)
+		part = Min(1, index->rd_rel->reltuples / rel->rd_rel->reltuples);
+	index_close(index, AccessShareLock);
+	relation_close(rel, NoLock);
+	return part;
+}
+
+/* Columns whose change makes new entries; with an offset. */
+static Bitmapset *
+columns_of(Existing *e)
+{
+	Bitmapset  *attrs = NULL;
+	int			i;
+
+	for (i = 0; i < e->natts; i++)
+	{
+		if (e->attnums[i] != 0)
+			attrs = bms_add_member(attrs, e->attnums[i] -
+								   FirstLowInvalidHeapAttributeNumber);
+	}
+	pull_varattnos((Node *) e->exprs, 1, &attrs);
+	pull_varattnos((Node *) e->pred, 1, &attrs);
+	return attrs;
+}
+
 /* What an index costs the recorded writes. */
 static double
 writes_saved(Drops *d, Existing *e)
 {
 	double		entry = 3 * 50 * cpu_operator_cost + 0.5 * random_page_cost;
+	double		part = part_of_rows(e);
+	Bitmapset  *attrs = columns_of(e);
 	double		cost = 0;
 	ListCell   *lc;
 
+	/* Rows of a range of pages share what BRIN has of them. */
+	if (e->am == BRIN_AM_OID)
+		entry = cpu_operator_cost;
 	foreach(lc, d->advice->writes)
 	{
 		ScWrite    *write = (ScWrite *) lfirst(lc);
-		int			i;
+		int			x = -1;
 
 		if (write->relid != e->relid || write->command == CMD_DELETE)
 			continue;
 		if (write->command == CMD_INSERT)
-			cost += write->rows * entry;
-		for (i = 0; write->command == CMD_UPDATE && i < e->natts; i++)
+			cost += write->rows * entry * part;
+		while (write->command == CMD_UPDATE &&
+			   (x = bms_next_member(write->columns, x)) >= 0)
 		{
-			if (bms_is_member(e->attnums[i], write->columns))
+			if (bms_is_member(x - FirstLowInvalidHeapAttributeNumber, attrs))
 			{
-				cost += write->rows * 2 * entry;
+				cost += write->rows * 2 * entry * part;
 				break;
 			}
 		}
@@ -387,10 +552,11 @@ plans_use(List *plans, List *indexes)
 
 /*
  * What the recorded statements would lose without an index.  *used tells
- * whether any of them is planned with it.
+ * whether any of them is planned with it, *informs whether one is planned in
+ * another way for its statistics.
  */
 static double
-reads_lost(Drops *d, Existing *e, bool *used)
+reads_lost(Drops *d, Existing *e, bool *used, bool *informs)
 {
 	ScStudy    *study = d->advice->study;
 	List	   *all = find_all_inheritors(e->oid, AccessShareLock, NULL);
@@ -399,6 +565,7 @@ reads_lost(Drops *d, Existing *e, bool *used)
 	ListCell   *lc;
 
 	*used = false;
+	*informs = false;
 	study->hypos = NIL;
 	foreach(lc, d->advice->items)
 	{
@@ -412,17 +579,26 @@ reads_lost(Drops *d, Existing *e, bool *used)
 			ScVariant  *variant = (ScVariant *) lfirst(l);
 			double		before;
 			double		after;
+			bool		read;
 
 			CHECK_FOR_INTERRUPTS();
 			study->hidden = list_copy(d->dropped);
 			before = sc_query_cost(study, variant->query, &plans);
 			study->hidden = NIL;
-			if (!plans_use(plans, all))
+			read = plans_use(plans, all);
+			/* An expression's statistics are of use without a scan. */
+			if (!read && e->exprs == NIL)
 				continue;
 			study->hidden = list_concat_unique_oid(list_copy(d->dropped),
 												   all);
 			after = sc_query_cost(study, variant->query, NULL);
 			study->hidden = NIL;
+			if (!read)
+			{
+				*informs = *informs ||
+					fabs(after - before) > before * SC_DROP_LOSS;
+				continue;
+			}
 			if (after > before * (1 + SC_DROP_LOSS))
 				*used = true;
 			lost += item->weight * variant->weight * Max(0, after - before);
@@ -461,6 +637,7 @@ redundant_reason(Drops *d, Existing *e)
 		Existing   *other = (Existing *) lfirst(lc);
 		bool		same;
 		bool		used;
+		bool		informs;
 		char	   *name;
 
 		if (other == e || list_member_oid(d->dropped, other->oid) ||
@@ -473,7 +650,7 @@ redundant_reason(Drops *d, Existing *e)
 			 (other->scans == e->scans && other->oid > e->oid)))
 			continue;
 		if (!same && d->advice->items != NIL &&
-			reads_lost(d, e, &used) > writes_saved(d, e) && used &&
+			reads_lost(d, e, &used, &informs) > writes_saved(d, e) && used &&
 			other->bytes > 3 * e->bytes)
 			continue;
 		name = pstrdup(quote_identifier(get_rel_name(other->oid)));
@@ -488,14 +665,20 @@ static char *
 unused_reason(Drops *d, Existing *e)
 {
 	bool		used;
+	bool		informs;
 	double		lost;
 
-	lost = reads_lost(d, e, &used);
+	if (needed_by_key(d, e))
+		return NULL;
+	lost = reads_lost(d, e, &used, &informs);
 	if (e->scans == 0 && !used)
-		return psprintf("has not been used since %s%s", d->since,
+		return psprintf("has not been used since %s%s%s", d->since,
+						informs ? " but for its statistics, which CREATE STATISTICS would keep" : "",
 						RecoveryInProgress() ? " on this server, which is a standby; look at the others too" :
 						d->standbys ? " on this server; look at the standbys too" : "");
-	if (used && d->everything && lost < writes_saved(d, e))
+	/* What it saves elsewhere nobody has recorded here. */
+	if (used && d->everything && !d->standbys && !RecoveryInProgress() &&
+		lost < writes_saved(d, e))
 		return psprintf("costs the recorded writes more than it saves the reads (%.0f against %.0f)",
 						writes_saved(d, e), lost);
 	return NULL;
@@ -577,7 +760,7 @@ drops_run(void *arg)
 	MemoryContextSwitchTo(d->advice->study->cxt);
 	if (sc_workload_available())
 		sc_advice_load_recorded(d->advice, false);
-	d->guarding = guarding_indexes();
+	read_constraints(d);
 	read_indexes(d);
 	set_since(d);
 	d->standbys = have_standbys();

@@ -17,8 +17,10 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_amop.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
@@ -50,6 +52,7 @@
 static ScAdvice *harvest_advice = NULL;
 static ScItem *harvest_item = NULL;
 static ScVariant *harvest_variant = NULL;
+static List *harvest_places = NIL;
 
 static set_rel_pathlist_hook_type prev_set_rel_pathlist = NULL;
 
@@ -362,10 +365,12 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 			 Node *other, bool isjoin)
 {
 	ScKeyCol   *key = btree_column(col, SC_ROLE_EQ);
+	bool		none_of = IsA(clause, ScalarArrayOpExpr) &&
+		!((ScalarArrayOpExpr *) clause)->useOr;
 	Oid			collation;
 	int			strategy = 0;
 
-	if (key != NULL)
+	if (key != NULL && !none_of)
 		strategy = get_op_opfamily_strategy(opno,
 											get_opclass_family(key->opclass));
 	if (key != NULL && OidIsValid(key->collation) && OidIsValid(inputcoll))
@@ -397,8 +402,6 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 		use->range = lappend(use->range, key);
 		return;
 	}
-	if (!IsA(clause, OpExpr))
-		return;
 	if (key != NULL)
 	{
 		Oid			negator = get_negator(opno);
@@ -412,6 +415,8 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 			return;
 		}
 	}
+	if (!IsA(clause, OpExpr))
+		return;
 	/* The column's may be another one, and one that knows no patterns. */
 	collation = exprCollation(col);
 	if (OidIsValid(collation) && OidIsValid(inputcoll))
@@ -451,9 +456,10 @@ use_null_test(PlannerInfo *root, ScRelUse *use, Index rti, NullTest *test)
 	}
 }
 
+/* The condition that a column is true, or false, or neither of these. */
 static void
 use_boolean(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
-			Node *col)
+			Node *col, bool searched)
 {
 	ScKeyCol   *key;
 
@@ -465,7 +471,7 @@ use_boolean(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		return;
 	key->clause = renumbered(clause, rti);
 	use->preds = lappend(use->preds, key->clause);
-	if (IsA(col, Var))
+	if (searched && IsA(col, Var))
 		use->eq = lappend(use->eq, key);
 }
 
@@ -522,7 +528,7 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
 		Node	   *left = strip((Node *) linitial(op->args));
 
-		if (op->useOr && is_column(root, left, rti, use->relid) &&
+		if (is_column(root, left, rti, use->relid) &&
 			!bms_is_member(rti, pull_varnos(root, lsecond(op->args))))
 			use_operator(use, renumbered(clause, rti), renumbered(left, rti),
 						 op->opno, op->inputcollid, lsecond(op->args), isjoin);
@@ -539,13 +545,24 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 			use->range = lappend(use->range, key);
 	}
 	else if (IsA(clause, Var) && exprType(clause) == BOOLOID)
-		use_boolean(root, use, rti, clause, clause);
+		use_boolean(root, use, rti, clause, clause, true);
+	else if (IsA(clause, BooleanTest))
+	{
+		BooleanTest *test = (BooleanTest *) clause;
+		Node	   *arg = strip((Node *) test->arg);
+
+		/* The planner looks for TRUE and FALSE in an index. */
+		if (IsA(arg, Var))
+			use_boolean(root, use, rti, clause, arg,
+						test->booltesttype == IS_TRUE ||
+						test->booltesttype == IS_FALSE);
+	}
 	else if (is_notclause(clause))
 	{
 		Node	   *arg = strip((Node *) get_notclausearg(clause));
 
 		if (IsA(arg, Var))
-			use_boolean(root, use, rti, clause, arg);
+			use_boolean(root, use, rti, clause, arg, true);
 	}
 	else if (is_andclause(clause))
 	{
@@ -568,7 +585,10 @@ use_arms(PlannerInfo *root, ScRelUse *whole, Index rti, BoolExpr *clause)
 		ScRelUse   *use = (ScRelUse *) palloc0(sizeof(ScRelUse));
 
 		use->relid = whole->relid;
+		use->variant = whole->variant;
 		use->weight = whole->weight;
+		use->sampled = whole->sampled;
+		use->places = whole->places;
 		use->eq = list_copy(whole->eq);
 		use_clause(root, use, rti, (Node *) lfirst(lc), false);
 		/* Nobody makes a partial index for each arm. */
@@ -698,7 +718,10 @@ harvest_rel(PlannerInfo *root, RelOptInfo *rel, Index rti, Oid relid)
 	int			x = -1;
 
 	use->relid = relid;
+	use->variant = harvest_variant;
 	use->weight = harvest_variant->weight;
+	use->sampled = harvest_variant->sampled;
+	use->places = harvest_places;
 	foreach(lc, rel->baserestrictinfo)
 	{
 		Node	   *clause = (Node *) lfirst_node(RestrictInfo, lc)->clause;
@@ -770,9 +793,34 @@ sc_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 	if (prev_set_rel_pathlist)
 		prev_set_rel_pathlist(root, rel, rti, rte);
 
+	if (harvest_item != NULL && rel->reloptkind == RELOPT_OTHER_MEMBER_REL)
+		harvest_variant->nparts++;
 	if (harvest_item != NULL && rte->rtekind == RTE_RELATION &&
-		rte->relid >= FirstNormalObjectId && has_own_indexes(root, rel, rte))
+		rte->relid >= FirstNormalObjectId && has_own_indexes(root, rel, rte) &&
+		!OidIsValid(getExtensionOfObject(RelationRelationId, rte->relid)))
 		harvest_rel(root, rel, rti, rte->relid);
+}
+
+/*
+ * Where in the text parameters are; and -1, where a constant that was computed
+ * seems to be, if something is computed from them alone.
+ */
+static bool
+places_walker(Node *node, List **places)
+{
+	int			n = list_length(*places);
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, places_walker, places, 0);
+	(void) expression_tree_walker(node, places_walker, places);
+	if (IsA(node, Param) && ((Param *) node)->location >= 0)
+		*places = lappend_int(*places, ((Param *) node)->location);
+	else if (list_length(*places) > n && !IsA(node, List) &&
+			 !IsA(node, TargetEntry) && !contain_var_clause(node))
+		*places = list_append_unique_int(*places, -1);
+	return false;
 }
 
 /* Plan an execution as things are, and collect how it uses its tables. */
@@ -780,7 +828,11 @@ double
 sc_harvest(ScAdvice *advice, ScItem *item, ScVariant *variant)
 {
 	double		cost;
+	MemoryContext oldcxt = MemoryContextSwitchTo(advice->study->cxt);
 
+	harvest_places = NIL;
+	(void) places_walker((Node *) variant->query->queries, &harvest_places);
+	MemoryContextSwitchTo(oldcxt);
 	harvest_advice = advice;
 	harvest_item = item;
 	harvest_variant = variant;

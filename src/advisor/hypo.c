@@ -28,6 +28,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_opclass.h"
+#include "catalog/pg_tablespace_d.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
@@ -429,8 +430,18 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("an index on ONLY a partitioned table serves no query"),
 				 errhint("Leave out ONLY, for an index of each partition.")));
-	if (stmt->tableSpace != NULL)
-		(void) get_tablespace_oid(stmt->tableSpace, false);
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && stmt->concurrent)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create index on partitioned table \"%s\" concurrently",
+						RelationGetRelationName(rel)),
+				 errhint("Leave out CONCURRENTLY.")));
+	if (stmt->tableSpace != NULL &&
+		get_tablespace_oid(stmt->tableSpace, false) == GLOBALTABLESPACE_OID &&
+		!rel->rd_rel->relisshared)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("only shared relations can be placed in pg_global tablespace")));
 	hypo->am = get_index_am_oid(stmt->accessMethod, false);
 	am = GetIndexAmRoutineByAmId(hypo->am, false);
 	check_am(stmt, am);
@@ -580,6 +591,7 @@ add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
 	hypo->bytes = 0;
 	hypo->most = 0;
 	hypo->width = 0;
+	study->leaves = list_length(hypo->leaves);
 	foreach(lc, hypo->leaves)
 	{
 		ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(lc);
@@ -593,6 +605,7 @@ add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
 		hypo->width += leaf->width * leaf->tuples;
 		tuples += leaf->tuples;
 	}
+	study->leaves = 0;
 	if (tuples > 0)
 		hypo->width /= tuples;
 }
@@ -637,6 +650,7 @@ sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
 		relids = find_all_inheritors(hypo->relid, AccessShareLock, NULL);
 	else
 		relids = list_make1_oid(hypo->relid);
+	study->leaves = list_length(relids);
 	sc_owner_begin(hypo->relid, &saved);
 	foreach(lc, relids)
 	{

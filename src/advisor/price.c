@@ -48,6 +48,8 @@
 #define SC_HOT_LOSS			5.0
 /* Keys of a row in a GIN index, some of which are written together. */
 #define SC_GIN_KEYS			8
+/* Effort of planning for a partition, as a part of that for a table. */
+#define SC_PART_EFFORT		0.3
 /* Costs that differ less are the same to the planner while it joins. */
 #define SC_ROUGHLY			0.001
 /* Estimated sizes may be a little too small, more so when entries share. */
@@ -75,7 +77,8 @@ sc_candidate(ScAdvice *advice, int id)
 static double
 effort_of(ScVariant *variant)
 {
-	return 1 + 0.5 * variant->nrels * variant->nrels;
+	return 1 + 0.5 * variant->nrels * variant->nrels +
+		SC_PART_EFFORT * variant->nparts;
 }
 
 /* A plan that was found and does without what is missing from the set. */
@@ -307,6 +310,8 @@ variant_memo(ScAdvice *advice, ScVariant *variant, Bitmapset *set,
 		memo->used = used;
 		memo->scanned = variant->scanned;
 	}
+	else
+		bms_free(key);
 	MemoryContextSwitchTo(oldcxt);
 	return memo;
 }
@@ -390,6 +395,24 @@ sc_item_known_cost(ScItem *item, Bitmapset *set)
 		cost += variant->weight * known_cost(variant, set);
 	}
 	return cost;
+}
+
+/* By how much some statements' costs with two sets differ, weighted. */
+static double
+items_lose(ScAdvice *advice, Bitmapset *items, Bitmapset *before,
+		   Bitmapset *after)
+{
+	double		loss = 0;
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		ScItem	   *item = (ScItem *) list_nth(advice->items, i);
+
+		loss += item->weight * (sc_item_cost(advice, item, after) -
+								sc_item_cost(advice, item, before));
+	}
+	return loss;
 }
 
 double
@@ -486,14 +509,13 @@ one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
 	double		entries = 0;
 	double		touched = 0;
 	bool		hot = true;
+	Bitmapset  *mine = bms_intersect(set, write->cands);
 	int			x = -1;
 
-	while ((x = bms_next_member(set, x)) >= 0)
+	while ((x = bms_next_member(mine, x)) >= 0)
 	{
 		ScCandidate *cand = sc_candidate(advice, x);
 
-		if (cand->hypo->relid != write->relid)
-			continue;
 		entries += entry_cost(cand) * index_part(advice, cand);
 		if (bms_overlap(cand->columns, write->columns))
 		{
@@ -501,6 +523,7 @@ one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
 			touched += entry_cost(cand);
 		}
 	}
+	bms_free(mine);
 	if (write->command == CMD_INSERT)
 		return write->rows * entries;
 	if (write->command == CMD_UPDATE)
@@ -605,9 +628,20 @@ sc_set_rent(ScAdvice *advice, Bitmapset *set)
 	return rent;
 }
 
+/*
+ * What a set would cost more without a candidate, which is of one table and
+ * matters to few statements.
+ */
 double
-sc_set_cost(ScAdvice *advice, Bitmapset *set)
+sc_set_misses(ScAdvice *advice, Bitmapset *set, ScCandidate *cand)
 {
-	return sc_workload_cost(advice, set) + sc_write_cost(advice, set) +
-		sc_set_rent(advice, set);
+	Bitmapset  *rest = bms_del_member(bms_copy(set), cand->id);
+	Oid			relid = cand->hypo->relid;
+	double		loss = items_lose(advice, cand->items, set, rest) +
+		sc_write_cost_of(advice, relid, rest) -
+		sc_write_cost_of(advice, relid, set) +
+		sc_set_rent(advice, rest) - sc_set_rent(advice, set);
+
+	bms_free(rest);
+	return loss;
 }

@@ -128,8 +128,11 @@ time_query(const ScQuery *known, List *indexes, bool *uses)
 
 			if (best < 0 || ms < best)
 				best = ms;
-			/* Slow ones need not be repeated. */
-			if (ms > sc_advisor_verify_timeout / 5.0)
+			/*
+			 * Slow ones need not be repeated more than once; but once, lest
+			 * the machine stood still for a moment.
+			 */
+			if (i > 0 && ms > sc_advisor_verify_timeout / 5.0)
 				break;
 		}
 		RollbackAndReleaseCurrentSubTransaction();

@@ -9,7 +9,8 @@
  * - A sample is the same each time while the table is: the blocks are chosen
  *	 by a generator with a fixed seed.
  *
- * - It is small: at most SC_SAMPLE_BLOCKS blocks are read.
+ * - It is small: at most SC_SAMPLE_BLOCKS blocks are read.  Those of many
+ *	 partitions are smaller still.
  *
  * - Of a block it has as many rows as ANALYZE takes.  Where rows with the
  *	 same values lie together, more of them would show fewer values.
@@ -55,6 +56,10 @@
 /* Full text is slow to take apart. */
 #define SC_SAMPLE_TEXTS		2000
 #define SC_SAMPLE_BYTES		(24 * 1024 * 1024)
+/* All partitions of a table share what so many tables have ... */
+#define SC_FULL_SAMPLES		8
+/* ... but each has at least so many rows and blocks. */
+#define SC_SAMPLE_LEAST		200
 
 /*
  * Rights
@@ -127,10 +132,17 @@ sc_owner_end(const ScOwner *saved)
  * Reading
  */
 
+/* One of so many shares. */
+static int
+share_of(int all, int share)
+{
+	return Min(all, Max(all / share, SC_SAMPLE_LEAST));
+}
+
 /* Read a part of a block's rows. */
 static void
 sample_block(ScSample *sample, TableScanDesc scan, TupleTableSlot *slot,
-			 BlockNumber block, double part, pg_prng_state *prng,
+			 BlockNumber block, double part, int share, pg_prng_state *prng,
 			 Size *bytes)
 {
 	ItemPointerData low;
@@ -147,7 +159,8 @@ sample_block(ScSample *sample, TableScanDesc scan, TupleTableSlot *slot,
 		/* By chance and not every n-th: data may have periods. */
 		if (part < 1 && pg_prng_double(prng) >= part)
 			continue;
-		if (sample->nrows >= SC_SAMPLE_ROWS || *bytes > SC_SAMPLE_BYTES)
+		if (sample->nrows >= share_of(SC_SAMPLE_ROWS, share) ||
+			*bytes > SC_SAMPLE_BYTES / share)
 		{
 			sample->complete = false;
 			return;
@@ -159,12 +172,13 @@ sample_block(ScSample *sample, TableScanDesc scan, TupleTableSlot *slot,
 }
 
 static void
-sample_read(ScSample *sample, Relation rel)
+sample_read(ScSample *sample, Relation rel, int share)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
-	BlockNumber nread = Min(nblocks, SC_SAMPLE_BLOCKS);
+	BlockNumber nread = Min(nblocks, share_of(SC_SAMPLE_BLOCKS, share));
+	int			most = share_of(SC_SAMPLE_ROWS, share);
 	double		rows = nblocks > 0 ? sample->tuples / nblocks * nread : 0;
-	double		per_block = Max(1, SC_SAMPLE_ROWS / Max(1.0, nblocks));
+	double		per_block = Max(1, most / Max(1.0, nblocks));
 	double		part = Min(1, per_block * nread * 0.98 / Max(1, rows));
 	pg_prng_state prng;
 	TupleTableSlot *slot;
@@ -174,7 +188,7 @@ sample_read(ScSample *sample, Relation rel)
 	Size		bytes = 0;
 	BlockNumber i;
 
-	sample->rows = (HeapTuple *) palloc(sizeof(HeapTuple) * SC_SAMPLE_ROWS);
+	sample->rows = (HeapTuple *) palloc(sizeof(HeapTuple) * most);
 	sample->complete = (nread == nblocks && part >= 1);
 	if (nblocks == 0 || rel->rd_tableam->scan_set_tidrange == NULL ||
 		rel->rd_tableam->scan_getnextslot_tidrange == NULL)
@@ -194,7 +208,7 @@ sample_read(ScSample *sample, Relation rel)
 		CHECK_FOR_INTERRUPTS();
 		if (nread < nblocks)
 			from += (BlockNumber) (pg_prng_double(&prng) * (to - from));
-		sample_block(sample, scan, slot, from, part, &prng, &bytes);
+		sample_block(sample, scan, slot, from, part, share, &prng, &bytes);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -223,10 +237,11 @@ sc_sample_get(ScStudy *study, Oid relid)
 	rel = table_open(relid, NoLock);
 	sample = (ScSample *) palloc0(sizeof(ScSample));
 	sample->relid = relid;
-	sample->desc = CreateTupleDescCopy(RelationGetDescr(rel));
+	/* With the values of columns added after the rows were written */
+	sample->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	estimate_rel_size(rel, NULL, &sample->pages, &sample->tuples,
 					  &allvisfrac);
-	sample_read(sample, rel);
+	sample_read(sample, rel, Max(1, study->leaves / SC_FULL_SAMPLES));
 	/* What was counted is nearer than what was estimated. */
 	if (sample->complete && rel->rd_rel->reltuples < 0)
 		sample->tuples = sample->nrows;

@@ -25,6 +25,7 @@
 
 #include <math.h>
 
+#include "catalog/pg_am.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/float.h"
@@ -38,6 +39,13 @@
 /* ... or this part of the cost of one statement, and then a little. */
 #define SC_MIN_ITEM_GAIN	0.10
 #define SC_LITTLE_GAIN		(SC_MIN_GAIN * 0.1)
+/*
+ * What two must save of a statement's cost as it is, over one with the columns
+ * of both.
+ */
+#define SC_PAIR_GAIN		0.001
+/* What is nearly the same as another must leave so much of some cost at most. */
+#define SC_SHADOW_COST		0.5
 /* Plannings, weighted by the number of tables, after which to settle. */
 #define SC_MAX_EFFORT		40000.0
 /* Looking at the known plans of a statement, in the same unit. */
@@ -53,8 +61,6 @@
 #define SC_HEAT				0.02
 #define SC_COOLING			0.01
 #define SC_TAKE_OUT			0.2
-/* Plans of a statement whose indexes are brought in together. */
-#define SC_TRIED_PLANS		24
 #define SC_ROUNDS			12
 /* Looking for the price of space: the first one, how often, how near. */
 #define SC_CHEAP			1000
@@ -82,6 +88,9 @@ typedef struct Search
 	double		price;			/* of a byte, while there is no limit */
 	double		limit;			/* of the effort, when to settle */
 	int64		plannings;		/* known when last looked at */
+	double	   *changes;		/* what the place costs more with a candidate
+								 * brought in, or a member taken out */
+	bool	   *stale;			/* is that no longer known? */
 	pg_prng_state prng;
 } Search;
 
@@ -172,6 +181,7 @@ move_to(Search *s, Place *place, Bitmapset *set)
 			sc_item_known_cost(s->items[i], set);
 		place->cost += place->items[i];
 	}
+	memset(s->stale, true, sizeof(bool) * s->ncands);
 	s->advice->effort += s->nitems * SC_LOOK_EFFORT;
 }
 
@@ -179,14 +189,15 @@ move_to(Search *s, Place *place, Bitmapset *set)
 static double
 known_cost(Search *s, Place *place, Bitmapset *set)
 {
-	Bitmapset  *changed = bms_difference(set, place->set);
+	Bitmapset  *added = bms_difference(set, place->set);
+	Bitmapset  *removed = bms_difference(place->set, set);
+	Bitmapset  *changed = bms_union(added, removed);
 	Bitmapset  *affected = NULL;
 	List	   *relids = NIL;
 	double		cost = place->cost;
 	ListCell   *lc;
 	int			x = -1;
 
-	changed = bms_add_members(changed, bms_difference(place->set, set));
 	while ((x = bms_next_member(changed, x)) >= 0)
 	{
 		ScCandidate *cand = s->cands[x];
@@ -204,12 +215,61 @@ known_cost(Search *s, Place *place, Bitmapset *set)
 	foreach(lc, relids)
 		cost += sc_write_cost_of(s->advice, lfirst_oid(lc), set) -
 			sc_write_cost_of(s->advice, lfirst_oid(lc), place->set);
-	cost += (bms_num_members(set) - bms_num_members(place->set)) *
+	cost += (bms_num_members(added) - bms_num_members(removed)) *
 		SC_LITTLE_GAIN * s->advice->best +
-		sc_set_rent(s->advice, set) - sc_set_rent(s->advice, place->set);
+		sc_set_rent(s->advice, added) - sc_set_rent(s->advice, removed);
 	if (s->price > 0)
-		cost += s->price * (sc_set_bytes(s->advice, set) - place->bytes);
+		cost += s->price * (sc_set_bytes(s->advice, added) -
+							sc_set_bytes(s->advice, removed));
 	return cost;
+}
+
+/* What the place would cost more with a candidate, or without a member. */
+static double
+change_by(Search *s, Place *place, int x)
+{
+	if (s->stale[x])
+	{
+		Bitmapset  *set = bms_is_member(x, place->set) ?
+			without(place->set, x) : with_candidate(place->set, s->cands[x]);
+
+		s->changes[x] = known_cost(s, place, set) - place->cost;
+		s->stale[x] = false;
+	}
+	return s->changes[x];
+}
+
+/*
+ * Move by one candidate; what others would change is looked at again only
+ * where it is of the same table, or of a statement that may be planned
+ * otherwise now.
+ */
+static void
+step_to(Search *s, Place *place, int x)
+{
+	ScCandidate *cand = s->cands[x];
+	Bitmapset  *before = place->set;
+	Bitmapset  *picked = bms_copy(cand->picked);
+	bool	   *stale;
+	int			i;
+
+	if (s->plannings != s->advice->plannings)
+		memset(s->stale, true, sizeof(bool) * s->ncands);
+	stale = (bool *) palloc(sizeof(bool) * s->ncands);
+	memcpy(stale, s->stale, sizeof(bool) * s->ncands);
+	move_to(s, place, bms_is_member(x, before) ? without(before, x) :
+			with_candidate(before, cand));
+	i = -1;
+	while ((i = bms_next_member(before, i)) >= 0)
+	{
+		if (!bms_is_member(i, place->set))
+			picked = bms_add_members(picked, s->cands[i]->picked);
+	}
+	for (i = 0; i < s->ncands; i++)
+		s->stale[i] = stale[i] ||
+			s->cands[i]->hypo->relid == cand->hypo->relid ||
+			bms_overlap(s->cands[i]->picked, picked);
+	pfree(stale);
 }
 
 /* The best move that has been tried. */
@@ -356,17 +416,56 @@ with_plan(Search *s, Bitmapset *set, ScPlanned *plan, double *loss)
 	return make_room(s, set, -1, loss);
 }
 
-/* Go on while there is a better place next to this one. */
+/* Where there is space for all: bring one in, or take one out, and so on. */
 static void
-descend(Search *s, Place *place)
+slide(Search *s, Place *place)
 {
 	while (!tired(s))
 	{
 		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
-		Move		move = {NULL, place->cost * (1 - 1e-7), 0};
+		double		least = -place->cost * 1e-7;
+		int			best = -1;
+		int			i;
 
-		try_exits(s, place, &move);
-		try_entries(s, place, &move);
+		for (i = 0; i < s->ncands; i++)
+		{
+			if (!bms_is_member(i, place->set) &&
+				!admissible(place->set, s->cands[i]))
+				continue;
+			if (change_by(s, place, i) < least)
+			{
+				least = change_by(s, place, i);
+				best = i;
+			}
+		}
+		MemoryContextSwitchTo(oldcxt);
+		MemoryContextReset(s->cxt);
+		if (best < 0)
+			break;
+		step_to(s, place, best);
+	}
+}
+
+/* Go on while there is a better place next to this one. */
+static void
+descend(Search *s, Place *place)
+{
+	bool		roomy = s->unlimited || s->advice->max_size < 0;
+
+	while (!tired(s))
+	{
+		MemoryContext oldcxt;
+		Move		move = {NULL, 0, 0};
+
+		if (roomy)
+			slide(s, place);
+		move.score = place->cost * (1 - 1e-7);
+		oldcxt = MemoryContextSwitchTo(s->cxt);
+		if (!roomy)
+		{
+			try_exits(s, place, &move);
+			try_entries(s, place, &move);
+		}
 		MemoryContextReset(s->cxt);
 		if (move.set == NULL)
 			try_exchanges(s, place, &move);
@@ -386,28 +485,30 @@ ascend(Search *s, Place *place, double exponent)
 	while (!tired(s))
 	{
 		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
-		Move		move = {NULL, 0, 0};
+		double		least = 0;
+		int			best = -1;
 		int			i;
 
 		for (i = 0; i < s->ncands; i++)
 		{
-			Bitmapset  *set;
-			double		cost;
+			ScCandidate *cand = s->cands[i];
+			double		score;
 
-			if (!admissible(place->set, s->cands[i]))
+			if (!admissible(place->set, cand))
 				continue;
-			set = with_candidate(place->set, s->cands[i]);
-			if (!fits(s, set))
-				continue;
-			cost = known_cost(s, place, set);
-			consider(s, &move, set, cost, (cost - place->cost) /
-					 pow(Max(1, s->cands[i]->hypo->bytes / BLCKSZ), exponent));
+			score = change_by(s, place, i) /
+				pow(Max(1, cand->hypo->bytes / BLCKSZ), exponent);
+			if (score < least && fits(s, with_candidate(place->set, cand)))
+			{
+				least = score;
+				best = i;
+			}
 		}
 		MemoryContextSwitchTo(oldcxt);
 		MemoryContextReset(s->cxt);
-		if (move.set == NULL)
+		if (best < 0)
 			break;
-		move_to(s, place, move.set);
+		step_to(s, place, best);
 	}
 }
 
@@ -914,17 +1015,34 @@ auction(Search *s, Place *place)
  * The last look
  */
 
+/* Statements that could be planned in other ways with one set than another. */
+static Bitmapset *
+affected_items(Search *s, Bitmapset *a, Bitmapset *b)
+{
+	Bitmapset  *changed = bms_add_members(bms_difference(a, b),
+										  bms_difference(b, a));
+	Bitmapset  *items = NULL;
+	int			x = -1;
+
+	while ((x = bms_next_member(changed, x)) >= 0)
+		items = bms_add_members(items, s->cands[x]->items);
+	bms_free(changed);
+	return items;
+}
+
 /* Is a gain worth an index?  In all, or for a statement that needs it. */
 static bool
 worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
 {
-	int			i;
+	Bitmapset  *items;
+	int			i = -1;
 
 	if (gain <= 0)
 		return false;
 	if (gain >= SC_MIN_GAIN * s->advice->best)
 		return true;
-	for (i = 0; i < s->nitems; i++)
+	items = affected_items(s, before, after);
+	while ((i = bms_next_member(items, i)) >= 0)
 	{
 		double		a = sc_item_cost(s->advice, s->items[i], before);
 		double		b = sc_item_cost(s->advice, s->items[i], after);
@@ -961,26 +1079,273 @@ read_members(Search *s, Bitmapset *set)
 	return set;
 }
 
-/* Leave out members that are not missed. */
+/*
+ * Does it begin like an index that the table has, or are its keys those that
+ * another member starts with, be it of other rows?
+ */
+static bool
+is_shadow(Search *s, Bitmapset *set, ScCandidate *cand)
+{
+	int			x = -1;
+
+	if (cand->copy)
+		return true;
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (x != cand->id && s->cands[x]->hypo->relid == cand->hypo->relid &&
+			sc_keys_start_with(s->cands[x]->keys, cand->keys))
+			return true;
+	}
+	return false;
+}
+
+/* Does it save some statement much of what it costs, with others or without? */
+static bool
+stands_out(Search *s, Bitmapset *rest, Bitmapset *set)
+{
+	Bitmapset  *items = affected_items(s, rest, set);
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		double		a = sc_item_cost(s->advice, s->items[i], rest);
+		double		b = sc_item_cost(s->advice, s->items[i], set);
+
+		if (b < SC_SHADOW_COST * a ||
+			a - b > SC_MIN_ITEM_GAIN * sc_item_cost(s->advice, s->items[i],
+													NULL))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Leave out members that are not missed; where space is no matter, also those
+ * that are nearly the same as others and do little more.
+ */
 static Bitmapset *
 thinned(Search *s, Bitmapset *set)
 {
-	double		cost = sc_set_cost(s->advice, set);
 	int			x = -1;
 
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
 		Bitmapset  *rest = without(set, x);
-		double		other = sc_set_cost(s->advice, rest);
 
-		if (!worthwhile(s, rest, set, other - cost))
+		CHECK_FOR_INTERRUPTS();
+		if (worthwhile(s, rest, set,
+					   sc_set_misses(s->advice, set, s->cands[x])) &&
+			(s->advice->max_size >= 0 || !is_shadow(s, set, s->cands[x]) ||
+			 stands_out(s, rest, set)))
 		{
-			set = rest;
-			cost = other;
-			x = -1;
+			bms_free(rest);
+			continue;
 		}
+		set = rest;
+		x = -1;
 	}
 	return set;
+}
+
+/* Could one index do what two of a table do? */
+static bool
+mergeable(ScCandidate *a, ScCandidate *b)
+{
+	return a->hypo->relid == b->hypo->relid && a->hypo->am == b->hypo->am &&
+		a->hypo->am == BTREE_AM_OID && equal(a->hypo->pred, b->hypo->pred);
+}
+
+/* Does some statement cost more with a set, by a part of what it costs now? */
+static bool
+missed(Search *s, Bitmapset *set, Bitmapset *better)
+{
+	Bitmapset  *items = affected_items(s, set, better);
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		double		more = sc_item_cost(s->advice, s->items[i], set) -
+			sc_item_cost(s->advice, s->items[i], better);
+
+		if (more > SC_PAIR_GAIN * sc_item_cost(s->advice, s->items[i], NULL))
+			return true;
+	}
+	return false;
+}
+
+/* What another set costs more, by the planner, where one table's indexes differ. */
+static double
+true_change(Search *s, Bitmapset *set, Bitmapset *next, Oid relid)
+{
+	double		change = sc_write_cost_of(s->advice, relid, next) -
+		sc_write_cost_of(s->advice, relid, set) +
+		sc_set_rent(s->advice, next) - sc_set_rent(s->advice, set) +
+		(bms_num_members(next) - bms_num_members(set)) *
+		SC_LITTLE_GAIN * s->advice->best;
+	int			i;
+
+	for (i = 0; i < s->nitems; i++)
+	{
+		if (list_member_oid(s->items[i]->relids, relid))
+			change += s->items[i]->weight *
+				(sc_item_true_cost(s->advice, s->items[i], next) -
+				 sc_item_true_cost(s->advice, s->items[i], set));
+	}
+	return change;
+}
+
+/* The best set that has one other index for two, and is hardly worse, or NULL. */
+static Bitmapset *
+merge_two(Search *s, Bitmapset *set, int x, int y)
+{
+	Bitmapset  *rest = without(without(set, x), y);
+	Bitmapset  *columns = bms_union(s->cands[x]->columns,
+									s->cands[y]->columns);
+	Bitmapset  *best = NULL;
+	double		best_change = 0;
+	int			i;
+
+	for (i = 0; i < s->ncands; i++)
+	{
+		ScCandidate *cand = s->cands[i];
+		Bitmapset  *next;
+		double		change;
+
+		/* It may be one of the two. */
+		if (!cand->alive || (bms_is_member(i, set) && i != x && i != y) ||
+			!mergeable(cand, s->cands[x]) ||
+			!bms_is_subset(columns, cand->columns) ||
+			bms_overlap(cand->above, rest))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		next = with_candidate(rest, cand);
+		(void) measure(s, next);
+		if (!cand->alive)
+			continue;
+		change = true_change(s, set, next, cand->hypo->relid);
+		if (change > 0 && worthwhile(s, next, set, change) &&
+			missed(s, next, set))
+			continue;
+		if (best == NULL || change < best_change)
+		{
+			best = next;
+			best_change = change;
+		}
+	}
+	return best;
+}
+
+/*
+ * Where one index has the columns of two, it is the better answer unless the
+ * two are worth more than it by what an index must be worth, and by some part of
+ * what a statement costs without either: nobody wants two that are nearly the
+ * same for a little of what is hardly left.
+ */
+static Bitmapset *
+merged(Search *s, Bitmapset *set)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		Bitmapset  *better = NULL;
+		int			y = x;
+
+		while (better == NULL && (y = bms_next_member(set, y)) >= 0)
+		{
+			if (mergeable(s->cands[x], s->cands[y]))
+				better = merge_two(s, set, x, y);
+		}
+		if (better == NULL)
+			continue;
+		set = better;
+		x = -1;
+	}
+	return set;
+}
+
+/* Does no statement cost more with a set than with another? */
+static bool
+as_good(Search *s, Bitmapset *set, Bitmapset *other)
+{
+	Bitmapset  *items = affected_items(s, set, other);
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		if (sc_item_cost(s->advice, s->items[i], set) >
+			(1 + SC_PAIR_GAIN) * sc_item_cost(s->advice, s->items[i], other))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Members without what nobody needs of them: columns that only a statement
+ * wanted which has found a better index.
+ */
+static Bitmapset *
+plainest(Search *s, Bitmapset *set)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		Bitmapset  *rest = without(set, x);
+		int			best = x;
+		int			y = -1;
+
+		while ((y = bms_next_member(s->cands[x]->below, y)) >= 0)
+		{
+			ScCandidate *cand = s->cands[y];
+
+			if (!cand->alive || bms_is_member(y, set) ||
+				bms_overlap(cand->above, rest) ||
+				cand->hypo->natts >= s->cands[best]->hypo->natts)
+				continue;
+			CHECK_FOR_INTERRUPTS();
+			(void) measure(s, bms_make_singleton(y));
+			if (cand->alive &&
+				as_good(s, bms_add_member(bms_copy(rest), y), set))
+				best = y;
+		}
+		if (best != x)
+			set = bms_add_member(rest, best);
+	}
+	return set;
+}
+
+/*
+ * An index with a column that an UPDATE changes makes it write to all others.
+ * While there are two of these, taking out either saves nothing of that, so
+ * try to do without all of them.
+ */
+static void
+keep_hot(Search *s, Place *place, Best *best)
+{
+	ListCell   *lc;
+
+	foreach(lc, s->advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+		Bitmapset  *touched = NULL;
+		int			x = -1;
+
+		while ((x = bms_next_member(write->cands, x)) >= 0)
+		{
+			if (s->cands[x]->alive &&
+				bms_overlap(s->cands[x]->columns, write->columns))
+				touched = bms_add_member(touched, x);
+		}
+		if (!bms_overlap(touched, best->set))
+			continue;
+		while ((x = bms_next_member(touched, x)) >= 0)
+			s->cands[x]->alive = false;
+		place->set = bms_difference(best->set, touched);
+		settle(s, place, best);
+		while ((x = bms_next_member(touched, x)) >= 0)
+			s->cands[x]->alive = true;
+	}
 }
 
 static void
@@ -1002,6 +1367,8 @@ begin_search(Search *s, ScAdvice *advice)
 	foreach(lc, advice->candidates)
 		s->cands[foreach_current_index(lc)] = (ScCandidate *) lfirst(lc);
 	s->limit = SC_MAX_EFFORT;
+	s->changes = (double *) palloc(sizeof(double) * Max(1, s->ncands));
+	s->stale = (bool *) palloc(sizeof(bool) * Max(1, s->ncands));
 	pg_prng_seed(&s->prng, 20);
 }
 
@@ -1078,7 +1445,11 @@ sc_search(ScAdvice *advice)
 			elog(DEBUG2, "kick %d: best %.0f with %d indexes, effort %.0f",
 				 i, best.cost, bms_num_members(best.set), advice->effort);
 	}
+	keep_hot(&s, &place, &best);
 	best.set = thinned(&s, read_members(&s, best.set));
+	/* With a limit, space is what decides between one and two. */
+	if (advice->max_size < 0)
+		best.set = plainest(&s, thinned(&s, merged(&s, best.set)));
 	MemoryContextDelete(s.cxt);
 	return best.set;
 }

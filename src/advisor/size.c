@@ -17,6 +17,7 @@
 #include "access/brin.h"
 #include "access/brin_page.h"
 #include "access/brin_revmap.h"
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/gin.h"
 #include "access/ginblock.h"
@@ -62,6 +63,14 @@
 
 #define SC_PAGE_SPACE		(BLCKSZ - SizeOfPageHeaderData)
 #define SC_NONLEAF_FILL		(BTREE_NONLEAF_FILLFACTOR / 100.0)
+/* What BTMaxItemSize() says of any page. */
+#define SC_BTREE_MAX \
+	(MAXALIGN_DOWN((BLCKSZ - \
+					MAXALIGN(SizeOfPageHeaderData + 3 * sizeof(ItemIdData)) - \
+					MAXALIGN(sizeof(BTPageOpaqueData))) / 3) - \
+	 MAXALIGN(sizeof(ItemPointerData)))
+/* Longer values are not put into entries of other kinds, to be measured. */
+#define SC_LONG_VALUE		2000
 
 /* What the sample says about the entries of an index. */
 typedef struct Entries
@@ -114,6 +123,48 @@ entry_desc(ScHypo *hypo, ScHypoLeaf *leaf, int natts)
 	return desc;
 }
 
+/*
+ * An entry, as the index would have it.  What does not fit is refused, as it
+ * would be by a build.
+ */
+static IndexTuple
+form_entry(ScHypo *hypo, TupleDesc desc, Datum *values, bool *nulls)
+{
+	IndexTuple	itup = index_form_tuple(desc, values, nulls);
+
+	if (hypo->am == BTREE_AM_OID && IndexTupleSize(itup) > SC_BTREE_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("an entry of the index on \"%s\" would have %zu bytes, and may have %zu",
+						get_rel_name(hypo->relid),
+						(size_t) IndexTupleSize(itup), (size_t) SC_BTREE_MAX),
+				 errdetail("Values larger than 1/3 of a buffer page cannot be indexed."),
+				 errhint("Consider a hash index, an index on a function of the value such as its MD5 hash, or full text indexing.")));
+	return itup;
+}
+
+/*
+ * The size of an entry that has not the values themselves, or 0 if it has
+ * them.  Those that are long are left out of it.
+ */
+static Size
+other_entry_size(ScHypo *hypo, TupleDesc desc, Datum *values, bool *nulls)
+{
+	int			i;
+
+	if (hypo->am == HASH_AM_OID || hypo->am == GIN_AM_OID)
+		return MAXALIGN(sizeof(IndexTupleData) + sizeof(uint32));
+	if (hypo->am == BTREE_AM_OID || hypo->am == BRIN_AM_OID)
+		return 0;
+	for (i = 0; i < desc->natts; i++)
+	{
+		if (!nulls[i] && TupleDescAttr(desc, i)->attlen == -1 &&
+			toast_raw_datum_size(values[i]) > SC_LONG_VALUE)
+			nulls[i] = true;
+	}
+	return 0;
+}
+
 static void
 collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 				int rows, Entries *entries)
@@ -142,6 +193,7 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 		MemoryContext oldcxt;
 		ListCell   *lc;
 		IndexTuple	itup;
+		Size		other;
 		int			k = 0;
 
 		/* By chance: neighbours may be alike, every other row never is. */
@@ -159,7 +211,16 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 									 &nulls[k]);
 			k++;
 		}
-		itup = index_form_tuple(desc, values, nulls);
+		other = other_entry_size(hypo, desc, values, nulls);
+		if (other > 0)
+		{
+			entries->size += other;
+			entries->keysize += other;
+			entries->nmatch++;
+			MemoryContextSwitchTo(oldcxt);
+			continue;
+		}
+		itup = form_entry(hypo, desc, values, nulls);
 		entries->size += IndexTupleSize(itup);
 		entries->hashes[entries->nmatch++] =
 			(hash_bytes_extended((unsigned char *) itup +

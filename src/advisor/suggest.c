@@ -22,7 +22,9 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -31,6 +33,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -47,6 +50,7 @@
 
 #include "advisor/choose.h"
 #include "advisor/statements.h"
+#include "base/queries.h"
 
 PG_FUNCTION_INFO_V1(scalecache_suggest_indexes);
 
@@ -65,6 +69,7 @@ typedef struct Loader
 	const char *settings;
 	Oid			userid;
 	double		weight;			/* of the variant */
+	double		sampled;		/* executions like it */
 	double		rows;			/* written by one execution; -1: planned */
 	bool		check;			/* must the user be allowed to execute it? */
 } Loader;
@@ -159,22 +164,6 @@ unreadable_walker(Node *node, void *context)
 	return query_tree_walker((Query *) node, unreadable_walker, context, 0);
 }
 
-static Bitmapset *
-assigned_columns(List *targets)
-{
-	Bitmapset  *result = NULL;
-	ListCell   *lc;
-
-	foreach(lc, targets)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		if (!tle->resjunk && tle->resno > 0)
-			result = bms_add_member(result, tle->resno);
-	}
-	return result;
-}
-
 static void
 add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
 		  Bitmapset *columns)
@@ -202,44 +191,202 @@ add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
 	advice->writes = lappend(advice->writes, write);
 }
 
+/*
+ * The same, and that of the partitioned table it is part of, which indexes are
+ * suggested for; of that alone if not "self".
+ */
+static void
+add_table_write(ScAdvice *advice, Oid relid, bool self, CmdType command,
+				double rows, List *attnums)
+{
+	Bitmapset  *columns = NULL;
+	List	   *ancestors = NIL;
+	ListCell   *lc;
+
+	/* There are none where DETACH CONCURRENTLY has not been finalized. */
+	if (get_rel_relispartition(relid))
+		ancestors = get_partition_ancestors(relid);
+	foreach(lc, attnums)
+		columns = bms_add_member(columns, lfirst_int(lc));
+	if (self || ancestors == NIL)
+	{
+		add_write(advice, relid, command, rows, columns);
+		if (command == CMD_DELETE)
+			advice->deleted = list_append_unique_oid(advice->deleted, relid);
+	}
+	if (ancestors != NIL)
+	{
+		Oid			top = llast_oid(ancestors);
+
+		LockRelationOid(top, AccessShareLock);
+		columns = NULL;
+		foreach(lc, attnums)
+		{
+			AttrNumber	attnum = get_attnum(top, get_attname(relid, lfirst_int(lc),
+															 false));
+
+			if (attnum > 0)
+				columns = bms_add_member(columns, attnum);
+		}
+		add_write(advice, top, command, rows, columns);
+		if (command == CMD_DELETE)
+			advice->deleted = list_append_unique_oid(advice->deleted, top);
+	}
+}
+
+/* What is done to the nth of the tables that a plan changes. */
+static void
+note_changes(ScAdvice *advice, ModifyTable *mt, int nth, Oid relid, bool self,
+			 double rows)
+{
+	List	   *actions = NIL;
+	double		n = 0;
+	ListCell   *lc;
+
+	switch (mt->operation)
+	{
+		case CMD_INSERT:
+			add_table_write(advice, relid, self, CMD_INSERT, rows, NIL);
+			if (mt->onConflictAction == ONCONFLICT_UPDATE)
+				add_table_write(advice, relid, self, CMD_UPDATE, rows,
+								mt->onConflictCols);
+			break;
+		case CMD_UPDATE:
+			add_table_write(advice, relid, self, CMD_UPDATE, rows,
+							(List *) list_nth(mt->updateColnosLists, nth));
+			break;
+		case CMD_DELETE:
+			add_table_write(advice, relid, self, CMD_DELETE, rows, NIL);
+			break;
+		case CMD_MERGE:
+			actions = (List *) list_nth(mt->mergeActionLists, nth);
+			break;
+		default:
+			break;
+	}
+	/* How often each of them is taken is not known. */
+	foreach(lc, actions)
+		n += lfirst_node(MergeAction, lc)->commandType != CMD_NOTHING ? 1 : 0;
+	foreach(lc, actions)
+	{
+		MergeAction *action = lfirst_node(MergeAction, lc);
+
+		if (action->commandType != CMD_NOTHING)
+			add_table_write(advice, relid, self, action->commandType,
+							rows / n, action->updateColnos);
+	}
+}
+
+static double
+rows_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	double		rows = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	return Max(rows, 1);
+}
+
+/*
+ * What one node of a plan changes.  Of a table that others inherit from the
+ * rows may be in any of these, which have indexes of their own; those of a
+ * partitioned table are its own.  rows: of one execution; -1: as planned.
+ */
+static void
+note_modify(Loader *l, PlannedStmt *plan, ModifyTable *mt, double rows)
+{
+	double		all = 0;
+	ListCell   *lc;
+	bool		partitioned = mt->rootRelation != 0 &&
+		rt_fetch(mt->rootRelation, plan->rtable)->relkind == RELKIND_PARTITIONED_TABLE;
+
+	if (rows < 0)
+		rows = outerPlan(mt)->plan_rows;
+	rows *= l->item->weight * l->weight;
+	foreach(lc, mt->resultRelations)
+		all += rows_of(rt_fetch(lfirst_int(lc), plan->rtable)->relid);
+	foreach(lc, mt->resultRelations)
+	{
+		Oid			relid = rt_fetch(lfirst_int(lc), plan->rtable)->relid;
+
+		note_changes(l->advice, mt, foreach_current_index(lc), relid,
+					 !partitioned,
+					 partitioned ? rows : rows * rows_of(relid) / all);
+		/* Where they go does not matter, nor which of them is asked. */
+		if (partitioned)
+			break;
+	}
+}
+
 /* What a statement changes, all its executions together. */
 static void
-note_writes(Loader *l, ScQuery *query, List *plans)
+note_writes(Loader *l, List *plans)
 {
 	ListCell   *lc;
-	ListCell   *p = list_head(plans);
 
-	foreach(lc, query->queries)
+	foreach(lc, plans)
 	{
-		Query	   *tree = lfirst_node(Query, lc);
-		PlannedStmt *plan = p ? lfirst_node(PlannedStmt, p) : NULL;
-		double		rows = l->rows;
-		Oid			relid;
+		PlannedStmt *plan = lfirst_node(PlannedStmt, lc);
+		ListCell   *p;
 
-		if (tree->commandType == CMD_UTILITY)
+		if (plan->commandType == CMD_UTILITY)
 			continue;
-		if (p)
-			p = lnext(plans, p);
-		if (tree->resultRelation == 0 || plan == NULL ||
-			!IsA(plan->planTree, ModifyTable))
-			continue;
-		relid = rt_fetch(tree->resultRelation, tree->rtable)->relid;
-		if (rows < 0)
-			rows = outerPlan(plan->planTree)->plan_rows;
-		rows *= l->item->weight * l->weight;
-		if (tree->commandType == CMD_MERGE)
-			add_write(l->advice, relid, CMD_INSERT, rows, NULL);
-		else
-			add_write(l->advice, relid, tree->commandType, rows,
-					  tree->commandType == CMD_UPDATE ?
-					  assigned_columns(tree->targetList) : NULL);
-		if (tree->onConflict && tree->onConflict->action == ONCONFLICT_UPDATE)
-			add_write(l->advice, relid, CMD_UPDATE, rows,
-					  assigned_columns(tree->onConflict->onConflictSet));
-		if (tree->commandType == CMD_DELETE)
-			l->advice->deleted = list_append_unique_oid(l->advice->deleted,
-														relid);
+		if (IsA(plan->planTree, ModifyTable))
+			note_modify(l, plan, (ModifyTable *) plan->planTree, l->rows);
+		/* Those in WITH, whose rows were not counted */
+		foreach(p, plan->subplans)
+		{
+			if (lfirst(p) != NULL && IsA(lfirst(p), ModifyTable))
+				note_modify(l, plan, (ModifyTable *) lfirst(p), -1);
+		}
 	}
+}
+
+/* Does a text have this word in it?  In lower case. */
+static bool
+mentions(const char *text, const char *word)
+{
+	for (; *text != '\0'; text++)
+	{
+		if (pg_strncasecmp(text, word, strlen(word)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * COPY FROM, of which nothing can be planned, but what it writes counts.
+ * False if the statement is another one.
+ */
+static bool
+load_copy(Loader *l)
+{
+	Oid			caller = GetUserId();
+	CopyStmt   *copy;
+	Oid			relid;
+
+	if (!mentions(l->text, "copy"))
+		return false;
+	if (l->settings != NULL)
+		sc_settings_apply(l->settings);
+	copy = (CopyStmt *) sc_parse_one(l->text);
+	if (!IsA(copy, CopyStmt) || !copy->is_from || copy->relation == NULL)
+		return false;
+	SetUserIdAndSecContext(l->userid, SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	relid = RangeVarGetRelid(copy->relation, AccessShareLock, false);
+	if (pg_class_aclcheck(relid, caller, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for a table of the statement")));
+	if (relid >= FirstNormalObjectId)
+		add_table_write(l->advice, relid, true, CMD_INSERT,
+						l->rows * l->item->weight * l->weight, NIL);
+	return true;
 }
 
 static void
@@ -251,6 +398,9 @@ load_one(Loader *l)
 	List	   *plans;
 	ListCell   *lc;
 
+	/* The caller's own statements are to be planned, or refused. */
+	if (!l->check && load_copy(l))
+		return;
 	query = parse_as_user(l->text, l->userid, l->settings, l->nparams,
 						  l->types, l->values, l->check);
 	foreach(lc, query->queries)
@@ -260,13 +410,15 @@ load_one(Loader *l)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for a table of the statement")));
 	}
-	if (l->item->shape == 0)
+	/* A rule may have made nothing of it. */
+	if (l->item->shape == 0 && query->queries != NIL)
 		l->item->shape = linitial_node(Query, query->queries)->queryId;
 	variant->query = query;
 	variant->weight = l->weight;
+	variant->sampled = l->sampled;
 	variant->base = sc_harvest(l->advice, l->item, variant);
 	(void) sc_query_cost(NULL, query, &plans);
-	note_writes(l, query, plans);
+	note_writes(l, plans);
 	l->item->variants = lappend(l->item->variants, variant);
 }
 
@@ -334,13 +486,13 @@ new_item(ScAdvice *advice, int64 id, double weight, const char *text)
 
 /* The statements given by the caller. */
 static void
-load_given(ScAdvice *advice, Datum *queries, int n, double *weights)
+load_given(ScAdvice *advice, char **queries, int n, double *weights)
 {
 	int			i;
 
 	for (i = 0; i < n; i++)
 	{
-		char	   *sql = TextDatumGetCString(queries[i]);
+		char	   *sql = queries[i];
 		Loader		l;
 		int			sqlerrcode;
 
@@ -391,6 +543,7 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 		l.types = execution->types;
 		l.values = execution->values;
 		l.weight = execution->count / all;
+		l.sampled = execution->count;
 		ok = load_safely(&l, sqlerrcode, false) || ok;
 	}
 	if (!ok)
@@ -447,15 +600,32 @@ sc_advice_load_recorded(ScAdvice *advice, bool report)
  * Foreign keys: deleting a row looks for rows that refer to it.
  */
 
-static char *
-fk_check(Form_pg_constraint con, HeapTuple tuple, Relation rel, Oid **types)
+static int16 *
+fk_columns(HeapTuple tuple, Relation rel, AttrNumber attnum, int *n)
 {
 	bool		isnull;
-	Datum		keys = heap_getattr(tuple, Anum_pg_constraint_conkey,
-									RelationGetDescr(rel), &isnull);
-	ArrayType  *array = DatumGetArrayTypeP(keys);
-	int16	   *attnums = (int16 *) ARR_DATA_PTR(array);
-	int			n = ARR_DIMS(array)[0];
+	Datum		datum = heap_getattr(tuple, attnum, RelationGetDescr(rel),
+									 &isnull);
+	ArrayType  *array = DatumGetArrayTypeP(datum);
+
+	*n = ARR_DIMS(array)[0];
+	return (int16 *) ARR_DATA_PTR(array);
+}
+
+/* The look for the rows that refer to one, as the trigger does it. */
+static void
+fk_check(Loader *l, Form_pg_constraint con, HeapTuple tuple, Relation rel)
+{
+	bool		isnull;
+	int16	   *referring = fk_columns(tuple, rel, Anum_pg_constraint_conkey,
+									   &l->nparams);
+	int16	   *referred = fk_columns(tuple, rel, Anum_pg_constraint_confkey,
+									  &l->nparams);
+	Oid		   *operators = (Oid *)
+		ARR_DATA_PTR(DatumGetArrayTypeP(heap_getattr(tuple,
+													 Anum_pg_constraint_conpfeqop,
+													 RelationGetDescr(rel),
+													 &isnull)));
 	StringInfoData buf;
 	int			i;
 
@@ -463,17 +633,20 @@ fk_check(Form_pg_constraint con, HeapTuple tuple, Relation rel, Oid **types)
 	appendStringInfo(&buf, "SELECT 1 FROM %s x WHERE",
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(con->conrelid)),
 												get_rel_name(con->conrelid)));
-	*types = (Oid *) palloc(sizeof(Oid) * n);
-	for (i = 0; i < n; i++)
+	l->types = (Oid *) palloc(sizeof(Oid) * l->nparams);
+	for (i = 0; i < l->nparams; i++)
 	{
-		appendStringInfo(&buf, "%s %s OPERATOR(pg_catalog.=) $%d",
-						 i > 0 ? " AND" : "",
-						 quote_identifier(get_attname(con->conrelid, attnums[i], false)),
-						 i + 1);
-		(*types)[i] = get_atttype(con->conrelid, attnums[i]);
+		l->types[i] = get_atttype(con->confrelid, referred[i]);
+		appendStringInfoString(&buf, i > 0 ? " AND " : " ");
+		generate_operator_clause(&buf, psprintf("$%d", i + 1), l->types[i],
+								 operators[i],
+								 quote_identifier(get_attname(con->conrelid,
+															  referring[i],
+															  false)),
+								 get_atttype(con->conrelid, referring[i]));
 	}
 	appendStringInfoString(&buf, " FOR KEY SHARE OF x");
-	return buf.data;
+	l->text = buf.data;
 }
 
 static double
@@ -508,19 +681,13 @@ load_foreign_keys(ScAdvice *advice)
 		Form_pg_constraint con = (Form_pg_constraint) GETSTRUCT(tuple);
 		Loader		l;
 		int			sqlerrcode;
-		Oid		   *types;
 
 		if (con->contype != CONSTRAINT_FOREIGN ||
 			OidIsValid(con->conparentid) ||
 			!list_member_oid(advice->deleted, con->confrelid))
 			continue;
 		memset(&l, 0, sizeof(l));
-		l.text = fk_check(con, tuple, rel, &types);
-		l.nparams = ARR_DIMS(DatumGetArrayTypeP(heap_getattr(tuple,
-															 Anum_pg_constraint_conkey,
-															 RelationGetDescr(rel),
-															 &(bool){false})))[0];
-		l.types = types;
+		fk_check(&l, con, tuple, rel);
 		l.advice = advice;
 		l.item = new_item(advice, 0, deleted_rows(advice, con->confrelid),
 						  l.text);
@@ -767,8 +934,8 @@ warn_never_analyzed(ScAdvice *advice)
 typedef struct Suggest
 {
 	ScAdvice   *advice;
-	Datum	   *queries;		/* NULL: the recorded workload */
-	int			nqueries;
+	char	  **queries;
+	int			nqueries;		/* -1: the recorded workload */
 	double	   *weights;
 	ReturnSetInfo *rsinfo;
 } Suggest;
@@ -863,7 +1030,7 @@ suggest_run(void *arg)
 	Suggest    *s = (Suggest *) arg;
 	ScAdvice   *advice = s->advice;
 
-	if (s->queries != NULL)
+	if (s->nqueries >= 0)
 	{
 		load_given(advice, s->queries, s->nqueries, s->weights);
 		load_foreign_keys(advice);
@@ -879,50 +1046,12 @@ suggest_run(void *arg)
 		 advice->effort);
 }
 
-static double *
-read_weights(FunctionCallInfo fcinfo, int nqueries)
-{
-	double	   *weights = (double *) palloc(sizeof(double) *
-											Max(1, nqueries));
-	Datum	   *values;
-	bool	   *nulls;
-	int			n = 0;
-	int			i;
-
-	if (!PG_ARGISNULL(2))
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), FLOAT8OID, 8,
-						  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls,
-						  &n);
-	if (!PG_ARGISNULL(2) && n != nqueries)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("there are %d queries and %d weights", nqueries, n),
-				 errdetail("A weight says how often its query is executed."),
-				 errhint("Give one weight for each query, or none at all.")));
-	for (i = 0; i < nqueries; i++)
-	{
-		weights[i] = 1;
-		if (n == 0)
-			continue;
-		if (nulls[i] || isnan(DatumGetFloat8(values[i])) ||
-			isinf(DatumGetFloat8(values[i])) || DatumGetFloat8(values[i]) < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("weight %d is not a number of zero or more",
-							i + 1)));
-		weights[i] = DatumGetFloat8(values[i]);
-	}
-	return weights;
-}
-
 /* suggest_indexes(max_size bigint, queries text[], weights float8[]) */
 Datum
 scalecache_suggest_indexes(PG_FUNCTION_ARGS)
 {
 	Suggest		s;
-	bool	   *nulls;
 	bool		saved = sc_workload_paused;
-	int			i;
 
 	memset(&s, 0, sizeof(s));
 	s.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -930,28 +1059,10 @@ scalecache_suggest_indexes(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0) && PG_GETARG_INT64(0) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_size must not be negative")));
-	if (!PG_ARGISNULL(1))
-	{
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false,
-						  TYPALIGN_INT, &s.queries, &nulls, &s.nqueries);
-		for (i = 0; i < s.nqueries; i++)
-		{
-			if (nulls[i])
-				ereport(ERROR,
-						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						 errmsg("query %d is null", i + 1)));
-		}
-		if (s.queries == NULL)
-			s.queries = (Datum *) palloc(1);
-		s.weights = read_weights(fcinfo, s.nqueries);
-	}
-	else if (!PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("weights without queries"),
-				 errhint("Recorded statements are weighted by their calls.")));
-	else if (!sc_workload_available())
+				 errmsg("max_size must not be negative"),
+				 errhint("It is in bytes; null is no limit.")));
+	s.nqueries = sc_queries_given(fcinfo, 1, &s.queries, &s.weights);
+	if (s.nqueries < 0 && !sc_workload_available())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("nothing is recorded"),
@@ -961,7 +1072,7 @@ scalecache_suggest_indexes(PG_FUNCTION_ARGS)
 	s.advice = (ScAdvice *) palloc0(sizeof(ScAdvice));
 	s.advice->study = sc_study_begin();
 	s.advice->max_size = PG_ARGISNULL(0) ? -1 : (double) PG_GETARG_INT64(0);
-	s.advice->given = s.queries != NULL;
+	s.advice->given = s.nqueries >= 0;
 	sc_workload_paused = true;
 	PG_TRY();
 	{

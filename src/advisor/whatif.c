@@ -12,7 +12,9 @@
  *	 lock, no setting and no change of user outlives it, even after an error.
  *
  * - Numbers of hypothetical indexes are below FirstNormalObjectId, where no
- *	 index of a user's is, and none of them is used for a catalog's.
+ *	 index of a user's is, and none of them is used for a catalog's.  When
+ *	 these are used up, as by thousands of partitions, they are those from
+ *	 the top that no relation has.
  *
  *-------------------------------------------------------------------------
  */
@@ -233,30 +235,35 @@ sc_get_relation_info(PlannerInfo *root, Oid relid, bool inhparent,
 	}
 }
 
+/* Numbers below FirstNormalObjectId */
+#define SC_LOW_NUMBERS	((uint32) (FirstNormalObjectId - FirstUnpinnedObjectId))
+#define SC_MAX_NUMBERS	1000000
+
+typedef struct ScNumbered
+{
+	ScHypo	   *hypo;			/* NULL: some relation has the number */
+	ScHypoLeaf *leaf;
+} ScNumbered;
+
+static Oid
+nth_number(uint32 n)
+{
+	return n < SC_LOW_NUMBERS ? FirstNormalObjectId - 1 - n :
+		OID_MAX - (n - SC_LOW_NUMBERS);
+}
+
 static ScHypoLeaf *
 find_leaf(ScStudy *study, Oid indexoid, ScHypo **owner)
 {
-	ListCell   *lc;
+	uint32		n = indexoid < FirstNormalObjectId ?
+		FirstNormalObjectId - 1 - indexoid :
+		OID_MAX - indexoid + SC_LOW_NUMBERS;
 
-	if (study == NULL || indexoid >= FirstNormalObjectId)
+	if (study == NULL || study->hypos == NIL || n >= study->nnumbered ||
+		nth_number(n) != indexoid || study->numbered[n].hypo == NULL)
 		return NULL;
-	foreach(lc, study->hypos)
-	{
-		ScHypo	   *hypo = (ScHypo *) lfirst(lc);
-		ListCell   *l;
-
-		foreach(l, hypo->leaves)
-		{
-			ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(l);
-
-			if (leaf->indexoid == indexoid)
-			{
-				*owner = hypo;
-				return leaf;
-			}
-		}
-	}
-	return NULL;
+	*owner = study->numbered[n].hypo;
+	return study->numbered[n].leaf;
 }
 
 /* The hypothetical index with a number, or NULL. */
@@ -479,24 +486,50 @@ sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
 	return result;
 }
 
+static void
+add_numbered(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
+{
+	uint32		n = study->nnumbered++;
+
+	if (n >= SC_MAX_NUMBERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many hypothetical indexes at once")));
+	if (n == study->maxnumbered)
+	{
+		study->maxnumbered = Max(64, n * 2);
+		study->numbered = study->numbered == NULL ?
+			(ScNumbered *) MemoryContextAlloc(study->cxt,
+											  sizeof(ScNumbered) * study->maxnumbered) :
+			(ScNumbered *) repalloc(study->numbered,
+									sizeof(ScNumbered) * study->maxnumbered);
+	}
+	study->numbered[n].hypo = hypo;
+	study->numbered[n].leaf = leaf;
+}
+
 /* Give numbers to the hypothetical indexes that exist now. */
 static void
 number_hypos(ScStudy *study)
 {
-	Oid			next = FirstNormalObjectId;
 	ListCell   *lc;
 
+	study->nnumbered = 0;
 	foreach(lc, study->hypos)
 	{
+		ScHypo	   *hypo = (ScHypo *) lfirst(lc);
 		ListCell   *l;
 
-		foreach(l, ((ScHypo *) lfirst(lc))->leaves)
+		foreach(l, hypo->leaves)
 		{
-			if (--next < FirstUnpinnedObjectId)
-				ereport(ERROR,
-						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						 errmsg("too many hypothetical indexes at once")));
-			((ScHypoLeaf *) lfirst(l))->indexoid = next;
+			ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(l);
+
+			while (study->nnumbered >= SC_LOW_NUMBERS &&
+				   SearchSysCacheExists1(RELOID,
+										 ObjectIdGetDatum(nth_number(study->nnumbered))))
+				add_numbered(study, NULL, NULL);
+			leaf->indexoid = nth_number(study->nnumbered);
+			add_numbered(study, hypo, leaf);
 		}
 	}
 }
@@ -776,7 +809,8 @@ scalecache_what_if(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("query must not be null")));
+				 errmsg("query must not be null"),
+				 errhint("Give the statement to be planned.")));
 	memset(&w, 0, sizeof(w));
 	w.cxt = CurrentMemoryContext;
 	w.query = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -789,7 +823,8 @@ scalecache_what_if(PG_FUNCTION_ARGS)
 			if (ddlnulls[i])
 				ereport(ERROR,
 						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						 errmsg("ddl must not be null")));
+						 errmsg("ddl must not be null"),
+						 errhint("Give CREATE INDEX or DROP INDEX, or nothing.")));
 		}
 	}
 	InitMaterializedSRF(fcinfo, 0);

@@ -49,6 +49,7 @@
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -71,7 +72,7 @@
 #define SC_CHUNK			256 /* bytes the area is given out in */
 #define SC_NAMED_MAX		(2 * 1024 * 1024)	/* bytes of named parameters */
 #define SC_DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_workload.stat"
-#define SC_DUMP_MAGIC		0x53435732
+#define SC_DUMP_MAGIC		0x53435733
 
 typedef struct StmtKey
 {
@@ -126,8 +127,6 @@ typedef struct Shared
 	LWLock	   *lock;
 	int			nfree;			/* entries */
 	uint32		free_chunk;		/* first of a chain, 0: none left */
-	TimestampTz since;			/* last reset */
-	uint64		evicted;
 	Chunk	   *chunks;			/* the first is not used */
 	Stmt		stmts[FLEXIBLE_ARRAY_MEMBER];
 } Shared;
@@ -172,6 +171,7 @@ static int	countdown = 0;
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
 PG_FUNCTION_INFO_V1(scalecache_reset_workload);
@@ -349,7 +349,6 @@ evict(void)
 	n = Max(1, nused / 20);
 	for (i = 0; i < n && i < nused; i++)
 		clear_entry(&shared->stmts[used[i]]);
-	shared->evicted += n;
 	pfree(used);
 }
 
@@ -823,6 +822,82 @@ sc_ExecutorRun(QueryDesc *qd, ScanDirection direction, uint64 count,
 }
 
 /*
+ * COPY FROM, which is no query but may write more than all others.  It has no
+ * id either unless the server gives one to every statement.
+ */
+static void
+note_copy(uint64 queryid, const char *text, int len, double ms, uint64 rows)
+{
+	StmtKey		key;
+	Stmt	   *stmt;
+	char	   *copy;
+	StringInfoData settings;
+
+	if (len <= 0 || len > SC_TEXT_MAX)
+		return;
+	key.queryid = queryid != 0 ? queryid :
+		hash_bytes_extended((const unsigned char *) text, len, 0) | 1;
+	key.dbid = MyDatabaseId;
+	key.userid = GetUserId();
+	copy = pnstrdup(text, len);
+	initStringInfo(&settings);
+	append_settings(&settings);
+	if (settings.len > SC_SETTINGS_MAX)
+		settings.len = 0;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	stmt = find_entry(&key);
+	if (stmt == NULL)
+		stmt = make_entry(&key, copy, len, settings.data, settings.len);
+	if (stmt != NULL)
+	{
+		SpinLockAcquire(&stmt->mutex);
+		stmt->calls++;
+		stmt->usage++;
+		stmt->total_ms += ms;
+		stmt->rows += rows;
+		SpinLockRelease(&stmt->mutex);
+	}
+	LWLockRelease(shared->lock);
+	pfree(copy);
+	pfree(settings.data);
+}
+
+static void
+sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
+				  ProcessUtilityContext context, ParamListInfo params,
+				  QueryEnvironment *env, DestReceiver *dest,
+				  QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = prev_ProcessUtility ?
+		prev_ProcessUtility : standard_ProcessUtility;
+	CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
+	uint64		queryid = pstmt->queryId;
+	int			location = pstmt->stmt_location;
+	int			len = pstmt->stmt_len;
+	instr_time	start;
+	instr_time	end;
+
+	if (!IsA(copy, CopyStmt) || !copy->is_from || copy->relation == NULL ||
+		qc == NULL || !sc_advisor_record || sc_workload_paused ||
+		shared == NULL || compute_query_id == COMPUTE_QUERY_ID_OFF)
+	{
+		next(pstmt, source, readonly, context, params, env, dest, qc);
+		return;
+	}
+	INSTR_TIME_SET_CURRENT(start);
+	next(pstmt, source, readonly, context, params, env, dest, qc);
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, start);
+	source = CleanQuerytext(source, &location, &len);
+	/* Of the last statement it is all that follows. */
+	while (len > 0 && (source[len - 1] == ';' ||
+					   scanner_isspace(source[len - 1])))
+		len--;
+	note_copy(queryid, source, len, INSTR_TIME_GET_MILLISEC(end),
+			  qc->nprocessed);
+}
+
+/*
  * Named parameters: in functions, the text names variables where the tree
  * has parameters.  The text is kept with $1... in these places.
  */
@@ -1022,12 +1097,6 @@ sc_workload_available(void)
 	return shared != NULL;
 }
 
-TimestampTz
-sc_workload_since(void)
-{
-	return shared ? shared->since : 0;
-}
-
 static bool
 read_sample(ScExecution *execution, const char *data, uint32 len)
 {
@@ -1153,7 +1222,6 @@ scalecache_reset_workload(PG_FUNCTION_ARGS)
 		if (shared->stmts[i].key.dbid == MyDatabaseId)
 			clear_entry(&shared->stmts[i]);
 	}
-	shared->since = GetCurrentTimestamp();
 	LWLockRelease(shared->lock);
 	/* After a crash they would be read from there again. */
 	if (unlink(SC_DUMP_FILE) != 0 && errno != ENOENT)
@@ -1256,8 +1324,7 @@ dump_workload(int code, Datum arg)
 		return;
 	}
 	INIT_CRC32C(dump.crc);
-	ok = put(&dump, header, sizeof(header)) &&
-		put(&dump, &shared->since, sizeof(shared->since));
+	ok = put(&dump, header, sizeof(header));
 	for (i = 0; ok && i < sc_advisor_max_statements; i++)
 	{
 		if (OidIsValid(shared->stmts[i].key.dbid))
@@ -1383,7 +1450,6 @@ load_workload(void)
 	MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
 	DumpFile	dump;
 	uint32		header[2];
-	TimestampTz since;
 	DumpEntry	entry;
 
 	INIT_CRC32C(dump.crc);
@@ -1393,10 +1459,8 @@ load_workload(void)
 		/* Query ids are not the same in another major version. */
 		if (get(&dump, header, sizeof(header)) &&
 			header[0] == SC_DUMP_MAGIC &&
-			header[1] / 100 == PG_VERSION_NUM / 100 &&
-			get(&dump, &since, sizeof(since)))
+			header[1] / 100 == PG_VERSION_NUM / 100)
 		{
-			shared->since = since;
 			while (read_dumped(&dump, &entry))
 			{
 				enter_dumped(&entry);
@@ -1419,7 +1483,6 @@ init_shared(void)
 	memset(shared, 0, offsetof(Shared, stmts));
 	shared->lock = &(GetNamedLWLockTranche("scalecache_advisor"))->lock;
 	shared->nfree = sc_advisor_max_statements;
-	shared->since = GetCurrentTimestamp();
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
 		memset(&shared->stmts[i], 0, sizeof(Stmt));
@@ -1471,6 +1534,8 @@ sc_workload_init(void)
 	shmem_startup_hook = sc_shmem_startup;
 	prev_ExecutorRun = ExecutorRun_hook;
 	ExecutorRun_hook = sc_ExecutorRun;
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = sc_ProcessUtility;
 	prev_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = sc_post_parse_analyze;
 }

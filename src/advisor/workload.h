@@ -44,7 +44,6 @@ extern bool sc_workload_paused; /* true: this backend records nothing */
 extern void sc_workload_init(void);
 extern bool sc_workload_available(void);
 extern List *sc_workload_list(Oid onlyuser);
-extern TimestampTz sc_workload_since(void);
 extern void sc_settings_apply(const char *settings);
 
 #endif							/* SC_WORKLOAD_H */

@@ -94,6 +94,56 @@ SELECT index FROM scalecache.suggest_index_drops() WHERE relation::text ~ '^(p1|
 ALTER EXTENSION scalecache DROP TABLE ext;
 DROP TABLE temporary;
 
+-- What finds the rows that refer to a deleted one stays, however seldom that is,
+-- unless another one does; and so does what CLUSTER goes by.
+CREATE TABLE par (id int PRIMARY KEY, x int UNIQUE, y int, UNIQUE (id, y));
+CREATE TABLE kid (a int REFERENCES par, b int REFERENCES par (x), c int, d int, e int REFERENCES par, f int, g int,
+	FOREIGN KEY (c, d) REFERENCES par (id, y));
+CREATE INDEX kid_a ON kid (a);
+CREATE INDEX kid_a_f ON kid (a, f);
+CREATE INDEX kid_b ON kid (b) WHERE b IS NOT NULL;
+CREATE INDEX kid_d_c ON kid (d, c);
+CREATE INDEX kid_e ON kid (e) WHERE f = 1;		-- does not
+CREATE INDEX kid_f ON kid (f);
+CREATE INDEX kid_g ON kid (g);
+ALTER TABLE kid CLUSTER ON kid_f;
+INSERT INTO par SELECT i, i, i FROM generate_series(1, 100) i;
+INSERT INTO kid SELECT i, i, i, i, i, i, i FROM generate_series(1, 100) i;
+ANALYZE par, kid;
+SELECT ddl, regexp_replace(reason, '(since) .*', '\1 then') AS reason FROM scalecache.suggest_index_drops()
+WHERE relation IN ('kid'::regclass, 'par'::regclass) ORDER BY 1;
+-- A unique one whose build failed is an obstacle and no guard.
+INSERT INTO kid (g) SELECT 1 FROM generate_series(1, 2);
+CREATE UNIQUE INDEX CONCURRENTLY kid_unique ON kid (g);
+SELECT ddl, reason FROM scalecache.suggest_index_drops() WHERE reason ~ 'invalid' AND relation = 'kid'::regclass;
+
+-- What an index costs the writes: of few rows little, and of ranges of pages next to nothing; nothing is
+-- said of it where standbys may read it.
+CREATE TABLE v (id int, state text, at int, pad text);
+CREATE INDEX v_open ON v (id) WHERE state = 'open';
+CREATE INDEX v_brin ON v USING brin (at);
+CREATE INDEX v_pad ON v (pad);
+INSERT INTO v SELECT i, CASE WHEN i % 200 = 0 THEN 'open' ELSE 'done' END, i, repeat('x', 100) || i FROM generate_series(1, 20000) i;
+VACUUM ANALYZE v;
+SELECT scalecache.reset_workload();
+SELECT count(pad) FROM v WHERE state = 'open' AND id < 3000;
+SELECT count(pad) FROM v WHERE at BETWEEN 7000 AND 7010;
+SELECT at FROM v WHERE pad = 'x';
+DO $$ BEGIN FOR i IN 1 .. 400 LOOP INSERT INTO v VALUES (i, 'done', 20000 + i, 'x'); END LOOP; END $$;
+SELECT index, regexp_replace(reason, '\d+', 'N', 'g') AS reason FROM scalecache.suggest_index_drops() WHERE relation = 'v'::regclass;
+SELECT slot_name FROM pg_create_physical_replication_slot('much');
+SELECT index FROM scalecache.suggest_index_drops() WHERE relation = 'v'::regclass;
+SELECT pg_drop_replication_slot('much');
+
+-- Statistics of an expression without a scan
+CREATE TABLE s AS SELECT i AS a, repeat('x', 50) AS pad FROM generate_series(1, 5000) i;
+CREATE INDEX s_odd ON s ((a % 50));
+CREATE INDEX s_pad ON s (pad);
+VACUUM ANALYZE s;
+SELECT scalecache.reset_workload();
+SELECT count(pad) FROM s WHERE a % 50 >= 2;
+SELECT index, regexp_replace(reason, '(since) \S+ \S+', '\1 then') AS reason FROM scalecache.suggest_index_drops() WHERE relation = 's'::regclass ORDER BY 1;
+
 -- Only of tables the caller may read
 CREATE ROLE much_nobody;
 GRANT USAGE ON SCHEMA much TO much_nobody;

@@ -49,6 +49,25 @@ SELECT advise('SELECT * FROM orders WHERE deleted_at IS NULL AND user_id = 5');
 -- with an order, which does not follow IS NULL in an index; live rows although they are most
 SELECT advise('SELECT * FROM orders WHERE shop_id = 9 AND deleted_at IS NULL ORDER BY total LIMIT 10');
 SELECT advise('SELECT id FROM users WHERE active ORDER BY last_seen DESC LIMIT 5');
+-- all ways to ask what a boolean is, and none of some values
+CREATE TABLE flagged AS SELECT i AS id, i % 1000 AS k, CASE i % 100 WHEN 7 THEN NULL ELSE i % 100 <> 8 END AS done,
+	CASE i % 50 WHEN 0 THEN 'open' WHEN 1 THEN 'spam' ELSE 'closed' END AS state, repeat('x', 100) AS body FROM generate_series(1, 20000) i;
+VACUUM ANALYZE flagged;
+SELECT advise('SELECT id FROM flagged WHERE done IS NOT TRUE ORDER BY id LIMIT 5');
+SELECT advise('SELECT id, k FROM flagged WHERE done IS NOT TRUE AND k < 500');
+SELECT advise('SELECT sum(k) FROM flagged WHERE done IS FALSE');
+SELECT advise('SELECT body FROM flagged WHERE done IS UNKNOWN');
+SELECT advise('SELECT body FROM flagged WHERE state NOT IN (''closed'', ''spam'') AND k = 5');
+-- an order by what changes all the time is done without
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT body FROM flagged WHERE NOT done ORDER BY k LIMIT 5',
+	'UPDATE flagged SET k = k + 1 WHERE id = 5'], weights => ARRAY[100, 5000]);
+DROP TABLE flagged;
+-- behind IS NULL an order is not one
+CREATE TABLE binned AS SELECT i AS id, i % 20 AS a, i / 20 % 25 AS b, i * 7919 % 40000 AS c, CASE WHEN i % 200 = 0 THEN i END AS gone,
+	repeat('x', 50) AS body FROM generate_series(1, 40000) i;
+VACUUM ANALYZE binned;
+SELECT replace(advise('SELECT body FROM binned WHERE a = 5 AND b = 7 AND gone IS NULL ORDER BY c LIMIT 5'), 'b, a', 'a, b') AS advise;
+DROP TABLE binned;
 -- a status, but not a number that says whose; nor one of several statuses asked for by the same statement
 CREATE TABLE tasks AS SELECT i AS id, i % 40 AS team, (ARRAY['open', 'held', 'late', 'done'])[1 + least(3, i % 20)] AS state,
 	i * 7919 % 20000 AS due FROM generate_series(1, 20000) i;
@@ -93,6 +112,16 @@ SELECT advise('SELECT * FROM open_orders WHERE shop_id = 7');
 SELECT advise('UPDATE orders SET total = 0 WHERE user_id = 5');
 SELECT advise('DELETE FROM orders WHERE user_id = 5');
 SELECT ddl, reason FROM scalecache.suggest_indexes(queries => ARRAY['DELETE FROM users WHERE id = 5']);
+-- by the operator that the key has
+CREATE EXTENSION citext;
+CREATE TABLE topic (name citext PRIMARY KEY);
+CREATE TABLE post AS SELECT i AS id, ('Topic ' || i % 1000)::citext AS topic FROM generate_series(1, 10000) i;
+INSERT INTO topic SELECT DISTINCT topic FROM post;
+ALTER TABLE post ADD FOREIGN KEY (topic) REFERENCES topic;
+VACUUM ANALYZE topic, post;
+SELECT ddl, reason FROM scalecache.suggest_indexes(queries => ARRAY['DELETE FROM topic WHERE name = ''topic 5''']);
+DROP TABLE topic, post;
+DROP EXTENSION citext;
 -- Shared: one index for several statements
 SELECT ddl, query_ids FROM scalecache.suggest_indexes(queries => ARRAY[
 	'SELECT * FROM orders WHERE shop_id = 5',
@@ -159,6 +188,19 @@ SELECT regexp_replace(ddl, '[(]k, .[)] INCLUDE [(]., ., .[)]', '(k, x) INCLUDE (
 	'SELECT sum(c) FROM wide WHERE k = 7 AND c > 9000', 'SELECT sum(d) FROM wide WHERE k = 8 AND d > 9000',
 	'SELECT sum(a + b + c + d) FROM wide WHERE k = 9']);
 DROP TABLE wide;
+-- One for which the members that it could stand in for must first make room
+CREATE TABLE fx AS SELECT i AS id, i * 7919 % 400 AS k, i * 31 % 9973 AS a, i * 37 % 9967 AS b, i * 41 % 9949 AS c, repeat(md5(i::text), 3) AS body
+	FROM generate_series(1, 30000) i;
+CREATE TABLE fy AS SELECT * FROM fx;
+CREATE TABLE fz AS SELECT * FROM fx;
+CREATE TABLE dim AS SELECT i AS k, i % 20 AS p, i % 7 AS q, md5(i::text) AS name FROM generate_series(1, 400) i;
+VACUUM ANALYZE fx, fy, fz, dim;
+SELECT min(cost_after) < 5400 AS cheap FROM scalecache.suggest_indexes(2200000, ARRAY[
+	'SELECT sum(f.a + f.c) FROM fz f JOIN dim g ON g.k = f.k WHERE f.b = 9900 AND g.p = 4',
+	'SELECT sum(h.b + h.c + g.a) FROM fy f JOIN fx g ON g.a = f.id JOIN fz h ON h.a = g.a WHERE f.a > 300',
+	'SELECT sum(g.c) FROM fy f JOIN fx g ON g.id = f.k WHERE f.a = 300',
+	'SELECT sum(f.c + g.b + f.a) FROM fz f JOIN fx g ON g.a = f.id JOIN dim d ON d.k = f.k WHERE f.k > 9900 AND d.p = 10'], ARRAY[2, 1, 5, 1]);
+DROP TABLE fx, fy, fz, dim;
 -- What is written keeps some room on its pages, and so does what has no limit.
 SELECT ddl FROM scalecache.suggest_indexes(300000, ARRAY['SELECT sum(total) FROM orders WHERE shop_id = 7', 'UPDATE orders SET note = note WHERE id = 5']);
 SELECT ddl FROM scalecache.suggest_indexes(NULL, ARRAY['SELECT sum(total) FROM orders WHERE shop_id = 7']);

@@ -219,7 +219,10 @@ SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner int4_o
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING brin (owner int4_minmax_multi_ops (values_per_range = 1))');
 SELECT used FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item USING brin (owner int4_minmax_multi_ops (values_per_range = 16))');
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) TABLESPACE nowhere');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item (owner) TABLESPACE pg_global');
 SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON ONLY log (who)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX CONCURRENTLY ON log (who)');
+SELECT used FROM scalecache.what_if('SELECT 1', 'CREATE INDEX CONCURRENTLY ON item (owner)');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX nowhere');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX item');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP TABLE item');

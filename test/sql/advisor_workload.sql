@@ -89,7 +89,8 @@ RESET standard_conforming_strings;
 RESET escape_string_warning;
 RESET timezone;
 SET client_min_messages = notice;
-SELECT ddl FROM scalecache.suggest_indexes() WHERE relation = 'dated'::regclass ORDER BY 1;
+SELECT (SELECT string_agg(c, ' ' ORDER BY c) FROM regexp_split_to_table(substring(ddl from '\((.*)\)'), ', ') c) AS columns
+	FROM scalecache.suggest_indexes() WHERE relation = 'dated'::regclass ORDER BY 1;
 SET client_min_messages = warning;
 DROP TABLE dated;
 
@@ -125,6 +126,39 @@ SELECT scalecache.reset_workload();
 PREPARE long (text) AS SELECT count(*) FROM item WHERE kind = $1;
 EXECUTE long (repeat('x', 100000));
 SELECT * FROM show();
+
+-- What two executions had as a parameter, the next may not have; a constant is one.
+CREATE TABLE task AS SELECT i AS id, CASE WHEN i % 50 = 0 THEN 'open' ELSE 'done' END AS state, i * 7919 % 20000 AS due FROM generate_series(1, 20000) i;
+VACUUM ANALYZE task;
+CREATE FUNCTION told() RETURNS SETOF text LANGUAGE sql AS $$ SELECT ddl FROM scalecache.suggest_indexes() WHERE ddl ~ 'task' $$;
+SELECT scalecache.reset_workload();
+PREPARE due (text) AS SELECT id FROM task WHERE state = $1 AND due > 5000 ORDER BY due LIMIT 5;
+EXECUTE due ('open') \; EXECUTE due ('open');
+SELECT told();
+EXECUTE due ('open') \; EXECUTE due ('open') \; EXECUTE due ('open') \; EXECUTE due ('open') \; EXECUTE due ('open') \; EXECUTE due ('open') \; EXECUTE due ('open');
+SELECT told();
+SELECT scalecache.reset_workload();
+SELECT id FROM task WHERE state = 'open' AND due > 5000 ORDER BY due LIMIT 5;
+SELECT told();
+-- Nor need what is computed from parameters.
+SELECT scalecache.reset_workload();
+PREPARE any_due (text, text) AS SELECT id FROM task WHERE state IN ($1, $2) AND due > 5000 ORDER BY due LIMIT 1;
+EXECUTE any_due ('open', 'late') \; EXECUTE any_due ('open', 'late');
+SELECT told();
+SELECT scalecache.reset_workload();
+PREPARE lower_due (text) AS SELECT id FROM task WHERE state = lower($1) AND due > 5000 ORDER BY due LIMIT 1;
+EXECUTE lower_due ('Open') \; EXECUTE lower_due ('Open');
+SELECT told();
+SELECT scalecache.reset_workload();
+PREPARE more_due (int) AS SELECT id FROM task WHERE state IN ('open', 'late') AND due > $1 ORDER BY due LIMIT 1;
+EXECUTE more_due (5000);
+SELECT told();
+-- One execution that looks twice is one.
+SELECT scalecache.reset_workload();
+PREPARE both_due (text) AS (SELECT id FROM task WHERE state = $1 AND due > 5000 ORDER BY due LIMIT 1)
+	UNION ALL (SELECT id FROM task WHERE state = $1 AND due > 6000 ORDER BY due LIMIT 1);
+EXECUTE both_due ('open') \; EXECUTE both_due ('open');
+SELECT told();
 
 DROP SCHEMA recorded CASCADE;
 DROP ROLE recorded_nobody;

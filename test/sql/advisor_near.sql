@@ -1,0 +1,26 @@
+-- One index where two would be nearly the same.
+SET client_min_messages = warning;
+CREATE EXTENSION scalecache;
+CREATE SCHEMA alike;
+SET search_path = alike, public;
+SET max_parallel_workers_per_gather = 0;
+CREATE TABLE near AS SELECT i % 2000 AS a, i * 31 % 997 AS b, i * 37 % 991 AS c, i AS d, repeat('x', 60) AS pad FROM generate_series(1, 60000) i;
+VACUUM ANALYZE near;
+CREATE FUNCTION advise(VARIADIC queries text[]) RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT ddl FROM scalecache.suggest_indexes(queries => queries) ORDER BY rank
+$$;
+
+-- Either has the columns of both; or one with the columns of both is nearly as good.
+SELECT advise('SELECT sum(c) FROM near WHERE a = 5 AND b > 500', 'SELECT sum(b) FROM near WHERE a = 5 AND c > 500',
+	'SELECT sum(b + c) FROM near WHERE a = 7');
+SELECT advise('SELECT sum(c) FROM near WHERE a = 5 AND b = 6', 'SELECT sum(b) FROM near WHERE a = 5 AND c = 6');
+-- What one of them lacks is compared in an index that has it.
+SELECT advise('SELECT pad FROM near WHERE a = 5 AND b = 6', 'SELECT pad FROM near WHERE a = 5 AND c = 6');
+-- Two that find other rows are worth it, however much more some other statement costs.
+SELECT advise('SELECT pad FROM near WHERE a = 5 AND b > 950', 'SELECT pad FROM near WHERE a = 6 AND c > 950',
+	'SELECT sum(b + c) FROM near WHERE a = 7', 'SELECT (SELECT count(*) FROM near y WHERE y.d = x.d) FROM near x WHERE x.d < 6000');
+-- Orders need one each.
+SELECT advise('SELECT pad FROM near WHERE a = 5 ORDER BY b LIMIT 3', 'SELECT pad FROM near WHERE a = 5 ORDER BY c LIMIT 3');
+
+DROP SCHEMA alike CASCADE;
+DROP EXTENSION scalecache;
