@@ -38,17 +38,18 @@ sc_unprivileged()
 	fi
 }
 
-# Set PG_CONFIG and BINDIR to an installation one can build against and start
+# Set PG_CONFIG and BINDIR to a PostgreSQL 15 one can build against and start
 # servers of.  Fails quietly when there is none.
 sc_find_postgres()
 {
 	local candidate
 
 	for candidate in ${PG_CONFIG:+"$PG_CONFIG"} \
-		/usr/lib/postgresql/15/bin/pg_config \
-		"$(command -v pg_config)" \
-		$(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV); do
-		[ -n "$candidate" ] || continue
+		/usr/lib/postgresql/15/bin/pg_config "$(command -v pg_config)"; do
+		case $("$candidate" --version 2>/dev/null) in
+			'PostgreSQL 15'*) ;;
+			*) continue ;;
+		esac
 		BINDIR=$("$candidate" --bindir 2>/dev/null) || continue
 		if [ -x "$BINDIR/initdb" ] && [ -x "$BINDIR/pgbench" ] &&
 			[ -f "$("$candidate" --pgxs)" ] &&
@@ -64,7 +65,7 @@ sc_find_postgres()
 # Install by apt whatever is missing of the needs.  Arguments: further packages.
 sc_install_needs()
 {
-	local version package
+	local package
 	local missing=()
 
 	sc_find_postgres || missing+=(postgresql)
@@ -83,14 +84,9 @@ sc_install_needs()
 	sc_say "Installing by apt: ${missing[*]}"
 	sc_root apt-get update -qq || sc_say "apt-get update failed; going on"
 	if [ "${missing[0]}" = postgresql ]; then
-		version=15
-		if [ -z "$(apt-cache search --names-only '^postgresql-server-dev-15$')" ]; then
-			version=$(apt-cache depends postgresql |
-				sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
-			[ -n "$version" ] || sc_die "apt knows no package postgresql"
-		fi
-		missing=("postgresql-$version" "postgresql-server-dev-$version"
-			"${missing[@]:1}")
+		[ -n "$(apt-cache search --names-only '^postgresql-server-dev-15$')" ] ||
+			sc_die "apt knows no PostgreSQL 15; https://wiki.postgresql.org/wiki/Apt says where it is"
+		missing=(postgresql-15 postgresql-server-dev-15 "${missing[@]:1}")
 	fi
 	sc_root env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y -qq --no-install-recommends "${missing[@]}" \
@@ -210,7 +206,7 @@ sc_work_dir()
 
 	for at in "${TMPDIR:-/tmp}" /tmp; do
 		work=$(mktemp -d "$at/scalecache-$1.XXXXXX") || continue
-		chmod 755 "$work"
+		[ "$(id -u)" != 0 ] || chown postgres: "$work"
 		[ ${#work} -le 60 ] && sc_unprivileged test -x "$work" && return
 		rmdir "$work"
 	done

@@ -42,6 +42,26 @@ $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 is( $standby->safe_psql('postgres', q{SELECT index FROM scalecache.suggest_index_drops() WHERE relation = 'ix'::regclass
 	AND reason ~ 'which is a standby'}), 'ix_a', 'suggest_index_drops on a standby');
 
+# What a standby reads is not recorded on the primary, so nothing is said there
+# of what an index saves; what the standby uses is not unused to it.
+$primary->safe_psql('postgres', q{
+	CREATE TABLE far (id int PRIMARY KEY, a int, b int, pad text);
+	INSERT INTO far SELECT i, i, i, repeat('x', 50) FROM generate_series(1, 2000) i;
+	CREATE INDEX far_a ON far (a);
+	CREATE INDEX far_b ON far (b);
+	VACUUM ANALYZE far;
+	SELECT scalecache.reset_workload();
+	SELECT id FROM far WHERE a = 5;
+	DO $$ BEGIN FOR i IN 1 .. 300 LOOP UPDATE far SET a = a + 1 WHERE id = i; END LOOP; END $$;
+	SELECT pg_stat_force_next_flush();
+});
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+is( $primary->safe_psql('postgres', q{SELECT index, reason ~ 'look at the standbys too$' FROM scalecache.suggest_index_drops()
+	WHERE relation = 'far'::regclass}), 'far_b|t', 'suggest_index_drops on a primary that has a standby');
+$standby->safe_psql('postgres', 'SELECT id FROM far WHERE b = 5; SELECT pg_stat_force_next_flush()');
+is( $standby->safe_psql('postgres', q{SELECT index FROM scalecache.suggest_index_drops() WHERE relation = 'far'::regclass}),
+	'far_a', 'what is used on a standby is not unused there');
+
 # Logical replication: the subscriber has rollups of its own.
 my $sub = new_server('subscriber');
 $sub->safe_psql('postgres', "CREATE EXTENSION scalecache; $TABLE $ROLLUPS");

@@ -182,17 +182,24 @@ like($writers->{out}, qr{actually processed: 200/200}, 'writers are not blocked 
 is( $node->safe_psql('postgres', 'SELECT s FROM one WHERE k = 1'),
 	$node->safe_psql('postgres', 'SELECT sum(v) FROM u WHERE k = 1'),
 	'and it answers');
+# Cancelling counts for nothing at the very moment when a lock's time is over.
+my $cancel = sub {
+	my ($name) = @_;
+	my $call = "FROM pg_stat_activity WHERE query ~ '^CALL.*$name'";
+
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM (SELECT pg_cancel_backend(pid) $call) x"), "$name is cancelled");
+};
 # Another one is cancelled in the middle: the worker goes on.
 my $two = $create->('two');
 ok( $node->poll_query_until('postgres', q{
 	SELECT count(*) = 1 FROM scalecache.rollups WHERE rollup::text = 'two'}), 'another one');
-$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^CALL.*two'});
+$cancel->('two');
 $two->{h}->finish;
 like($two->{err}, qr/canceling statement/, 'is cancelled');
 my $three = $create->('three');
 $node->poll_query_until('postgres', q{
 	SELECT count(*) = 1 FROM scalecache.rollups WHERE rollup::text = 'three'});
-$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^CALL.*three'});
+$cancel->('three');
 $three->{h}->finish;
 $node->safe_psql('postgres', q{SELECT scalecache.drop_rollup('three')});
 $in .= "COMMIT;\n\\q\n";

@@ -100,7 +100,15 @@ ok( $node->poll_query_until('postgres',
 		"SELECT seq > $folds + 300 FROM scalecache.fold f
 		 JOIN scalecache.rollup r USING (id) WHERE rollup = 'few'::regclass"),
 	'folds go on under an old snapshot');
-my $after = blocks_read('few');
+my $after;
+for my $try (1 .. 100)
+{
+	# What was written since the last fold is looked at as well: on a machine
+	# that stands still for a moment that can be much.
+	$node->safe_psql('postgres', q{SELECT scalecache.fold_rollup('few')});
+	$after = blocks_read('few');
+	last if $after <= 2 * $before + 16;
+}
 cmp_ok($after, '<=', 2 * $before + 16,
 	"a reader looks at $after blocks after 300 folds, $before before");
 exact($node, 'postgres', 'under an old snapshot');

@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep);
 my $redis = RedisServer->new;
 my $node = new_server('cache', conf => "restart_after_crash = on
 scalecache.redis_url = '" . $redis->url . "'
-scalecache.redis_timeout = 300
+scalecache.redis_timeout = 30s
 scalecache.redis_retry_max = 200
 scalecache.naptime = 200
 scalecache.lease_time = 600s
@@ -205,7 +205,7 @@ ok(delivered(), 'delivered');
 $redis->signal('STOP');
 sql("UPDATE users SET name = 'frozen' WHERE id = 5;" x 20);
 pass('writers do not wait for a frozen Redis');
-sql("ALTER SYSTEM RESET scalecache.redis_timeout");
+sql("ALTER SYSTEM SET scalecache.redis_timeout = 300");
 sql("SELECT pg_reload_conf()");
 sql("SELECT pg_terminate_backend(pid) FROM ($delivery) w");
 is(sql("SELECT scalecache.wait_for_cache('1 s')"), 'f', 'wait_for_cache times out');
@@ -228,17 +228,19 @@ pass('and holds no lock');
 sql("SELECT pg_terminate_backend($pid)");
 ok($node->poll_query_until($p, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'it can be terminated');
 eval { $victim->{run}->finish };
+sql("ALTER SYSTEM RESET scalecache.redis_timeout");
+sql("SELECT pg_reload_conf()");
 $redis->signal('CONT');
 ok(delivered(), 'delivered after the thaw');
 is($redis->command('GET', 'user:5'), undef, 'the key has gone');
-is(sql("SELECT breaker FROM scalecache.redis_status"), 'closed', 'the breaker is closed');
+ok($node->poll_query_until($p, "SELECT breaker = 'closed' FROM scalecache.redis_status"), 'the breaker is closed');
 
 $redis->command('SET', 'user:8', 'old');
 $redis->command('SAVE');
 $redis->kill9;
 sql("UPDATE users SET name = 'away' WHERE id = 8");
 is(sql("SELECT scalecache.wait_for_cache('500 ms')"), 'f', 'Redis is away');
-like(sql("SELECT last_error FROM scalecache.redis_status"), qr/could not|connection|closed/i, 'which shows');
+ok($node->poll_query_until($p, "SELECT last_error ~* 'could not|connection|closed' FROM scalecache.redis_status"), 'which shows');
 $redis->start;
 ok(delivered(), 'delivered to the new one');
 is($redis->command('GET', 'user:8'), undef, 'the key has gone');
@@ -375,10 +377,9 @@ $node->start;
 ok(delivered(), 'delivered after a crash');
 is($redis->command('GET', 'user:9'), undef, 'the key has gone');
 ok($node->poll_query_until($p, "SELECT count(*) = 1 FROM ($delivery) w"), 'a worker runs');
-kill('KILL', sql($delivery));
-$node->poll_query_until($p, 'SELECT true');
+is(crash_by($node, sql($delivery)), 1, 'and is killed');
 $redis->command('SET', 'user:11', 'x');
-$node->poll_query_until($p, "SELECT count(*) = 1 FROM ($delivery) w");
+ok($node->poll_query_until($p, "SELECT count(*) = 1 FROM ($delivery) w"), 'a worker runs again');
 sql("UPDATE users SET name = 'w' WHERE id = 11");
 ok(delivered(), 'delivered after the worker was killed');
 is($redis->command('GET', 'user:11'), undef, 'the key has gone');

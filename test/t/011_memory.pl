@@ -82,8 +82,7 @@ sql("SELECT scalecache.create_cache_rule('u', 'users', 'user:{id}')");
 
 # ---- fences: a commit that is not visible yet ----
 sql($get);
-sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-sql("SELECT pg_reload_conf()");
+hold_commits($node);
 my $writer = $node->background_psql($p, on_error_stop => 0);
 my $pid = $writer->query("SELECT pg_backend_pid()");
 my $unread = "SELECT scalecache.cached_query('user:600', 'SELECT name FROM users WHERE id = 600')";
@@ -98,7 +97,8 @@ is(stat_of('fills'), $fills, 'and keep nothing');
 sql("ALTER SYSTEM RESET synchronous_standby_names");
 sql("SELECT pg_reload_conf()");
 $writer->{run}->pump_nb;
-ok($node->poll_query_until($p, "SELECT name = 'f' FROM users WHERE id = 1"), 'visible');
+ok($node->poll_query_until($p, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid"), 'the commit has ended');
+is(sql("SELECT name FROM users WHERE id = 1"), 'f', 'visible');
 is(sql($unread), '[{"name": "f"}]', 'the new value there');
 $fills = stat_of('fills');
 is(sql($get), '[{"name": "f"}]', 'then the new value');
@@ -111,6 +111,33 @@ $node->command_ok([ 'pgbench', '-n', '-c', '100', '-t', '5', '-f', $flight, '-h'
 	'100 sessions miss one key');
 my $runs = () = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /LOG:  slow has run/g;
 is($runs, 1, 'and run the query once');
+
+# Who has waited takes what was loaded meanwhile, even if it is not kept for longer.
+# A loader that waits for a lock is not waited for long: this one asks again and
+# again, until the others are there, however long that takes.
+sql('CREATE FUNCTION gate() RETURNS int LANGUAGE plpgsql VOLATILE AS
+	$$ BEGIN WHILE NOT pg_try_advisory_lock_shared(1) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN 1; END $$');
+my $gate = $node->background_psql($p);
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+my @waiting = map { $node->background_psql($p) } 1 .. 20;
+my $pids = join(',', map { $_->query_safe('SELECT pg_backend_pid()') } @waiting);
+for my $session (@waiting)
+{
+	$session->{stdin} .= "SELECT scalecache.cached_query('brief', 'SELECT slow(0) AS n FROM gate()', '1 us');\n";
+	$session->{run}->pump_nb;
+}
+ok($node->poll_query_until($p, "SELECT count(*) = 19 FROM pg_stat_activity WHERE pid IN ($pids) AND wait_event = 'Extension'"), 'one loads what expires at once, others wait')
+  or diag(sql("SELECT pid, state, wait_event FROM pg_stat_activity WHERE pid IN ($pids)"));
+my $log = -s $node->logfile;
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+ok($node->poll_query_until($p, "SELECT bool_and(state = 'idle') FROM pg_stat_activity WHERE pid IN ($pids)"), 'all have an answer');
+$runs = () = substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $log) =~ /LOG:  slow has run/g;
+is($runs, 1, 'and the query has run once');
+is(join(' ', map { $_->query_safe('SELECT 1') =~ /"n": 42/ ? () : 'another' } @waiting), '', 'which is the answer of all');
+$_->quit for @waiting, $gate;
+sql("SELECT scalecache.cached_query('brief', 'SELECT slow(0) AS n', '1 us')");
+$runs = () = substr(PostgreSQL::Test::Utils::slurp_file($node->logfile), $log) =~ /LOG:  slow has run/g;
+is($runs, 2, 'who comes later runs it again');
 
 # A loader that fails, or goes, leaves its place to another.
 my $loader = $node->background_psql($p, on_error_stop => 0);

@@ -8,25 +8,13 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use RedisServer;
-use ScaleCache;
 use StaleCheck;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $redis = RedisServer->new;
-my $node = new_server('stale', conf => "restart_after_crash = on
-fsync = on
-scalecache.redis_url = '" . $redis->url . "'
-scalecache.redis_timeout = 300
-scalecache.redis_retry_max = 200
-scalecache.naptime = 100
-scalecache.lease_time = 50
-scalecache.tombstone_time = 1000
-max_connections = 50
-log_statement = none
-");
+my $node = StaleCheck::server('stale', $redis);
 my $p = 'postgres';
-$node->safe_psql($p, 'CREATE EXTENSION scalecache');
 
 # ---- controls: each must find something ----
 for my $mode ('before', 'after', 'plain')
@@ -71,8 +59,6 @@ my %chaos = (
 		eval { $redis->command('CONFIG', 'SET', 'maxmemory', '0') };
 	},
 	nothing => sub { sleep 1 });
-my @rest;
-my %done;
 
 sub kill9
 {
@@ -80,23 +66,8 @@ sub kill9
 	kill('KILL', $pid) if $pid;
 }
 
-sub chaos
-{
-	@rest = sort { rand() <=> 0.5 } keys %chaos unless @rest;
-	my $what = shift @rest;
-	note("chaos: $what");
-	$done{$what}++;
-	$chaos{$what}->();
-	sleep 1 + 2 * rand;
-}
-
-my $wanted = $ENV{SCALECACHE_WRITES} // 100000;
-($writes, $cached, @stale) = StaleCheck::run($node, $redis, mode => 'token', writes => $wanted,
-	until => sub { keys %done == keys %chaos }, clients => 8, chaos => \&chaos);
-cmp_ok($writes, '>=', $wanted, "chaos: $writes writes");
-is(scalar keys %done, scalar keys %chaos, join(', ', map { "$_ $done{$_}" } sort keys %done));
-is(scalar @stale, 0, 'nothing is stale') or diag explain \@stale;
-is($node->safe_psql($p, 'SELECT entries FROM scalecache.cache_queue'), '0', 'nothing is left in the queue');
+StaleCheck::survives($node, $redis, \%chaos, writes => $ENV{SCALECACHE_WRITES} // 100000,
+	clients => 8, pause => 3);
 $node->stop;
 $redis->stop;
 done_testing();

@@ -13,6 +13,7 @@ use Time::HiRes qw(sleep);
 my $redis = RedisServer->new;
 my $node = new_server('tiers', conf => "scalecache.redis_url = '" . $redis->url . "'
 scalecache.session_timeout = 10s
+scalecache.redis_timeout = 30s
 scalecache.redis_retry_max = 200
 scalecache.naptime = 100
 ");
@@ -144,7 +145,7 @@ ok($node->poll_query_until($p, "SELECT state <> 'active' FROM pg_stat_activity W
 $redis->signal('CONT');
 like($victim->query("SELECT scalecache.cached_query('t:19', 'SELECT v FROM t WHERE id = 19')"), qr/one/, 'the session goes on');
 $victim->quit;
-set('redis_timeout', '1s');
+set('redis_timeout', '30s');
 set('session_timeout', '10s');
 ready();
 is(fetch(7), 'one', 'thawed');

@@ -50,6 +50,8 @@ $sub->safe_psql($p, 'CREATE DATABASE again');
 $sub->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $sub->connstr('again') ], 'restored');
 my $rules = 'SELECT name, relation, key, action, value, ttl, columns FROM scalecache.cache_rules ORDER BY name';
 is($sub->safe_psql('again', $rules), $sub->safe_psql($p, $rules), 'with the same rules');
+# Their worker deletes what it finds when it comes.
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
 $redis->command('SET', 'u:1:{', 'x');
 $redis->command('SET', 'u:2:{', 'x');
 $redis->command('SET', 'sub:9', 'x');

@@ -4,26 +4,18 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
+use CacheServer;
 use RedisServer;
-use ScaleCache;
 use Test::More;
 
 my $redis = RedisServer->new;
-my $node = new_server('refused', conf => "scalecache.redis_url = ''
-scalecache.redis_timeout = 1s
-scalecache.redis_retry_max = 200
-scalecache.naptime = 100
-");
+my $node = cache_server('refused', undef, "scalecache.redis_timeout = 1s\n");
 my $p = 'postgres';
 
-sub sql { return $node->safe_psql($p, $_[0]); }
-sub delivered { return sql("SELECT scalecache.wait_for_cache('100 s')") eq 't'; }
-sub set { my ($name, $value) = @_; sql("ALTER SYSTEM SET scalecache.$name = '$value'"); sql('SELECT pg_reload_conf()'); }
-sub failing { return sql("SELECT coalesce(failing, '') FROM scalecache.cache_rules WHERE name = '$_[0]'"); }
 sub status { my ($what) = @_; return sql("SELECT coalesce($what, '') FROM scalecache.redis_status"); }
 sub there { my (@keys) = @_; return join(' ', grep { defined $redis->command('GET', $_) } @keys); }
 
-sql(q{CREATE EXTENSION scalecache; CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) g;
+sql(q{CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) g;
 	CREATE TABLE w (id int PRIMARY KEY, n int);
 	SELECT scalecache.create_cache_rule('t', 't', 't:{id}');
 	SELECT scalecache.create_cache_rule('w', 'w', 'w:{id}', 'write', 'repeat(id::text, n)'); INSERT INTO w VALUES (1, 1)});
@@ -40,6 +32,14 @@ ok(delivered(), 'delivered');
 is(there('w:2', 't:8'), '', 'the key of the value is deleted, others are delivered');
 is($redis->command('GET', 'w:3'), '3333333333', 'other values are stored');
 like(failing('w'), qr/^value has 3000000 bytes, and Redis seems to take no more than 1500000$/, 'the rule says why');
+is(sql(q{CREATE ROLE stranger; SET ROLE stranger; SELECT failing FROM scalecache.cache_rules WHERE name = 'w'}),
+	'<insufficient privilege>', 'but not to everybody');
+is(sql(q{GRANT pg_read_all_stats TO stranger; SET ROLE stranger; SELECT failing FROM scalecache.cache_rules WHERE name = 'w'}),
+	failing('w'), 'only to who sees statistics, too');
+my $status = 'SELECT connected, server, nodes, run_id FROM scalecache.redis_status';
+is(sql("SET ROLE stranger; $status"), sql($status), 'nor where Redis is');
+sql('REVOKE pg_read_all_stats FROM stranger');
+is(sql("SET ROLE stranger; $status"), 't|<insufficient privilege>|{"<insufficient privilege>"}|<insufficient privilege>', 'to others');
 is($redis->command('STRLEN', 'w:4'), 500000, 'large ones, too');
 $redis->command('CONFIG', 'SET', 'proto-max-bulk-len', 512 * 1024 * 1024);
 sql("UPDATE w SET n = 20 WHERE id = 2");
@@ -95,6 +95,33 @@ acl('~*');
 ok(delivered(), 'delivered');
 is(there(@keys), '', 'all have gone');
 ok($node->poll_query_until($p, 'SELECT warning IS NULL FROM scalecache.redis_status'), 'and nothing is wrong any more');
+
+# ---- sessions do not believe a Redis that still has what should have gone ----
+sub got { my ($id) = @_; return sql("SELECT coalesce(scalecache.cache_get('t:$id'), 'none')"); }
+$redis->command('SET', "t:$_", 'old') for 50 .. 52;
+ok($node->poll_query_until($p, "SELECT scalecache.cache_get('t:50') = 'old'"), 'a session reads from Redis');
+for my $case ([ 'a key', 'UPDATE t SET v = v + 1 WHERE id = 50', 50, 51 ], [ 'all keys', 'TRUNCATE t', 52 ])
+{
+	my ($what, $write, $stale, $good) = @$case;
+	my $turns = q{SELECT last_error_at FROM scalecache.redis_status};
+
+	acl('~*', '-unlink');
+	sql($write);
+	ok($node->poll_query_until($p, "SELECT warning ~ '^keys are not deleted: NOPERM' FROM scalecache.redis_status"), "$what: may not be deleted");
+	for (1 .. 5)
+	{
+		my $turn = sql($turns);
+
+		is(got($stale), 'none', "$what: what Redis has is not believed");
+		ok($node->poll_query_until($p, "SELECT last_error_at > '$turn' FROM scalecache.redis_status"), "$what: the worker tries again");
+	}
+	is(got($good), 'old', "$what: others are") if $good;
+	is($redis->command('GET', "t:$stale"), 'old', "$what: though it is there");
+	acl('~*');
+	ok(delivered(), 'delivered');
+	is(there("t:$stale"), '', "$what: has gone");
+}
+sql('INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) g');
 
 # ---- full before the functions are there ----
 set('redis_url', '');

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
+use CacheServer;
 use RedisServer;
 use IPC::Run ();
 use ScaleCache;
@@ -11,17 +12,10 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 my $redis = RedisServer->new;
-my $node = new_server('write', conf => "scalecache.redis_url = '" . $redis->url . "'
-scalecache.redis_retry_max = 200
-scalecache.naptime = 200
-");
+my $node = cache_server('write', $redis);
 my $p = 'postgres';
 
-sub sql { return $node->safe_psql($p, $_[0]); }
-sub delivered { return sql("SELECT scalecache.wait_for_cache('180 s')") eq 't'; }
-
 # ---- a Redis is there before there is a rule ----
-sql('CREATE EXTENSION scalecache');
 ok(delivered(), 'nothing to wait for');
 ok($node->poll_query_until($p, 'SELECT connected AND functions_loaded FROM scalecache.redis_status'),
 	'the worker has loaded the functions');

@@ -40,7 +40,7 @@ poll('replicas follow', sub { following($redis[1]) && following($redis[2]) });
 my $hosts = join(',', map { "127.0.0.1:$port[$_]" } 6, 3, 4, 5);
 my $url = "redis+sentinel://:$pw\@$hosts/main/0?sentinel_password=$own";
 my $node = new_server('sentinel', conf => "scalecache.redis_url = '$url'
-scalecache.redis_timeout = 500
+scalecache.redis_timeout = 3000
 scalecache.redis_retry_max = 200
 scalecache.session_timeout = 10s
 scalecache.naptime = 100

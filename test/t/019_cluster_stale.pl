@@ -7,25 +7,13 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use RedisCluster;
-use ScaleCache;
 use StaleCheck;
 use Test::More;
 use Time::HiRes qw(sleep);
 
 my $cluster = RedisCluster->new(masters => 3, replicas => 1);
-my $node = new_server('cluster_stale', conf => "restart_after_crash = on
-fsync = on
-scalecache.redis_url = '" . $cluster->url . "'
-scalecache.redis_timeout = 300
-scalecache.redis_retry_max = 200
-scalecache.naptime = 100
-scalecache.lease_time = 50
-scalecache.tombstone_time = 1000
-max_connections = 50
-log_statement = none
-");
+my $node = StaleCheck::server('cluster_stale', $cluster);
 my $p = 'postgres';
-$node->safe_psql($p, 'CREATE EXTENSION scalecache');
 
 sub masters { return grep { $_->info('role') eq 'master' } $cluster->running; }
 sub any { return $_[ rand @_ ]; }
@@ -88,28 +76,9 @@ my %chaos = (
 	worker => sub { kill('KILL', $node->safe_psql($p, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'scalecache delivery'")) },
 	postmaster => sub { $node->stop('immediate'); $node->start; },
 	nothing => sub { sleep 1 });
-my @rest;
-my %done;
 
-sub chaos
-{
-	@rest = sort { rand() <=> 0.5 } keys %chaos unless @rest;
-	my $what = shift @rest;
-	note("chaos: $what");
-	$cluster->wait_for(sub { $cluster->well });
-	if (eval { $chaos{$what}->(); 1 }) { $done{$what}++; }
-	else { note("$what: $@"); }
-	sleep 1 + rand;
-}
-
-my $wanted = int(($ENV{SCALECACHE_WRITES} // 100000) / 10);
-my ($writes, $cached, @stale) = StaleCheck::run($node, $cluster, mode => 'token', writes => $wanted,
-	until => sub { keys %done == keys %chaos }, clients => 4, chaos => \&chaos);
-cmp_ok($writes, '>=', $wanted, "$writes writes");
-cmp_ok($cached, '>', 5, "$cached values are cached at the end");
-is(scalar keys %done, scalar keys %chaos, join(', ', map { "$_ $done{$_}" } sort keys %done));
-is(scalar @stale, 0, 'nothing is stale') or diag explain \@stale;
-is($node->safe_psql($p, 'SELECT entries FROM scalecache.cache_queue'), '0', 'nothing is left in the queue');
+StaleCheck::survives($node, $cluster, \%chaos, writes => int(($ENV{SCALECACHE_WRITES} // 100000) / 10),
+	clients => 4, pause => 2, may_fail => 1, ready => sub { $cluster->wait_for(sub { $cluster->well }) });
 $node->stop;
 $cluster->stop;
 done_testing();

@@ -9,7 +9,7 @@ use ScaleCache;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $cluster = RedisCluster->new(masters => 3, args => [ '--enable-debug-command', 'yes' ]);
+my $cluster = RedisCluster->new(masters => 3, timeout => 15000, args => [ '--enable-debug-command', 'yes' ]);
 my $node = new_server('walk', conf => "scalecache.redis_url = '" . $cluster->url . "'
 scalecache.redis_timeout = 30s
 scalecache.naptime = 100

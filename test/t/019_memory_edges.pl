@@ -41,7 +41,7 @@ my $others = start_pgbench($node, '-c', 1, '-T', 3600, '-f', script($node, 'othe
 ok($node->poll_query_until($p, "SELECT misses > 1000 FROM scalecache.cache_stats WHERE tier = 'memory'"), 'others load other keys');
 $holder->query_safe(q{SET statement_timeout = '60 s'});
 is($holder->query($knot), '[{"n": 1}]', 'the holder does not wait for ever');
-$others->{h}->kill_kill;
+end_pgbench($node, $others);
 $holder->query_safe('COMMIT');
 $holder->quit;
 $loader->quit;

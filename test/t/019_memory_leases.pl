@@ -48,9 +48,6 @@ sub waits
 	like($err, qr/statement timeout/, $what);
 }
 
-# Commits are not over before this is taken back.
-sub hold_commits { sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'"); sql('SELECT pg_reload_conf()'); }
-
 sub finish_commit
 {
 	my ($b) = @_;
@@ -85,7 +82,7 @@ kill_busy($loader);
 
 # ---- a fence in a full cache ----
 is(sql(row(1)), '[{"v": 0}]', 'a value');
-hold_commits();
+hold_commits($node);
 my $writer = busy('UPDATE t SET v = 1 WHERE id = 1', 'its key is being changed', 'SyncRep');
 fill_up();
 is(sql(row(1)), '[{"v": 0}]', 'not visible yet');
@@ -96,7 +93,7 @@ sql(row(1));
 is(stat_of('hits'), $hits + 1, 'and the new one is kept');
 
 # ---- nobody waits for the loader of a key that is being changed ----
-hold_commits();
+hold_commits($node);
 $writer = busy('UPDATE t SET v = 2 WHERE id = 1', 'a key is being changed', 'SyncRep');
 $loader = busy(cached('t:1', $slow), 'a slow reader of it', 'PgSleep');
 is(sql("SET statement_timeout = '100s'; " . row(1)), '[{"v": 1}]', 'is not waited for: what it reads will not be kept');
@@ -163,13 +160,19 @@ sql($many);
 $hits = stat_of('hits');
 is(sql($many), '[{"n": 1}]', 'a value');
 is(stat_of('hits'), $hits + 1, 'is kept');
-hold_commits();
+my $each = q{SELECT count(scalecache.cached_query('many' || i || ':1', 'SELECT 1 AS n')) FROM generate_series(1, 80) i};
+sql($each);
+$hits = stat_of('hits') - 1;
+hold_commits($node);
 $writer = busy('TRUNCATE many', 'every key is being changed', 'SyncRep');
 my $fills = stat_of('fills');
 is(sql($many), '[{"n": 1}]', 'readers run the query meanwhile');
 is(stat_of('hits'), $hits + 1, 'with no hit');
 is(stat_of('fills'), $fills, 'and keep nothing');
 finish_commit($writer);
+$hits = stat_of('hits');
+is(sql($each), '80', 'as they do when it is over');
+is(stat_of('hits'), $hits, 'for each key of each rule');
 # A snapshot of before an epoch
 sql('INSERT INTO many SELECT g, 0 FROM generate_series(1, 10) g');
 my $sum = cached('many80:2', 'SELECT sum(v) AS s FROM many');

@@ -20,9 +20,9 @@ extra_float_digits = 0
 
 $node->safe_psql('postgres', q{
 CREATE EXTENSION scalecache;
-CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz NOT NULL, local timestamp, k int, c text, v numeric(12,2), n int);
-INSERT INTO t (at, local, k, c, v, n)
-SELECT timestamptz '2023-10-01' + i * interval '31 minutes', timestamp '2024-01-01' + i * interval '13 minutes',
+CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz NOT NULL, local timestamp, day date, k int, c text, v numeric(12,2), n int);
+INSERT INTO t (at, local, day, k, c, v, n)
+SELECT timestamptz '2023-10-01' + i * interval '31 minutes', timestamp '2024-01-01' + i * interval '13 minutes', date '2023-11-11' + i % 600,
 	i % 11, (array['a', 'b', 'c', NULL])[1 + i % 4], i % 1000 / 4.0, i % 20
 FROM generate_series(1, 40000) i;
 CREATE INDEX ON t (at);
@@ -36,6 +36,8 @@ SELECT scalecache.create_rollup('r_hour', $$SELECT date_trunc('hour', at) AS h, 
 SELECT scalecache.create_rollup('r_key', $$SELECT k, c, sum(v) AS s, avg(n) AS a, count(*) AS r, max(v) AS hi, min(at) AS first,
 	bool_and(n < 19) AS b FROM t GROUP BY 1, 2$$);
 SELECT scalecache.create_rollup('r_local', $$SELECT local::date AS d, k % 3 AS k3, sum(n) AS s, max(c) AS m FROM t GROUP BY 1, 2$$);
+SELECT scalecache.create_rollup('r_date', $$SELECT date_trunc('month', day)::date AS m, c, sum(v) AS s, count(*) AS r, sum(n) AS n FROM t GROUP BY 1, 2$$);
+SELECT scalecache.create_rollup('r_bin', $$SELECT date_bin('6 hours', at, timestamptz '2000-01-01 UTC') AS b, sum(v) AS s, count(*) AS r FROM t GROUP BY 1$$);
 VACUUM ANALYZE;
 
 CREATE TABLE checks (query text, used bool, ragged bool, same bool);
@@ -52,7 +54,7 @@ DECLARE
 	all_columns text[];
 	edge text;
 	query text;
-	family int := floor(random() * 5);
+	family int := floor(random() * 7);
 BEGIN
 	edge := pick('''2024-01-01''', '''2024-03-31''', '''2024-04-01''', '''2024-10-27''', '''2024-10-28 00:00''',
 		'''2025-03-30 01:00''', '''2024-06-15 13:00''', '''2024-02-29 23:59:59.999999''', 'date ''2024-07-01''',
@@ -93,6 +95,14 @@ BEGIN
 			'max(k)', 'min(c)', 'avg(v)', 'sum(DISTINCT k)', 'count(DISTINCT c)', 'sum(k)', 'avg(k * 1.5)', 'avg(v) FILTER (WHERE k > 5)', 'count(c)',
 			'max(CASE WHEN k = 1 THEN v ELSE 0 END)', 'sum(CASE WHEN c = ''a'' THEN n WHEN k = 2 THEN 3 END)', 'sum(n) FILTER (WHERE k % 2 = 0 OR c = ''b'')');
 		quals := sample(floor(random() * 3)::int, 'k > 3', 'k IN (1, 2, 9)', 'c = ''b''', 'c IS NOT NULL', 'k = 5', 'k % 2 = 0 OR c = ''a''');
+	ELSIF family = 4 THEN
+		keys := sample(floor(random() * 3)::int, 'date_trunc(''month'', day)', 'date_trunc(''month'', day)::date', 'extract(year FROM day)', 'to_char(day, ''YYYY-MM'')', 'c');
+		aggs := sample(1 + floor(random() * 3)::int, 'sum(v)', 'count(*)', 'avg(n)', 'sum(v * 1.19)', 'sum(n::bigint * 2) FILTER (WHERE c = ''a'')', 'count(CASE WHEN c = ''a'' THEN v WHEN c = ''b'' THEN 1 END)', 'sum(v) FILTER (WHERE day < ''2024-05-01'')');
+		quals := sample(floor(random() * 3)::int, 'day >= ''2024-01-01''', 'day <= ''2024-06-30''', 'day < date ''2024-01-01'' + interval ''5 months''', 'day > ''2024-02-11''', 'c IS NOT NULL', 'extract(year FROM day) = 2024', '(day >= ''2024-03-01'' OR c = ''a'')');
+	ELSIF family = 5 THEN
+		keys := sample(floor(random() * 3)::int, 'date_bin(''6 hours'', at, timestamptz ''2000-01-01 UTC'')', 'date_bin(''1 day'', at, timestamptz ''2024-01-01 18:00 UTC'')', 'date_trunc(''month'', at, ''UTC'')', 'extract(dow FROM at AT TIME ZONE ''UTC'')');
+		aggs := sample(1 + floor(random() * 2)::int, 'sum(v)', 'count(*)', 'avg(v)', 'sum(v * 2)');
+		quals := sample(floor(random() * 3)::int, 'at >= ''2024-01-01 06:00 UTC''', 'at < ''2024-10-27 02:30''', 'at >= date ''2024-02-03''', '(at AT TIME ZONE ''UTC'')::date <= ''2024-10-27''');
 	ELSE
 		keys := sample(floor(random() * 3)::int, 'local::date', 'date_trunc(''month'', local)', 'k % 3', 'extract(month FROM local)', 'to_char(local, ''IYYY-IW'')');
 		aggs := sample(1 + floor(random() * 3)::int, 'sum(n)', 'max(c)', 'avg(n)', 'count(*)', 'max(local::date)');
@@ -110,6 +120,12 @@ BEGIN
 	END IF;
 	IF random() < 0.2 THEN
 		query := query || pick(' HAVING count(*) > 5', ' HAVING sum(v) > 100', ' HAVING max(c) IS NOT NULL');
+	END IF;
+	IF random() < 0.3 THEN
+		query := format(pick('SELECT * FROM (%1$s) y WHERE x1 IS NOT NULL', 'WITH w AS MATERIALIZED (%1$s) SELECT w.*, count(*) OVER (PARTITION BY x1) FROM w',
+			'(%1$s) UNION ALL (%1$s)', 'SELECT * FROM generate_series(0, 3) d CROSS JOIN LATERAL (%2$s) y', 'SELECT * FROM generate_series(0, 3) d WHERE EXISTS (%2$s HAVING count(*) > 2000)'),
+			query, format('SELECT sum(v) AS s, count(*) AS r FROM t WHERE %s', pick('k = d', 'k < d AND c = ''a''', 'at >= timestamptz ''2024-03-01'' + d * interval ''15 days''',
+			'day < date ''2024-03-01'' + d', 'local::date >= date ''2024-03-01'' + d AND k % 3 = 1')));
 	END IF;
 	RETURN (query);
 END $$;
@@ -140,8 +156,8 @@ my $writer = script($node, 'writer', q{
 \set k random(0, 10)
 \set n random(0, 19)
 \set d random(0, 700)
-INSERT INTO t (at, local, k, c, v, n) VALUES (timestamptz '2023-10-01' + :d * interval '1 day', timestamp '2024-01-01' + :d * interval '11 hours',
-	:k, chr(97 + :k % 4), :n / 4.0, :n);
+INSERT INTO t (at, local, day, k, c, v, n) VALUES (timestamptz '2023-10-01' + :d * interval '1 day', timestamp '2024-01-01' + :d * interval '11 hours',
+	date '2023-12-01' + :d, :k, chr(97 + :k % 4), :n / 4.0, :n);
 UPDATE t SET v = v + :n, n = :n, at = at + interval '7 hours' WHERE id = :i;
 DELETE FROM t WHERE id = :i + 1;
 BEGIN;

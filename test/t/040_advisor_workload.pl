@@ -40,6 +40,31 @@ is( $node->safe_psql($db, q{
 	FROM scalecache.workload WHERE text ~ '^(SELECT v|UPDATE t)' ORDER BY text ~ 'UPDATE', calls DESC}),
 	join("\n", ('2000|2000|t|t', '1000|1000|t|t') x 2), 'every execution is counted');
 
+# It is forgotten again and again while others record and somebody asks for
+# advice, and then counted rightly.
+{
+	my $run = start_pgbench($node, '-M', 'prepared', '-c', 4, '-t', 2000, '-f', $lookup);
+	my $rounds = 0;
+	my %odd;
+	while ($run->{h}->pumpable || $rounds < 10)
+	{
+		$node->safe_psql($db, 'SELECT scalecache.reset_workload()');
+		$odd{$_}++ foreach grep { !/^(SELECT v FROM|UPDATE t SET v)/ } split /\n/,
+		  $node->safe_psql($db, q{SELECT text FROM scalecache.workload WHERE source = 'recorded' AND text ~ ' t ' AND calls > 0});
+		$node->safe_psql($db, 'SELECT count(*) FROM scalecache.suggest_indexes()');
+		$run->{h}->pump_nb if $run->{h}->pumpable;
+		$rounds++;
+	}
+	$run->{h}->finish;
+	like($run->{out}, qr/actually processed: 8000\/8000/, 'the load runs while it is forgotten');
+	is(join(', ', keys %odd), '', 'nothing is mixed up');
+	$node->safe_psql($db, 'SELECT scalecache.reset_workload()');
+	$run = start_pgbench($node, '-M', 'prepared', '-c', 4, '-t', 250, '-f', $lookup);
+	$run->{h}->finish;
+	is( $node->safe_psql($db, q{SELECT calls, rows FROM scalecache.workload WHERE text ~ '^(SELECT v|UPDATE t)'
+		AND source = 'recorded'}), "1000|1000\n1000|1000", 'and every execution is counted again');
+}
+
 # A restart keeps it, a crash at least does no harm.
 my $state = q{SELECT query_id, calls, rows, text, samples, first_seen
 	FROM scalecache.workload WHERE text ~ '^(SELECT v|UPDATE t)' ORDER BY 1};

@@ -181,6 +181,18 @@ $node->poll_query_until($db, q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity W
 $holder->query_safe('COMMIT');
 is(finished($id), 'interrupted', 'a killed builder is noticed');
 is($node->safe_psql($db, $parts_indexes), '0 0', 'no part of it is left');
+
+# While it waits for a lock that others would wait behind, nobody waits for long.
+$holder->query_safe('BEGIN; SELECT count(*) FROM part_2 WHERE id = 30000');
+$id = apply('CREATE INDEX ON parts (id) WHERE a < 0');
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted
+	AND relation = 'part_2'::regclass)}) or die 'nothing waits for part_2';
+is($node->safe_psql($db, "SET statement_timeout = '10s'; SELECT count(*) FROM parts WHERE id = 30000"), '1',
+	'others read while an index of a partitioned table cannot be dropped');
+is($node->safe_psql($db, "SELECT state FROM scalecache.index_actions WHERE id = $id"), 'cleaning', 'which is to be');
+$holder->query_safe('COMMIT');
+is(finished($id), 'dropped', 'it is dropped when the lock is free');
+is($node->safe_psql($db, $parts_indexes), '0 0', 'with all of its parts');
 $holder->quit;
 
 # A rolled-back request is none.

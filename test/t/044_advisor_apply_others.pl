@@ -300,6 +300,16 @@ is($node->safe_psql($db, 'SELECT last_value FROM counted'), $last, 'the sequence
 unlike($blocker->query('SELECT 1'), qr/Asynchronous/, 'nobody was notified');
 $blocker->quit;
 
+# One execution that takes long for another reason is not held against the index.
+make_table('paused', q{CREATE FUNCTION pauses(int) RETURNS int LANGUAGE plpgsql STABLE COST 1 AS $$ BEGIN
+		IF current_setting('paused.once', true) IS DISTINCT FROM 'yes' AND
+			EXISTS (SELECT FROM pg_index WHERE indrelid = 'public.paused'::regclass AND indisvalid) THEN
+			PERFORM pg_sleep(3), set_config('paused.once', 'yes', true);
+		END IF;
+		RETURN $1; END $$;},
+	q{SELECT count(pad) FROM paused WHERE a = 78 AND pauses(id) > 0});
+is(finished(apply('CREATE INDEX ON paused (a)')), 'kept', 'a statement that is slow once is timed again');
+
 # A verdict is not forgotten when the builder ends before the index is dropped,
 # for which it has to wait.
 make_table('slowly', 'SELECT c FROM gate CROSS JOIN slowly ORDER BY c LIMIT 3');
@@ -325,6 +335,23 @@ is(finished($id), 'refused', 'then that is not done');
 is(verdict($id), "public.scalecache_$id has the name that it would be built under", 'and says why');
 is(indexes('gate'), "killed_ix, scalecache_$id", 'that index stays');
 $node->safe_psql($db, "DROP INDEX scalecache_$id");
+
+# An index that cannot be dropped does not hold up others, and is dropped when it
+# can be.
+make_table('stuck', q{
+	CREATE FUNCTION keep_it() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+	CREATE EVENT TRIGGER keep_it ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION keep_it()});
+$id = apply('CREATE INDEX stuck_b ON stuck (b)');
+$node->poll_query_until($db, "SELECT state = 'cleaning' FROM scalecache.index_action WHERE id = $id")
+  or die "action $id is not to be undone";
+is(finished(apply('CREATE INDEX stuck_a ON stuck (a)')), 'kept', 'another index is built while one cannot be dropped');
+is($node->safe_psql($db, "SELECT state, verdict FROM scalecache.index_actions WHERE id = $id"),
+	'cleaning|no recorded statement is planned with it', 'which is still there');
+like(indexes('stuck'), qr/\bscalecache_$id\b/, 'as is what it built');
+ok($node->log_contains("could not drop the index of action $id: not now"), 'the log says why');
+$node->safe_psql($db, 'DROP EVENT TRIGGER keep_it');
+is(finished($id), 'dropped', 'it is dropped when it can be');
+is(indexes('stuck'), 'stuck_a', 'and gone');
 
 # Who asked sees how far it is.
 make_table('watched', 'CREATE ROLE watcher; ALTER TABLE watched OWNER TO watcher; GRANT CREATE ON SCHEMA public TO watcher;

@@ -66,11 +66,13 @@ sub sentinel
 	my $quorum = $opt{quorum} // 2;
 
 	open(my $fh, '>', "$dir/sentinel.conf") or die;
+	# A Sentinel that has itself stood still for more than two seconds does not
+	# act on what it sees then, and one that has for less sees nothing amiss.
 	print $fh "port $port
 bind 127.0.0.1
 dir $dir
 sentinel monitor main 127.0.0.1 $master $quorum
-sentinel down-after-milliseconds main 1000
+sentinel down-after-milliseconds main 3000
 sentinel failover-timeout main 5000
 ";
 	print $fh "sentinel auth-pass main $opt{password}\n" if $opt{password};

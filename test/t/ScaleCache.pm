@@ -11,7 +11,7 @@ use Test::More;
 
 our @EXPORT = qw(new_server configure $TABLE $ROLLUPS $WRITE $WORKER $COMPARE
   comparing_script compared
-  script start_pgbench run_loads exact live verified folded no_deadlock);
+  script start_pgbench end_pgbench crash_by hold_commits run_loads exact live verified folded no_deadlock);
 
 # A table, two rollups of it, and a write of every kind.
 our $TABLE = 'CREATE TABLE t (id bigserial PRIMARY KEY, k int, v numeric);';
@@ -93,6 +93,8 @@ sub configure
 {
 	my ($node, %opt) = @_;
 
+	# With the code of what is said, for the last look at the log
+	$node->append_conf('postgresql.conf', "log_line_prefix = '%m [%p] %e %q%a '\n");
 	$node->append_conf('postgresql.conf',
 		"shared_preload_libraries = 'scalecache'\nscalecache.fold_delay = 10\n")
 	  unless defined $opt{preload} && !$opt{preload};
@@ -126,15 +128,54 @@ sub script
 }
 
 # pgbench in the background: its handle, and its output once that finished
+our $DATABASE = 'postgres';
+
 sub start_pgbench
 {
 	my ($node, @args) = @_;
 	my %run = (out => '', err => '');
 
 	$run{h} = IPC::Run::start(
-		[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, @args, 'postgres' ],
+		[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, @args, $DATABASE ],
 		'>', \$run{out}, '2>', \$run{err});
 	return \%run;
+}
+
+# Kill -9 a process of the server, and wait until that has started anew because
+# of it.  At first it does not know, and takes connections which it then ends.
+sub crash_by
+{
+	my ($node, $pid) = @_;
+	my $log = -s $node->logfile;
+	my $killed = kill('KILL', $pid);
+
+	$node->wait_for_log(qr/database system is ready to accept connections/, $log) if $killed;
+	return $killed;
+}
+
+# End it before it is done, and its sessions, which may be in a statement.
+sub end_pgbench
+{
+	my ($node, $run) = @_;
+
+	$run->{h}->kill_kill;
+	$node->poll_query_until('postgres', q{SELECT count(pg_terminate_backend(pid)) = 0
+		FROM pg_stat_activity WHERE application_name = 'pgbench'})
+	  or die 'pgbench has not ended';
+	return;
+}
+
+# From now on commits of sessions wait, unless they say otherwise, until
+# synchronous_standby_names is reset.  It is the checkpointer that tells them
+# to: it has read the setting when it has made a checkpoint.
+sub hold_commits
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	$node->safe_psql('postgres', 'CHECKPOINT');
+	return;
 }
 
 # Loads by pgbench side by side, again and again until each has done enough:
@@ -254,6 +295,22 @@ sub folded
 	ok( $node->poll_query_until($db,
 			'SELECT sum(pending_deltas) = 0 FROM scalecache.rollups'),
 		"$what: everything is folded in the end");
+}
+
+# Whatever a test is about, no server is to crash, but where it is killed, and
+# nobody is to meet an internal error.  What is meant to happen the test adds.
+our $MEANT = qr/terminated by signal 9/;
+
+END
+{
+	my $status = $?;
+	my @trouble = grep { $_ !~ $MEANT }
+	  map { -e $_->logfile ? slurp_file($_->logfile) =~
+		  /^.*(?:TRAP: |PANIC: |terminated by signal|\] XX\w{3} .*(?:ERROR|FATAL): |: (?:ERROR|FATAL):  XX\w{3}: ).*$/mg : () }
+	  @PostgreSQL::Test::Cluster::all_nodes;
+
+	diag(join("\n", 'In the log:', @trouble)) if @trouble;
+	$? = $status || (@trouble ? 1 : 0);
 }
 
 sub no_deadlock

@@ -9,12 +9,36 @@ package StaleCheck;
 use strict;
 use warnings;
 use IPC::Open2;
+use List::Util ();
 use POSIX ();
 use RedisServer;
+use ScaleCache ();
+use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our $KEYS = 40;
 our $LIMIT = 7200;				# seconds
+
+# A server whose worker soon notices that a Redis has gone or come back, and
+# soon forgets
+sub server
+{
+	my ($name, $redis) = @_;
+	my $node = ScaleCache::new_server($name, conf => "restart_after_crash = on
+fsync = on
+scalecache.redis_url = '" . $redis->url . "'
+scalecache.redis_timeout = 300
+scalecache.redis_retry_max = 200
+scalecache.naptime = 100
+scalecache.lease_time = 50
+scalecache.tombstone_time = 1000
+max_connections = 50
+log_statement = none
+");
+
+	$node->safe_psql('postgres', 'CREATE EXTENSION scalecache');
+	return $node;
+}
 
 # ---- a session that comes back after a crash ----
 sub session
@@ -413,6 +437,40 @@ sub run
 		push @stale, map { chomp; $_ } <$fh>;
 	}
 	return ($writes, $cached, @stale);
+}
+
+# Under chaos of every kind nothing gets stale.  $chaos: name => code.
+#
+# %opt: writes; clients; pause => seconds between two of them, at most;
+# ready => code called before each; may_fail => 1: one that dies does not count
+sub survives
+{
+	my ($node, $redis, $chaos, %opt) = @_;
+	my (@rest, %done);
+	my $next = sub {
+		@rest = List::Util::shuffle(sort keys %$chaos) unless @rest;
+		my $what = shift @rest;
+
+		Test::More::note("chaos: $what");
+		$opt{ready}->() if $opt{ready};
+		if (eval { $chaos->{$what}->(); 1 }) { $done{$what}++; }
+		elsif ($opt{may_fail}) { Test::More::note("$what: $@"); }
+		else { die $@; }
+		sleep 1 + rand($opt{pause} - 1);
+	};
+	my ($writes, $cached, @stale) = run($node, $redis, mode => 'token',
+		writes => $opt{writes}, clients => $opt{clients}, chaos => $next,
+		until => sub { keys %done == keys %$chaos });
+
+	Test::More::cmp_ok($writes, '>=', $opt{writes}, "chaos: $writes writes");
+	Test::More::cmp_ok($cached, '>', 5, "$cached values are cached at the end");
+	Test::More::is(scalar keys %done, scalar keys %$chaos,
+		join(', ', map { "$_ $done{$_}" } sort keys %done));
+	Test::More::is(scalar @stale, 0, 'nothing is stale')
+	  or Test::More::diag(Test::More::explain(\@stale));
+	Test::More::is($node->safe_psql('postgres', 'SELECT entries FROM scalecache.cache_queue'),
+		'0', 'nothing is left in the queue');
+	return;
 }
 
 1;

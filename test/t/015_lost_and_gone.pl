@@ -1,0 +1,85 @@
+# Commits that a crash takes back, pages without an LSN, and an extension that goes while somebody waits.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use RedisServer;
+use ScaleCache;
+use Test::More;
+
+my $redis = RedisServer->new;
+my $node = new_server('gone', conf => "scalecache.redis_url = ''
+scalecache.worker = off
+scalecache.naptime = 100
+wal_level = minimal
+max_wal_senders = 0
+wal_skip_threshold = 0
+wal_writer_delay = 10s
+");
+my $p = 'postgres';
+
+sub sql { return $node->safe_psql($p, $_[0]); }
+sub set { my ($name, $value) = @_; sql("ALTER SYSTEM SET scalecache.$name = '$value'"); sql('SELECT pg_reload_conf()'); }
+sub delivered { return $node->poll_query_until($p, "SELECT scalecache.wait_for_cache('10 s')"); }
+
+# ---- all in one transaction: the queue's pages are not in the log ----
+sql(q{BEGIN; CREATE EXTENSION scalecache; CREATE TABLE w (id int PRIMARY KEY, v text);
+	SELECT scalecache.create_cache_rule('w', 'w', 'w:{id}', 'write', 'v'); INSERT INTO w VALUES (1, 'first'); COMMIT});
+is(sql('SELECT entries FROM scalecache.cache_queue'), '1', 'what was queued with the extension itself is there');
+set('worker', 'on');
+set('redis_url', $redis->url);
+ok(delivered(), 'delivered');
+ok($node->poll_query_until($p, "SELECT entries = 0 FROM scalecache.cache_queue"), 'the queue is empty');
+
+# Nor those of a table that was written anew.
+set('redis_url', '');
+ok($node->poll_query_until($p, 'SELECT NOT configured FROM scalecache.redis_status'), 'no Redis');
+sql("UPDATE w SET v = 'anew' WHERE id = 1");
+sql("VACUUM FULL scalecache.cache_outbox_$_") for 0 .. 3;
+$redis->command('SET', 'w:1', 'old');
+set('redis_url', $redis->url);
+ok($node->poll_query_until($p, 'SELECT functions_loaded FROM scalecache.redis_status'), 'the same Redis again');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'w:1'), 'anew', 'what was queued');
+
+# ---- a value does not outlive, through a crash, the commit that made it ----
+sql("UPDATE w SET v = 'second' WHERE id = 1");
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'w:1'), 'second', 'a value is stored');
+# With the log's own writer asleep for long, nothing else has this on disk.
+sql("SET synchronous_commit = off; UPDATE w SET v = 'third' WHERE id = 1");
+my $value = '';
+for (1 .. 1800)
+{
+	last if ($value = $redis->command('GET', 'w:1') // '') eq 'third';
+	select(undef, undef, undef, 0.1);
+}
+is($value, 'third', 'so is that of a commit that may be lost');
+$node->stop('immediate');
+$node->start;
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'w:1'), sql('SELECT v FROM w WHERE id = 1'), 'after a crash it is the row\'s');
+
+# ---- who waits when the extension goes ----
+set('redis_retry_max', '10min');
+$redis->kill9;
+ok($node->poll_query_until($p, "SELECT failures > 8 FROM scalecache.redis_status"), 'Redis is away, the worker pauses');
+my $waiter = $node->background_psql($p);
+my $pid = $waiter->query_safe('SELECT pg_backend_pid()');
+$waiter->query_safe("SET scalecache.synchronous_invalidation = on; SET scalecache.synchronous_timeout = '50min'");
+$waiter->{stdin} .= "UPDATE w SET v = 'fourth' WHERE id = 1;\n";
+$waiter->{run}->pump_nb;
+my $waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $pid AND wait_event = 'Extension' AND backend_xid IS NULL AND query ~ 'fourth'";
+ok($node->poll_query_until($p, $waits), 'a commit waits');
+# What is rolled back tells nobody anything.
+sql('BEGIN; DROP EXTENSION scalecache CASCADE; ROLLBACK');
+sql('BEGIN; SAVEPOINT s; DROP EXTENSION scalecache CASCADE; ROLLBACK TO s; DROP TABLE IF EXISTS nothing; COMMIT');
+ok($node->poll_query_until($p, $waits), 'it goes on waiting when the extension stays');
+sql('DROP EXTENSION scalecache CASCADE');
+ok($node->poll_query_until($p, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid"), 'and ends with it');
+like($waiter->query_safe('SELECT v FROM w WHERE id = 1'), qr/^fourth$/m, 'committed');
+$waiter->quit;
+
+$node->stop;
+$redis->stop;
+done_testing();
