@@ -534,6 +534,8 @@ extern void sc_rollup_stats_init(void);
 extern void sc_rollup_stats_fold(int64 id);
 extern void sc_rollup_stats_rewrite(int64 id);
 extern void sc_rollup_stats_forget(int64 id);
+extern List *sc_rollup_stats_databases(void);
+extern void sc_rollup_stats_forget_databases(List *dboids);
 
 /* scan.c */
 extern void sc_scan_init(void);

@@ -121,6 +121,47 @@ sc_rollup_stats_forget(int64 id)
 	LWLockRelease(lock);
 }
 
+/*
+ * Databases of which something was counted, in the caller's memory context.
+ * Who drops a database drops no rollup in it.
+ */
+List *
+sc_rollup_stats_databases(void)
+{
+	List	   *dboids = NIL;
+	HASH_SEQ_STATUS seq;
+	Counters   *entry;
+
+	if (counters == NULL)
+		return NIL;
+	LWLockAcquire(lock, LW_SHARED);
+	hash_seq_init(&seq, counters);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		if (dboids == NIL || llast_oid(dboids) != entry->key.dboid)
+			dboids = lappend_oid(dboids, entry->key.dboid);
+	LWLockRelease(lock);
+	list_sort(dboids, list_oid_cmp);
+	list_deduplicate_oid(dboids);
+	return dboids;
+}
+
+/* These have been dropped. */
+void
+sc_rollup_stats_forget_databases(List *dboids)
+{
+	HASH_SEQ_STATUS seq;
+	Counters   *entry;
+
+	if (counters == NULL || dboids == NIL)
+		return;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	hash_seq_init(&seq, counters);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		if (list_member_oid(dboids, entry->key.dboid))
+			(void) hash_search(counters, &entry->key, HASH_REMOVE, NULL);
+	LWLockRelease(lock);
+}
+
 /* rollup_counters(id, OUT last_fold, OUT rewrites) */
 Datum
 scalecache_rollup_counters(PG_FUNCTION_ARGS)

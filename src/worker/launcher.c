@@ -925,12 +925,14 @@ sc_launcher_main(Datum main_arg)
 		if (sc_worker)
 		{
 			/* Taken before, or one made meanwhile would count as gone. */
-			List	   *gone = sc_cache_databases();
+			List	   *gone = list_concat_unique_oid(sc_cache_databases(),
+														  sc_rollup_stats_databases());
 			List	   *dboids = list_databases(&gone);
 			ListCell   *lc;
 
 			reclaim_entries(dboids);
 			sc_cache_forget_databases(gone);
+			sc_rollup_stats_forget_databases(gone);
 			foreach(lc, dboids)
 			{
 				for (int kind = 0; kind < SC_WORKER_KINDS; kind++)

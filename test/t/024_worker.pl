@@ -132,6 +132,7 @@ sql('theirs', 'DROP EXTENSION scalecache CASCADE; DROP TABLE t');
 count_is('theirs', 0, 'nor one without the extension');
 sql('theirs', "CREATE EXTENSION scalecache; $TABLE $ROLLUPS $WRITE");
 folded($node, 'theirs', 'until it has it again');
+my $dropped = sql($p, q{SELECT oid FROM pg_database WHERE datname = 'theirs'});
 sql($p, 'DROP DATABASE theirs');
 
 # ---- off and on ----
@@ -158,4 +159,14 @@ folded($standby, $p, 'promoted');
 $standby->stop;
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|scalecache (worker|delivery).*exited with exit code [2-9]/, 'no worker crashed');
 $node->stop;
+
+# ---- counters of a database go with it: the file has none ----
+my (undef, @saved) = unpack('L (q L x4 Q Q)*', slurp_file($node->data_dir . '/pg_stat/scalecache_rollups.stat'));
+my @counted;
+while (my (undef, $dboid) = splice(@saved, 0, 4))
+{
+	push @counted, $dboid;
+}
+cmp_ok(scalar @counted, '>', 0, 'counters are kept over a restart');
+is(scalar(grep { $_ == $dropped } @counted), 0, 'not those of a database that was dropped');
 done_testing();
