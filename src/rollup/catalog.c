@@ -32,8 +32,13 @@
 #include "base/owner.h"
 #include "rollup/rollup.h"
 
-/* What a row is like, which the table may not be asked for: it may be gone. */
+/*
+ * What a row is like, which the table may not be asked for: it may be gone.
+ * Only columns that this library knows: an update of the extension may add
+ * others, long before every session has the library that goes with them.
+ */
 static TupleDesc row_desc = NULL;
+
 /*
  * A function of the extension's, whether or not the user may look into its
  * schema; invalid: there is none.
@@ -63,11 +68,15 @@ sc_catalog_open(LOCKMODE mode)
 {
 	Relation	rel = sc_own_table_open("rollup", mode);
 
-	if (rel && row_desc == NULL)
+	if (rel && (row_desc == NULL || row_desc->natts <
+				Min(RelationGetNumberOfAttributes(rel), Natts_rollup)))
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		row_desc = CreateTupleDescCopy(RelationGetDescr(rel));
+		row_desc = CreateTemplateTupleDesc(Min(RelationGetNumberOfAttributes(rel),
+											   Natts_rollup));
+		for (int i = 1; i <= row_desc->natts; i++)
+			TupleDescCopyEntry(row_desc, i, RelationGetDescr(rel), i);
 		MemoryContextSwitchTo(old);
 	}
 	return rel;
@@ -158,6 +167,11 @@ sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull)
 
 	if (rel)
 		table_close(rel, AccessShareLock);
+	if (attno > row_desc->natts)
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
 	return heap_getattr(tuple, attno, row_desc, isnull);
 }
 
@@ -244,8 +258,10 @@ insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
 		   List *views, Oid part_of, int part)
 {
 	Relation	rel = open_to_change();
-	Datum		values[Natts_rollup] = {0};
-	bool		nulls[Natts_rollup] = {0};
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			natts = Max(desc->natts, Natts_rollup);
+	Datum	   *values = palloc0(sizeof(Datum) * natts);
+	bool	   *nulls = palloc0(sizeof(bool) * natts);
 
 	values[Anum_rollup_id - 1] = Int64GetDatum(id);
 	values[Anum_rollup_rollup - 1] = ObjectIdGetDatum(view);
@@ -266,8 +282,10 @@ insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
 	nulls[Anum_rollup_views - 1] = views == NIL;
 	if (views != NIL)
 		values[Anum_rollup_views - 1] = oid_array(views, REGCLASSOID);
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values,
-											nulls));
+	/* Columns that we do not know have what older rows got. */
+	for (int i = Natts_rollup; i < desc->natts; i++)
+		values[i] = getmissingattr(desc, i + 1, &nulls[i]);
+	CatalogTupleInsert(rel, heap_form_tuple(desc, values, nulls));
 	/* Sessions remember which tables have rollups. */
 	CacheInvalidateRelcache(rel);
 	table_close(rel, NoLock);
@@ -295,7 +313,11 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 {
 	Relation	rel = open_to_change();
 	HeapTuple	tuple;
-	bool		nulls[Natts_rollup] = {0};
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			natts = Max(desc->natts, Natts_rollup);
+	Datum	   *all = palloc0(sizeof(Datum) * natts);
+	bool	   *nulls = palloc0(sizeof(bool) * natts);
+	bool	   *replace = palloc0(sizeof(bool) * natts);
 	bool		snapshot = ActiveSnapshotSet();
 	bool		isnull;
 	Oid			invalid[4];
@@ -315,8 +337,9 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 														Anum_rollup_epoch,
 														&isnull)) + 1);
 	}
-	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls,
-							  repl);
+	memcpy(all, values, sizeof(Datum) * Natts_rollup);
+	memcpy(replace, repl, sizeof(bool) * Natts_rollup);
+	tuple = heap_modify_tuple(tuple, desc, all, nulls, replace);
 	/* There is none at the end of DETACH PARTITION CONCURRENTLY. */
 	if (!snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());

@@ -265,6 +265,26 @@ DROP VIEW from_dump;
 SELECT * FROM another;
 DROP TABLE another;
 
+-- An update of the extension adds columns to its table, while other sessions
+-- go on with the library from before.
+ALTER TABLE scalecache.rollup ADD COLUMN later int NOT NULL DEFAULT 7;
+CREATE TABLE another (a int);
+INSERT INTO another VALUES (1), (1);
+SELECT scalecache.create_rollup('from_before', 'SELECT a, count(*) AS n FROM another GROUP BY a');
+SELECT later FROM scalecache.rollup WHERE rollup = 'from_before'::regclass;
+UPDATE scalecache.rollup SET later = 8 WHERE rollup = 'from_before'::regclass;
+INSERT INTO another VALUES (1), (2);
+ALTER TABLE another DISABLE TRIGGER ALL;
+ALTER TABLE another ENABLE TRIGGER ALL;
+SELECT scalecache.rebuild_rollup('from_before');
+SELECT later, state FROM scalecache.rollup WHERE rollup = 'from_before'::regclass;
+SELECT * FROM from_before ORDER BY a;
+ALTER TABLE scalecache.rollup DROP COLUMN later;
+INSERT INTO another VALUES (2);
+SELECT * FROM from_before ORDER BY a;
+SELECT scalecache.verify_rollup('from_before');
+DROP TABLE another CASCADE;
+
 DROP EXTENSION scalecache CASCADE;
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass;
 DROP TABLE t;
