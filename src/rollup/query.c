@@ -630,6 +630,137 @@ value_function_name(SQLValueFunction *f)
 	}
 }
 
+/* A value that each of these functions takes, or NULL: no such type. */
+static const char *
+sample_of(Oid type)
+{
+	switch (type)
+	{
+		case TEXTOID:
+		case NAMEOID:
+		case BPCHAROID:
+			return "";
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return "2000-01-01";
+		case TIMEOID:
+			return "00:00";
+		case TIMETZOID:
+			return "00:00+00";
+		case INTERVALOID:
+			return "0";
+		default:
+			return NULL;
+	}
+}
+
+/*
+ * Does the function read a unit, zone, stride or pattern, and fail for
+ * each row if it does not know that?
+ */
+static bool
+reads_word(Oid funcid)
+{
+	switch (funcid)
+	{
+		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT:
+		case F_DATE_TRUNC_TEXT_TIMESTAMP:
+		case F_DATE_TRUNC_TEXT_INTERVAL:
+		case F_DATE_PART_TEXT_TIMESTAMPTZ:
+		case F_DATE_PART_TEXT_TIMESTAMP:
+		case F_DATE_PART_TEXT_DATE:
+		case F_DATE_PART_TEXT_TIME:
+		case F_DATE_PART_TEXT_TIMETZ:
+		case F_DATE_PART_TEXT_INTERVAL:
+		case F_EXTRACT_TEXT_TIMESTAMPTZ:
+		case F_EXTRACT_TEXT_TIMESTAMP:
+		case F_EXTRACT_TEXT_DATE:
+		case F_EXTRACT_TEXT_TIME:
+		case F_EXTRACT_TEXT_TIMETZ:
+		case F_EXTRACT_TEXT_INTERVAL:
+		case F_TIMEZONE_TEXT_TIMESTAMPTZ:
+		case F_TIMEZONE_TEXT_TIMESTAMP:
+		case F_TIMEZONE_INTERVAL_TIMESTAMPTZ:
+		case F_TIMEZONE_INTERVAL_TIMESTAMP:
+		case F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP:
+		case F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ:
+		case F_TEXTREGEXEQ:
+		case F_TEXTREGEXNE:
+		case F_TEXTICREGEXEQ:
+		case F_TEXTICREGEXNE:
+		case F_BPCHARREGEXEQ:
+		case F_BPCHARREGEXNE:
+		case F_NAMEREGEXEQ:
+		case F_NAMEREGEXNE:
+		case F_SUBSTRING_TEXT_TEXT:
+		case F_REGEXP_REPLACE_TEXT_TEXT_TEXT:
+		case F_REGEXP_REPLACE_TEXT_TEXT_TEXT_TEXT:
+		case F_REGEXP_MATCH_TEXT_TEXT:
+		case F_REGEXP_MATCH_TEXT_TEXT_TEXT:
+		case F_REGEXP_SPLIT_TO_ARRAY_TEXT_TEXT:
+		case F_REGEXP_SPLIT_TO_ARRAY_TEXT_TEXT_TEXT:
+		case F_REGEXP_COUNT_TEXT_TEXT:
+		case F_REGEXP_INSTR_TEXT_TEXT:
+		case F_REGEXP_LIKE_TEXT_TEXT:
+		case F_REGEXP_LIKE_TEXT_TEXT_TEXT:
+		case F_REGEXP_SUBSTR_TEXT_TEXT:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static void
+word_error_callback(void *arg)
+{
+	errdetail("Function \"%s\" in the rollup query would fail for every row that is written.",
+			  get_func_name(*(Oid *) arg));
+	errhint("Correct its constant arguments.");
+}
+
+/*
+ * A wrong unit, as in date_trunc('mnoth', ts), is an error of the query as soon
+ * as there is a row, and would be one of whoever writes the row.  So the
+ * function is called, with a value in the place of what is read from the row.
+ */
+static void
+check_words(Oid funcid, List *args, Oid collation)
+{
+	FuncExpr   *call;
+	int			nread = 0;
+	ErrorContextCallback context = {error_context_stack, word_error_callback, &funcid};
+	ListCell   *lc;
+
+	if (!reads_word(funcid))
+		return;
+	args = (List *) eval_const_expressions(NULL, copyObject((Node *) args));
+	foreach(lc, args)
+	{
+		Oid			type = exprType(lfirst(lc));
+		const char *sample = sample_of(type);
+		Oid			input;
+		Oid			ioparam;
+		int16		typlen;
+		bool		typbyval;
+
+		if (IsA(lfirst(lc), Const) && !((Const *) lfirst(lc))->constisnull)
+			continue;
+		if (IsA(lfirst(lc), Const) || sample == NULL || nread++ > 0)
+			return;
+		getTypeInputInfo(type, &input, &ioparam);
+		get_typlenbyval(type, &typlen, &typbyval);
+		lfirst(lc) = makeConst(type, -1, get_typcollation(type), typlen,
+							   OidInputFunctionCall(input, pstrdup(sample), ioparam, -1),
+							   false, typbyval);
+	}
+	call = makeFuncExpr(funcid, get_func_rettype(funcid), args, InvalidOid, collation,
+						COERCE_EXPLICIT_CALL);
+	error_context_stack = &context;
+	(void) evaluate_expr((Expr *) call, call->funcresulttype, -1, collation);
+	error_context_stack = context.previous;
+}
+
 static bool
 check_walker(Node *node, void *context)
 {
@@ -658,6 +789,12 @@ check_walker(Node *node, void *context)
 	}
 	if (IsA(node, XmlExpr))
 		check_xml((XmlExpr *) node);
+	if (IsA(node, FuncExpr))
+		check_words(((FuncExpr *) node)->funcid, ((FuncExpr *) node)->args,
+					((FuncExpr *) node)->inputcollid);
+	else if (IsA(node, OpExpr))
+		check_words(((OpExpr *) node)->opfuncid, ((OpExpr *) node)->args,
+					((OpExpr *) node)->inputcollid);
 	return check_functions_in_node(node, unstable_function, node);
 }
 

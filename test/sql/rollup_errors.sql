@@ -268,6 +268,19 @@ SELECT * FROM written;
 RESET TimeZone;
 DROP TABLE j CASCADE;
 
+-- Constants with which a function would fail for every row, and so whoever
+-- writes one: the plain query's error, while there is no row yet.
+SELECT refused('SELECT date_trunc(''mnoth'', ts) AS m, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT date_trunc(''day'', ts, ''Mars'') AS m, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT extract(year FROM ts AT TIME ZONE ''Mars'') AS y, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT extract(hour FROM ts::date) AS y, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT date_bin(''0 min'', ts, ''2020-01-01'') AS y, count(*) AS c FROM t GROUP BY 1');
+SELECT refused('SELECT count(*) FILTER (WHERE note ~ ''('') AS c FROM t');
+SELECT refused('SELECT regexp_replace(note, ''a'', ''b'', ''z'') AS s, count(*) AS c FROM t GROUP BY 1');
+-- What one of a row is has to be seen.
+SELECT scalecache.create_rollup('unit', 'SELECT date_trunc(note, ts AT TIME ZONE ''UTC'') AS y, count(*) AS c FROM t GROUP BY 1');
+DROP VIEW unit;
+
 -- Names that need quotes, or are as long as names can be, work.
 SELECT scalecache.create_rollup('"Odd ""Name"""', 'SELECT "A b" AS "C ""d""", count(*) AS "select" FROM t GROUP BY "A b"');
 SELECT length(scalecache.create_rollup(repeat('n', 63), format('SELECT a AS %I, count(*) AS %I FROM t GROUP BY a',
