@@ -96,7 +96,8 @@ RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rebuild_rollup';
 CREATE FUNCTION scalecache.verify_rollup(rollup regclass)
 RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_verify_rollup';
 
-CREATE FUNCTION scalecache.rollup_stats(rollup regclass, OUT groups bigint, OUT pending_deltas bigint, OUT size_bytes bigint)
+CREATE FUNCTION scalecache.rollup_stats(rollup regclass, OUT groups bigint, OUT pending_deltas bigint, OUT size_bytes bigint,
+	OUT state "char")
 RETURNS record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_stats';
 
 CREATE FUNCTION scalecache.rollup_capture() RETURNS trigger
@@ -178,7 +179,8 @@ CREATE VIEW scalecache.rollups AS
 SELECT r.rollup,
 	r.source::regclass AS source,
 	scalecache.rollup_query(r.rollup, r.time_zone) AS query,
-	CASE r.state WHEN 'l' THEN 'live' WHEN 'f' THEN 'filling'
+	-- A live one is stale while its source has members that it does not count.
+	CASE coalesce(s.state, r.state) WHEN 'l' THEN 'live' WHEN 'f' THEN 'filling'
 		WHEN 's' THEN 'stale' ELSE 'unfilled' END AS state,
 	r.time_zone,
 	s.groups, s.pending_deltas, s.size_bytes,

@@ -492,13 +492,17 @@ scalecache_rollup_stats(PG_FUNCTION_ARGS)
 	ScSpec	   *spec = kept ? sc_spec_by_view(PG_GETARG_OID(0)) : NULL;
 	TupleDesc	desc;
 	Oid			tables[SC_TABLES] = {0};
-	Datum		values[3] = {0};
-	bool		nulls[3] = {true, true, true};
+	Datum		values[4] = {0};
+	bool		nulls[4] = {true, true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	if (spec)
+	{
 		tables_of(spec, tables);
+		values[3] = CharGetDatum(spec->state);
+		nulls[3] = false;
+	}
 	if (spec && lock_tables(tables))
 	{
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))

@@ -215,6 +215,15 @@ SELECT same('r'), same('total');
 SELECT * FROM states;
 SELECT scalecache.rebuild_rollup('r');
 ALTER TABLE t8 SET LOGGED;
+-- also one that came unseen
+SELECT scalecache.rebuild_rollup('r');
+ALTER EVENT TRIGGER scalecache_altered DISABLE;
+CREATE UNLOGGED TABLE t9 PARTITION OF t FOR VALUES FROM (99) TO (100);
+SELECT answered_from('r');
+SELECT * FROM states;
+DROP TABLE t9;
+ALTER EVENT TRIGGER scalecache_altered ENABLE ALWAYS;
+SELECT * FROM states;
 SELECT scalecache.rebuild_rollup(r::regclass) FROM unnest('{r,total,median}'::text[]) r;
 SELECT step();
 
