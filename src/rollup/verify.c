@@ -8,6 +8,9 @@
  * The query rounds sums of floats at each row, and where large ones cancel
  * there can be little right in its result.  Then the rows are added up anew,
  * as exactly as the storage does it, and that has to be the same to the bit.
+ *
+ * What depends on the order of rows (array_agg without ORDER BY) may have been
+ * computed when they lay otherwise: it has to have the same parts.
  */
 #include "postgres.h"
 
@@ -15,11 +18,16 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/pg_aggregate.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
@@ -99,6 +107,73 @@ exact_group(Truth *truth, ScGroup *group)
 	return found;
 }
 
+/*
+ * Does the order of rows decide what the aggregate makes of them?  Where it is
+ * not asked for, that is the order they lie in, which a VACUUM FULL or an
+ * UPDATE of something else changes.
+ */
+static bool
+is_of_any_order(ScSpec *spec, int agg)
+{
+	Aggref	   *aggref = spec->aggs[agg].aggref;
+
+	return spec->slots[spec->aggs[agg].slot].def.kind == SC_STATE_RECOMPUTE &&
+		aggref->aggkind == AGGKIND_NORMAL && aggref->aggorder == NIL &&
+		aggref->aggdistinct == NIL;
+}
+
+static int
+compare_bytes(const void *a, const void *b)
+{
+	return *(const unsigned char *) a - *(const unsigned char *) b;
+}
+
+static int
+compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* The value's text without the order of its parts: elements, or else bytes. */
+static char *
+sorted_text(Oid type, Datum value)
+{
+	Oid			element = get_base_element_type(type);
+	Oid			output;
+	bool		varlena;
+	char	   *text;
+
+	if (OidIsValid(element))
+	{
+		int16		typlen;
+		bool		typbyval;
+		char		typalign;
+		Datum	   *elems;
+		bool	   *nulls;
+		int			n;
+		char	  **texts;
+		StringInfoData all;
+
+		get_typlenbyvalalign(element, &typlen, &typbyval, &typalign);
+		getTypeOutputInfo(element, &output, &varlena);
+		deconstruct_array(DatumGetArrayTypeP(value), element, typlen, typbyval,
+						  typalign, &elems, &nulls, &n);
+		texts = palloc(sizeof(char *) * (n + 1));
+		for (int i = 0; i < n; i++)
+			texts[i] = nulls[i] ? "" :
+				psprintf("=%s", OidOutputFunctionCall(output, elems[i]));
+		qsort(texts, n, sizeof(char *), compare_texts);
+		initStringInfo(&all);
+		for (int i = 0; i < n; i++)
+			appendStringInfo(&all, "%zu:%s", strlen(texts[i]), texts[i]);
+		return all.data;
+	}
+	getTypeOutputInfo(type, &output, &varlena);
+	text = OidOutputFunctionCall(output, value);
+	qsort(text, strlen(text), 1, compare_bytes);
+	return text;
+}
+
 /* Are these the values of a group of the truth? */
 static bool
 same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *group)
@@ -112,6 +187,10 @@ same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *grou
 
 		if (values_equal(fin->resulttype, fin->resultcollation, values[i], isnull[i],
 						 group->values[i], group->isnull[i]))
+			continue;
+		if (is_of_any_order(spec, i) && !isnull[i] && !group->isnull[i] &&
+			strcmp(sorted_text(fin->resulttype, values[i]),
+				   sorted_text(fin->resulttype, group->values[i])) == 0)
 			continue;
 		if (!is_float_sum(spec, i) ||
 			(exact = exact_group(truth, group)) == NULL ||

@@ -218,6 +218,25 @@ DELETE FROM m WHERE nc = 'z' AND g <> 2;
 DELETE FROM m WHERE nc IN ('a', 'b') AND nc COLLATE "C" = upper(nc) COLLATE "C";
 SELECT exact('ends');
 
+-- in no order: rows that have moved make no difference, others do
+CREATE TABLE heap (k int, v int);
+INSERT INTO heap SELECT g % 2, g FROM generate_series(1, 8) g;
+INSERT INTO heap VALUES (1, NULL);
+CREATE INDEX heap_idx ON heap (v DESC);
+SELECT scalecache.create_rollup('any_order', $$
+	SELECT k, array_agg(v) AS a, string_agg(v::text, ',') AS s, jsonb_agg(v) AS j, json_object_agg(coalesce(v, 0), v) AS o FROM heap GROUP BY k $$);
+CLUSTER heap USING heap_idx;
+SELECT a, s FROM any_order WHERE k = 0;
+SELECT array_agg(v), string_agg(v::text, ',') FROM heap WHERE k = 0;
+SELECT scalecache.verify_rollup('any_order');
+SET session_replication_role = replica;
+UPDATE scalecache_data.any_order SET a1 = '{8,6,4,3}' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('any_order');
+UPDATE scalecache_data.any_order SET a1 = '{8,6,4,2}', a2 = '8,6,4,2,2' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('any_order');
+RESET session_replication_role;
+DROP TABLE heap CASCADE;
+
 -- a view that hides groups keeps them from functions that tell
 CREATE VIEW few WITH (security_barrier) AS SELECT * FROM by_k WHERE n < 50;
 CREATE FUNCTION tell(int) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$BEGIN RAISE NOTICE 'key %', $1; RETURN true; END $$ IMMUTABLE;
