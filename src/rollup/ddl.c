@@ -20,16 +20,25 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
 #include "catalog/partition.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_shdepend.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/tablecmds.h"
 #include "commands/trigger.h"
+#include "commands/user.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -46,6 +55,9 @@
 
 #include "base/owner.h"
 #include "rollup/rollup.h"
+
+/* So often all locks are tried for at once, before they are waited for in turn. */
+#define LOCK_ROUNDS		100
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_truncate);
 PG_FUNCTION_INFO_V1(scalecache_rollup_protect);
@@ -221,36 +233,6 @@ scalecache_rollup_protect(PG_FUNCTION_ARGS)
 
 /* ---- before a command ---- */
 
-/*
- * DETACH PARTITION CONCURRENTLY commits in the middle, and snapshots disagree
- * about the partition until it is done: the source answers, from the moment
- * on that the first half commits.
- */
-static void
-start_alter_table(AlterTableStmt *stmt)
-{
-	ListCell   *lc;
-
-	foreach(lc, stmt->cmds)
-	{
-		AlterTableCmd *cmd = lfirst(lc);
-		Oid			relid;
-		List	   *views;
-
-		if (cmd->subtype != AT_DetachPartition ||
-			!((PartitionCmd *) cmd->def)->concurrent)
-			continue;
-		/* Lock and check rights as ALTER TABLE will. */
-		relid = AlterTableLookupRelation(stmt, AlterTableGetLockLevel(stmt->cmds));
-		if (!OidIsValid(relid))
-			continue;
-		views = rollups_over(list_make1_oid(relid));
-		foreach(lc, views)
-			make_stale(lfirst_oid(lc));
-		return;
-	}
-}
-
 /* Lock a table and what is below it as DROP TABLE will, if we may drop it. */
 static bool
 lock_for_drop(RangeVar *rv, Oid relid)
@@ -310,25 +292,53 @@ start_drop_table(DropStmt *stmt)
 }
 
 /*
- * A table whose triggers go, from the top, as those who write to it lock it.
- * Without triggers nobody need wait for them.
+ * Lock all these, holding none while waiting for another: who has one of them
+ * may come to want the next, as who has written to a source reads its rollup.
+ * Others may come between again and again, so at last they are waited for in
+ * the order given.  Nothing that is held already is released.
  */
 static void
-lock_captured(ScSpec *spec)
+lock_all(List *relids, LOCKMODE mode)
 {
-	ListCell   *lc;
+	int			n = list_length(relids);
+	int			first = 0;
 
+	for (int round = 0; n > 0 && round < LOCK_ROUNDS; round++)
+	{
+		int			i;
+
+		LockRelationOid(list_nth_oid(relids, first), mode);
+		for (i = 0; i < n; i++)
+			if (i != first && !ConditionalLockRelationOid(list_nth_oid(relids, i), mode))
+				break;
+		if (i == n)
+			return;
+		UnlockRelationOid(list_nth_oid(relids, first), mode);
+		for (int j = 0; j < i; j++)
+			if (j != first)
+				UnlockRelationOid(list_nth_oid(relids, j), mode);
+		first = i;
+	}
+	for (int i = 0; i < n; i++)
+		LockRelationOid(list_nth_oid(relids, i), mode);
+}
+
+/*
+ * Tables whose triggers go, from the top, as those who write to it lock it.
+ * Without triggers nobody need wait for them.
+ */
+static List *
+captured(ScSpec *spec)
+{
 	if (!sc_has_triggers(spec))
-		return;
-	if (OidIsValid(spec->source))
-		LockRelationOid(spec->source, AccessExclusiveLock);
-	foreach(lc, spec->members)
-		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+		return NIL;
+	return OidIsValid(spec->source) ? lcons_oid(spec->source, list_copy(spec->members)) :
+		list_copy(spec->members);
 }
 
 /* A partition that is detached while its rollup is stale keeps triggers. */
-static void
-lock_left_behind(Oid view)
+static List *
+left_behind(Oid view)
 {
 	Relation	depend = table_open(DependRelationId, AccessShareLock);
 	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
@@ -336,6 +346,7 @@ lock_left_behind(Oid view)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	List	   *triggers = NIL;
+	List	   *tables = NIL;
 	ListCell   *lc;
 
 	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
@@ -349,87 +360,284 @@ lock_left_behind(Oid view)
 	systable_endscan(scan);
 	foreach(lc, triggers)
 	{
-		Oid			relid = InvalidOid;
-
 		ScanKeyInit(&key[0], Anum_pg_trigger_oid, BTEqualStrategyNumber,
 					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(lc)));
 		scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, key);
 		if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-			relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+			tables = lappend_oid(tables, ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid);
 		systable_endscan(scan);
-		if (OidIsValid(relid))
-			LockRelationOid(relid, AccessExclusiveLock);
 	}
 	table_close(rel, AccessShareLock);
 	table_close(depend, AccessShareLock);
+	return tables;
+}
+
+/* What to lock before a rollup is dropped, but for its view and storage. */
+static List *
+tables_to_lock(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	List	   *tables;
+	ListCell   *lc;
+
+	if (spec == NULL)
+		return NIL;
+	tables = captured(spec);
+	sc_spec_release(spec);
+	foreach(lc, sc_parts_logs(view))
+	{
+		ScSpec	   *log = sc_spec_by_view(lfirst_oid(lc));
+
+		if (log == NULL)
+			continue;
+		tables = list_concat(tables, captured(log));
+		sc_spec_release(log);
+	}
+	return list_concat(tables, left_behind(view));
 }
 
 /*
- * Lock rollups that are about to be dropped: all views, then the tables whose
+ * Lock rollups that are about to be dropped: their views and the tables whose
  * triggers go, then the storage, and with it the rows of the catalog.  So do
- * those who read or fold them.  Other tables whose triggers go come after the
- * views, too.
+ * those who read or fold them.  Other tables that are to be locked come first,
+ * after the views.
  */
 static void
 lock_rollups(List *views, List *tables)
 {
+	List	   *locked = NIL;
 	ListCell   *lc;
 
-	foreach(lc, views)
-		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
-	foreach(lc, tables)
-		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
-	for (int storage = 0; storage <= 1; storage++)
-		foreach(lc, views)
-		{
-			ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
-			ListCell   *l2;
-
-			if (spec && !storage)
-			{
-				lock_captured(spec);
-				foreach(l2, sc_parts_logs(lfirst_oid(lc)))
-				{
-					ScSpec	   *log = sc_spec_by_view(lfirst_oid(l2));
-
-					if (log == NULL)
-						continue;
-					lock_captured(log);
-					sc_spec_release(log);
-				}
-				lock_left_behind(lfirst_oid(lc));
-			}
-			else if (spec && OidIsValid(spec->base))
-				LockRelationOid(spec->base, AccessExclusiveLock);
-			if (spec)
-				sc_spec_release(spec);
-		}
-}
-
-/*
- * DROP VIEW drops the triggers of a partitioned table's partitions before its
- * own, and would lock them in that order: a deadlock with who inserts rows.
- */
-static void
-start_drop_view(DropStmt *stmt)
-{
-	List	   *views = NIL;
-	ListCell   *lc;
-
-	foreach(lc, stmt->objects)
+	/* They may be others by the time that we have them. */
+	for (;;)
 	{
-		Oid			view = RangeVarGetRelid(makeRangeVarFromNameList(lfirst(lc)), NoLock, true);
-		ScSpec	   *spec = OidIsValid(view) ? sc_spec_by_view(view) : NULL;
+		List	   *relids = list_concat_copy(views, tables);
+
+		foreach(lc, views)
+			relids = list_concat(relids, tables_to_lock(lfirst_oid(lc)));
+		relids = list_concat_unique_oid(NIL, relids);
+		if (list_difference_oid(relids, locked) == NIL)
+			break;
+		lock_all(relids, AccessExclusiveLock);
+		locked = relids;
+	}
+	foreach(lc, views)
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
 
 		if (spec == NULL)
 			continue;
-		if (OidIsValid(spec->base) &&
-			(pg_class_ownercheck(view, GetUserId()) ||
-			 pg_namespace_ownercheck(get_rel_namespace(view), GetUserId())))
-			views = lappend_oid(views, view);
+		if (OidIsValid(spec->base))
+			LockRelationOid(spec->base, AccessExclusiveLock);
 		sc_spec_release(spec);
 	}
-	lock_rollups(views, NIL);
+}
+
+/* May the user drop it?  Without a word, for the command will say it. */
+static bool
+may_drop(const ObjectAddress *object)
+{
+	Oid			nsp = get_object_namespace(object);
+	Oid			user = GetUserId();
+
+	if (OidIsValid(nsp) && pg_namespace_ownercheck(nsp, user))
+		return true;
+	switch (object->classId)
+	{
+		case RelationRelationId:
+			return pg_class_ownercheck(object->objectId, user);
+		case NamespaceRelationId:
+			return pg_namespace_ownercheck(object->objectId, user);
+		case ProcedureRelationId:
+			return pg_proc_ownercheck(object->objectId, user);
+		case TypeRelationId:
+			return pg_type_ownercheck(object->objectId, user);
+		case OperatorRelationId:
+			return pg_oper_ownercheck(object->objectId, user);
+		case CollationRelationId:
+			return pg_collation_ownercheck(object->objectId, user);
+		case ExtensionRelationId:
+			return pg_extension_ownercheck(object->objectId, user);
+		default:
+			return superuser();
+	}
+}
+
+/* What DROP names, if it is there. */
+static ObjectAddress
+named_object(DropStmt *stmt, Node *name)
+{
+	ObjectAddress object = InvalidObjectAddress;
+	Relation	rel = NULL;
+
+	switch (stmt->removeType)
+	{
+		case OBJECT_TABLE:
+		case OBJECT_VIEW:
+			ObjectAddressSet(object, RelationRelationId,
+							 RangeVarGetRelid(makeRangeVarFromNameList((List *) name),
+											  NoLock, true));
+			return object;
+		case OBJECT_SCHEMA:
+			ObjectAddressSet(object, NamespaceRelationId,
+							 get_namespace_oid(strVal(name), true));
+			return object;
+		case OBJECT_EXTENSION:
+			ObjectAddressSet(object, ExtensionRelationId,
+							 get_extension_oid(strVal(name), true));
+			return object;
+		default:
+			/* With the lock that DROP takes. */
+			return get_object_address(stmt->removeType, name, &rel,
+									  AccessExclusiveLock, true);
+	}
+}
+
+/* Lock those of these rollups that have storage, and tables with them. */
+static void
+lock_stored(List *views, List *tables)
+{
+	List	   *stored = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+
+		if (spec == NULL)
+			continue;
+		if (OidIsValid(spec->base))
+			stored = lappend_oid(stored, lfirst_oid(lc));
+		sc_spec_release(spec);
+	}
+	if (stored)
+		lock_rollups(stored, tables);
+}
+
+/*
+ * DROP drops the triggers of a partitioned table's partitions before its own,
+ * and would lock them in that order: a deadlock with who inserts rows.  With
+ * CASCADE it would lock a table, and then the view, which who reads it locks
+ * first.
+ */
+static void
+start_drop(DropStmt *stmt)
+{
+	ObjectAddress *objects = palloc(sizeof(ObjectAddress) * list_length(stmt->objects));
+	List	   *views = NIL;
+	List	   *tables = NIL;
+	int			n = 0;
+	ListCell   *lc;
+
+	if (stmt->behavior != DROP_CASCADE && stmt->removeType != OBJECT_VIEW)
+		return;
+	/* Those without it drop no rollup; do not look for their names. */
+	if (sc_catalog_views() == NIL)
+		return;
+	foreach(lc, stmt->objects)
+	{
+		ObjectAddress object = named_object(stmt, lfirst(lc));
+
+		if (!OidIsValid(object.objectId) || !may_drop(&object))
+			continue;
+		objects[n++] = object;
+		if (stmt->removeType == OBJECT_TABLE)
+			tables = lappend_oid(tables, object.objectId);
+		else if (stmt->removeType == OBJECT_VIEW)
+			views = lappend_oid(views, object.objectId);
+	}
+	if (stmt->behavior == DROP_CASCADE)
+		views = sc_rollups_with(objects, n);
+	lock_stored(views, tables);
+}
+
+/* The same for what roles own. */
+static void
+start_drop_owned(DropOwnedStmt *stmt)
+{
+	Relation	rel = table_open(SharedDependRelationId, AccessShareLock);
+	int			room = 64;
+	int			n = 0;
+	ObjectAddress *objects = palloc(sizeof(ObjectAddress) * room);
+	ListCell   *lc;
+
+	foreach(lc, roleSpecsToIds(stmt->roles))
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		if (!has_privs_of_role(GetUserId(), lfirst_oid(lc)))
+			continue;
+		ScanKeyInit(&key[0], Anum_pg_shdepend_refclassid, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(AuthIdRelationId));
+		ScanKeyInit(&key[1], Anum_pg_shdepend_refobjid, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(lfirst_oid(lc)));
+		scan = systable_beginscan(rel, SharedDependReferenceIndexId, true, NULL, 2, key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_shdepend depend = (Form_pg_shdepend) GETSTRUCT(tuple);
+
+			if (depend->dbid != MyDatabaseId ||
+				depend->deptype != SHARED_DEPENDENCY_OWNER)
+				continue;
+			if (n == room)
+				objects = repalloc(objects, sizeof(ObjectAddress) * (room *= 2));
+			ObjectAddressSet(objects[n], depend->classid, depend->objid);
+			n++;
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	lock_stored(sc_rollups_with(objects, n), NIL);
+}
+
+/* And for a column: all rollups of the table, which is to be locked anyway. */
+static void
+start_drop_column(AlterTableStmt *stmt)
+{
+	ObjectAddress object;
+
+	ObjectAddressSet(object, RelationRelationId,
+					 RangeVarGetRelid(stmt->relation, NoLock, true));
+	if (OidIsValid(object.objectId) &&
+		pg_class_ownercheck(object.objectId, GetUserId()))
+		lock_stored(sc_rollups_with(&object, 1), list_make1_oid(object.objectId));
+}
+
+/*
+ * DETACH PARTITION CONCURRENTLY commits in the middle, and snapshots disagree
+ * about the partition until it is done: the source answers, from the moment
+ * on that the first half commits.
+ */
+static void
+start_alter_table(AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst(lc);
+		Oid			relid;
+		List	   *views;
+
+		if (cmd->subtype == AT_DropColumn && cmd->behavior == DROP_CASCADE)
+		{
+			start_drop_column(stmt);
+			return;
+		}
+		if (cmd->subtype != AT_DetachPartition ||
+			!((PartitionCmd *) cmd->def)->concurrent)
+			continue;
+		/* Lock and check rights as ALTER TABLE will. */
+		relid = AlterTableLookupRelation(stmt, AlterTableGetLockLevel(stmt->cmds));
+		if (!OidIsValid(relid))
+			continue;
+		views = rollups_over(list_make1_oid(relid));
+		foreach(lc, views)
+			make_stale(lfirst_oid(lc));
+		return;
+	}
 }
 
 /* Tables of others that have triggers of ours, from the top. */
@@ -470,7 +678,7 @@ triggered_tables(void)
  * extension's tables, so DROP EXTENSION is not to wait for him with these
  * locked.
  */
-static void
+static bool
 start_drop_extension(DropStmt *stmt)
 {
 	Oid			extension = get_extension_oid("scalecache", true);
@@ -478,15 +686,18 @@ start_drop_extension(DropStmt *stmt)
 	bool		ours = false;
 	ListCell   *lc;
 
+	if (stmt->removeType != OBJECT_EXTENSION)
+		return false;
 	foreach(lc, stmt->objects)
 		ours |= strcmp(strVal(lfirst(lc)), "scalecache") == 0;
 	if (!ours || !OidIsValid(extension) ||
 		!pg_extension_ownercheck(extension, GetUserId()))
-		return;
+		return false;
 	foreach(lc, sc_catalog_views())
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_VIEW)
 			views = lappend_oid(views, lfirst_oid(lc));
 	lock_rollups(views, triggered_tables());
+	return true;
 }
 
 /* Lock the source as ALTER DOMAIN will, before the storage, and empty that. */
@@ -567,15 +778,17 @@ scalecache_rollup_starting(PG_FUNCTION_ARGS)
 		start_alter_table((AlterTableStmt *) data->parsetree);
 	else if (IsA(data->parsetree, AlterDomainStmt))
 		start_alter_domain((AlterDomainStmt *) data->parsetree);
-	else if (IsA(data->parsetree, DropStmt) &&
-			 ((DropStmt *) data->parsetree)->removeType == OBJECT_TABLE)
-		start_drop_table((DropStmt *) data->parsetree);
-	else if (IsA(data->parsetree, DropStmt) &&
-			 ((DropStmt *) data->parsetree)->removeType == OBJECT_VIEW)
-		start_drop_view((DropStmt *) data->parsetree);
-	else if (IsA(data->parsetree, DropStmt) &&
-			 ((DropStmt *) data->parsetree)->removeType == OBJECT_EXTENSION)
-		start_drop_extension((DropStmt *) data->parsetree);
+	else if (IsA(data->parsetree, DropOwnedStmt))
+		start_drop_owned((DropOwnedStmt *) data->parsetree);
+	else if (IsA(data->parsetree, DropStmt))
+	{
+		DropStmt   *stmt = (DropStmt *) data->parsetree;
+
+		if (!start_drop_extension(stmt))
+			start_drop(stmt);
+		if (stmt->removeType == OBJECT_TABLE)
+			start_drop_table(stmt);
+	}
 	PG_RETURN_NULL();
 }
 
@@ -755,21 +968,29 @@ static void
 forget_groups(List *relids, bool names)
 {
 	List	   *views = rollups_over(relids);
+	List	   *forgotten = NIL;
+	List	   *bases = NIL;
 	ListCell   *lc;
 
 	views = list_concat_unique_oid(views, relids);
 	foreach(lc, views)
 	{
 		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
-		bool		forget;
 
 		if (spec == NULL)
 			continue;
-		forget = !names || sc_spec_writes_names(spec);
+		if (!names || sc_spec_writes_names(spec))
+		{
+			forgotten = lappend_oid(forgotten, lfirst_oid(lc));
+			if (OidIsValid(spec->base))
+				bases = lappend_oid(bases, spec->base);
+		}
 		sc_spec_release(spec);
-		if (forget)
-			make_stale(lfirst_oid(lc));
 	}
+	/* Whoever has one of them may come to want another, in any order. */
+	lock_all(bases, ShareUpdateExclusiveLock);
+	foreach(lc, forgotten)
+		make_stale(lfirst_oid(lc));
 }
 
 Datum

@@ -58,25 +58,58 @@ sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args)
 }
 
 /*
- * Why a rollup could not answer its own query, or NULL.  Planning locks
- * indexes and partitions of tables that are locked against writers only
- * afterwards: a deadlock with REINDEX and ATTACH PARTITION, who lock these in
- * the other order.  So these locks are given back.
+ * Do something of which nothing is to remain, the locks least of all.  Its
+ * result is in the caller's memory context.
  */
-static const char *
-why_not(Oid view)
+static void
+do_aside(void (*what) (void *arg), void *arg)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	const char *reason;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
-	reason = sc_rewrite_why_not(view);
+	PG_TRY();
+	{
+		what(arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* Who catches it ends the subtransaction that he has begun. */
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
-	return reason;
+}
+
+typedef struct WhyNot
+{
+	Oid			view;
+	const char *reason;
+} WhyNot;
+
+/*
+ * Why a rollup could not answer its own query, or NULL.  Planning locks
+ * indexes and partitions of tables that are locked against writers only
+ * afterwards: a deadlock with REINDEX and ATTACH PARTITION, who lock these in
+ * the other order.  So this is done aside.
+ */
+static void
+why_not(void *arg)
+{
+	WhyNot	   *answer = arg;
+
+	answer->reason = sc_rewrite_why_not(answer->view);
 }
 
 /* A rollup of a join is good for nothing if it could not answer its own query. */
@@ -86,14 +119,16 @@ check_join(Oid view)
 	ScSpec	   *spec = sc_spec_by_view(view);
 	bool		joined = spec->joined != NULL;
 	char	   *source = get_rel_name(spec->source);
-	const char *reason;
+	WhyNot		answer = {view, NULL};
 
 	sc_spec_release(spec);
-	if (joined && (reason = why_not(view)) != NULL)
+	if (joined)
+		do_aside(why_not, &answer);
+	if (answer.reason)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("rollup query cannot be answered from groups of \"%s\"", source),
-				 errdetail("The reason is: %s.", reason),
+				 errdetail("The reason is: %s.", answer.reason),
 				 errhint("Columns of \"%s\" that go into expressions with other tables' must have one form for equal values: give numeric columns a scale, and cast floats to it.",
 						 source)));
 }
@@ -165,6 +200,16 @@ parse_name(const char *name)
 	return makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
 }
 
+/* The table whose rows the storage counts. */
+static Oid
+source_of(Query *query)
+{
+	if (sc_query_joins(query))
+		return sc_join_source(query)->relid;
+	return rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
+					query->rtable)->relid;
+}
+
 /* Make the view and a row of the catalog. */
 static Oid
 define(const char *name, const char *sql, char state)
@@ -175,9 +220,7 @@ define(const char *name, const char *sql, char state)
 	Oid			nsp = RangeVarGetCreationNamespace(rv);
 	Oid			view;
 	int64		id;
-	Oid			source = sc_query_joins(query) ? sc_join_source(query)->relid :
-		rt_fetch(linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex,
-				 query->rtable)->relid;
+	Oid			source = source_of(query);
 
 	if (isAnyTempNamespace(nsp))
 		ereport(ERROR,
@@ -218,6 +261,66 @@ store_groups(Oid view)
 	sc_parts_fill(view);
 }
 
+/* Of a table that the query reads, with what it includes, against writers. */
+static void
+lock_source(Query *query, Oid relid)
+{
+	bool		inherits = false;
+	bool		detaching;
+	bool		unfit;
+	ListCell   *lc;
+
+	foreach(lc, query->rtable)
+		if (((RangeTblEntry *) lfirst(lc))->relid == relid)
+			inherits |= ((RangeTblEntry *) lfirst(lc))->inh;
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	foreach(lc, sc_source_members(relid, inherits, &detaching, &unfit))
+		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+}
+
+typedef struct Sources
+{
+	const char *sql;
+	Query	   *query;
+	Oid			source;
+	List	   *others;			/* of the tables that it is joined with */
+} Sources;
+
+static void
+find_sources(void *arg)
+{
+	Sources    *sources = arg;
+	List	   *views = NIL;
+
+	/* What it has to say is said when it is read again. */
+	(void) set_config_option("client_min_messages", "error", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	sources->query = sc_query_analyze(sources->sql, &views);
+	sources->source = source_of(sources->query);
+	if (sc_query_joins(sources->query))
+		sources->others = sc_join_tables(sources->query,
+										 sc_join_fact(sources->query, sources->source));
+}
+
+/*
+ * Lock the tables of the query against writers, before anything else locks
+ * them more weakly: who has written to one, and then wants it for himself,
+ * would wait for that lock, and we for him.
+ */
+static void
+lock_sources(const char *sql)
+{
+	Sources		sources = {sql};
+	ListCell   *lc;
+
+	do_aside(find_sources, &sources);
+	lock_source(sources.query, sources.source);
+	/* They will be locked if the groups of the join can be stored. */
+	foreach(lc, sources.others)
+		if (pg_class_ownercheck(lfirst_oid(lc), GetUserId()))
+			lock_source(sources.query, lfirst_oid(lc));
+}
+
 Datum
 scalecache_create_rollup(PG_FUNCTION_ARGS)
 {
@@ -225,6 +328,8 @@ scalecache_create_rollup(PG_FUNCTION_ARGS)
 
 	sc_refuse_nulls(fcinfo, "name, query, with_data");
 	PreventCommandIfReadOnly("create_rollup()");
+	if (PG_GETARG_BOOL(2))
+		lock_sources(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	view = define(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 				  text_to_cstring(PG_GETARG_TEXT_PP(1)), SC_UNFILLED);
 	if (PG_GETARG_BOOL(2))

@@ -7,6 +7,8 @@
  * to other groups, so the source answers until a rebuild.
  * What pg_depend does not tell, such as calls in a function's body, is not
  * found: see the README.
+ *
+ * And which rollups a command would drop with what it names.
  */
 #include "postgres.h"
 
@@ -28,8 +30,10 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_type.h"
+#include "rewrite/rewriteSupport.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "rollup/rollup.h"
 
@@ -51,6 +55,67 @@ rule_relation(Oid rule)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return relid;
+}
+
+/* Add an object, and all with which it would be dropped. */
+static void
+add_needed(Oid classid, Oid objid, ObjectAddresses *needed)
+{
+	ObjectAddress object;
+	Relation	rel;
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ObjectAddressSet(object, classid, objid);
+	if (object_address_present(&object, needed))
+		return;
+	add_exact_object_address(&object, needed);
+	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(classid));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(objid));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+
+		add_needed(depend->refclassid, depend->refobjid, needed);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Views of the rollups that go when one of these objects is dropped CASCADE. */
+List *
+sc_rollups_with(const ObjectAddress *objects, int n)
+{
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	foreach(lc, n ? sc_catalog_views() : NIL)
+	{
+		Oid			view = lfirst_oid(lc);
+		HeapTuple	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view),
+										   PointerGetDatum(ViewSelectRuleName));
+		ObjectAddresses *needed;
+		bool		found = false;
+
+		/* A part of a rollup has none. */
+		if (!HeapTupleIsValid(rule))
+			continue;
+		needed = new_object_addresses();
+		add_needed(RelationRelationId, view, needed);
+		add_needed(RewriteRelationId, ((Form_pg_rewrite) GETSTRUCT(rule))->oid, needed);
+		ReleaseSysCache(rule);
+		for (int i = 0; i < n && !found; i++)
+			found = object_address_present(&objects[i], needed);
+		free_object_addresses(needed);
+		if (found)
+			views = lappend_oid(views, view);
+	}
+	return views;
 }
 
 /* Add the relations that depend on an object, also through others. */

@@ -15,6 +15,7 @@
 #define SC_ROLLUP_H
 
 #include "postgres.h"
+#include "catalog/objectaddress.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
@@ -499,6 +500,7 @@ extern List *sc_depending_on(Node *stmt);
 extern List *sc_depending_on_names(Node *stmt);
 extern List *sc_depending_on_rows(List *relids);
 extern List *sc_depending_on_type(Oid type);
+extern List *sc_rollups_with(const ObjectAddress *objects, int n);
 extern bool sc_spec_writes_names(ScSpec *spec);
 extern void sc_install_storage(Oid view);
 extern void sc_install_part(ScSpec *part, const char *name);
