@@ -7,8 +7,11 @@
  * The launcher is connected to no database.  It cannot see from outside
  * whether a database has the extension, so it starts a worker in each one
  * that it does not know about; a worker that finds no extension notes that
- * in shared memory and exits, and the launcher tries again later, or as soon
- * as the extension has been created.
+ * in shared memory and exits, and the launcher tries again later, each time
+ * after twice as long, or as soon as the extension has been created.
+ *
+ * When max_worker_processes is too small for all databases their workers take
+ * turns: see give_way().
  *
  * What must always hold:
  *
@@ -79,10 +82,13 @@
 #include "rollup/rollup.h"
 #include "worker/launcher.h"
 
-#define SC_MAX_DATABASES		64
+#define SC_MAX_DATABASES		1024
 #define SC_MAX_ENTRIES			(SC_MAX_DATABASES * SC_WORKER_KINDS)
 
 #define SC_ABSENT_RETRY_MS		10000	/* look again for the extension */
+#define SC_ABSENT_DOUBLINGS		5	/* of that, where it is not found again */
+#define SC_STARVED_MS			60000	/* others give way after a failed start */
+#define SC_SHARE_MS				30000	/* once they have run for so long */
 #define SC_FAILED_RETRY_MS		5000	/* restart a worker that failed */
 #define SC_START_TIMEOUT_MS		30000	/* a worker that never started */
 #define SC_ERROR_BACKOFF_MS		1000	/* after an error while working */
@@ -118,6 +124,8 @@ typedef struct ScDb
 	Latch	   *latch;			/* of the worker, NULL when there is none */
 	TimestampTz retry_at;
 	TimestampTz paused_until;
+	int			absences;		/* looks in a row that found no extension */
+	bool		starved;		/* there was no process left for it */
 	pg_atomic_uint32 dirty;		/* deltas wait to be folded */
 	pg_atomic_uint32 awake;		/* and will look at dirty: needs no latch */
 	pg_atomic_uint32 hurry;		/* somebody waits for the next turn */
@@ -127,6 +135,7 @@ typedef struct ScShared
 {
 	LWLock	   *lock;
 	Latch	   *launcher_latch; /* NULL when there is no launcher */
+	TimestampTz starved_until;	/* a worker could not be started just now */
 	ScDb		db[SC_MAX_ENTRIES];
 } ScShared;
 
@@ -225,6 +234,8 @@ find_or_make_db(Oid dboid, ScWorkerKind kind)
 	db->latch = NULL;
 	db->retry_at = 0;
 	db->paused_until = 0;
+	db->absences = 0;
+	db->starved = false;
 	pg_atomic_write_u32(&db->dirty, 0);
 	db->kind = kind;
 	db->dboid = dboid;
@@ -412,6 +423,10 @@ worker_exit(int code, Datum arg)
 	pg_atomic_write_u32(&my_db->awake, 0);
 	my_db->state = exit_state;
 	my_db->retry_at = TimestampTzPlusMilliseconds(now, exit_retry_ms);
+	/* The launcher is told of our end, and has a process for another one. */
+	for (int i = 0; i < SC_MAX_ENTRIES && sc_shared->starved_until > now; i++)
+		if (sc_shared->db[i].starved)
+			sc_shared->db[i].retry_at = 0;
 	LWLockRelease(sc_shared->lock);
 }
 
@@ -473,6 +488,9 @@ sc_extension_exists(void)
 	return exists;
 }
 
+/* Turns without a change, up to SC_IDLE_TURNS. */
+static int	idle_turns = 0;
+
 /*
  * One turn of work: returns whether there is more to do at once.  An error
  * is reported, and ends the turn but not the worker.
@@ -480,7 +498,6 @@ sc_extension_exists(void)
 static bool
 worker_turn(MemoryContext turn_context)
 {
-	static int	idle_turns = 0;
 	volatile bool more = false;
 	volatile bool failed = false;
 	volatile bool exists = true;
@@ -519,9 +536,11 @@ worker_turn(MemoryContext turn_context)
 	if (!exists)
 	{
 		exit_state = SC_DB_ABSENT;
-		exit_retry_ms = SC_ABSENT_RETRY_MS;
+		exit_retry_ms = SC_ABSENT_RETRY_MS << Min(my_db->absences, SC_ABSENT_DOUBLINGS);
+		my_db->absences++;
 		proc_exit(0);
 	}
+	my_db->absences = 0;
 
 	if (failed)
 	{
@@ -578,6 +597,29 @@ exit_if_disabled(void)
 	proc_exit(0);
 }
 
+/*
+ * When there are not as many processes as databases they take turns: a worker
+ * without work ends until there is some, and others after a while.
+ */
+static void
+give_way(bool more)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		starved;
+
+	LWLockAcquire(sc_shared->lock, LW_SHARED);
+	starved = sc_shared->starved_until > now;
+	LWLockRelease(sc_shared->lock);
+	if (!starved)
+		return;
+	if (!more && idle_turns == SC_IDLE_TURNS && pg_atomic_read_u32(&my_db->dirty) == 0)
+		exit_state = SC_DB_ABSENT;
+	else if (!TimestampDifferenceExceeds(MyStartTimestamp, now, SC_SHARE_MS))
+		return;
+	exit_retry_ms = SC_ABSENT_RETRY_MS;
+	proc_exit(0);
+}
+
 void
 sc_worker_main(Datum main_arg)
 {
@@ -594,6 +636,7 @@ sc_worker_main(Datum main_arg)
 		if (!more && pg_atomic_read_u32(&my_db->dirty) == 0)
 			wait_a_while(sc_naptime);
 		exit_if_disabled();
+		give_way(more);
 
 		/*
 		 * Let the deltas of other writers join the first one's.  They don't
@@ -786,9 +829,24 @@ reclaim_entries(List *dboids)
 	LWLockRelease(sc_shared->lock);
 }
 
-/* Is a worker to be started?  If so, its entry says that one was. */
+/*
+ * Has the worker that folds found no extension, so that the other one need not
+ * look, too?  The caller holds the lock.
+ */
 static bool
-claim_start(Oid dboid, ScWorkerKind kind)
+known_absent(Oid dboid, ScWorkerKind kind)
+{
+	ScDb	   *fold = kind == SC_WORKER_FOLD ? NULL : find_db(dboid, SC_WORKER_FOLD);
+
+	return fold != NULL && fold->absences > 0;
+}
+
+/*
+ * Is a worker to be started, if starved one that could not be?  If so, its entry
+ * says that one was.
+ */
+static bool
+claim_start(Oid dboid, ScWorkerKind kind, bool starved)
 {
 	static bool complained = false;
 	TimestampTz now = GetCurrentTimestamp();
@@ -797,15 +855,17 @@ claim_start(Oid dboid, ScWorkerKind kind)
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
 	db = find_or_make_db(dboid, kind);
-	if (db != NULL && db->pid == 0 && db->paused_until <= now)
+	if (db != NULL && db->pid == 0 && db->paused_until <= now &&
+		(db->starved || !starved))
 	{
-		start = db->retry_at <= now;
+		start = db->retry_at <= now && !known_absent(dboid, kind);
 		if (db->state == SC_DB_ABSENT &&
 			pg_atomic_read_u32(&db->dirty) != 0)
 			start = true;
 	}
 	if (start)
 	{
+		db->starved = false;
 		db->state = SC_DB_STARTING;
 		db->retry_at = TimestampTzPlusMilliseconds(now, SC_START_TIMEOUT_MS);
 	}
@@ -824,8 +884,9 @@ claim_start(Oid dboid, ScWorkerKind kind)
 static void
 start_worker(Oid dboid, ScWorkerKind kind)
 {
-	static bool complained = false;
 	BackgroundWorker worker;
+	TimestampTz now;
+	bool		news;
 	ScDb	   *db;
 
 	memset(&worker, 0, sizeof(worker));
@@ -844,29 +905,26 @@ start_worker(Oid dboid, ScWorkerKind kind)
 	worker.bgw_notify_pid = MyProcPid;
 
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
-	{
-		complained = false;
 		return;
-	}
 
+	now = GetCurrentTimestamp();
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
 	db = find_db(dboid, kind);
 	if (db != NULL && db->pid == 0)
 	{
+		db->starved = true;
 		db->state = SC_DB_STOPPED;
-		db->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												   SC_FAILED_RETRY_MS);
+		db->retry_at = TimestampTzPlusMilliseconds(now, SC_FAILED_RETRY_MS);
 	}
+	news = sc_shared->starved_until <= now;
+	sc_shared->starved_until = TimestampTzPlusMilliseconds(now, SC_STARVED_MS);
 	LWLockRelease(sc_shared->lock);
 
-	if (!complained)
-	{
-		complained = true;
+	if (news)
 		ereport(LOG,
 				(errmsg("could not start a scalecache worker"),
 				 errhint("You might need to increase "
 						 "max_worker_processes.")));
-	}
 }
 
 /* How long until the launcher has something to do without being asked? */
@@ -886,7 +944,8 @@ launcher_naptime(void)
 		ScDb	   *db = &sc_shared->db[i];
 		TimestampTz due = Max(db->retry_at, db->paused_until);
 
-		if (OidIsValid(db->dboid) && db->pid == 0)
+		if (OidIsValid(db->dboid) && db->pid == 0 &&
+			!known_absent(db->dboid, db->kind))
 			ms = Min(ms, TimestampDifferenceMilliseconds(now, due));
 	}
 	LWLockRelease(sc_shared->lock);
@@ -933,12 +992,12 @@ sc_launcher_main(Datum main_arg)
 			reclaim_entries(dboids);
 			sc_cache_forget_databases(gone);
 			sc_rollup_stats_forget_databases(gone);
-			foreach(lc, dboids)
-			{
-				for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
-					if (claim_start(lfirst_oid(lc), kind))
-						start_worker(lfirst_oid(lc), kind);
-			}
+			/* Those first that there was no process left for. */
+			for (int starved = 1; starved >= 0; starved--)
+				foreach(lc, dboids)
+					for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
+						if (claim_start(lfirst_oid(lc), kind, starved))
+							start_worker(lfirst_oid(lc), kind);
 		}
 
 		MemoryContextReset(turn_context);

@@ -169,4 +169,24 @@ while (my (undef, $dboid) = splice(@saved, 0, 4))
 }
 cmp_ok(scalar @counted, '>', 0, 'counters are kept over a restart');
 is(scalar(grep { $_ == $dropped } @counted), 0, 'not those of a database that was dropped');
+
+# ---- fewer processes than databases: they take turns ----
+my $small = PostgreSQL::Test::Cluster->new('worker_small');
+$small->init;
+# One for each launcher, and one for all databases
+$small->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'scalecache'
+max_worker_processes = 3
+scalecache.naptime = 50
+scalecache.fold_delay = 1
+});
+$small->start;
+$small->safe_psql($p, "CREATE DATABASE db$_") for 1 .. 3;
+$small->safe_psql("db$_", "CREATE EXTENSION scalecache; $TABLE $ROLLUPS") for 1 .. 3;
+for my $round (1 .. 2)
+{
+	$small->safe_psql("db$_", $WRITE) for 1 .. 3;
+	folded($small, "db$_", "round $round") for 1 .. 3;
+}
+$small->stop;
 done_testing();
