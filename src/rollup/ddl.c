@@ -592,17 +592,14 @@ start_drop_owned(DropOwnedStmt *stmt)
 	lock_stored(sc_rollups_with(objects, n), NIL);
 }
 
-/* And for a column: all rollups of the table, which is to be locked anyway. */
+/* And for a column. */
 static void
-start_drop_column(AlterTableStmt *stmt)
+start_drop_column(AlterTableStmt *stmt, const char *column)
 {
-	ObjectAddress object;
+	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, true);
 
-	ObjectAddressSet(object, RelationRelationId,
-					 RangeVarGetRelid(stmt->relation, NoLock, true));
-	if (OidIsValid(object.objectId) &&
-		pg_class_ownercheck(object.objectId, GetUserId()))
-		lock_stored(sc_rollups_with(&object, 1), list_make1_oid(object.objectId));
+	if (OidIsValid(relid) && pg_class_ownercheck(relid, GetUserId()))
+		lock_stored(sc_rollups_with_column(relid, column), list_make1_oid(relid));
 }
 
 /*
@@ -623,8 +620,8 @@ start_alter_table(AlterTableStmt *stmt)
 
 		if (cmd->subtype == AT_DropColumn && cmd->behavior == DROP_CASCADE)
 		{
-			start_drop_column(stmt);
-			return;
+			start_drop_column(stmt, cmd->name);
+			continue;
 		}
 		if (cmd->subtype != AT_DetachPartition ||
 			!((PartitionCmd *) cmd->def)->concurrent)
@@ -990,7 +987,12 @@ forget_groups(List *relids, bool names)
 	/* Whoever has one of them may come to want another, in any order. */
 	lock_all(bases, ShareUpdateExclusiveLock);
 	foreach(lc, forgotten)
+	{
 		make_stale(lfirst_oid(lc));
+		/* A stale one may have been so for its functions. */
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			CacheInvalidateRelcacheByRelid(lfirst_oid(lc));
+	}
 }
 
 Datum

@@ -22,6 +22,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_ts_config.h"
 #include "catalog/pg_ts_dict.h"
@@ -114,6 +115,107 @@ sc_rollups_with(const ObjectAddress *objects, int n)
 		free_object_addresses(needed);
 		if (found)
 			views = lappend_oid(views, view);
+	}
+	return views;
+}
+
+/* Is a column generated from another one? */
+static bool
+is_generated_from(Oid relid, int column, int from)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	ScanKeyInit(&key[2], Anum_pg_depend_objsubid, BTEqualStrategyNumber,
+				F_INT4EQ, Int32GetDatum(column));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 3, key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+
+		found = depend->refclassid == RelationRelationId &&
+			depend->refobjid == relid && depend->refobjsubid == from;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Does the view go with a column of the table?  If it was made from other views
+ * it may go with these: then the answer is yes.
+ */
+static bool
+needs_column(Oid view, Oid relid, AttrNumber attnum)
+{
+	HeapTuple	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view),
+									   PointerGetDatum(ViewSelectRuleName));
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ObjectAddress dependers[2];
+	bool		found = false;
+
+	ObjectAddressSet(dependers[0], RelationRelationId, view);
+	ObjectAddressSet(dependers[1], RewriteRelationId,
+					 HeapTupleIsValid(rule) ? ((Form_pg_rewrite) GETSTRUCT(rule))->oid : InvalidOid);
+	if (HeapTupleIsValid(rule))
+		ReleaseSysCache(rule);
+	for (int i = 0; i < lengthof(dependers); i++)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(dependers[i].classId));
+		ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
+					F_OIDEQ, ObjectIdGetDatum(dependers[i].objectId));
+		scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
+		while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+
+			if (depend->refclassid != RelationRelationId)
+				continue;
+			if (depend->refobjid == relid)
+				found = depend->refobjsubid == attnum ||
+					(depend->refobjsubid > 0 &&
+					 is_generated_from(relid, depend->refobjsubid, attnum));
+			else
+				found = depend->refobjid != view &&
+					get_rel_relkind(depend->refobjid) == RELKIND_VIEW;
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Views of the rollups that go when this column is dropped CASCADE. */
+List *
+sc_rollups_with_column(Oid relid, const char *column)
+{
+	ObjectAddress object;
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		AttrNumber	attnum = get_attnum(lfirst_oid(lc), column);
+		ListCell   *l2;
+
+		if (attnum == InvalidAttrNumber)
+			continue;
+		ObjectAddressSet(object, RelationRelationId, lfirst_oid(lc));
+		foreach(l2, sc_rollups_with(&object, 1))
+			if (needs_column(lfirst_oid(l2), lfirst_oid(lc), attnum))
+				views = list_append_unique_oid(views, lfirst_oid(l2));
 	}
 	return views;
 }

@@ -154,6 +154,7 @@ typedef struct ScSpec
 	bool		inherits;		/* the source is read with its children */
 	bool		detaching;		/* snapshots disagree about the members */
 	bool		unfit;			/* a member can change without our knowing */
+	bool		unstable;		/* so may what the query makes of a row */
 	int			naggs;
 	ScAgg	   *aggs;
 	bool		maywide;		/* keys can be too large for a btree */
@@ -450,6 +451,8 @@ extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 
 /* query.c */
 extern Query *sc_query_analyze(const char *sql, List **views);
+extern bool sc_query_is_unstable(Node *node, void *context);
+extern void sc_query_refuse_unstable(Query *query);
 extern void sc_query_check(Query *query);
 extern bool sc_writes_json(Oid aggregate);
 extern Node *sc_pin_zone(Node *node, const char *zone);
@@ -500,6 +503,7 @@ extern List *sc_depending_on(Node *stmt);
 extern List *sc_depending_on_names(Node *stmt);
 extern List *sc_depending_on_rows(List *relids);
 extern List *sc_depending_on_type(Oid type);
+extern List *sc_rollups_with_column(Oid relid, const char *column);
 extern List *sc_rollups_with(const ObjectAddress *objects, int n);
 extern bool sc_spec_writes_names(ScSpec *spec);
 extern void sc_install_storage(Oid view);
