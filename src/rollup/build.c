@@ -329,6 +329,8 @@ sc_ensure_storage(Oid view)
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
 	sc_spec_release(spec);
 	spec = sc_rollup_lock(view);
+	if (spec->unstable)
+		sc_query_refuse_unstable(copyObject(spec->joined ? spec->joined : spec->query));
 	if (spec->unfit || spec->detaching)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

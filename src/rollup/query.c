@@ -45,6 +45,8 @@
 
 PG_FUNCTION_INFO_V1(scalecache_rollup_query);
 
+static bool check_walker(Node *node, void *context);
+
 static void
 refuse(const char *what, const char *hint)
 {
@@ -395,18 +397,26 @@ volatility(Oid funcid)
 	return func_volatile(funcid);
 }
 
+/* May a function give something else for the same arguments? */
+static bool
+is_unstable(Oid funcid, void *node)
+{
+	if (funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
+		(funcid == F_TO_CHAR_TIMESTAMP_TEXT && fixed_format(node) != NULL))
+		return false;
+	return func_volatile(funcid) != PROVOLATILE_IMMUTABLE &&
+		get_func_prokind(funcid) != PROKIND_AGGREGATE;
+}
+
 static bool
 unstable_function(Oid funcid, void *node)
 {
 	bool		stable = func_volatile(funcid) == PROVOLATILE_STABLE;
-	char	   *what = psprintf("function \"%s\"", get_func_name(funcid));
+	char	   *what;
 
-	if (funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT ||
-		(funcid == F_TO_CHAR_TIMESTAMP_TEXT && fixed_format(node) != NULL))
+	if (!is_unstable(funcid, node))
 		return false;
-	if (func_volatile(funcid) == PROVOLATILE_IMMUTABLE ||
-		get_func_prokind(funcid) == PROKIND_AGGREGATE)
-		return false;
+	what = psprintf("function \"%s\"", get_func_name(funcid));
 	if (IsA((Node *) node, OpExpr))
 		what = psprintf("%s (operator %s)", what,
 						get_opname(((OpExpr *) node)->opno));
@@ -499,11 +509,10 @@ sc_writes_json(Oid aggregate)
 
 /* All aggregates are declared immutable, whatever they call. */
 static void
-check_support(Aggref *agg)
+support_functions(Aggref *agg, Oid functions[2])
 {
 	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(agg->aggfnoid));
 	Form_pg_aggregate form;
-	Oid			functions[2];
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", agg->aggfnoid);
@@ -511,9 +520,48 @@ check_support(Aggref *agg)
 	functions[0] = form->aggtransfn;
 	functions[1] = form->aggfinalfn;
 	ReleaseSysCache(tuple);
+}
+
+static void
+check_support(Aggref *agg)
+{
+	Oid			functions[2];
+
+	support_functions(agg, functions);
 	for (int i = 0; i < lengthof(functions); i++)
 		if (OidIsValid(functions[i]))
 			(void) unstable_function(functions[i], agg);
+}
+
+/*
+ * Does a rollup's query call what has become volatile or stable since it was
+ * created?
+ */
+bool
+sc_query_is_unstable(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, sc_query_is_unstable, context, 0);
+	if (IsA(node, Aggref) && ((Aggref *) node)->aggfnoid >= FirstNormalObjectId)
+	{
+		Oid			functions[2];
+
+		support_functions((Aggref *) node, functions);
+		for (int i = 0; i < lengthof(functions); i++)
+			if (OidIsValid(functions[i]) && is_unstable(functions[i], node))
+				return true;
+	}
+	return check_functions_in_node(node, is_unstable, node) ||
+		expression_tree_walker(node, sc_query_is_unstable, context);
+}
+
+/* The error that says so. */
+void
+sc_query_refuse_unstable(Query *query)
+{
+	query_tree_walker(query, check_walker, NULL, 0);
 }
 
 static void
@@ -793,8 +841,11 @@ check_walker(Node *node, void *context)
 		check_words(((FuncExpr *) node)->funcid, ((FuncExpr *) node)->args,
 					((FuncExpr *) node)->inputcollid);
 	else if (IsA(node, OpExpr))
+	{
+		set_opfuncid((OpExpr *) node);
 		check_words(((OpExpr *) node)->opfuncid, ((OpExpr *) node)->args,
 					((OpExpr *) node)->inputcollid);
+	}
 	return check_functions_in_node(node, unstable_function, node);
 }
 

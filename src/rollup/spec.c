@@ -618,7 +618,8 @@ spec_build(HeapTuple tuple)
 		analyzed = analyze_log(spec, query);
 	else
 		analyzed = sc_spec_analyze(spec, query);
-	if (!analyzed)
+	spec->unstable = sc_query_is_unstable((Node *) query, NULL);
+	if (!analyzed || spec->unstable)
 	{
 		spec->state = SC_STALE;
 		spec->unfit = true;

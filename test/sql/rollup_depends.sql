@@ -48,6 +48,19 @@ ALTER FUNCTION slow_bucket(int) STRICT;
 SELECT * FROM kept('by_slow');
 ALTER ROUTINE slow_bucket(int) CALLED ON NULL INPUT;
 SELECT * FROM kept('by_slow');
+-- One that is not immutable any more: the source answers until it is again.
+ALTER FUNCTION slow_bucket(int) VOLATILE;
+SELECT error_of('SELECT scalecache.rebuild_rollup(''by_slow'')');
+INSERT INTO t (v) VALUES (7);
+SELECT same('by_slow'), answered_from('by_slow');
+SELECT state FROM scalecache.rollups WHERE rollup = 'by_slow'::regclass;
+ALTER FUNCTION slow_bucket(int) IMMUTABLE;
+SELECT * FROM kept('by_slow');
+ALTER FUNCTION add(int, int) STABLE;
+SELECT error_of('SELECT scalecache.rebuild_rollup(''totals'')');
+SELECT same('totals'), answered_from('totals');
+ALTER FUNCTION add(int, int) IMMUTABLE;
+SELECT * FROM kept('totals');
 -- through an aggregate, and through an operator
 CREATE OR REPLACE FUNCTION add(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 2 * $2';
 SELECT * FROM kept('totals');
