@@ -136,6 +136,7 @@ typedef struct ScShared
 	LWLock	   *lock;
 	Latch	   *launcher_latch; /* NULL when there is no launcher */
 	TimestampTz starved_until;	/* a worker could not be started just now */
+	int			used;			/* entries from this one on never were */
 	ScDb		db[SC_MAX_ENTRIES];
 } ScShared;
 
@@ -204,7 +205,7 @@ find_db(Oid dboid, ScWorkerKind kind)
 {
 	int			i;
 
-	for (i = 0; i < SC_MAX_ENTRIES; i++)
+	for (i = 0; i < sc_shared->used; i++)
 	{
 		if (sc_shared->db[i].dboid == dboid &&
 			(!OidIsValid(dboid) || sc_shared->db[i].kind == kind))
@@ -226,6 +227,8 @@ find_or_make_db(Oid dboid, ScWorkerKind kind)
 		return db;
 
 	db = find_db(InvalidOid, kind);
+	if (db == NULL && sc_shared->used < SC_MAX_ENTRIES)
+		db = &sc_shared->db[sc_shared->used++];
 	if (db == NULL)
 		return NULL;
 
@@ -424,7 +427,7 @@ worker_exit(int code, Datum arg)
 	my_db->state = exit_state;
 	my_db->retry_at = TimestampTzPlusMilliseconds(now, exit_retry_ms);
 	/* The launcher is told of our end, and has a process for another one. */
-	for (int i = 0; i < SC_MAX_ENTRIES && sc_shared->starved_until > now; i++)
+	for (int i = 0; i < sc_shared->used && sc_shared->starved_until > now; i++)
 		if (sc_shared->db[i].starved)
 			sc_shared->db[i].retry_at = 0;
 	LWLockRelease(sc_shared->lock);
@@ -812,7 +815,7 @@ reclaim_entries(List *dboids)
 	int			i;
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < SC_MAX_ENTRIES; i++)
+	for (i = 0; i < sc_shared->used; i++)
 	{
 		ScDb	   *db = &sc_shared->db[i];
 
@@ -939,7 +942,7 @@ launcher_naptime(void)
 		return ms;
 
 	LWLockAcquire(sc_shared->lock, LW_SHARED);
-	for (i = 0; i < SC_MAX_ENTRIES; i++)
+	for (i = 0; i < sc_shared->used; i++)
 	{
 		ScDb	   *db = &sc_shared->db[i];
 		TimestampTz due = Max(db->retry_at, db->paused_until);
