@@ -68,6 +68,7 @@
 #include "advisor/replay.h"
 #include "advisor/statements.h"
 #include "base/guc.h"
+#include "base/owner.h"
 #include "worker/launcher.h"
 
 PGDLLEXPORT void sc_apply_main(Datum main_arg);
@@ -1268,7 +1269,8 @@ sc_apply_work(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	/* A database's owner sets its search_path, and this is a superuser. */
 	nestlevel = sc_fixed_path_begin();
-	/* DROP EXTENSION has locked the rollups' catalog when it comes to the actions. */
+	sc_own_tables_hold();
+	/* No rollup has an answer. */
 	(void) set_config_option("scalecache.enable_rewrite", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	if (SPI_connect() != SPI_OK_CONNECT)

@@ -61,6 +61,25 @@ sc_own_table_open(const char *name, LOCKMODE mode)
 }
 
 /*
+ * Any query may have to look into these, also one of another of the extension's
+ * tables, which is locked by then.  DROP EXTENSION comes to these first.  So a
+ * worker that has no other table locked yet does it in that order, too.
+ */
+void
+sc_own_tables_hold(void)
+{
+	static const char *const names[] = {"rollup", "cache_rule"};
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		Relation	rel = sc_own_table_open(names[i], AccessShareLock);
+
+		if (rel)
+			table_close(rel, NoLock);
+	}
+}
+
+/*
  * As a part of what the user does: event triggers are told of that, and not of
  * what the storage is made of.
  */

@@ -14,6 +14,9 @@ extern Oid	sc_own_namespace(void);
 /* A table of the extension, or NULL when there is none (any more) */
 extern Relation sc_own_table_open(const char *name, LOCKMODE mode);
 
+/* What has to be locked, to be read, before other tables of the extension */
+extern void sc_own_tables_hold(void);
+
 /* One without rows; whatever is not of pg_catalog has to be qualified. */
 extern void sc_exec_as_owner(const char *sql);
 

@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
+#include "base/owner.h"
 #include "cache/cache.h"
 #include "cache/link.h"
 #include "cache/memory.h"
@@ -980,6 +981,7 @@ introduce(char *error, Size errlen)
 		next_walk->arms = false;
 	if (held)
 		held->arms = false;
+	sc_own_tables_hold();
 	others = find_others();
 	if (!sc_link_arm(false, &older, error, errlen))
 		return false;

@@ -366,13 +366,18 @@ sc_capture_differs(int64 id, Relation rel, TupleTableSlot *old,
 static CommandId
 command_of(TriggerData *data)
 {
+	HeapTupleHeader inserted;
+
 	if (data->tg_relation->rd_tableam != GetHeapamTableAmRoutine())
 		return GetCurrentCommandId(true);
 	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
 		return HeapTupleHeaderGetCmax(data->tg_trigtuple->t_data);
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 		return HeapTupleHeaderGetCmin(data->tg_newtuple->t_data);
-	return HeapTupleHeaderGetCmin(data->tg_trigtuple->t_data);
+	inserted = data->tg_trigtuple->t_data;
+	/* COPY FREEZE hides the transaction, which the other way of asking checks. */
+	return HeapTupleHeaderXminFrozen(inserted) ?
+		HeapTupleHeaderGetRawCommandId(inserted) : HeapTupleHeaderGetCmin(inserted);
 }
 
 Datum

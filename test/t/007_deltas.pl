@@ -96,10 +96,17 @@ my $before = blocks_read('few');
 my $folds = $node->safe_psql('postgres',
 	"SELECT seq FROM scalecache.fold f JOIN scalecache.rollup r USING (id)
 	 WHERE rollup = 'few'::regclass");
-ok( $node->poll_query_until('postgres',
-		"SELECT seq > $folds + 300 FROM scalecache.fold f
-		 JOIN scalecache.rollup r USING (id) WHERE rollup = 'few'::regclass"),
-	'folds go on under an old snapshot');
+# Beside those of the worker, which may have little time for them
+$node->safe_psql('postgres', qq{
+	DO \$\$
+	BEGIN
+		WHILE (SELECT seq <= $folds + 300 FROM scalecache.fold f
+			JOIN scalecache.rollup r USING (id) WHERE rollup = 'few'::regclass) LOOP
+			PERFORM scalecache.fold_rollup('few');
+			COMMIT;
+		END LOOP;
+	END \$\$});
+pass('folds go on under an old snapshot');
 my $after;
 for my $try (1 .. 100)
 {

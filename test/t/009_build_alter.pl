@@ -50,6 +50,17 @@ $node->safe_psql($p, q{
 	END $$;
 });
 
+# What undoes the command before it, which it does in the end if that was done:
+# a table that is somewhere else for good is no test of anything.
+sub surely
+{
+	my ($sql) = @_;
+
+	return "DO \$\$ BEGIN LOOP BEGIN $sql; EXIT; EXCEPTION
+		WHEN undefined_table OR undefined_column THEN EXIT;
+		WHEN lock_not_available OR deadlock_detected THEN END; END LOOP; END \$\$";
+}
+
 my %query = (
 	t => 'SELECT k, sum(v) AS s, count(*) AS n, max(v) AS hi FROM t GROUP BY k',
 	p => 'SELECT k, sum(v) AS s, count(*) AS n, max(v) AS hi FROM p GROUP BY k');
@@ -57,11 +68,11 @@ my %ddl = (
 	t => [
 		'ALTER TABLE t ADD extra int DEFAULT 5', 'ALTER TABLE t DROP extra', 'ALTER TABLE t DROP unused', 'ALTER TABLE t ADD unused int',
 		'ALTER TABLE t ALTER unused TYPE bigint', 'ALTER TABLE t ALTER unused TYPE int', 'ALTER TABLE t ALTER v TYPE numeric(12,2)',
-		'ALTER TABLE t RENAME v TO w; ALTER TABLE t RENAME w TO v', 'TRUNCATE t', 'BEGIN; INSERT INTO t (k, v) VALUES (9, 9); TRUNCATE t; INSERT INTO t (k, v) SELECT g % 5, g FROM generate_series(1, 2000) g; COMMIT',
-		'BEGIN; TRUNCATE t; ROLLBACK', 'ALTER TABLE t SET SCHEMA elsewhere; ALTER TABLE elsewhere.t SET SCHEMA public', 'VACUUM FULL t', 'CLUSTER t USING t_pkey',
+		'ALTER TABLE t RENAME v TO w; ' . surely('ALTER TABLE t RENAME w TO v'), 'TRUNCATE t', 'BEGIN; INSERT INTO t (k, v) VALUES (9, 9); TRUNCATE t; INSERT INTO t (k, v) SELECT g % 5, g FROM generate_series(1, 2000) g; COMMIT',
+		'BEGIN; TRUNCATE t; ROLLBACK', 'ALTER TABLE t SET SCHEMA elsewhere; ' . surely('ALTER TABLE elsewhere.t SET SCHEMA public'), 'VACUUM FULL t', 'CLUSTER t USING t_pkey',
 		'ALTER TABLE t DISABLE TRIGGER USER', 'ALTER TABLE t ENABLE TRIGGER USER',
 		'CREATE TABLE kid () INHERITS (t); INSERT INTO kid (k, v) VALUES (1, 1), (2, 2)', 'ALTER TABLE kid NO INHERIT t', 'ALTER TABLE kid INHERIT t', 'DROP TABLE kid CASCADE',
-		'ALTER TABLE t SET UNLOGGED; ALTER TABLE t SET LOGGED', 'REINDEX TABLE t', 'ALTER TABLE t ALTER note SET DEFAULT 1',
+		'ALTER TABLE t SET UNLOGGED; ' . surely('ALTER TABLE t SET LOGGED'), 'REINDEX TABLE t', 'ALTER TABLE t ALTER note SET DEFAULT 1',
 		'BEGIN; CREATE TABLE t2 (LIKE t INCLUDING ALL); INSERT INTO t2 (k, v) SELECT g % 5, g FROM generate_series(1, 3000) g; DROP TABLE t CASCADE; ALTER TABLE t2 RENAME TO t; COMMIT',
 	],
 	p => [
@@ -69,9 +80,9 @@ my %ddl = (
 		'ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)', 'DROP TABLE p2 CASCADE', 'CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2)',
 		'ALTER TABLE p DETACH PARTITION p1 FINALIZE', 'DELETE FROM pd WHERE k IN (1, 2)',
 		'TRUNCATE p', 'TRUNCATE p0', 'INSERT INTO p (k, v) SELECT g % 5, g FROM generate_series(1, 1000) g', 'ALTER TABLE p ADD extra int', 'ALTER TABLE p DROP extra',
-		'ALTER TABLE p ALTER unused TYPE bigint', 'ALTER TABLE p ALTER unused TYPE int', 'ALTER TABLE p RENAME v TO w; ALTER TABLE p RENAME w TO v',
+		'ALTER TABLE p ALTER unused TYPE bigint', 'ALTER TABLE p ALTER unused TYPE int', 'ALTER TABLE p RENAME v TO w; ' . surely('ALTER TABLE p RENAME w TO v'),
 		'ALTER TABLE p0 DISABLE TRIGGER ALL', 'ALTER TABLE p0 ENABLE TRIGGER ALL', 'VACUUM FULL p0', 'ALTER TABLE p0 ADD CHECK (v IS NOT NULL) NOT VALID',
-		'ALTER TABLE p0 RENAME TO p00; ALTER TABLE p00 RENAME TO p0',
+		'ALTER TABLE p0 RENAME TO p00; ' . surely('ALTER TABLE p00 RENAME TO p0'),
 	]);
 
 # psql in the background, going on after errors; it needs nobody to feed it

@@ -76,7 +76,7 @@ for my $name (sort keys %meanwhile)
 	my ($db, $text, @args) = @{ $meanwhile{$name} };
 
 	local $ScaleCache::DATABASE = $db;
-	$running{$name} = start_pgbench($node, "-T$PostgreSQL::Test::Utils::timeout_default", @args, '-f', script($node, $name, $text));
+	$running{$name} = start_pgbench($node, '-T3600', @args, '-f', script($node, $name, $text));
 }
 for my $name (sort keys %makes)
 {

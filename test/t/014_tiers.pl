@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep);
 
 my $redis = RedisServer->new;
 my $node = new_server('tiers', conf => "scalecache.redis_url = '" . $redis->url . "'
-scalecache.session_timeout = 10s
+scalecache.session_timeout = 100s
 scalecache.redis_timeout = 30s
 scalecache.redis_retry_max = 200
 scalecache.naptime = 100
@@ -146,7 +146,7 @@ $redis->signal('CONT');
 like($victim->query("SELECT scalecache.cached_query('t:19', 'SELECT v FROM t WHERE id = 19')"), qr/one/, 'the session goes on');
 $victim->quit;
 set('redis_timeout', '30s');
-set('session_timeout', '10s');
+set('session_timeout', '100s');
 ready();
 is(fetch(7), 'one', 'thawed');
 like($redis->command('GET', 't:7'), qr/one/, 'and filled');

@@ -3,6 +3,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
+use FakeRedis;
 use RedisServer;
 use ScaleCache;
 use Test::More;
@@ -60,6 +61,8 @@ $node->start;
 ok(delivered(), 'delivered');
 is($redis->command('GET', 'w:1'), sql('SELECT v FROM w WHERE id = 1'), 'after a crash it is the row\'s');
 
+my $version = $redis->command('FCALL', 'scalecache_hello', 0, 'x')->[0];
+
 # ---- who waits when the extension goes ----
 set('redis_retry_max', '10min');
 $redis->kill9;
@@ -79,6 +82,36 @@ sql('DROP EXTENSION scalecache CASCADE');
 ok($node->poll_query_until($p, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid"), 'and ends with it');
 like($waiter->query_safe('SELECT v FROM w WHERE id = 1'), qr/^fourth$/m, 'committed');
 $waiter->quit;
+
+# ---- a worker in the midst of introducing itself when the extension goes ----
+# It has looked into one of the extension's tables, and will have to into others.
+my $path = "$redis->{dir}/fake";
+my $fake = FakeRedis->new(dir => $redis->{dir}, path => $path, version => $version, answer => sub {
+	my ($name) = @_;
+
+	return undef unless $name eq 'scalecache_arm';
+	select(undef, undef, undef, 0.1) while FakeRedis::slurp("$path.mode") eq 'hold';
+	return FakeRedis::bulk('walk');
+});
+$fake->set_mode('hold');
+set('redis_timeout', '10min');
+set('redis_url', "redis+unix://$path");
+sql("CREATE EXTENSION scalecache; SELECT scalecache.create_cache_rule('w', 'w', 'w:{id}')");
+ok($node->poll_query_until($p, q{SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)
+	WHERE relation = 'scalecache.cache_target'::regclass AND backend_type = 'scalecache delivery'}), 'a worker waits for Redis');
+my $log = -s $node->logfile;
+my $dropper = $node->background_psql($p, on_error_stop => 0);
+$pid = $dropper->query_safe('SELECT pg_backend_pid()');
+$dropper->{stdin} .= "DROP EXTENSION scalecache CASCADE;\n";
+$dropper->{run}->pump_nb;
+# In this database everybody waits with it.
+ok($node->poll_query_until('template1', "SELECT count(*) > 0 FROM pg_locks WHERE pid = $pid AND NOT granted"), 'and the extension goes');
+$fake->set_mode('');
+ok($node->poll_query_until($p, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid"), 'when it has an answer');
+is(sql(q{SELECT count(*) FROM pg_extension WHERE extname = 'scalecache'}), '0', 'it is gone');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/deadlock detected/, 'without a deadlock');
+$dropper->quit;
+$fake->stop;
 
 $node->stop;
 $redis->stop;

@@ -30,7 +30,7 @@ my $other = $node->background_psql($p);
 $other->query_safe('BEGIN; DROP TABLE t');
 url($redis->url);
 configured('true');
-is(sql("SELECT scalecache.wait_for_cache('30 s')"), 't', 'keys are delivered while the table is being dropped');
+is(sql("SELECT scalecache.wait_for_cache('170 s')"), 't', 'keys are delivered while the table is being dropped');
 $other->query_safe('COMMIT');
 $other->quit;
 is(sql("SELECT scalecache.wait_for_cache('170 s')"), 't', 'and after that');

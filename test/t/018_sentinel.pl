@@ -21,7 +21,7 @@ my @sentinel = map { RedisServer->sentinel($port[$_], $port[0], password => $pw,
 sub poll
 {
 	my ($what, $code) = @_;
-	for (1 .. 1800)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return pass($what) if eval { $code->() };
 		sleep 0.1;
@@ -42,7 +42,7 @@ my $url = "redis+sentinel://:$pw\@$hosts/main/0?sentinel_password=$own";
 my $node = new_server('sentinel', conf => "scalecache.redis_url = '$url'
 scalecache.redis_timeout = 3000
 scalecache.redis_retry_max = 200
-scalecache.session_timeout = 10s
+scalecache.session_timeout = 100s
 scalecache.naptime = 100
 ");
 my $p = 'postgres';

@@ -11,12 +11,12 @@ use Test::More;
 use Time::HiRes qw(sleep);
 
 my $pw = 'the-secret';
-my $cluster = RedisCluster->new(masters => 3, replicas => 1, password => $pw);
+my $cluster = RedisCluster->new(masters => 3, replicas => 1, password => $pw, timeout => 5000);
 my @masters = @{ $cluster->{nodes} }[ 0 .. 2 ];
 my $node = new_server('cluster', conf => "scalecache.redis_url = '" . $cluster->url . "'
 scalecache.redis_timeout = 1000
 scalecache.redis_retry_max = 200
-scalecache.session_timeout = 10s
+scalecache.session_timeout = 100s
 scalecache.naptime = 100
 ");
 my $p = 'postgres';
@@ -29,7 +29,7 @@ sub fcall { my @a = @_; my $r = eval { $cluster->command('FCALL', @a) }; chomp(m
 sub poll
 {
 	my ($what, $code) = @_;
-	for (1 .. 900)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return pass($what) if eval { $code->() };
 		sleep 0.1;
@@ -245,7 +245,7 @@ is(armed($dead), '0', 'the old one knows nothing any more');
 
 # ---- a failover by hand, back to it ----
 set_all('t:2');
-$dead->command('CLUSTER', 'FAILOVER');
+$cluster->fail_over($dead);
 $cluster->wait_for(sub { $cluster->owner($slot) == $dead });
 sql("UPDATE t SET v = 'hand' WHERE id = 2");
 ok(delivered(), 'delivered');

@@ -58,13 +58,12 @@ my %chaos = (
 	},
 	failover => sub {
 		my ($master, $replica) = with_replica();
-		$replica->command('CLUSTER', 'FAILOVER');
-		$cluster->wait_for(sub { $replica->info('role') eq 'master' });
+		$cluster->fail_over($replica);
 	},
 	death => sub {
 		my ($master, $replica) = with_replica();
 		$master->kill9;
-		$cluster->wait_for(sub { $replica->info('role') eq 'master' });
+		eval { $cluster->wait_for(sub { $replica->info('role') eq 'master' }) };
 		$master->start;
 		$cluster->wait_for(sub { $cluster->well });
 	},

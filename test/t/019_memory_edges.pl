@@ -39,7 +39,7 @@ ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_act
 my $others = start_pgbench($node, '-c', 1, '-T', 3600, '-f', script($node, 'others',
 	q{SELECT scalecache.cached_query('other' || g, 'SELECT 1', '1 ms') FROM generate_series(1, 200) g;}));
 ok($node->poll_query_until($p, "SELECT misses > 1000 FROM scalecache.cache_stats WHERE tier = 'memory'"), 'others load other keys');
-$holder->query_safe(q{SET statement_timeout = '60 s'});
+$holder->query_safe(q{SET statement_timeout = '300 s'});
 is($holder->query($knot), '[{"n": 1}]', 'the holder does not wait for ever');
 end_pgbench($node, $others);
 $holder->query_safe('COMMIT');

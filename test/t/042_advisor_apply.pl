@@ -9,7 +9,7 @@ use Test::More;
 
 my $node = new_server('apply', conf => q{
 shared_preload_libraries = 'scalecache'
-scalecache.advisor_lock_timeout = 1s
+scalecache.advisor_lock_timeout = 600s
 autovacuum = off
 });
 my $db = 'postgres';
@@ -52,14 +52,11 @@ sub indexes
 		FROM pg_index WHERE indrelid = 't'::regclass});
 }
 
-# Until the first attempt has failed: its invalid index is being dropped.
-sub sleep_until_tried
+sub lock_timeout
 {
-	my ($id) = @_;
-
-	$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_stat_activity
-		WHERE backend_type = 'scalecache index builder' AND query ~ '^CREATE')
-		AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index)});
+	my ($time) = @_;
+	$node->safe_psql($db, "ALTER SYSTEM SET scalecache.advisor_lock_timeout = '$time'");
+	$node->reload;
 }
 
 # It helps: kept
@@ -102,21 +99,22 @@ $node->start;
 is(finished($id), 'interrupted', 'a crash is noticed');
 is(indexes(), '1 0', 'what it left is removed');
 
-# A writer that stays: lock_timeout, some tries, then given up; or in time.
+# A writer that stays: lock_timeout, some tries, then given up; or in time, which
+# is here when the first one has failed and its invalid index is being dropped.
+lock_timeout('8s');
 $node->safe_psql($db, "$query; $query");
 my $other = $node->background_psql($db);
 $other->query_safe('BEGIN; UPDATE t SET b = b WHERE id = 1');
 $id = apply('CREATE INDEX ON t (a)');
-$node->poll_query_until($db, "SELECT phase ~ 'waiting' FROM scalecache.index_actions WHERE id = $id");
-sleep_until_tried($id);
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = 't'::regclass AND NOT indisvalid)
+	AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index)}) or die 'no attempt fails';
 $other->query_safe('COMMIT');
 is(finished($id), 'kept', 'it tries again until the writer is gone');
 is(indexes(), '2 0', 'one valid index');
 $node->safe_psql($db, 'DROP INDEX t_a_idx');
 
 # A deadlock with a writer who wants more
-$node->safe_psql($db, "ALTER SYSTEM SET scalecache.advisor_lock_timeout = '60s'");
-$node->reload;
+lock_timeout('600s');
 $node->safe_psql($db, "$query; $query");
 $other->query_safe('BEGIN; UPDATE t SET b = b WHERE id = 1');
 $id = apply('CREATE INDEX ON t (a)');
@@ -187,7 +185,7 @@ $holder->query_safe('BEGIN; SELECT count(*) FROM part_2 WHERE id = 30000');
 $id = apply('CREATE INDEX ON parts (id) WHERE a < 0');
 $node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted
 	AND relation = 'part_2'::regclass)}) or die 'nothing waits for part_2';
-is($node->safe_psql($db, "SET statement_timeout = '10s'; SELECT count(*) FROM parts WHERE id = 30000"), '1',
+is($node->safe_psql($db, "SET statement_timeout = '300s'; SELECT count(*) FROM parts WHERE id = 30000"), '1',
 	'others read while an index of a partitioned table cannot be dropped');
 is($node->safe_psql($db, "SELECT state FROM scalecache.index_actions WHERE id = $id"), 'cleaning', 'which is to be');
 $holder->query_safe('COMMIT');

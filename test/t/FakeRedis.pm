@@ -7,6 +7,7 @@ use IO::Select;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use POSIX ();
+use PostgreSQL::Test::Utils ();
 
 # dir => where its files are; version => of the function library that it has;
 # path => of its socket, or port => of 127.0.0.1;
@@ -109,7 +110,7 @@ sub hears
 {
 	my ($self, $re, $from) = @_;
 
-	for (1 .. 1800)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return 1 if substr($self->heard, $from // 0) =~ $re;
 		select(undef, undef, undef, 0.1);

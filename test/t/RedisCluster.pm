@@ -4,7 +4,7 @@ use strict;
 use warnings;
 use PostgreSQL::Test::Cluster ();
 use RedisServer;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 # %opt: masters, replicas => of each, password, timeout => in ms, args => further ones
 sub new
@@ -36,7 +36,9 @@ sub add
 	my ($port, $bus) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
 	my $node = RedisServer->new(port => $port, password => $self->{password}, args => [
 		'--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout',
-		$self->{opt}{timeout} // 1500, '--repl-diskless-sync-delay', '0', '--cluster-allow-replica-migration', 'no',
+		$self->{opt}{timeout} // 1500, '--repl-diskless-sync-delay', '0',
+		# However long a replica has not heard of its master
+		'--cluster-replica-validity-factor', '0', '--cluster-allow-replica-migration', 'no',
 		@{ $self->{opt}{args} // [] } ]);
 
 	$node->{bus} = $bus;
@@ -87,12 +89,30 @@ sub wait_for
 {
 	my ($self, $code) = @_;
 
-	for (1 .. 1200)
+	for (1 .. 3000)
 	{
 		return 1 if eval { $code->() };
 		sleep 0.1;
 	}
 	die "the cluster did not get well: $@";
+}
+
+# A replica becomes the master, by hand.  Servers give that up after five
+# seconds, so it is asked for again.
+sub fail_over
+{
+	my ($self, $replica) = @_;
+	my $asked = 0;
+
+	$self->wait_for(sub {
+		return 1 if $replica->info('role') eq 'master';
+		if (time - $asked > 6)
+		{
+			$asked = time;
+			$replica->command('CLUSTER', 'FAILOVER');
+		}
+		return 0;
+	});
 }
 
 sub url

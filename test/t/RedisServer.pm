@@ -46,14 +46,15 @@ sub start
 			@{ $self->{args} }, @args) or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
-	for (1 .. 600)
+	for (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		my $pong = eval { $self->command('PING') } // '';
 		return if $pong eq 'PONG';
 		return if $@ =~ /NOAUTH|LOADING/;
+		last if waitpid($pid, POSIX::WNOHANG) == $pid;
 		sleep 0.05;
 	}
-	die "redis-server did not start";
+	die 'redis-server did not start: ' . (eval { PostgreSQL::Test::Utils::slurp_file("$self->{dir}/log") } // '');
 }
 
 # A Sentinel that watches the master "main" at a port of 127.0.0.1.
