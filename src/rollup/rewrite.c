@@ -66,6 +66,7 @@ forget_entries(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == entries_catalog)
 		entries_valid = false;
+	sc_whole_forget();
 }
 
 static int

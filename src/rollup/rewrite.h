@@ -370,16 +370,20 @@ extern double sc_rewrite_pages(ScSpec *spec);
 /* rewrite_whole.c */
 extern void sc_whole_replace(Query *parse);
 extern List *sc_whole_private(RangeTblEntry *rte);
-extern bool sc_whole_allowed(List *private, Snapshot snapshot);
+extern void sc_whole_forget(void);
+extern bool sc_whole_allowed(ScSpec *spec, List *private, Snapshot snapshot);
 extern bool sc_whole_holds(List *private);
-extern QueryDesc *sc_whole_run(List *private, EState *estate, Tuplestorestate *store);
+extern QueryDesc *sc_whole_run(ScSpec *spec, List *private, EState *estate,
+							   Tuplestorestate *store);
 extern void sc_whole_end(QueryDesc *qd);
 extern void sc_whole_explain(QueryDesc *qd, struct ExplainState *es);
 
 /* What the scan that stands for a query is told, beside the view. */
 typedef enum ScWholePrivate
 {
-	SC_WHOLE_QUERY,				/* the plain query, as rows of the base table */
+	SC_WHOLE_QUERY,				/* the plain query: its table, target list, groups;
+								 * which of its targets the rollup's keys are, and
+								 * of the rollup's aggregates its calls */
 	SC_WHOLE_CALLED,			/* functions that it calls */
 	SC_WHOLE_ZONE				/* NIL, or the zone the session must have */
 } ScWholePrivate;

@@ -32,7 +32,9 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -51,9 +53,36 @@ typedef struct WholeContext
 {
 	ScMatch    *m;
 	Expr	  **keys;			/* in the query, by the rollup's number */
-	Aggref	  **aggs;			/* likewise; NULL: not asked for */
+	List	   *keynos;			/* of the target list's entries, likewise */
+	List	   *calls;			/* the query's Aggrefs */
+	List	   *numbers;		/* of these in the rollup */
 	bool		failed;
 } WholeContext;
+
+/*
+ * What was found out about a query, for the next one that is equal: to match
+ * it takes as long as to plan what it becomes.  Forgotten whenever a relation
+ * or a function changes.
+ */
+typedef struct WholeMemo
+{
+	MemoryContext cxt;			/* holds all of this; NULL: nothing is known */
+	Oid			view;			/* invalid: no rollup, or several */
+	RangeTblEntry *rte;
+	List	   *targets;		/* what the query was */
+	List	   *groups;
+	List	   *tlist;			/* what it becomes */
+	List	   *keynos;			/* see SC_WHOLE_QUERY */
+	List	   *numbers;
+	List	   *functions;
+	List	   *zone;
+} WholeMemo;
+
+#define MEMOS	4
+
+static WholeMemo memos[MEMOS];
+static int	next_memo = 0;
+static bool memos_valid = false;
 
 /* ---- does it ask for all groups, and nothing else? ---- */
 
@@ -109,6 +138,16 @@ match_keys(WholeContext *cxt, Query *parse)
 			return false;
 		cxt->keys[i] = expr;
 	}
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		foreach(lc, parse->groupClause)
+		{
+			TargetEntry *tle = get_sortgroupclause_tle(lfirst(lc), parse->targetList);
+
+			if (tle->expr == cxt->keys[i])
+				cxt->keynos = lappend_int(cxt->keynos, tle->resno);
+		}
+	}
 	return true;
 }
 
@@ -143,7 +182,8 @@ to_base(Node *node, void *context)
 		{
 			if (((Aggref *) node)->agglevelsup == 0 && equal(form, lfirst(lc)))
 			{
-				cxt->aggs[i] = (Aggref *) node;
+				cxt->calls = lappend(cxt->calls, node);
+				cxt->numbers = lappend_int(cxt->numbers, i);
 				return (Node *) makeVar(cxt->m->basevarno, ScBaseAgg(spec, i),
 										spec->aggs[i].fin.resulttype, -1,
 										spec->aggs[i].fin.resultcollation, 0);
@@ -169,11 +209,7 @@ match_targets(WholeContext *cxt, Query *parse)
 	if (!match_keys(cxt, parse) || contain_volatile_functions((Node *) parse->targetList))
 		return NIL;
 	tlist = (List *) to_base((Node *) parse->targetList, cxt);
-	if (cxt->failed ||
-		(cxt->m->zoned &&
-		 strcmp(pg_get_timezone_name(session_timezone), cxt->m->spec->zone) != 0))
-		return NIL;
-	return tlist;
+	return cxt->failed ? NIL : tlist;
 }
 
 /* ---- is it surely cheaper? ---- */
@@ -198,11 +234,51 @@ is_surely_cheaper(ScSpec *spec)
 
 /* ---- the query, replaced ---- */
 
+static bool
+collect_calls(Node *node, void *calls)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+	{
+		*(List **) calls = lappend(*(List **) calls, node);
+		return false;
+	}
+	return expression_tree_walker(node, collect_calls, calls);
+}
+
+/* Which of the rollup's aggregates they are, in the order of that. */
+static List *
+numbers_in_order(WholeContext *cxt, List *targets)
+{
+	List	   *calls = NIL;
+	List	   *numbers = NIL;
+	ListCell   *lc;
+
+	(void) collect_calls((Node *) targets, &calls);
+	foreach(lc, calls)
+	{
+		ListCell   *l2;
+		ListCell   *l3;
+
+		forboth(l2, cxt->calls, l3, cxt->numbers)
+			if (lfirst(l2) == lfirst(lc))
+			{
+				numbers = lappend_int(numbers, lfirst_int(l3));
+				break;
+			}
+	}
+	return numbers;
+}
+
 /* The plain query's keys and aggregates, in the places of the base table's. */
 static Query *
-plain_query(WholeContext *cxt, Query *parse)
+plain_query(ScSpec *spec, List *private)
 {
-	ScSpec	   *spec = cxt->m->spec;
+	List	   *asked = copyObject(list_nth(private, SC_WHOLE_QUERY));
+	List	   *targets = lsecond(asked);
+	List	   *numbers = list_nth(asked, 4);
+	List	   *calls = NIL;
 	Query	   *query = makeNode(Query);
 	RangeTblRef *ref = makeNode(RangeTblRef);
 	int			n = 0;
@@ -210,34 +286,34 @@ plain_query(WholeContext *cxt, Query *parse)
 
 	query->commandType = CMD_SELECT;
 	query->canSetTag = true;
-	query->rtable = list_make1(copyObject(linitial(parse->rtable)));
+	query->rtable = list_make1(linitial(asked));
 	ref->rtindex = 1;
 	query->jointree = makeFromExpr(list_make1(ref), NULL);
-	for (int i = 0; i < spec->nkeys; i++)
+	foreach(lc, (List *) lfourth(asked))
 	{
-		TargetEntry *tle = makeTargetEntry(copyObject(cxt->keys[i]), ++n, pstrdup("key"), false);
+		TargetEntry *old = list_nth(targets, lfirst_int(lc) - 1);
+		TargetEntry *tle = makeTargetEntry(old->expr, ++n, pstrdup("key"), false);
 
-		foreach(lc, parse->groupClause)
-		{
-			TargetEntry *old = get_sortgroupclause_tle(lfirst(lc), parse->targetList);
-
-			if (old->expr == cxt->keys[i])
-				tle->ressortgroupref = old->ressortgroupref;
-		}
+		tle->ressortgroupref = old->ressortgroupref;
 		query->targetList = lappend(query->targetList, tle);
 	}
-	query->groupClause = copyObject(parse->groupClause);
+	query->groupClause = lthird(asked);
+	(void) collect_calls((Node *) targets, &calls);
 	for (int i = 0; i < spec->naggs; i++)
 	{
 		ScFinalDef *fin = &spec->aggs[i].fin;
-		Expr	   *expr = (Expr *) copyObject(cxt->aggs[i]);
+		Expr	   *expr = NULL;
+		ListCell   *l2;
 
+		forboth(lc, calls, l2, numbers)
+			if (lfirst_int(l2) == i)
+				expr = lfirst(lc);
 		if (expr)
 			query->hasAggs = true;
 		else
 			expr = (Expr *) makeNullConst(fin->resulttype, -1, fin->resultcollation);
 		query->targetList = lappend(query->targetList,
-									makeTargetEntry(expr, ++n, pstrdup("value"), false));
+									makeTargetEntry(copyObject(expr), ++n, pstrdup("value"), false));
 	}
 	return query;
 }
@@ -258,16 +334,18 @@ collect_functions(Node *node, void *functions)
 	return expression_tree_walker(node, collect_functions, functions);
 }
 
-/* What the scan has to know: see ScWholePrivate. */
+/*
+ * What the scan has to know: see ScWholePrivate.  The query's own nodes are
+ * as long there as its plan, which nobody changes.
+ */
 static List *
-scan_private(WholeContext *cxt, Query *parse)
+scan_private(Query *parse, WholeMemo *memo)
 {
-	ScSpec	   *spec = cxt->m->spec;
-	List	   *functions = NIL;
+	List	   *asked = list_make4(linitial(parse->rtable), parse->targetList,
+								   parse->groupClause, list_copy(memo->keynos));
 
-	(void) collect_functions((Node *) parse->targetList, &functions);
-	return list_make3(plain_query(cxt, parse), functions,
-					  cxt->m->zoned ? list_make1(makeString(pstrdup(spec->zone))) : NIL);
+	return list_make3(lappend(asked, list_copy(memo->numbers)),
+					  list_copy(memo->functions), copyObject(memo->zone));
 }
 
 static void
@@ -308,7 +386,6 @@ try_rollup(ScSpec *spec, Query *parse, WholeContext *cxt)
 		!sc_match_reads_keys(m, parse->groupClause, parse->targetList))
 		return NIL;
 	cxt->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
-	cxt->aggs = palloc0(sizeof(Aggref *) * (spec->naggs + 1));
 	return match_targets(cxt, parse);
 }
 
@@ -319,6 +396,103 @@ sc_whole_private(RangeTblEntry *rte)
 	return rte->rtekind == RTE_RELATION ? rte->functions : NIL;
 }
 
+/* ---- what is known of queries ---- */
+
+/* Something has changed that may matter. */
+void
+sc_whole_forget(void)
+{
+	memos_valid = false;
+}
+
+static void
+forget_function(Datum arg, int cacheid, uint32 hashvalue)
+{
+	sc_whole_forget();
+}
+
+static void
+memo_free(WholeMemo *memo)
+{
+	MemoryContext cxt = memo->cxt;
+
+	memset(memo, 0, sizeof(WholeMemo));
+	if (cxt)
+		MemoryContextDelete(cxt);
+}
+
+static WholeMemo *
+memo_find(Query *parse)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(PROCOID, forget_function, (Datum) 0);
+		registered = true;
+	}
+	if (!memos_valid)
+	{
+		for (int i = 0; i < MEMOS; i++)
+			memo_free(&memos[i]);
+		memos_valid = true;
+		return NULL;
+	}
+	for (int i = 0; i < MEMOS; i++)
+		if (memos[i].cxt && equal(memos[i].targets, parse->targetList) &&
+			equal(memos[i].groups, parse->groupClause) &&
+			equal(memos[i].rte, linitial(parse->rtable)))
+			return &memos[i];
+	return NULL;
+}
+
+/*
+ * Find out which rollup, the only one, the query asks for.  The result is
+ * valid until the next invalidation.
+ */
+static WholeMemo *
+memo_make(Query *parse, List *views)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache whole query",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	WholeMemo	memo = {.cxt = cxt};
+	int			nmatches = 0;
+	ListCell   *lc;
+
+	memo.rte = copyObject(linitial(parse->rtable));
+	memo.targets = copyObject(parse->targetList);
+	memo.groups = copyObject(parse->groupClause);
+	foreach(lc, views)
+	{
+		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
+		WholeContext match;
+		List	   *tlist = spec ? try_rollup(spec, parse, &match) : NIL;
+
+		/* Which one of several is cheaper the planner has to decide. */
+		if (tlist && nmatches++ == 0)
+		{
+			memo.view = spec->view;
+			memo.tlist = copyObject(tlist);
+			memo.keynos = match.keynos;
+			memo.numbers = numbers_in_order(&match, parse->targetList);
+			(void) collect_functions((Node *) parse->targetList, &memo.functions);
+			if (match.m->zoned)
+				memo.zone = list_make1(makeString(pstrdup(spec->zone)));
+		}
+		if (spec)
+			sc_spec_release(spec);
+	}
+	if (nmatches > 1)
+		memo.view = InvalidOid;
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	next_memo = (next_memo + 1) % MEMOS;
+	memo_free(&memos[next_memo]);
+	memos[next_memo] = memo;
+	return &memos[next_memo];
+}
+
 /*
  * If the query is one that asks for all groups of a rollup, and of one only,
  * have it read them.
@@ -327,48 +501,38 @@ void
 sc_whole_replace(Query *parse)
 {
 	RangeTblEntry *rte;
-	List	   *views;
-	List	   *tlist = NIL;
-	ScSpec	   *found = NULL;
-	WholeContext cxt = {0};
-	ListCell   *lc;
+	WholeMemo  *memo;
+	ScSpec	   *spec;
 
 	if (!is_simple(parse) || !sc_enable_rewrite || sc_rewrite_noting() || sc_rewrite_supposing())
 		return;
 	rte = linitial_node(RangeTblEntry, parse->rtable);
-	views = sc_rollups_on(rte->relid);
-	if (views == NIL || check_enable_rls(rte->relid, rte->checkAsUser, true) == RLS_ENABLED)
-		return;
-	foreach(lc, views)
+	for (int tries = 0; tries < 3; tries++)
 	{
-		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
-		WholeContext other;
-		List	   *matched = spec ? try_rollup(spec, parse, &other) : NIL;
+		List	   *views = sc_rollups_on(rte->relid);
+		bool		done = true;
 
-		if (matched && found == NULL)
+		if (views == NIL ||
+			check_enable_rls(rte->relid, rte->checkAsUser, true) == RLS_ENABLED)
+			return;
+		memo = memo_find(parse);
+		if (memo == NULL)
+			memo = memo_make(parse, views);
+		if (!OidIsValid(memo->view) || !sc_node_zone_holds(memo->zone) ||
+			(spec = sc_spec_by_view(memo->view)) == NULL)
+			return;
+		if (is_surely_cheaper(spec))
 		{
-			found = spec;
-			tlist = matched;
-			cxt = other;
-			continue;
+			LockRelationOid(spec->base, AccessShareLock);
+			/* Something may have changed by the time it is locked. */
+			done = memos_valid;
+			if (done && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(spec->base)))
+				read_base(parse, spec, scan_private(parse, memo), copyObject(memo->tlist));
 		}
-		if (spec)
-			sc_spec_release(spec);
-		/* Which one is cheaper the planner has to decide. */
-		if (matched)
-			tlist = NIL;
-		if (matched)
-			break;
+		sc_spec_release(spec);
+		if (done)
+			return;
 	}
-	if (found == NULL)
-		return;
-	if (tlist && is_surely_cheaper(found))
-	{
-		LockRelationOid(found->base, AccessShareLock);
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(found->base)))
-			read_base(parse, found, scan_private(&cxt, parse), tlist);
-	}
-	sc_spec_release(found);
 }
 
 /* ---- the execution ---- */
@@ -378,7 +542,7 @@ sc_whole_replace(Query *parse)
  * started here, for its error; without one it has to answer.
  */
 bool
-sc_whole_allowed(List *private, Snapshot snapshot)
+sc_whole_allowed(ScSpec *spec, List *private, Snapshot snapshot)
 {
 	ListCell   *lc;
 
@@ -389,7 +553,7 @@ sc_whole_allowed(List *private, Snapshot snapshot)
 
 		if (pg_proc_aclcheck(lfirst_oid(lc), GetUserId(), ACL_EXECUTE) == ACLCHECK_OK)
 			continue;
-		plan = sc_query_plan(copyObject(list_nth(private, SC_WHOLE_QUERY)), snapshot);
+		plan = sc_query_plan(plain_query(spec, private), snapshot);
 		qd = CreateQueryDesc(plan, "scalecache rollup", snapshot, InvalidSnapshot,
 							 None_Receiver, NULL, NULL, 0);
 		ExecutorStart(qd, EXEC_FLAG_EXPLAIN_ONLY);
@@ -413,11 +577,10 @@ sc_whole_holds(List *private)
  * explains.
  */
 QueryDesc *
-sc_whole_run(List *private, EState *estate, Tuplestorestate *store)
+sc_whole_run(ScSpec *spec, List *private, EState *estate, Tuplestorestate *store)
 {
 	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
-	PlannedStmt *plan = sc_query_plan(copyObject(list_nth(private, SC_WHOLE_QUERY)),
-									  estate->es_snapshot);
+	PlannedStmt *plan = sc_query_plan(plain_query(spec, private), estate->es_snapshot);
 	QueryDesc  *qd;
 
 	SetTuplestoreDestReceiverParams(dest, store, CurrentMemoryContext, false, NULL, NULL);

@@ -569,8 +569,6 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 	if (list_length(cscan->custom_private) > 1)
 		state->whole = lsecond(cscan->custom_private);
-	state->allowed = state->whole == NIL ||
-		sc_whole_allowed(state->whole, estate->es_snapshot);
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	/* Rows of the child are passed on as they are, in slots of its kind. */
 	node->ss.ps.scanopsfixed = false;
@@ -583,6 +581,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
 				   &state->used);
 	state->spec = sc_node_spec(view);
+	state->allowed = state->whole == NIL ||
+		sc_whole_allowed(state->spec, state->whole, estate->es_snapshot);
 	state->states = bms_is_member(ScBaseState(state->spec) - FirstLowInvalidHeapAttributeNumber,
 								  state->used) ||
 		bms_is_member(ScBaseRows(state->spec) - FirstLowInvalidHeapAttributeNumber,
@@ -642,7 +642,7 @@ ask_source(RollupScanState *state)
 		state->store = tuplestore_begin_heap(true, false, work_mem);
 		state->storeslot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 		if (state->whole)
-			state->plain = sc_whole_run(state->whole, estate, state->store);
+			state->plain = sc_whole_run(spec, state->whole, estate, state->store);
 		else
 			sc_source_run(spec, estate->es_snapshot, state->store, desc);
 	}
