@@ -18,6 +18,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/explain.h"
 #include "executor/tstoreReceiver.h"
@@ -68,6 +69,8 @@ typedef struct WholeMemo
 {
 	MemoryContext cxt;			/* holds all of this; NULL: nothing is known */
 	Oid			view;			/* invalid: no rollup, or several */
+	Oid			user;			/* functions in SQL are read as this one */
+	char	   *path;			/* and with this search_path */
 	RangeTblEntry *rte;
 	List	   *targets;		/* what the query was */
 	List	   *groups;
@@ -439,7 +442,9 @@ memo_find(Query *parse)
 		return NULL;
 	}
 	for (int i = 0; i < MEMOS; i++)
-		if (memos[i].cxt && equal(memos[i].targets, parse->targetList) &&
+		if (memos[i].cxt && memos[i].user == GetUserId() &&
+			strcmp(memos[i].path, namespace_search_path) == 0 &&
+			equal(memos[i].targets, parse->targetList) &&
 			equal(memos[i].groups, parse->groupClause) &&
 			equal(memos[i].rte, linitial(parse->rtable)))
 			return &memos[i];
@@ -460,6 +465,8 @@ memo_make(Query *parse, List *views)
 	int			nmatches = 0;
 	ListCell   *lc;
 
+	memo.user = GetUserId();
+	memo.path = pstrdup(namespace_search_path);
 	memo.rte = copyObject(linitial(parse->rtable));
 	memo.targets = copyObject(parse->targetList);
 	memo.groups = copyObject(parse->groupClause);

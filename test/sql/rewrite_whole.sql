@@ -151,10 +151,24 @@ SET ROLE regress_whole;
 EXECUTE r;
 RESET ROLE;
 EXECUTE r;
+-- a function in SQL is read anew with another search_path
+CREATE SCHEMA whole1;
+CREATE SCHEMA whole2;
+CREATE FUNCTION whole1.bump(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';
+CREATE FUNCTION whole2.bump(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 2';
+SET search_path = public, whole1;
+CREATE FUNCTION bumped(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT bump($1)';
+SELECT scalecache.create_rollup('bumps', $$ SELECT bumped(shop) AS b, sum(amount) AS total FROM sales GROUP BY 1 $$);
+SELECT bumped(shop), sum(amount) FROM sales GROUP BY 1 ORDER BY 1 LIMIT 2;
+SET search_path = public, whole2;
+SELECT bumped(shop), sum(amount) FROM sales GROUP BY 1 ORDER BY 1 LIMIT 2;
+RESET search_path;
 -- counted, and explained
 SELECT rewrites > 0 FROM scalecache.rollups WHERE rollup = 'shops'::regclass;
 SELECT rollup, used FROM scalecache.explain_rewrite('SELECT shop, max(amount) FROM sales GROUP BY 1') ORDER BY 1;
 DROP TABLE sales CASCADE;
+DROP FUNCTION bumped;
+DROP SCHEMA whole1, whole2 CASCADE;
 DROP ROLE regress_whole;
 DROP FUNCTION most, twice, seen, whole;
 \set ECHO none
