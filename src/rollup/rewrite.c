@@ -66,6 +66,7 @@ forget_entries(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == entries_catalog)
 		entries_valid = false;
+	sc_whole_forget();
 }
 
 static int
@@ -381,6 +382,28 @@ delta_pages(ScSpec *spec, bool roughly)
 	return spec->pages = sc_delta_pages_to_read(spec);
 }
 
+/*
+ * About how many pages an answer from the rollup reads, those of deltas
+ * weighed by what merging them costs.
+ */
+double
+sc_rewrite_pages(ScSpec *spec)
+{
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	if (spec->basepages_at <= now - USECS_PER_SEC || spec->basepages_at > now)
+	{
+		Relation	base = try_table_open(spec->base, AccessShareLock);
+
+		/* Locked from now on. */
+		spec->basepages = base ? Max(RelationGetNumberOfBlocks(base), 1) : 1;
+		if (base)
+			table_close(base, NoLock);
+		spec->basepages_at = now;
+	}
+	return spec->basepages + 3 * delta_pages(spec, true);
+}
+
 static void
 cost_rewrite(Path *path, ScMatch *m, Path *base, Cost raw, double edgerows, Cost edgecost)
 {
@@ -593,6 +616,12 @@ void
 sc_rewrite_suppose(List *rollups)
 {
 	supposed = rollups;
+}
+
+bool
+sc_rewrite_supposing(void)
+{
+	return supposed != NIL;
 }
 
 /* Bytes of a base table with so many groups. */

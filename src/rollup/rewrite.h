@@ -11,6 +11,7 @@
  * rewrite_parts.c	aggregates there, and what each group adds to them
  * rewrite_join_exec.c	the execution of that
  * rewrite_exec.c	the execution
+ * rewrite_whole.c	queries for all of a rollup's groups, decided before planning
  * rewrite_explain.c	what was decided, for people
  */
 #ifndef SC_REWRITE_H
@@ -363,6 +364,29 @@ extern void sc_key_exprs(ScMatch *m, List **exprs, List **ops);
 extern void sc_rewrite_suppose(List *rollups);
 extern double sc_supposed_size(ScSpec *spec, double groups);
 extern List *sc_called_functions(ScMatch *m);
+extern bool sc_rewrite_supposing(void);
+extern double sc_rewrite_pages(ScSpec *spec);
+
+/* rewrite_whole.c */
+extern void sc_whole_replace(Query *parse);
+extern List *sc_whole_private(RangeTblEntry *rte);
+extern void sc_whole_forget(void);
+extern bool sc_whole_allowed(ScSpec *spec, List *private, Snapshot snapshot);
+extern bool sc_whole_holds(List *private);
+extern QueryDesc *sc_whole_run(ScSpec *spec, List *private, EState *estate,
+							   Tuplestorestate *store);
+extern void sc_whole_end(QueryDesc *qd);
+extern void sc_whole_explain(QueryDesc *qd, struct ExplainState *es);
+
+/* What the scan that stands for a query is told, beside the view. */
+typedef enum ScWholePrivate
+{
+	SC_WHOLE_QUERY,				/* the plain query: its table, target list, groups;
+								 * which of its targets the rollup's keys are, and
+								 * of the rollup's aggregates its calls */
+	SC_WHOLE_CALLED,			/* functions that it calls */
+	SC_WHOLE_ZONE				/* NIL, or the zone the session must have */
+} ScWholePrivate;
 
 /* rewrite_explain.c */
 extern void sc_rewrite_note(Oid view, const char *reason);

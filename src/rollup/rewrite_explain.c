@@ -119,7 +119,8 @@ used_in_plan(Plan *plan, List **views)
 		case T_CustomScan:
 			children = ((CustomScan *) plan)->custom_plans;
 			if (((CustomScan *) plan)->methods == &sc_scan_methods &&
-				((CustomScan *) plan)->custom_scan_tlist != NIL)
+				(((CustomScan *) plan)->custom_scan_tlist != NIL ||
+				 list_length(((CustomScan *) plan)->custom_private) > 1))
 				*views = list_append_unique_oid(*views,
 												sc_rollup_of(linitial_oid(linitial(((CustomScan *) plan)->custom_private))));
 			break;

@@ -164,6 +164,8 @@ typedef struct ScSpec
 	int32		width;			/* of the base table's rows, or 0: not known yet */
 	double		pages;			/* of the delta tables, as last seen */
 	TimestampTz pages_at;		/* when that was */
+	double		basepages;		/* the same of the base table */
+	TimestampTz basepages_at;
 } ScSpec;
 
 /* Columns of scalecache.rollup. */

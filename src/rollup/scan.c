@@ -260,7 +260,10 @@ planner_with_rollups(Query *parse, const char *query_string, int cursorOptions,
 	bool		marked = false;
 
 	if (sc_enable_rollup_scan)
+	{
 		replace_views(parse, &marked);
+		sc_whole_replace(parse);
+	}
 	return prev_planner ? prev_planner(parse, query_string, cursorOptions, boundParams)
 		: standard_planner(parse, query_string, cursorOptions, boundParams);
 }
@@ -431,6 +434,7 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 	Plan	   *child = linitial(custom_plans);
 	Oid			view = linitial_oid(linitial(best_path->custom_private));
 	ScSpec	   *spec = sc_spec_by_view(view);
+	List	   *private;
 
 	if (spec == NULL)
 		elog(ERROR, "rollup %u has gone", view);
@@ -446,6 +450,13 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tlist
 	cscan->flags = best_path->flags;
 	cscan->custom_plans = list_make1(child);
 	cscan->custom_private = list_make1(list_make1_oid(view));
+	private = sc_whole_private(root->simple_rte_array[rel->relid]);
+	if (private != NIL)
+	{
+		cscan->custom_private = lappend(cscan->custom_private, private);
+		/* Planned anew when the view changes. */
+		root->glob->relationOids = lappend_oid(root->glob->relationOids, view);
+	}
 	cscan->methods = &sc_scan_methods;
 	sc_spec_release(spec);
 	return &cscan->scan.plan;
@@ -457,7 +468,10 @@ typedef struct RollupScanState
 {
 	CustomScanState css;		/* must be first */
 	ScSpec	   *spec;			/* pinned */
+	List	   *whole;			/* see ScWholePrivate; NIL: a view is read */
 	bool		source;			/* the source answers */
+	bool		allowed;		/* the user may call what the query calls */
+	QueryDesc  *plain;			/* that has been run instead, for EXPLAIN */
 	bool		ready;
 	bool		newparams;		/* other groups may be asked for */
 	bool		states;			/* the plan reads row counts and states */
@@ -472,6 +486,7 @@ typedef struct RollupScanState
 	int64		nrecomputed;	/* groups computed from the source */
 	ScGroup    *group;
 	bool		groupsdone;
+	int64		nread;			/* groups, for EXPLAIN */
 } RollupScanState;
 
 static void begin_scan(CustomScanState *node, EState *estate, int eflags);
@@ -552,6 +567,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	CustomScan *cscan = (CustomScan *) node->ss.ps.plan;
 	Oid			view = linitial_oid(linitial(cscan->custom_private));
 
+	if (list_length(cscan->custom_private) > 1)
+		state->whole = lsecond(cscan->custom_private);
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	/* Rows of the child are passed on as they are, in slots of its kind. */
 	node->ss.ps.scanopsfixed = false;
@@ -564,6 +581,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
 				   &state->used);
 	state->spec = sc_node_spec(view);
+	state->allowed = state->whole == NIL ||
+		sc_whole_allowed(state->spec, state->whole, estate->es_snapshot);
 	state->states = bms_is_member(ScBaseState(state->spec) - FirstLowInvalidHeapAttributeNumber,
 								  state->used) ||
 		bms_is_member(ScBaseRows(state->spec) - FirstLowInvalidHeapAttributeNumber,
@@ -622,7 +641,10 @@ ask_source(RollupScanState *state)
 		desc = sc_source_desc(spec);
 		state->store = tuplestore_begin_heap(true, false, work_mem);
 		state->storeslot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-		sc_source_run(spec, estate->es_snapshot, state->store, desc);
+		if (state->whole)
+			state->plain = sc_whole_run(spec, state->whole, estate, state->store);
+		else
+			sc_source_run(spec, estate->es_snapshot, state->store, desc);
 	}
 	state->group = NULL;
 	state->groupsdone = state->groups == NULL;
@@ -718,11 +740,14 @@ prepare(RollupScanState *state)
 	state->ready = true;
 	asked = sc_asked(spec, ((CustomScan *) state->css.ss.ps.plan)->custom_exprs,
 					 &state->css.ss.ps, is_wanted, state);
-	if (!sc_scan_load(spec, base, snapshot, asked, estate->es_query_cxt,
+	if (!state->allowed || (state->whole && !sc_whole_holds(state->whole)) ||
+		!sc_scan_load(spec, base, snapshot, asked, estate->es_query_cxt,
 					  &state->groups, &state->ndeltas))
 		ask_source(state);
 	else if (state->groups)
 		merge_groups(state);
+	if (state->whole && !state->source)
+		sc_rollup_stats_rewrite(spec->id);
 	state->group = NULL;
 	state->groupsdone = state->groups == NULL;
 	MemoryContextSwitchTo(old);
@@ -821,6 +846,7 @@ next_row(ScanState *ss)
 		}
 		if (group->unwanted || (group->nrows == 0 && spec->nkeys > 0))
 			continue;
+		state->nread++;
 		clear_row(spec, slot);
 		memcpy(slot->tts_values, group->keys, spec->nkeys * sizeof(Datum));
 		memcpy(slot->tts_isnull, group->nulls, spec->nkeys * sizeof(bool));
@@ -850,6 +876,7 @@ next_row(ScanState *ss)
 		}
 		if (!state->states && sc_base_overflows(spec, row))
 			check_row_overflow(state, row);
+		state->nread++;
 		return row;
 	}
 }
@@ -890,6 +917,8 @@ end_scan(CustomScanState *node)
 		tuplestore_end(state->store);
 	if (state->storeslot)
 		ExecDropSingleTupleTableSlot(state->storeslot);
+	if (state->plain)
+		sc_whole_end(state->plain);
 	if (state->spec)
 		sc_spec_release(state->spec);
 }
@@ -919,15 +948,21 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	RollupScanState *state = (RollupScanState *) node;
 
+	if (state->whole)
+		sc_node_explain_rollup(linitial_oid(linitial(((CustomScan *) node->ss.ps.plan)->custom_private)), es);
 	if (!es->analyze || !state->ready)
 		return;
 	ExplainPropertyText("Answered From", state->source ? "source" : "rollup", es);
 	if (!state->source)
 	{
+		if (state->whole)
+			ExplainPropertyInteger("Groups Read", NULL, state->nread, es);
 		ExplainPropertyInteger("Deltas Merged", NULL, state->ndeltas, es);
 		if (state->nrecomputed > 0)
 			ExplainPropertyInteger("Groups Recomputed", NULL, state->nrecomputed, es);
 	}
+	if (state->plain)
+		sc_whole_explain(state->plain, es);
 }
 
 void
