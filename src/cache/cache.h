@@ -18,6 +18,7 @@
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
+#include "port/atomics.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -379,6 +380,7 @@ extern List *sc_cache_databases(void);
 extern void sc_cache_forget_databases(List *dboids);
 extern int	sc_cache_active_table(void);
 extern void sc_cache_set_active_table(int table);
+extern pg_atomic_uint64 *sc_cache_target(void);
 extern void sc_cache_get_acked(ScAcked *mark);
 extern void sc_cache_set_acked(const ScAcked *mark);
 extern const char *sc_cache_boot_id(void);

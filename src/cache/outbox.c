@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/hio.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -33,6 +34,7 @@
 #include "catalog/storage.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -95,16 +97,28 @@ sc_outbox_exists(void)
 
 /*
  * NULL when the extension goes, or has gone.  It may be dropped, and created
- * again, while we wait for the lock.
+ * again, while we wait for the lock.  Every transaction with keys comes here, so
+ * it is the relation cache alone that is asked whether the table is there.
  */
 static Relation
 open_for_change(int table)
 {
-	Relation	rel = NULL;
+	Oid			relid;
 
-	while (rel == NULL && OidIsValid(sc_outbox_relid(table)))
-		rel = try_table_open(sc_outbox_relid(table), RowExclusiveLock);
-	return rel;
+	while (OidIsValid(relid = sc_outbox_relid(table)))
+	{
+		Relation	rel;
+
+		LockRelationOid(relid, RowExclusiveLock);
+		rel = RelationIdGetRelation(relid);
+		if (rel != NULL)
+		{
+			pgstat_init_relation(rel);
+			return rel;
+		}
+		UnlockRelationOid(relid, RowExclusiveLock);
+	}
+	return NULL;
 }
 
 /* ---- entries ---- */
@@ -154,8 +168,36 @@ sc_entry_read(const char *p, const char *end, ScEntry *e)
 
 /* ---- writing ---- */
 
+/*
+ * Writers append to the page that the last one on the same CPU has appended
+ * to: that is in the CPU's caches, as one of each session's own is not, and the
+ * worker has fewer pages to read.  Those on other CPUs do not wait for it.  In
+ * which buffer it was is noted, too.  If it is not there any more, for one
+ * because the table was cut, the page is found as for any table.
+ */
 static void
-insert_tuple(Relation rel, const char *p, uint32 len)
+insert_at_target(Relation rel, HeapTuple tuple)
+{
+	pg_atomic_uint64 *target = sc_cache_target();
+	uint64		before = target ? pg_atomic_read_u64(target) : 0;
+	BlockNumber block = (BlockNumber) (before >> 32);
+	Buffer		buffer = (Buffer) (uint32) before;
+	BulkInsertStateData state = {NULL, InvalidBuffer};
+	uint64		after;
+
+	if (buffer != InvalidBuffer &&
+		ReadRecentBuffer(rel->rd_node, MAIN_FORKNUM, block, buffer))
+		state.current_buf = buffer;
+	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, &state);
+	after = (uint64) BufferGetBlockNumber(state.current_buf) << 32 |
+		(uint32) state.current_buf;
+	ReleaseBuffer(state.current_buf);
+	if (target && after != before)
+		pg_atomic_write_u64(target, after);
+}
+
+static void
+insert_tuple(Relation rel, const char *p, uint32 len, bool prepare)
 {
 	bytea	   *data = palloc(VARHDRSZ + len);
 	Datum		values[2];
@@ -167,7 +209,10 @@ insert_tuple(Relation rel, const char *p, uint32 len)
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[1] = PointerGetDatum(data);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
+	if (prepare)
+		heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
+	else
+		insert_at_target(rel, tuple);
 	heap_freetuple(tuple);
 	pfree(data);
 }
@@ -190,7 +235,7 @@ sc_outbox_write(const char *entries, const uint32 *offsets, uint32 n,
 		if (i + 1 == n ||
 			(i + 2 < n ? offsets[i + 2] : length) - start > TUPLE_BYTES)
 		{
-			insert_tuple(rel, entries + start, end - start);
+			insert_tuple(rel, entries + start, end - start, prepare);
 			start = end;
 		}
 	}

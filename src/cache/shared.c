@@ -10,6 +10,10 @@
  */
 #include "postgres.h"
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -22,6 +26,7 @@
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -39,6 +44,7 @@
 #define MAX_DATABASES	64
 #define COMMITS			1024	/* whose times are kept, for the statistics */
 #define STEP_MS			50		/* between looks at cancel and the clock */
+#define TARGETS			64		/* CPUs whose writers have a page of their own */
 
 typedef struct CacheDb
 {
@@ -52,6 +58,7 @@ typedef struct CacheDb
 	ScAcked		acked;			/* under the lock */
 	pg_atomic_uint32 session_failures;	/* in a row */
 	pg_atomic_uint64 session_retry_at;
+	pg_atomic_uint64 targets[TARGETS];	/* pages that writers append to */
 	ScRedisStatus status;
 } CacheDb;
 
@@ -126,6 +133,8 @@ startup(void)
 			pg_atomic_init_u64(&shared->db[i].moves, 0);
 			pg_atomic_init_u32(&shared->db[i].session_failures, 0);
 			pg_atomic_init_u64(&shared->db[i].session_retry_at, 0);
+			for (int j = 0; j < TARGETS; j++)
+				pg_atomic_init_u64(&shared->db[i].targets[j], 0);
 			ConditionVariableInit(&shared->db[i].changed);
 		}
 	}
@@ -228,6 +237,27 @@ sc_cache_set_active_table(int table)
 
 	if (part)
 		pg_atomic_write_u32(&part->active, (uint32) table);
+}
+
+/*
+ * The page that writers on this CPU append to, as outbox.c has noted it; NULL:
+ * there is no place for it.  A process may be moved at any time, so two CPUs
+ * may use a page for a moment.
+ */
+pg_atomic_uint64 *
+sc_cache_target(void)
+{
+	CacheDb    *part = my_part();
+	int			cpu = -1;
+
+	if (part == NULL)
+		return NULL;
+#ifdef __linux__
+	cpu = sched_getcpu();
+#endif
+	if (cpu < 0)
+		cpu = MyProc->pgprocno;
+	return &part->targets[cpu % TARGETS];
 }
 
 /*

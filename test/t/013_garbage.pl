@@ -87,6 +87,18 @@ for my $case (@cases)
 	is($redis->command('GET', "t:$id"), undef, 'the key has gone');
 }
 is(sql($worker), $pid, 'the worker is still the same');
+
+# Tombstones are there before keys are deleted: a fill between the two would else be taken, and stay.
+$server->set_mode('');
+sql("ALTER SYSTEM SET scalecache.redis_url = 'redis+unix://$fake'");
+sql('SELECT pg_reload_conf()');
+ok($node->poll_query_until($p, "SELECT server LIKE '%fake%' AND functions_loaded AND scalecache.wait_for_cache('2 s') FROM scalecache.redis_status"),
+	'a polite server');
+my $from = length $server->heard;
+sql('UPDATE t SET v = v + 1 WHERE id = 100');
+ok($server->hears(qr/UNLINK t:100\n/, $from), 'a key is deleted');
+my @heard = map { /(scalecache_bury|UNLINK)/ ? $1 : () } split /\n/, substr($server->heard, $from);
+is("@heard", 'scalecache_bury UNLINK', 'after its tombstone');
 $server->stop;
 $node->stop;
 $redis->stop;

@@ -6,6 +6,7 @@ use lib $FindBin::RealBin;
 use CacheServer;
 use RedisServer;
 use ScaleCache;
+use StaleCheck;
 use Test::More;
 
 my $redis = RedisServer->new;
@@ -76,6 +77,29 @@ for (my $n = 0; $n < 600 && $state ne '1|14000'; $n++)
 }
 is($state, '1|14000', 'keys of rules give way all the same');
 $redis->start;
+ok(delivered(), 'delivered');
+
+# ---- writers on one CPU share a page, also when each of them had one before ----
+SKIP:
+{
+	my ($cpu) = (qx{taskset -cp $$ 2>/dev/null} // '') =~ /list: (\d+)/;
+	skip 'no taskset', 2 unless defined $cpu;
+	my @sessions = map { StaleCheck::session($node) } 1 .. 6;
+	$redis->kill9;
+	for my $i (0 .. $#sessions)
+	{
+		my $pid = $sessions[$i]->sql('SELECT pg_backend_pid()')->[0];
+		system("taskset -cp $cpu $pid >/dev/null") == 0 or die 'taskset';
+		# A page, but for room for a few others
+		$sessions[$i]->sql("SELECT scalecache.cache_delete(repeat('$i', 6900))");
+	}
+	$sessions[$_ - 1]->sql("UPDATE t SET v = v + 1 WHERE id = $_") for 1 .. @sessions;
+	my $short = join(' UNION ALL ', map { "SELECT tableoid, ctid FROM scalecache.cache_outbox_$_ WHERE length(entries) < 200" } 0 .. 3);
+	is(sql("SELECT count(*) FROM ($short) o"), scalar @sessions, 'short keys');
+	is(sql("SELECT count(DISTINCT (tableoid, split_part(ctid::text, ',', 1))) FROM ($short) o"), '1', 'are on one page');
+	$_->drop for @sessions;
+	$redis->start;
+}
 ok(delivered(), 'delivered');
 
 # ---- a worker whose extension goes does not go on for long ----

@@ -99,6 +99,50 @@ ok(delivered(), 'delivered');
 is($cluster->command('GET', $key), undef, 'with its rule, too');
 $cluster->end_migration($cluster->slot($key), $last, $first);
 
+# ---- a slot that comes while those that came before are looked at: its node serves it when its turn was, too ----
+# Slots of the last node, and a key in each
+my @came = grep { $cluster->owner($cluster->slot($_)) == $last } map { "x:$_" } 1 .. 100;
+my $caught;
+$first->command('CONFIG', 'SET', 'slowlog-max-len', 100000);
+$first->command('CONFIG', 'SET', 'slowlog-log-slower-than', 0);
+for my $try (1 .. 8)
+{
+	my ($one, $other) = splice @came, 0, 2;
+	my ($before, $last_before) = map { scans($_) } $first, $last;
+
+	$cluster->migrate($cluster->slot($one), $first);
+	for (1 .. 60000)
+	{
+		last if scans($first) > $before;
+		sleep 0.001;
+	}
+	kill('STOP', $worker);
+	$caught = scans($first) == $before + 1 && scans($last) == $last_before;
+	if ($caught)
+	{
+		$cluster->migrate($cluster->slot($other), $first);
+		$first->command('SET', $other, 'old');
+		$first->command('SLOWLOG', 'RESET');
+	}
+	kill('CONT', $worker);
+	ok($node->poll_query_until($p, 'SELECT functions_loaded FROM scalecache.redis_status'), 'armed');
+	if ($caught)
+	{
+		$cluster->wait_for(sub { !defined $first->command('GET', $other) });
+		ok($node->poll_query_until($p, 'SELECT functions_loaded FROM scalecache.redis_status'), 'and again');
+		my @log = map {
+			my @c = @{ $_->[3] };
+			lc $c[0] eq 'unlink' ? grep({ $_ eq $other } @c) ? 'deleted' : () :
+			  ($c[1] // '') eq 'scalecache_arm' ? $c[9] : ()
+		} reverse @{ $first->command('SLOWLOG', 'GET', -1) };
+		like("@log", qr/^(begin )+deleted (begin )*done\b/, 'it is served when it was looked at');
+		last;
+	}
+	$many *= 2;
+	$second->command('DEBUG', 'POPULATE', $many, 'filler');
+}
+ok($caught, 'a slot came while another was looked for');
+
 $node->stop;
 $cluster->stop;
 done_testing();
