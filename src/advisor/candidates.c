@@ -775,17 +775,6 @@ pred_part(ScAdvice *advice, Oid relid, List *pred)
 	return part;
 }
 
-/* Is a constant of it the value of a parameter, which stood in its place? */
-static bool
-parameter_walker(Node *node, List *places)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Const))
-		return list_member_int(places, ((Const *) node)->location);
-	return expression_tree_walker(node, parameter_walker, places);
-}
-
 /*
  * The part of a statement's executions that have this condition, be it for
  * several of their relations; *seen is how many were seen to have it.
@@ -836,25 +825,31 @@ recurs(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause)
 	}
 	return with >= SC_PRED_WEIGHT * all &&
 		(advice->given || seen >= SC_PRED_SEEN ||
-		 !parameter_walker(clause, use->places));
+		 !sc_has_parameter(clause, use->places));
 }
 
 /*
- * Do so few rows meet the conditions that an index of these is worth having?
- * That a row is live comes with so many statements that a little is enough.
+ * The most of the rows that may meet the conditions for an index of these to be
+ * worth having.  That a row is live comes with so many statements that leaving
+ * out a few is enough.
  */
-static bool
-selects_part(ScAdvice *advice, Oid relid, List *pred)
+double
+sc_pred_limit(List *pred)
 {
-	double		limit = SC_LIVE_PART;
 	ListCell   *lc;
 
 	foreach(lc, pred)
 	{
 		if (IsA(lfirst(lc), OpExpr) || IsA(lfirst(lc), ScalarArrayOpExpr))
-			limit = SC_PRED_PART;
+			return SC_PRED_PART;
 	}
-	return pred_part(advice, relid, pred) <= limit;
+	return SC_LIVE_PART;
+}
+
+static bool
+selects_part(ScAdvice *advice, Oid relid, List *pred)
+{
+	return pred_part(advice, relid, pred) <= sc_pred_limit(pred);
 }
 
 /*

@@ -287,6 +287,18 @@ is_unwanted(ScHypo *hypo)
 	return false;
 }
 
+/*
+ * Does its predicate leave out enough of the rows?  Those of a partitioned table
+ * are not looked at before.
+ */
+static bool
+selects_part(ScAdvice *advice, ScCandidate *cand)
+{
+	return cand->hypo->pred == NIL ||
+		get_rel_relkind(cand->hypo->relid) != RELKIND_PARTITIONED_TABLE ||
+		sc_index_part(advice, cand) <= sc_pred_limit(cand->hypo->pred);
+}
+
 /* Sizes by statistics, for all; false ones are left out for good. */
 static void
 prepare_candidates(ScAdvice *advice)
@@ -304,6 +316,7 @@ prepare_candidates(ScAdvice *advice)
 		cand->prepared = true;
 		cand->usable = finish_candidate(advice, cand, false) &&
 			cand->hypo->leaves != NIL && !tiny(advice, cand) &&
+			selects_part(advice, cand) &&
 			!is_redundant(advice, cand, &cand->copy) &&
 			!is_unwanted(cand->hypo);
 		elog(DEBUG3, "candidate %d: %s, %.0f bytes%s", cand->id,

@@ -174,6 +174,7 @@ extern void sc_harvest_init(void);
 extern double sc_harvest(ScAdvice *advice, ScItem *item, ScVariant *variant);
 extern ScKeyCol *sc_make_keycol(Node *expr, Oid am, Oid opclass, Oid collation,
 								ScRole role);
+extern bool sc_has_parameter(Node *node, List *places);
 extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
 extern double sc_ndistinct(Oid relid, Node *expr, double tuples);
 
@@ -181,6 +182,7 @@ extern double sc_ndistinct(Oid relid, Node *expr, double tuples);
 extern void sc_candidates_make(ScAdvice *advice);
 extern ScCandidate *sc_candidate_add(ScAdvice *advice, Oid relid, List *keys,
 									 List *include, List *pred);
+extern double sc_pred_limit(List *pred);
 
 /* suggest.c */
 extern void sc_advice_load_recorded(ScAdvice *advice, bool report);
@@ -210,8 +212,10 @@ extern Bitmapset *sc_item_scanned(ScAdvice *advice, ScItem *item,
 								  Bitmapset *set);
 extern double sc_item_known_cost(ScItem *item, Bitmapset *set);
 extern void sc_forget_plans(ScAdvice *advice, ScCandidate *cand);
+extern double sc_index_part(ScAdvice *advice, ScCandidate *cand);
 extern double sc_write_cost(ScAdvice *advice, Bitmapset *set);
 extern double sc_write_cost_of(ScAdvice *advice, Oid relid, Bitmapset *set);
+extern bool sc_write_hot(ScAdvice *advice, ScWrite *write, Bitmapset *set);
 extern double sc_set_rent(ScAdvice *advice, Bitmapset *set);
 extern double sc_workload_cost(ScAdvice *advice, Bitmapset *set);
 

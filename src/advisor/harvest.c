@@ -333,6 +333,33 @@ names_kind(Oid relid, Node *col, bool range)
 						  SC_PRED_CODES : SC_PRED_DISTINCT);
 }
 
+/* Is a constant of it the value of a parameter, which stood in its place? */
+bool
+sc_has_parameter(Node *node, List *places)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		return list_member_int(places, ((Const *) node)->location);
+	return expression_tree_walker(node, sc_has_parameter, places);
+}
+
+/*
+ * Is a condition on a column of times about some time that passes?  What all ask
+ * for today nobody asks for next week.  But a day that is written into the
+ * statement and compared for equality may stand for never.
+ */
+static bool
+will_pass(ScRelUse *use, Node *clause, Node *col, bool range)
+{
+	char		category;
+	bool		preferred;
+
+	get_type_category_preferred(exprType(col), &category, &preferred);
+	return category == TYPCATEGORY_DATETIME &&
+		(range || sc_has_parameter(clause, use->places));
+}
+
 /* Could this condition select the rows of a partial index? */
 static bool
 pred_eligible(ScRelUse *use, Node *clause, Node *col, bool range)
@@ -344,7 +371,8 @@ pred_eligible(ScRelUse *use, Node *clause, Node *col, bool range)
 	if (exprType(col) == BOOLOID)
 		return true;
 	if (IsA(clause, OpExpr) || IsA(clause, ScalarArrayOpExpr))
-		return names_kind(use->relid, col, range);
+		return names_kind(use->relid, col, range) &&
+			!will_pass(use, clause, col, range);
 	return false;
 }
 

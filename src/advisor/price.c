@@ -460,8 +460,8 @@ entry_cost(ScCandidate *cand)
 }
 
 /* The part of a table's rows that an index has. */
-static double
-index_part(ScAdvice *advice, ScCandidate *cand)
+double
+sc_index_part(ScAdvice *advice, ScCandidate *cand)
 {
 	double		all = 0;
 	double		tuples = 0;
@@ -516,7 +516,7 @@ one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
 	{
 		ScCandidate *cand = sc_candidate(advice, x);
 
-		entries += entry_cost(cand) * index_part(advice, cand);
+		entries += entry_cost(cand) * sc_index_part(advice, cand);
 		if (bms_overlap(cand->columns, write->columns))
 		{
 			hot = false;
@@ -541,6 +541,26 @@ one_write_cost(ScAdvice *advice, ScWrite *write, Bitmapset *set)
 			 0.5 * random_page_cost);
 	}
 	return 0;
+}
+
+/* Does no index, old or new, keep an UPDATE from being HOT? */
+bool
+sc_write_hot(ScAdvice *advice, ScWrite *write, Bitmapset *set)
+{
+	int			x = -1;
+
+	look_at_existing(write);
+	if (write->never_hot)
+		return false;
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		ScCandidate *cand = sc_candidate(advice, x);
+
+		if (bms_is_member(x, write->cands) &&
+			bms_overlap(cand->columns, write->columns))
+			return false;
+	}
+	return true;
 }
 
 /* Of the writes to one table, or to all if it is InvalidOid. */

@@ -46,8 +46,16 @@
 #define SC_PAIR_GAIN		0.001
 /* What is nearly the same as another must leave so much of some cost at most. */
 #define SC_SHADOW_COST		0.5
+/* The part of all updates that indexes may keep from being HOT ... */
+#define SC_COLD_PART		0.22
+/* ... unless it would cost this many times what it saves the writes ... */
+#define SC_HOT_PRICE		10
+/* ... or, in all, this part of the cost as things are. */
+#define SC_HOT_BUDGET		0.005
 /* Plannings, weighted by the number of tables, after which to settle. */
 #define SC_MAX_EFFORT		40000.0
+/* The same for looking for one index in place of two, after that. */
+#define SC_MERGE_EFFORT		10000.0
 /* Looking at the known plans of a statement, in the same unit. */
 #define SC_LOOK_EFFORT		0.005
 /* Plannings of one statement to get to know other plans. */
@@ -1246,12 +1254,12 @@ merged(Search *s, Bitmapset *set)
 {
 	int			x = -1;
 
-	while ((x = bms_next_member(set, x)) >= 0)
+	while ((x = bms_next_member(set, x)) >= 0 && !tired(s))
 	{
 		Bitmapset  *better = NULL;
 		int			y = x;
 
-		while (better == NULL && (y = bms_next_member(set, y)) >= 0)
+		while (better == NULL && !tired(s) && (y = bms_next_member(set, y)) >= 0)
 		{
 			if (mergeable(s->cands[x], s->cands[y]))
 				better = merge_two(s, set, x, y);
@@ -1316,6 +1324,42 @@ plainest(Search *s, Bitmapset *set)
 }
 
 /*
+ * HOT updates
+ */
+
+/* Candidates that have a column that an UPDATE changes. */
+static Bitmapset *
+touched_by(Search *s, ScWrite *write)
+{
+	Bitmapset  *touched = NULL;
+	int			x = -1;
+
+	while ((x = bms_next_member(write->cands, x)) >= 0)
+	{
+		if (s->cands[x]->alive &&
+			bms_overlap(s->cands[x]->columns, write->columns))
+			touched = bms_add_member(touched, x);
+	}
+	return touched;
+}
+
+/* Search on without some candidates, from a set without them. */
+static void
+settle_without(Search *s, Place *place, Bitmapset *from, Bitmapset *touched,
+			   Best *best)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(touched, x)) >= 0)
+		s->cands[x]->alive = false;
+	place->set = bms_difference(from, touched);
+	settle(s, place, best);
+	x = -1;
+	while ((x = bms_next_member(touched, x)) >= 0)
+		s->cands[x]->alive = true;
+}
+
+/*
  * An index with a column that an UPDATE changes makes it write to all others.
  * While there are two of these, taking out either saves nothing of that, so
  * try to do without all of them.
@@ -1327,24 +1371,114 @@ keep_hot(Search *s, Place *place, Best *best)
 
 	foreach(lc, s->advice->writes)
 	{
+		Bitmapset  *touched = touched_by(s, (ScWrite *) lfirst(lc));
+
+		if (bms_overlap(touched, best->set))
+			settle_without(s, place, best->set, touched, best);
+	}
+}
+
+/* The part of all updated rows that a set keeps from being HOT. */
+static double
+cold_part(Search *s, Bitmapset *set)
+{
+	double		all = 0;
+	double		cold = 0;
+	ListCell   *lc;
+
+	foreach(lc, s->advice->writes)
+	{
 		ScWrite    *write = (ScWrite *) lfirst(lc);
-		Bitmapset  *touched = NULL;
+
+		if (write->command != CMD_UPDATE)
+			continue;
+		all += write->rows;
+		if (!sc_write_hot(s->advice, write, set))
+			cold += write->rows;
+	}
+	return all > 0 ? cold / all : 0;
+}
+
+/* An UPDATE that could be HOT, and what that would cost. */
+typedef struct Warming
+{
+	Bitmapset  *touched;		/* candidates to do without */
+	double		price;			/* of what the writes save */
+} Warming;
+
+static int
+compare_warming(const ListCell *a, const ListCell *b)
+{
+	const Warming *x = (const Warming *) lfirst(a);
+	const Warming *y = (const Warming *) lfirst(b);
+
+	return x->price < y->price ? -1 : x->price > y->price;
+}
+
+/* What a set without some candidates costs more, per cost that writes save. */
+static double
+price_of_warmth(Search *s, Best *best, Best *other)
+{
+	double		saved = sc_write_cost(s->advice, best->set) -
+		sc_write_cost(s->advice, other->set);
+
+	if (saved <= 0)
+		return get_float8_infinity();
+	return (other->cost - best->cost) / saved;
+}
+
+/*
+ * Where most updates could be HOT, they should be: tables that are updated
+ * in place do not bloat, which no cost of a single update tells.  So of the
+ * indexes that keep updates from being HOT, those that are worth least for it
+ * go while there are too many such updates, as long as none is worth many
+ * times what it costs the writes, and all of them together are worth little of
+ * what the statements cost as things are.
+ */
+static void
+warm_up(Search *s, Place *place, Best *best)
+{
+	double		limit = best->cost + SC_HOT_BUDGET * s->advice->base;
+	List	   *warmings = NIL;
+	ListCell   *lc;
+
+	if (cold_part(s, best->set) <= SC_COLD_PART)
+		return;
+	foreach(lc, s->advice->writes)
+	{
+		ScWrite    *write = (ScWrite *) lfirst(lc);
+		Warming    *w;
+		Best		other = {NULL, get_float8_infinity()};
+
+		if (write->command != CMD_UPDATE || write->never_hot ||
+			sc_write_hot(s->advice, write, best->set))
+			continue;
+		w = (Warming *) palloc(sizeof(Warming));
+		w->touched = touched_by(s, write);
+		settle_without(s, place, best->set, w->touched, &other);
+		w->price = price_of_warmth(s, best, &other);
+		elog(DEBUG2, "%.0f updates of %s that could be HOT: cost %.0f more, %.1f of what the writes save",
+			 write->rows, get_rel_name(write->relid),
+			 other.cost - best->cost, w->price);
+		if (w->price <= SC_HOT_PRICE)
+			warmings = lappend(warmings, w);
+	}
+	list_sort(warmings, compare_warming);
+	foreach(lc, warmings)
+	{
+		Warming    *w = (Warming *) lfirst(lc);
+		Best		other = {NULL, get_float8_infinity()};
 		int			x = -1;
 
-		while ((x = bms_next_member(write->cands, x)) >= 0)
-		{
-			if (s->cands[x]->alive &&
-				bms_overlap(s->cands[x]->columns, write->columns))
-				touched = bms_add_member(touched, x);
-		}
-		if (!bms_overlap(touched, best->set))
+		if (cold_part(s, best->set) <= SC_COLD_PART)
+			break;
+		settle_without(s, place, best->set, w->touched, &other);
+		if (other.cost > limit || price_of_warmth(s, best, &other) > SC_HOT_PRICE)
 			continue;
-		while ((x = bms_next_member(touched, x)) >= 0)
+		*best = other;
+		/* For good: what follows must not bring them back. */
+		while ((x = bms_next_member(w->touched, x)) >= 0)
 			s->cands[x]->alive = false;
-		place->set = bms_difference(best->set, touched);
-		settle(s, place, best);
-		while ((x = bms_next_member(touched, x)) >= 0)
-			s->cands[x]->alive = true;
 	}
 }
 
@@ -1446,10 +1580,14 @@ sc_search(ScAdvice *advice)
 				 i, best.cost, bms_num_members(best.set), advice->effort);
 	}
 	keep_hot(&s, &place, &best);
+	warm_up(&s, &place, &best);
 	best.set = thinned(&s, read_members(&s, best.set));
 	/* With a limit, space is what decides between one and two. */
 	if (advice->max_size < 0)
+	{
+		s.limit = advice->effort + SC_MERGE_EFFORT;
 		best.set = plainest(&s, thinned(&s, merged(&s, best.set)));
+	}
 	MemoryContextDelete(s.cxt);
 	return best.set;
 }

@@ -22,5 +22,23 @@ SELECT advise('SELECT pad FROM near WHERE a = 5 AND b > 950', 'SELECT pad FROM n
 -- Orders need one each.
 SELECT advise('SELECT pad FROM near WHERE a = 5 ORDER BY b LIMIT 3', 'SELECT pad FROM near WHERE a = 5 ORDER BY c LIMIT 3');
 
+-- A day that all ask for today is not what they ask for next week; that it never ends is.
+CREATE TABLE trip AS SELECT i AS id, i % 500 AS a, '2025-12-01'::date + i % 20 AS day, CASE WHEN i % 50 = 0 THEN 'infinity' ELSE '2025-12-24'::date + i % 9 END AS ends, repeat('x', 60) AS pad
+FROM generate_series(1, 40000) i;
+VACUUM ANALYZE trip;
+SELECT advise('SELECT pad FROM trip WHERE a = 5 AND day >= ''2025-12-11'' AND day <= ''2025-12-12''');
+SELECT advise('SELECT count(pad) FROM trip WHERE ends = ''infinity''');
+
+-- A condition that all rows of a partitioned table meet makes no partial index.
+CREATE TABLE whole (a int, b int, pad text) PARTITION BY RANGE (a);
+CREATE TABLE whole_1 PARTITION OF whole FOR VALUES FROM (0) TO (10000);
+CREATE TABLE whole_2 PARTITION OF whole DEFAULT;
+INSERT INTO whole SELECT i, i, repeat('x', 60) FROM generate_series(1, 20000) i;
+VACUUM ANALYZE whole;
+SELECT advise('SELECT max(b) FROM whole');
+UPDATE whole SET b = NULL WHERE a % 2 = 0;
+VACUUM ANALYZE whole;
+SELECT advise('SELECT max(b) FROM whole');
+
 DROP SCHEMA alike CASCADE;
 DROP EXTENSION scalecache;

@@ -38,6 +38,19 @@ SELECT on_warm(10) AS few, on_warm(25) AS many;
 DROP FUNCTION on_warm;
 DROP TABLE warm;
 
+-- Where most updates could be HOT, an index is worth less that keeps too many of them from it; but not if these are few, cost it little, or it saves much.
+CREATE TABLE lamp AS SELECT i AS id, i AS who, i AS watched, repeat('x', 50) AS pad FROM generate_series(1, 20000) i;
+ALTER TABLE lamp ADD PRIMARY KEY (id);
+VACUUM ANALYZE lamp;
+CREATE FUNCTION on_lamp(reads float8, updates float8, others float8) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(substring(ddl FROM '\((.*)\)'), ' ' ORDER BY ddl)
+	FROM scalecache.suggest_indexes(NULL, ARRAY['SELECT pad FROM lamp WHERE who = 7', 'SELECT pad FROM lamp WHERE watched = 7',
+		'UPDATE lamp SET watched = watched + 1 WHERE id = 5', 'UPDATE lamp SET pad = pad WHERE id = 5'], ARRAY[1000, reads, updates, others])
+$$;
+SELECT on_lamp(4, 20, 0) AS too_many, on_lamp(4, 20, 100) AS few_of_all, on_lamp(4, 1, 0) AS cheap, on_lamp(10, 20, 0) AS worth_it;
+DROP FUNCTION on_lamp;
+DROP TABLE lamp;
+
 -- Through a table that others inherit from, whose columns may have other numbers
 CREATE TABLE visit (id int, who int, seen int, note text);
 CREATE TABLE visit_old () INHERITS (visit);
