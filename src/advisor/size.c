@@ -58,6 +58,8 @@
 /* The longest posting list in an entry, and memory a posting takes. */
 #define SC_GIN_INLINE		2650
 #define SC_GIN_POSTING_MEM	10.5
+/* What a split leaves beyond half a page, as a part of an entry. */
+#define SC_GIN_OVERHANG		0.75
 /* Rows of a key come in their order, so a build fills the tree's pages. */
 #define SC_GIN_TREE_FILL	0.95
 
@@ -934,9 +936,18 @@ rare_keys(const double *seen, double scale, int nkeys)
 	double		once = seen[1];
 	double		twice = seen[2];
 	double		class = 0;
+	double		all;
 
+	/*
+	 * Nearly all of them are different.  If they are as frequent as each other,
+	 * pairs tell how many there could be, and not all of these need be in the
+	 * table.
+	 */
 	if (seen[1] > 0.9 * nkeys)
-		return most;			/* all of them seem to be different */
+	{
+		all = once * Max(1, once - 1) / (2 * (twice + 1));
+		return Max(once, all * (1 - exp(-most / all)));
+	}
 	if (seen[3] > 0 && seen[4] > 0)
 	{
 		double		lambda = 4 * seen[4] / seen[3];
@@ -958,7 +969,7 @@ rare_keys(const double *seen, double scale, int nkeys)
 
 static double
 gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
-				 double *trees)
+				 double *trees, double *squares)
 {
 	double		scale = keys->nrows > 0 ? sample->tuples / keys->nrows : 1;
 	double		keysize = keys->nkeys > 0 ? keys->keybytes / keys->nkeys : 8;
@@ -975,6 +986,7 @@ gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
 		int			j = i + 1;
 		double		n;
 		double		posting;
+		double		size;
 
 		while (j < keys->nkeys && keys->hashes[j] == keys->hashes[i])
 			j++;
@@ -995,11 +1007,13 @@ gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
 			else
 				*trees += 1 + ceil(posting / (SC_PAGE_SPACE * SC_GIN_TREE_FILL));
 			/* What the list took before it became a tree stays free. */
-			bytes += entry_bytes(keysize, 1, sample) +
+			size = entry_bytes(keysize, 1, sample) +
 				Min(posting * before, SC_GIN_INLINE);
 		}
 		else
-			bytes += entry_bytes(keysize, n, sample);
+			size = entry_bytes(keysize, n, sample);
+		bytes += size;
+		*squares += size * size;
 		i = j;
 	}
 
@@ -1008,7 +1022,11 @@ gin_column_bytes(GinKeys *keys, ScSample *sample, double batches,
 	{
 		double		d = Max(1, rare_keys(seen, scale, keys->nkeys));
 
-		bytes += d * entry_bytes(keysize, Max(1, seen[1] * scale / d), sample);
+		double		size = entry_bytes(keysize, Max(1, seen[1] * scale / d),
+									   sample);
+
+		bytes += d * size;
+		*squares += d * size * size;
 	}
 	return bytes;
 }
@@ -1018,6 +1036,7 @@ size_gin(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 {
 	double		bytes = 0;
 	double		trees = 0;
+	double		squares = 0;
 	double		fill = 0.51;
 	int			i;
 
@@ -1033,10 +1052,17 @@ size_gin(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 		batches = Max(1, ceil(batches));
 		if (batches > 1)
 			fill = 0.66;
-		bytes += gin_column_bytes(&keys, sample, batches, &trees);
+		bytes += gin_column_bytes(&keys, sample, batches, &trees, &squares);
 		if (keys.hashes != NULL)
 			pfree(keys.hashes);
 	}
+	/*
+	 * A page is split where more than half of it is on the left, so what stays
+	 * there is half a page and a part of an entry, more likely of a long one.
+	 */
+	if (bytes > 0)
+		fill = Max(fill, Min(0.5 + SC_GIN_OVERHANG * squares / bytes / SC_PAGE_SPACE,
+							 SC_GIN_TREE_FILL));
 	leaf->pages = 2 + (BlockNumber) (ceil(bytes / (SC_PAGE_SPACE * fill)) +
 									 trees);
 	leaf->height = -1;
