@@ -70,6 +70,11 @@ static bool wrote = false;		/* this transaction left deltas */
 PG_FUNCTION_INFO_V1(scalecache_rollup_capture);
 PG_FUNCTION_INFO_V1(scalecache_row_differs);
 
+/* Changes of the usual few rows, to be used again. */
+#define SC_SPARE_BYTES	(16 * 1024)
+
+static Pending *spare = NULL;
+
 static void
 forget(Pending **link)
 {
@@ -77,6 +82,11 @@ forget(Pending **link)
 
 	*link = p->next;
 	sc_spec_release(p->spec);
+	if (spare == NULL && MemoryContextMemAllocated(p->groups->cxt, true) <= SC_SPARE_BYTES)
+	{
+		spare = p;
+		return;
+	}
 	MemoryContextDelete(p->groups->cxt);
 	pfree(p);
 }
@@ -100,6 +110,33 @@ is_read_between(Pending *p, CommandId cid)
 	return false;
 }
 
+/* Zeros, but for the specification and no groups. */
+static Pending *
+make_pending(ScSpec *spec)
+{
+	Pending    *p;
+	ScGroups   *groups;
+
+	if (pending_cxt == NULL)
+		pending_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache changes",
+											ALLOCSET_SMALL_SIZES);
+	if (spare == NULL)
+	{
+		p = MemoryContextAlloc(pending_cxt, sizeof(Pending));
+		groups = sc_groups_create(spec, pending_cxt);
+	}
+	else
+	{
+		p = spare;
+		spare = NULL;
+		groups = sc_groups_renew(p->groups, spec);
+	}
+	memset(p, 0, sizeof(Pending));
+	p->spec = spec;
+	p->groups = groups;
+	return p;
+}
+
 /* Where changes by command cid of this subtransaction go. */
 static Pending *
 pending_for(ScSpec *spec, CommandId cid)
@@ -116,12 +153,7 @@ pending_for(ScSpec *spec, CommandId cid)
 			p->maxcid = Max(p->maxcid, cid);
 			return p;
 		}
-	if (pending_cxt == NULL)
-		pending_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache changes",
-											ALLOCSET_SMALL_SIZES);
-	p = MemoryContextAllocZero(pending_cxt, sizeof(Pending));
-	p->groups = sc_groups_create(spec, pending_cxt);
-	p->spec = spec;
+	p = make_pending(spec);
 	sc_spec_pin(spec);
 	p->subid = subid;
 	p->mincid = p->maxcid = cid;

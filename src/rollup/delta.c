@@ -317,22 +317,37 @@ open_written(int64 id)
 	}
 }
 
+/* Packed changes up to this size are made in memory that is kept. */
+#define SC_KEPT_BYTES		8192
+
+/* A group's change, good until the next call. */
 static Datum
 pack_change(ScGroups *groups, ScGroup *group, TransactionId top)
 {
-	bytea	   *packed = sc_group_pack(groups, group);
-	bytea	   *prefixed;
-	char	   *p;
+	static StringInfoData buf = {NULL};
 
-	if (!TransactionIdIsValid(top))
-		return PointerGetDatum(packed);
-	prefixed = palloc(VARSIZE(packed) + 1 + sizeof(TransactionId));
-	SET_VARSIZE(prefixed, VARSIZE(packed) + 1 + sizeof(TransactionId));
-	p = VARDATA(prefixed);
-	*p++ = SC_PACK_TOP_XID;
-	memcpy(p, &top, sizeof(TransactionId));
-	memcpy(p + sizeof(TransactionId), VARDATA(packed), VARSIZE(packed) - VARHDRSZ);
-	return PointerGetDatum(prefixed);
+	if (buf.maxlen > SC_KEPT_BYTES)
+	{
+		pfree(buf.data);
+		buf.data = NULL;
+		buf.maxlen = 0;
+	}
+	if (buf.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&buf);
+		MemoryContextSwitchTo(old);
+	}
+	buf.len = VARHDRSZ;
+	if (TransactionIdIsValid(top))
+	{
+		appendStringInfoCharMacro(&buf, SC_PACK_TOP_XID);
+		appendBinaryStringInfo(&buf, (char *) &top, sizeof(TransactionId));
+	}
+	sc_group_put(groups, group, &buf);
+	SET_VARSIZE(buf.data, buf.len);
+	return PointerGetDatum(buf.data);
 }
 
 /*
@@ -502,6 +517,7 @@ typedef struct DeltaScan
 	const ScAsked *asked;		/* deltas of other groups are not merged */
 	const ScMark *folded;		/* deltas of these are not pending */
 	const ScMark *next;			/* a fold: only deltas of these are merged */
+	bool		own;			/* some that are seen may be ours, not of next */
 	bool		remove;			/* a fill: delete instead of merging */
 	BlockNumber left;			/* first block with a delta not in next */
 	BlockNumber low[2];			/* blocks of each table that were passed over */
@@ -615,7 +631,9 @@ scan_block(DeltaScan *ds, Relation rel, BlockNumber block)
 			continue;
 		if (delta_is_in(ds->folded, &tuple, rel))
 			continue;
-		if (ds->next && !delta_is_in(ds->next, &tuple, rel))
+		/* What the snapshot sees is what the mark was made of. */
+		if (ds->next && (ds->own || !visible[i]) &&
+			!delta_is_in(ds->next, &tuple, rel))
 		{
 			ds->left = Min(ds->left, block);
 			continue;
@@ -978,6 +996,7 @@ sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed)
 	ds.snapshot = GetActiveSnapshot();
 	ds.folded = sc_mark_get(spec->id, ds.snapshot, NULL);
 	ds.next = mark = *next = mark_for_snapshot(ds.snapshot);
+	ds.own = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	newest = sc_mark_get(spec->id, SnapshotSelf, NULL);
 	/* In an old snapshot, somebody else may have folded since. */
 	if (newest && (ds.folded == NULL || ds.folded->seq != newest->seq))

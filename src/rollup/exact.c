@@ -17,7 +17,6 @@
  * carries of any number of additions that an int64 can count.
  */
 #define HEADROOM		8
-#define MAX_PENDING		(1 << 28)
 
 /* Make room for additions at positions lo to hi. */
 void
@@ -48,32 +47,50 @@ sc_exact_reserve(ScExact *e, int lo, int hi, MemoryContext cxt)
 	e->n = newtop - newlo;
 }
 
-/* The position must be reserved, and |value| be at most 2^32. */
-void
-sc_exact_add(ScExact *e, int64 base, int pos, int64 value)
+/* The index of the last digit that is not zero, or -1. */
+static int
+last_digit(ScExact *e)
 {
-	Assert(pos >= e->lo && pos < e->lo + e->n);
-	if (e->pending >= MAX_PENDING)
-		sc_exact_normalize(e, base);
-	e->pending++;
-	e->d[pos - e->lo] += value;
+	int			i = e->n - 1;
+
+	while (i >= 0 && e->d[i] == 0)
+		i--;
+	return i;
+}
+
+/* Sums are digits already, most often, and dividing takes long. */
+static bool
+is_normal(ScExact *e, int64 base, int last)
+{
+	int64		least = 0;
+	int64		greatest = 0;
+
+	for (int i = 0; i <= last; i++)
+	{
+		least = Min(least, e->d[i]);
+		greatest = Max(greatest, e->d[i]);
+	}
+	return least > -base && greatest < base && (least == 0 || greatest == 0);
 }
 
 void
 sc_exact_normalize(ScExact *e, int64 base)
 {
 	int64		carry = 0;
+	int			last;
 	int			i;
 
 	if (e->pending == 0)
 		return;
 	e->pending = 0;
-	for (i = 0; i < e->n; i++)
+	last = last_digit(e);
+	if (is_normal(e, base, last))
+		return;
+	for (i = 0; i <= last || (carry != 0 && i < e->n); i++)
 	{
 		int64		v = e->d[i] + carry;
 
 		carry = 0;
-		/* Most are digits already, and dividing takes long. */
 		if (v < 0 || v >= base)
 		{
 			carry = v / base;
@@ -105,23 +122,15 @@ sc_exact_normalize(ScExact *e, int64 base)
 bool
 sc_exact_trim(ScExact *e, int64 base, int *first, int *last)
 {
-	int			i,
-				j;
-
 	*first = 0;
 	*last = -1;
 	if (e->d == NULL)
 		return false;
 	sc_exact_normalize(e, base);
-	for (i = 0; i < e->n && e->d[i] == 0; i++)
-		;
-	if (i == e->n)
-		return false;
-	for (j = e->n - 1; e->d[j] == 0; j--)
-		;
-	*first = i;
-	*last = j;
-	return true;
+	*last = last_digit(e);
+	while (*first < *last && e->d[*first] == 0)
+		(*first)++;
+	return *last >= 0;
 }
 
 bool

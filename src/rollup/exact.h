@@ -23,7 +23,6 @@ typedef struct ScExact
 } ScExact;
 
 extern void sc_exact_reserve(ScExact *e, int lo, int hi, MemoryContext cxt);
-extern void sc_exact_add(ScExact *e, int64 base, int pos, int64 value);
 extern void sc_exact_normalize(ScExact *e, int64 base);
 extern bool sc_exact_trim(ScExact *e, int64 base, int *first, int *last);
 extern bool sc_exact_is_zero(ScExact *e, int64 base);
@@ -36,6 +35,20 @@ extern void sc_exact_add_product(ScExact *e, double x, double y, int sign,
 								 MemoryContext cxt);
 extern double sc_exact_to_double(ScExact *e);
 extern float sc_exact_to_float(ScExact *e);
+
+/* Additions, of at most 2^32 each, before digits have to be normalized. */
+#define SC_MAX_PENDING	(1 << 28)
+
+/* The position must be reserved, and |value| be at most 2^32. */
+static inline void
+sc_exact_add(ScExact *e, int64 base, int pos, int64 value)
+{
+	Assert(pos >= e->lo && pos < e->lo + e->n);
+	if (unlikely(e->pending >= SC_MAX_PENDING))
+		sc_exact_normalize(e, base);
+	e->pending++;
+	e->d[pos - e->lo] += value;
+}
 
 /* (n * sxy - sx * sy) / n, with the numerator rounded once */
 extern double sc_exact_moment(ScExact *sxy, ScExact *sx, ScExact *sy, int64 n);

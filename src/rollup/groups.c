@@ -23,18 +23,38 @@
 
 #include "rollup/rollup.h"
 
-ScGroups *
-sc_groups_create(ScSpec *spec, MemoryContext parent)
-{
-	MemoryContext cxt = AllocSetContextCreate(parent, "scalecache groups",
-											  ALLOCSET_DEFAULT_SIZES);
-	ScGroups   *groups = MemoryContextAllocZero(cxt, sizeof(ScGroups));
+/* Room for the first group, most often all that a transaction changes. */
+#define SC_FIRST_ROOM	256
 
+static ScGroups *
+make_groups(ScSpec *spec, MemoryContext cxt)
+{
+	ScGroups   *groups = MemoryContextAllocZero(cxt, MAXALIGN(sizeof(ScGroups)) + SC_FIRST_ROOM);
+
+	groups->chunk = (char *) groups + MAXALIGN(sizeof(ScGroups));
+	groups->room = SC_FIRST_ROOM;
 	groups->spec = spec;
 	groups->cxt = cxt;
 	groups->nbuckets = lengthof(groups->few);
 	groups->buckets = groups->few;
 	return groups;
+}
+
+ScGroups *
+sc_groups_create(ScSpec *spec, MemoryContext parent)
+{
+	return make_groups(spec, AllocSetContextCreate(parent, "scalecache groups",
+												   ALLOCSET_DEFAULT_SIZES));
+}
+
+/* No groups, in the memory context of these, which are gone. */
+ScGroups *
+sc_groups_renew(ScGroups *groups, ScSpec *spec)
+{
+	MemoryContext cxt = groups->cxt;
+
+	MemoryContextReset(cxt);
+	return make_groups(spec, cxt);
 }
 
 static uint32
@@ -135,15 +155,34 @@ new_group(ScGroups *groups)
 	return g;
 }
 
+/* Is it the only group?  So it is for a fold that merges many deltas of one. */
+static bool
+is_only_group(ScGroups *groups, const Datum *keys, const bool *nulls)
+{
+	ScGroup    *g = groups->oldest;
+	ScSpec	   *spec = groups->spec;
+
+	if (groups->ngroups != 1)
+		return false;
+	for (int i = 0; i < spec->nkeys; i++)
+		if (nulls[i] != g->nulls[i] ||
+			(!nulls[i] && (!spec->keys[i].typbyval || keys[i] != g->keys[i])))
+			return false;
+	return true;
+}
+
 ScGroup *
 sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 			  bool create)
 {
 	ScSpec	   *spec = groups->spec;
-	uint32		hash = hash_keys(spec, keys, nulls);
+	uint32		hash;
 	ScGroup    *g;
 	MemoryContext old;
 
+	if (is_only_group(groups, keys, nulls))
+		return groups->oldest;
+	hash = hash_keys(spec, keys, nulls);
 	for (g = groups->buckets[hash & (groups->nbuckets - 1)]; g; g = g->next)
 		if (g->hash == hash && keys_equal(spec, g->keys, g->nulls, keys, nulls))
 			return g;
@@ -236,25 +275,32 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 	MemoryContextSwitchTo(old);
 }
 
-/* The packed form: the signed row count, then each state. */
+/* Append the packed form: the signed row count, then each state. */
+void
+sc_group_put(ScGroups *groups, ScGroup *group, StringInfo buf)
+{
+	ScSpec	   *spec = groups->spec;
+
+	if (group->nrows >= -100 && group->nrows <= 100)
+		appendStringInfoCharMacro(buf, (char) group->nrows);
+	else
+	{
+		appendStringInfoChar(buf, 127);
+		appendBinaryStringInfo(buf, (char *) &group->nrows, sizeof(int64));
+	}
+	for (int i = 0; i < spec->nslots; i++)
+		if (spec->slots[i].def.kind != SC_STATE_RECOMPUTE)
+			sc_state_pack(&spec->slots[i].def, group->states + spec->slots[i].offset, buf);
+}
+
 bytea *
 sc_group_pack(ScGroups *groups, ScGroup *group)
 {
-	ScSpec	   *spec = groups->spec;
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	buf.len = VARHDRSZ;
-	if (group->nrows >= -100 && group->nrows <= 100)
-		appendStringInfoCharMacro(&buf, (char) group->nrows);
-	else
-	{
-		appendStringInfoChar(&buf, 127);
-		appendBinaryStringInfo(&buf, (char *) &group->nrows, sizeof(int64));
-	}
-	for (int i = 0; i < spec->nslots; i++)
-		if (spec->slots[i].def.kind != SC_STATE_RECOMPUTE)
-			sc_state_pack(&spec->slots[i].def, group->states + spec->slots[i].offset, &buf);
+	sc_group_put(groups, group, &buf);
 	SET_VARSIZE(buf.data, buf.len);
 	return (bytea *) buf.data;
 }

@@ -331,6 +331,7 @@ extern void sc_members_reconcile(Oid view, bool rewritten);
 
 /* groups.c */
 extern ScGroups *sc_groups_create(ScSpec *spec, MemoryContext parent);
+extern ScGroups *sc_groups_renew(ScGroups *groups, ScSpec *spec);
 extern ScGroup *sc_groups_get(ScGroups *groups, const Datum *keys,
 							  const bool *nulls, bool create);
 extern void sc_groups_add_row(ScGroups *groups, ScEval *eval,
@@ -340,6 +341,7 @@ extern void sc_group_merge_some(ScGroups *groups, ScGroup *group,
 								bytea *packed, Bitmapset *slots,
 								MemoryContext trash);
 extern int64 sc_packed_rows(const char **data, const char *end);
+extern void sc_group_put(ScGroups *groups, ScGroup *group, StringInfo buf);
 extern bytea *sc_group_pack(ScGroups *groups, ScGroup *group);
 extern bool sc_group_is_empty(ScGroups *groups, ScGroup *group);
 extern void sc_group_finish(ScGroups *groups, ScGroup *group);

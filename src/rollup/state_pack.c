@@ -47,6 +47,19 @@ sc_put_int128(StringInfo buf, int128 v)
 	put_uint128(buf, ((uint128) v << 1) ^ (uint128) (v >> 127));
 }
 
+/* There is room for it. */
+static inline char *
+put_digits(char *p, uint64 v)
+{
+	while (v >= 0x80)
+	{
+		*p++ = (char) ((v & 0x7F) | 0x80);
+		v >>= 7;
+	}
+	*p++ = (char) v;
+	return p;
+}
+
 void
 sc_put_uint(StringInfo buf, uint64 v)
 {
@@ -54,13 +67,7 @@ sc_put_uint(StringInfo buf, uint64 v)
 
 	if (buf->maxlen - buf->len <= MAX_UINT_BYTES)
 		enlargeStringInfo(buf, MAX_UINT_BYTES);
-	p = buf->data + buf->len;
-	while (v >= 0x80)
-	{
-		*p++ = (char) ((v & 0x7F) | 0x80);
-		v >>= 7;
-	}
-	*p++ = (char) v;
+	p = put_digits(buf->data + buf->len, v);
 	*p = '\0';
 	buf->len = p - buf->data;
 }
@@ -99,8 +106,8 @@ sc_get_int128(const char **p, const char *end)
 	return (int128) ((v >> 1) ^ -(v & 1));
 }
 
-uint64
-sc_get_uint(const char **p, const char *end)
+static inline uint64
+get_uint(const char **p, const char *end)
 {
 	uint64		v = 0;
 	int			shift = 0;
@@ -119,10 +126,16 @@ sc_get_uint(const char **p, const char *end)
 	}
 }
 
+uint64
+sc_get_uint(const char **p, const char *end)
+{
+	return get_uint(p, end);
+}
+
 int64
 sc_get_int(const char **p, const char *end)
 {
-	uint64		v = sc_get_uint(p, end);
+	uint64		v = get_uint(p, end);
 
 	return (int64) ((v >> 1) ^ -(v & 1));
 }
@@ -135,6 +148,7 @@ sc_put_exact(StringInfo buf, ScExact *e, int64 base)
 				last,
 				i;
 	bool		negative;
+	char	   *p;
 
 	if (!sc_exact_trim(e, base, &first, &last))
 	{
@@ -144,8 +158,12 @@ sc_put_exact(StringInfo buf, ScExact *e, int64 base)
 	negative = e->d[last] < 0;
 	sc_put_uint(buf, ((uint64) (last - first + 1) << 1) | (negative ? 1 : 0));
 	sc_put_int(buf, e->lo + first);
+	enlargeStringInfo(buf, (last - first + 1) * MAX_UINT_BYTES);
+	p = buf->data + buf->len;
 	for (i = first; i <= last; i++)
-		sc_put_uint(buf, negative ? -e->d[i] : e->d[i]);
+		p = put_digits(p, negative ? -e->d[i] : e->d[i]);
+	*p = '\0';
+	buf->len = p - buf->data;
 }
 
 void
@@ -167,7 +185,7 @@ sc_get_exact(const char **p, const char *end, ScExact *e, int64 base,
 	sc_exact_reserve(e, (int) lo, (int) (lo + n - 1), cxt);
 	for (i = 0; i < n; i++)
 	{
-		uint64		digit = sc_get_uint(p, end);
+		uint64		digit = get_uint(p, end);
 
 		if (digit >= (uint64) base)
 			sc_state_corrupted();
