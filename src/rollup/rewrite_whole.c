@@ -62,15 +62,15 @@ typedef struct WholeContext
 
 /*
  * What was found out about a query, for the next one that is equal: to match
- * it takes as long as to plan what it becomes.  Forgotten whenever a relation
- * or a function changes.
+ * it takes as long as to plan what it becomes.  Forgotten whenever something
+ * changes for which PostgreSQL plans anew: see InitPlanCache.
  */
 typedef struct WholeMemo
 {
 	MemoryContext cxt;			/* holds all of this; NULL: nothing is known */
 	Oid			view;			/* invalid: no rollup, or several */
 	Oid			user;			/* functions in SQL are read as this one */
-	char	   *path;			/* and with this search_path */
+	OverrideSearchPath *path;	/* and with this search_path */
 	RangeTblEntry *rte;
 	List	   *targets;		/* what the query was */
 	List	   *groups;
@@ -250,6 +250,21 @@ collect_calls(Node *node, void *calls)
 	return expression_tree_walker(node, collect_calls, calls);
 }
 
+/*
+ * Are there aggregates that the planner leaves out, as in CASE WHEN false?
+ * Their arguments must not be looked at: they may fail, like 1/0.
+ */
+static bool
+has_dead_calls(Node *targets, Node *simplified)
+{
+	List	   *calls = NIL;
+	List	   *left = NIL;
+
+	(void) collect_calls(targets, &calls);
+	(void) collect_calls(simplified, &left);
+	return list_length(calls) != list_length(left);
+}
+
 /* Which of the rollup's aggregates they are, in the order of that. */
 static List *
 numbers_in_order(WholeContext *cxt, List *targets)
@@ -409,7 +424,7 @@ sc_whole_forget(void)
 }
 
 static void
-forget_function(Datum arg, int cacheid, uint32 hashvalue)
+forget_object(Datum arg, int cacheid, uint32 hashvalue)
 {
 	sc_whole_forget();
 }
@@ -431,7 +446,11 @@ memo_find(Query *parse)
 
 	if (!registered)
 	{
-		CacheRegisterSyscacheCallback(PROCOID, forget_function, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, forget_object, (Datum) 0);
+		CacheRegisterSyscacheCallback(TYPEOID, forget_object, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_object, (Datum) 0);
+		CacheRegisterSyscacheCallback(OPEROID, forget_object, (Datum) 0);
+		CacheRegisterSyscacheCallback(AMOPOPID, forget_object, (Datum) 0);
 		registered = true;
 	}
 	if (!memos_valid)
@@ -443,7 +462,7 @@ memo_find(Query *parse)
 	}
 	for (int i = 0; i < MEMOS; i++)
 		if (memos[i].cxt && memos[i].user == GetUserId() &&
-			strcmp(memos[i].path, namespace_search_path) == 0 &&
+			OverrideSearchPathMatchesCurrent(memos[i].path) &&
 			equal(memos[i].targets, parse->targetList) &&
 			equal(memos[i].groups, parse->groupClause) &&
 			equal(memos[i].rte, linitial(parse->rtable)))
@@ -463,14 +482,19 @@ memo_make(Query *parse, List *views)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	WholeMemo	memo = {.cxt = cxt};
 	int			nmatches = 0;
+	Node	   *simplified;
 	ListCell   *lc;
 
 	memo.user = GetUserId();
-	memo.path = pstrdup(namespace_search_path);
+	memo.path = GetOverrideSearchPath(cxt);
 	memo.rte = copyObject(linitial(parse->rtable));
 	memo.targets = copyObject(parse->targetList);
 	memo.groups = copyObject(parse->groupClause);
-	foreach(lc, views)
+	/* The plain query calls what is left of functions in SQL, too. */
+	simplified = eval_const_expressions(NULL, (Node *) memo.targets);
+	(void) collect_functions((Node *) memo.targets, &memo.functions);
+	(void) collect_functions(simplified, &memo.functions);
+	foreach(lc, has_dead_calls((Node *) memo.targets, simplified) ? NIL : views)
 	{
 		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
 		WholeContext match;
@@ -483,7 +507,6 @@ memo_make(Query *parse, List *views)
 			memo.tlist = copyObject(tlist);
 			memo.keynos = match.keynos;
 			memo.numbers = numbers_in_order(&match, parse->targetList);
-			(void) collect_functions((Node *) parse->targetList, &memo.functions);
 			if (match.m->zoned)
 				memo.zone = list_make1(makeString(pstrdup(spec->zone)));
 		}
