@@ -50,6 +50,9 @@
 #define SURE_PAGES		10
 #define SURE_ROWS		1000
 
+/* Of a table with an index a few rows can be all that is read of it. */
+#define FEW_PAGES		10
+
 typedef struct WholeContext
 {
 	ScMatch    *m;
@@ -217,8 +220,15 @@ match_targets(WholeContext *cxt, Query *parse)
 
 /* ---- is it surely cheaper? ---- */
 
+/* With an index, may the table answer from some of its rows? */
 static bool
-is_surely_cheaper(ScSpec *spec)
+may_stop_early(Query *parse)
+{
+	return parse->limitCount != NULL || parse->groupClause == NIL;
+}
+
+static bool
+is_surely_cheaper(ScSpec *spec, bool early)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(spec->source));
 	double		pages = 0;
@@ -232,7 +242,7 @@ is_surely_cheaper(ScSpec *spec)
 		ReleaseSysCache(tuple);
 	}
 	own = sc_rewrite_pages(spec);
-	return pages > own * SURE_PAGES && rows > own * SURE_ROWS;
+	return pages > own * SURE_PAGES && rows > own * SURE_ROWS && !(early && own > FEW_PAGES);
 }
 
 /* ---- the query, replaced ---- */
@@ -551,7 +561,7 @@ sc_whole_replace(Query *parse)
 		if (!OidIsValid(memo->view) || !sc_node_zone_holds(memo->zone) ||
 			(spec = sc_spec_by_view(memo->view)) == NULL)
 			return;
-		if (is_surely_cheaper(spec))
+		if (is_surely_cheaper(spec, may_stop_early(parse)))
 		{
 			LockRelationOid(spec->base, AccessShareLock);
 			/* Something may have changed by the time it is locked. */

@@ -86,6 +86,27 @@ SELECT scalecache.create_rollup('small_shops', $$ SELECT shop, max(amount) AS mo
 ANALYZE small;
 SELECT whole($$SELECT shop, max(amount) FROM small GROUP BY 1$$);
 DROP TABLE small CASCADE;
+-- or that may be read in part, while there is much to merge
+CREATE TABLE ends AS SELECT * FROM sales;
+CREATE INDEX ON ends (id);
+ANALYZE ends;
+SELECT scalecache.create_rollup('ends_shops', $$ SELECT shop, min(id) AS first, max(id) AS last FROM ends GROUP BY 1 $$);
+SELECT scalecache.create_rollup('ends_all', $$ SELECT min(id) AS first, max(id) AS last FROM ends $$);
+EXPLAIN (COSTS OFF) SELECT max(id) FROM ends;
+EXPLAIN (COSTS OFF) SELECT shop, max(id) FROM ends GROUP BY shop LIMIT 1;
+DO $$ BEGIN
+	FOR i IN 1..800 LOOP
+		INSERT INTO ends VALUES (30000 + i, '2024-01-01', 1, 1);
+		COMMIT;
+	END LOOP;
+END $$;
+-- sizes are looked at anew
+SELECT scalecache.set_rollup_rewrite(r, true) FROM unnest('{ends_shops,ends_all}'::regclass[]) r;
+EXPLAIN (COSTS OFF) SELECT max(id) FROM ends;
+SELECT max(id) FROM ends;
+EXPLAIN (VERBOSE, COSTS OFF) SELECT shop, max(id) FROM ends GROUP BY shop LIMIT 1;
+EXPLAIN (VERBOSE, COSTS OFF) SELECT shop, max(id) FROM ends GROUP BY shop;
+DROP TABLE ends CASCADE;
 -- pending deltas, an extreme that went
 BEGIN;
 DELETE FROM sales WHERE amount > 990;
