@@ -418,6 +418,8 @@ lock_rollups(List *views, List *tables)
 		relids = list_concat_unique_oid(NIL, relids);
 		if (list_difference_oid(relids, locked) == NIL)
 			break;
+		foreach(lc, locked)
+			UnlockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
 		lock_all(relids, AccessExclusiveLock);
 		locked = relids;
 	}

@@ -28,6 +28,7 @@
 #include "catalog/pg_ts_dict.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_type.h"
@@ -71,6 +72,7 @@ add_needed(Oid classid, Oid objid, ObjectAddresses *needed)
 	ObjectAddressSet(object, classid, objid);
 	if (object_address_present(&object, needed))
 		return;
+	check_stack_depth();
 	add_exact_object_address(&object, needed);
 	rel = table_open(DependRelationId, AccessShareLock);
 	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,

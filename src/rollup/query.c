@@ -783,6 +783,9 @@ check_words(Oid funcid, List *args, Oid collation)
 	if (!reads_word(funcid))
 		return;
 	args = (List *) eval_const_expressions(NULL, copyObject((Node *) args));
+	/* A unit, zone or stride that is read from the row: no sample is any good. */
+	if (!IsA(linitial(args), Const) && exprType(lsecond(args)) != TEXTOID)
+		return;
 	foreach(lc, args)
 	{
 		Oid			type = exprType(lfirst(lc));

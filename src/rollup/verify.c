@@ -27,6 +27,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -134,44 +135,127 @@ compare_texts(const void *a, const void *b)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* The value's text without the order of its parts: elements, or else bytes. */
+/* One text of the parts, in an order of their own. */
 static char *
-sorted_text(Oid type, Datum value)
+join_sorted(char **parts, int n)
+{
+	StringInfoData all;
+
+	qsort(parts, n, sizeof(char *), compare_texts);
+	initStringInfo(&all);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&all, "%zu:%s", strlen(parts[i]), parts[i]);
+	return all.data;
+}
+
+static char *
+sorted_elements(Oid element, Datum value)
+{
+	Oid			output;
+	bool		varlena;
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+	char	  **texts;
+
+	get_typlenbyvalalign(element, &typlen, &typbyval, &typalign);
+	getTypeOutputInfo(element, &output, &varlena);
+	deconstruct_array(DatumGetArrayTypeP(value), element, typlen, typbyval,
+					  typalign, &elems, &nulls, &n);
+	texts = palloc(sizeof(char *) * (n + 1));
+	for (int i = 0; i < n; i++)
+		texts[i] = nulls[i] ? "" :
+			psprintf("=%s", OidOutputFunctionCall(output, elems[i]));
+	return join_sorted(texts, n);
+}
+
+/*
+ * What the aggregate writes between the parts, or NULL: not known, or it can
+ * begin within itself, so that where parts end depends on what comes next.
+ */
+static char *
+delimiter(Aggref *aggref)
+{
+	Node	   *arg;
+	char	   *delim;
+	int			len;
+
+	if (aggref->aggtype == JSONOID || aggref->aggtype == JSONBOID)
+		return ", ";
+	if (aggref->aggfnoid != F_STRING_AGG_TEXT_TEXT)
+		return NULL;
+	arg = (Node *) lsecond_node(TargetEntry, aggref->args)->expr;
+	if (!IsA(arg, Const) || ((Const *) arg)->constisnull)
+		return NULL;
+	delim = TextDatumGetCString(((Const *) arg)->constvalue);
+	len = strlen(delim);
+	for (int n = 1; n < len; n++)
+		if (memcmp(delim, delim + len - n, n) == 0)
+			return NULL;
+	return len > 0 ? delim : NULL;
+}
+
+/*
+ * The value's text without the order of its parts: elements, what is between
+ * delimiters, or else bytes.  NULL: it has no parts.
+ */
+static char *
+sorted_text(Aggref *aggref, Oid type, Datum value)
 {
 	Oid			element = get_base_element_type(type);
+	bool		json = type == JSONOID || type == JSONBOID;
 	Oid			output;
 	bool		varlena;
 	char	   *text;
+	char	   *delim;
+	char	   *end;
+	char	  **parts;
+	int			n = 0;
 
 	if (OidIsValid(element))
-	{
-		int16		typlen;
-		bool		typbyval;
-		char		typalign;
-		Datum	   *elems;
-		bool	   *nulls;
-		int			n;
-		char	  **texts;
-		StringInfoData all;
-
-		get_typlenbyvalalign(element, &typlen, &typbyval, &typalign);
-		getTypeOutputInfo(element, &output, &varlena);
-		deconstruct_array(DatumGetArrayTypeP(value), element, typlen, typbyval,
-						  typalign, &elems, &nulls, &n);
-		texts = palloc(sizeof(char *) * (n + 1));
-		for (int i = 0; i < n; i++)
-			texts[i] = nulls[i] ? "" :
-				psprintf("=%s", OidOutputFunctionCall(output, elems[i]));
-		qsort(texts, n, sizeof(char *), compare_texts);
-		initStringInfo(&all);
-		for (int i = 0; i < n; i++)
-			appendStringInfo(&all, "%zu:%s", strlen(texts[i]), texts[i]);
-		return all.data;
-	}
+		return sorted_elements(element, value);
+	if (!json && type != TEXTOID && type != BYTEAOID && type != XMLOID)
+		return NULL;
 	getTypeOutputInfo(type, &output, &varlena);
 	text = OidOutputFunctionCall(output, value);
-	qsort(text, strlen(text), 1, compare_bytes);
-	return text;
+	delim = delimiter(aggref);
+	if (delim == NULL)
+	{
+		qsort(text, strlen(text), 1, compare_bytes);
+		return text;
+	}
+	parts = palloc(sizeof(char *) * (strlen(text) + 1));
+	/* Brackets, and lines that json_agg breaks between some, are of no part. */
+	if (json)
+		text[strlen(text) - 1] = *text = ' ';
+	for (char *part = text; part; part = end)
+	{
+		end = strstr(part, delim);
+		if (end)
+		{
+			*end = '\0';
+			end += strlen(delim);
+		}
+		parts[n++] = part;
+		if (!json)
+			continue;
+		parts[n - 1] += strspn(part, " \n");
+		for (char *last = part + strlen(part); last > part && last[-1] == ' ';)
+			*--last = '\0';
+	}
+	return join_sorted(parts, n);
+}
+
+/* Is it the same but for the order of its parts? */
+static bool
+same_parts(Aggref *aggref, Oid type, Datum a, Datum b)
+{
+	char	   *x = sorted_text(aggref, type, a);
+
+	return x != NULL && strcmp(x, sorted_text(aggref, type, b)) == 0;
 }
 
 /* Are these the values of a group of the truth? */
@@ -189,8 +273,8 @@ same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *grou
 						 group->values[i], group->isnull[i]))
 			continue;
 		if (is_of_any_order(spec, i) && !isnull[i] && !group->isnull[i] &&
-			strcmp(sorted_text(fin->resulttype, values[i]),
-				   sorted_text(fin->resulttype, group->values[i])) == 0)
+			same_parts(spec->aggs[i].aggref, fin->resulttype, values[i],
+					   group->values[i]))
 			continue;
 		if (!is_float_sum(spec, i) ||
 			(exact = exact_group(truth, group)) == NULL ||

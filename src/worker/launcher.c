@@ -88,7 +88,7 @@
 #define SC_ABSENT_RETRY_MS		10000	/* look again for the extension */
 #define SC_ABSENT_DOUBLINGS		5	/* of that, where it is not found again */
 #define SC_STARVED_MS			60000	/* others give way after a failed start */
-#define SC_SHARE_MS				30000	/* once they have run for so long */
+#define SC_SHARE_MS				10000	/* once they have run for so long */
 #define SC_FAILED_RETRY_MS		5000	/* restart a worker that failed */
 #define SC_START_TIMEOUT_MS		30000	/* a worker that never started */
 #define SC_ERROR_BACKOFF_MS		1000	/* after an error while working */
@@ -125,7 +125,7 @@ typedef struct ScDb
 	TimestampTz retry_at;
 	TimestampTz paused_until;
 	int			absences;		/* looks in a row that found no extension */
-	bool		starved;		/* there was no process left for it */
+	TimestampTz starved;		/* since when there was no process left for it */
 	pg_atomic_uint32 dirty;		/* deltas wait to be folded */
 	pg_atomic_uint32 awake;		/* and will look at dirty: needs no latch */
 	pg_atomic_uint32 hurry;		/* somebody waits for the next turn */
@@ -238,7 +238,7 @@ find_or_make_db(Oid dboid, ScWorkerKind kind)
 	db->retry_at = 0;
 	db->paused_until = 0;
 	db->absences = 0;
-	db->starved = false;
+	db->starved = 0;
 	pg_atomic_write_u32(&db->dirty, 0);
 	db->kind = kind;
 	db->dboid = dboid;
@@ -428,7 +428,7 @@ worker_exit(int code, Datum arg)
 	my_db->retry_at = TimestampTzPlusMilliseconds(now, exit_retry_ms);
 	/* The launcher is told of our end, and has a process for another one. */
 	for (int i = 0; i < sc_shared->used && sc_shared->starved_until > now; i++)
-		if (sc_shared->db[i].starved)
+		if (sc_shared->db[i].starved && sc_shared->db[i].state == SC_DB_STOPPED)
 			sc_shared->db[i].retry_at = 0;
 	LWLockRelease(sc_shared->lock);
 }
@@ -455,6 +455,7 @@ worker_attach(Oid dboid, ScWorkerKind kind)
 		proc_exit(0);
 	}
 	db->state = SC_DB_RUNNING;
+	db->starved = 0;
 	db->pid = MyProcPid;
 	db->latch = MyLatch;
 	my_db = db;
@@ -543,7 +544,12 @@ worker_turn(MemoryContext turn_context)
 		my_db->absences++;
 		proc_exit(0);
 	}
-	my_db->absences = 0;
+	if (my_db->absences > 0)
+	{
+		my_db->absences = 0;
+		/* The one that delivers may start now. */
+		wake_launcher();
+	}
 
 	if (failed)
 	{
@@ -602,10 +608,10 @@ exit_if_disabled(void)
 
 /*
  * When there are not as many processes as databases they take turns: a worker
- * without work ends until there is some, and others after a while.
+ * that is idle ends until there is some work, and others after a while.
  */
 static void
-give_way(bool more)
+give_way(bool idle)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		starved;
@@ -615,7 +621,7 @@ give_way(bool more)
 	LWLockRelease(sc_shared->lock);
 	if (!starved)
 		return;
-	if (!more && idle_turns == SC_IDLE_TURNS && pg_atomic_read_u32(&my_db->dirty) == 0)
+	if (idle && pg_atomic_read_u32(&my_db->dirty) == 0)
 		exit_state = SC_DB_ABSENT;
 	else if (!TimestampDifferenceExceeds(MyStartTimestamp, now, SC_SHARE_MS))
 		return;
@@ -639,7 +645,7 @@ sc_worker_main(Datum main_arg)
 		if (!more && pg_atomic_read_u32(&my_db->dirty) == 0)
 			wait_a_while(sc_naptime);
 		exit_if_disabled();
-		give_way(more);
+		give_way(!more && idle_turns == SC_IDLE_TURNS);
 
 		/*
 		 * Let the deltas of other writers join the first one's.  They don't
@@ -753,6 +759,8 @@ sc_cache_worker_main(Datum main_arg)
 			wait_a_while(turn.wait_ms);
 		}
 		exit_if_disabled();
+		/* It is never done: it keeps its connection, and looks at Redis. */
+		give_way(false);
 	}
 }
 
@@ -845,11 +853,35 @@ known_absent(Oid dboid, ScWorkerKind kind)
 }
 
 /*
- * Is a worker to be started, if starved one that could not be?  If so, its entry
- * says that one was.
+ * Who has waited longest for a process, and has not been tried just now?  Or
+ * false.
  */
 static bool
-claim_start(Oid dboid, ScWorkerKind kind, bool starved)
+longest_starved(List *dboids, Oid *dboid, ScWorkerKind *kind)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz since = 0;
+
+	LWLockAcquire(sc_shared->lock, LW_SHARED);
+	for (int i = 0; i < sc_shared->used; i++)
+	{
+		ScDb	   *db = &sc_shared->db[i];
+
+		if (!db->starved || (since && db->starved >= since) || db->pid != 0 ||
+			db->retry_at > now || db->paused_until > now ||
+			known_absent(db->dboid, db->kind) || !list_member_oid(dboids, db->dboid))
+			continue;
+		since = db->starved;
+		*dboid = db->dboid;
+		*kind = db->kind;
+	}
+	LWLockRelease(sc_shared->lock);
+	return since != 0;
+}
+
+/* Is a worker to be started?  If so, its entry says that one was. */
+static bool
+claim_start(Oid dboid, ScWorkerKind kind)
 {
 	static bool complained = false;
 	TimestampTz now = GetCurrentTimestamp();
@@ -858,8 +890,7 @@ claim_start(Oid dboid, ScWorkerKind kind, bool starved)
 
 	LWLockAcquire(sc_shared->lock, LW_EXCLUSIVE);
 	db = find_or_make_db(dboid, kind);
-	if (db != NULL && db->pid == 0 && db->paused_until <= now &&
-		(db->starved || !starved))
+	if (db != NULL && db->pid == 0 && db->paused_until <= now)
 	{
 		start = db->retry_at <= now && !known_absent(dboid, kind);
 		if (db->state == SC_DB_ABSENT &&
@@ -868,7 +899,6 @@ claim_start(Oid dboid, ScWorkerKind kind, bool starved)
 	}
 	if (start)
 	{
-		db->starved = false;
 		db->state = SC_DB_STARTING;
 		db->retry_at = TimestampTzPlusMilliseconds(now, SC_START_TIMEOUT_MS);
 	}
@@ -915,12 +945,17 @@ start_worker(Oid dboid, ScWorkerKind kind)
 	db = find_db(dboid, kind);
 	if (db != NULL && db->pid == 0)
 	{
-		db->starved = true;
+		if (!db->starved)
+			db->starved = now;
 		db->state = SC_DB_STOPPED;
 		db->retry_at = TimestampTzPlusMilliseconds(now, SC_FAILED_RETRY_MS);
 	}
 	news = sc_shared->starved_until <= now;
 	sc_shared->starved_until = TimestampTzPlusMilliseconds(now, SC_STARVED_MS);
+	/* Those who only wait for something to do are to know, too. */
+	for (int i = 0; i < sc_shared->used; i++)
+		if (sc_shared->db[i].latch)
+			SetLatch(sc_shared->db[i].latch);
 	LWLockRelease(sc_shared->lock);
 
 	if (news)
@@ -991,16 +1026,19 @@ sc_launcher_main(Datum main_arg)
 														  sc_rollup_stats_databases());
 			List	   *dboids = list_databases(&gone);
 			ListCell   *lc;
+			Oid			dboid;
+			ScWorkerKind kind;
 
 			reclaim_entries(dboids);
 			sc_cache_forget_databases(gone);
 			sc_rollup_stats_forget_databases(gone);
 			/* Those first that there was no process left for. */
-			for (int starved = 1; starved >= 0; starved--)
-				foreach(lc, dboids)
-					for (int kind = 0; kind < SC_WORKER_KINDS; kind++)
-						if (claim_start(lfirst_oid(lc), kind, starved))
-							start_worker(lfirst_oid(lc), kind);
+			while (longest_starved(dboids, &dboid, &kind) && claim_start(dboid, kind))
+				start_worker(dboid, kind);
+			foreach(lc, dboids)
+				for (kind = 0; kind < SC_WORKER_KINDS; kind++)
+					if (claim_start(lfirst_oid(lc), kind))
+						start_worker(lfirst_oid(lc), kind);
 		}
 
 		MemoryContextReset(turn_context);

@@ -280,6 +280,9 @@ SELECT refused('SELECT regexp_replace(note, ''a'', ''b'', ''z'') AS s, count(*) 
 -- What one of a row is has to be seen.
 SELECT scalecache.create_rollup('unit', 'SELECT date_trunc(note, ts AT TIME ZONE ''UTC'') AS y, count(*) AS c FROM t GROUP BY 1');
 DROP VIEW unit;
+SELECT scalecache.create_rollup('unit', $$SELECT date_trunc(note, timestamp '2020-01-01') AS y, extract(year FROM timestamptz '2020-01-01' AT TIME ZONE note) AS z,
+	date_bin(make_interval(mins => a), timestamp '2020-01-01', '2000-01-01') AS b, 'x' ~ note AS x, count(*) AS c FROM t GROUP BY 1, 2, 3, 4$$);
+DROP VIEW unit;
 
 -- Names that need quotes, or are as long as names can be, work.
 SELECT scalecache.create_rollup('"Odd ""Name"""', 'SELECT "A b" AS "C ""d""", count(*) AS "select" FROM t GROUP BY "A b"');

@@ -223,8 +223,10 @@ CREATE TABLE heap (k int, v int);
 INSERT INTO heap SELECT g % 2, g FROM generate_series(1, 8) g;
 INSERT INTO heap VALUES (1, NULL);
 CREATE INDEX heap_idx ON heap (v DESC);
+CREATE AGGREGATE product(bigint) (SFUNC = int8mul, STYPE = bigint, INITCOND = '1');
 SELECT scalecache.create_rollup('any_order', $$
-	SELECT k, array_agg(v) AS a, string_agg(v::text, ',') AS s, jsonb_agg(v) AS j, json_object_agg(coalesce(v, 0), v) AS o FROM heap GROUP BY k $$);
+	SELECT k, array_agg(v) AS a, string_agg(v::text, ',') AS s, jsonb_agg(v) AS j, json_object_agg(coalesce(v, 0), v) AS o,
+	product(v) AS p, json_agg(row(k, v)) AS r, string_agg(v::text, ', ') AS d, string_agg(v::text, '--') AS e FROM heap GROUP BY k $$);
 CLUSTER heap USING heap_idx;
 SELECT a, s FROM any_order WHERE k = 0;
 SELECT array_agg(v), string_agg(v::text, ',') FROM heap WHERE k = 0;
@@ -234,8 +236,17 @@ UPDATE scalecache_data.any_order SET a1 = '{8,6,4,3}' WHERE k1 = 0;
 SELECT scalecache.verify_rollup('any_order');
 UPDATE scalecache_data.any_order SET a1 = '{8,6,4,2}', a2 = '8,6,4,2,2' WHERE k1 = 0;
 SELECT scalecache.verify_rollup('any_order');
+UPDATE scalecache_data.any_order SET a2 = '86,42,,' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('any_order');
+UPDATE scalecache_data.any_order SET a2 = '4,2,8,6', a3 = '[24, 86]' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('any_order');
+UPDATE scalecache_data.any_order SET a3 = '[2, 4, 6, 8]', a5 = 843 WHERE k1 = 0;
+SELECT a5, scalecache.verify_rollup('any_order') FROM scalecache_data.any_order WHERE k1 = 0;
+UPDATE scalecache_data.any_order SET a5 = 384 WHERE k1 = 0;
+SELECT scalecache.verify_rollup('any_order');
 RESET session_replication_role;
 DROP TABLE heap CASCADE;
+DROP AGGREGATE product(bigint);
 
 -- a view that hides groups keeps them from functions that tell
 CREATE VIEW few WITH (security_barrier) AS SELECT * FROM by_k WHERE n < 50;

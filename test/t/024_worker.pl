@@ -188,5 +188,18 @@ for my $round (1 .. 2)
 	$small->safe_psql("db$_", $WRITE) for 1 .. 3;
 	folded($small, "db$_", "round $round") for 1 .. 3;
 }
+# All are busy at once, and one has something to deliver: nobody waits for ever.
+$small->safe_psql('db1', "CREATE TABLE cached (id int PRIMARY KEY, v int);
+	SELECT scalecache.create_cache_rule('c', 'cached', 'c:{id}')");
+my ($told, $said);
+my @busy = map { IPC::Run::start([ 'psql', '-Xqc', "DO \$\$ BEGIN LOOP INSERT INTO t (k, v) VALUES (1, 1); COMMIT; PERFORM pg_sleep(0.02); END LOOP; END \$\$",
+	$small->connstr("db$_") ], '>', \$told, '2>', \$said) } 1 .. 3;
+my $since = $small->safe_psql($p, 'SELECT now()');
+ok($small->poll_query_until("db$_", "SELECT bool_and(last_fold > '$since') FROM scalecache.rollups"), "db$_ is folded") for 1 .. 3;
+ok($small->poll_query_until($p, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'scalecache delivery'}), 'one delivers');
+$since = $small->safe_psql($p, 'SELECT now()');
+ok($small->poll_query_until("db$_", "SELECT bool_and(last_fold > '$since') FROM scalecache.rollups"), "db$_ is folded again") for 1 .. 3;
+$small->safe_psql($p, q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query ~ '^DO'});
+$_->finish for @busy;
 $small->stop;
 done_testing();
