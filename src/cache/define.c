@@ -200,7 +200,8 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s of a cache rule must be one expression", what),
-				 errdetail("It is \"%s\".", text)));
+				 errdetail("It is \"%s\".", text),
+				 errhint("Write what may stand after SELECT, without a comma or a clause.")));
 	pstate = make_parsestate(NULL);
 	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL,
 										 false, true);
@@ -595,33 +596,39 @@ check_arguments(FunctionCallInfo fcinfo, const char *action)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown action \"%s\" of a cache rule", action),
+				 errdetail("A rule deletes keys, or stores values."),
 				 errhint("Use \"invalidate\" or \"write\".")));
 	if (!write && !PG_ARGISNULL(4))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a cache rule that invalidates stores no value"),
+				 errdetail("It deletes the key, and whoever reads the row next stores it."),
 				 errhint("Use action \"write\" to store one.")));
 	if (!write && !PG_ARGISNULL(5))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a cache rule that invalidates has no ttl"),
+				 errdetail("It deletes the key."),
 				 errhint("Use action \"write\", or give the ttl where the key is stored.")));
 	if (!PG_ARGISNULL(5) && sc_interval_ms(PG_GETARG_INTERVAL_P(5)) <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("ttl of a cache rule must be positive"),
+				 errdetail("The value would have expired before it is stored."),
 				 errhint("Leave it out for a value that does not expire.")));
 	if (!PG_ARGISNULL(6) &&
 		array_contains_nulls(PG_GETARG_ARRAYTYPE_P(6)))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("columns of a cache rule must not be null"),
+				 errdetail("One of them is."),
 				 errhint("Leave them out for a rule that applies whatever changes.")));
 	if (!PG_ARGISNULL(6) && ArrayGetNItems(ARR_NDIM(PG_GETARG_ARRAYTYPE_P(6)),
 										   ARR_DIMS(PG_GETARG_ARRAYTYPE_P(6))) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("columns of a cache rule must not be empty"),
+				 errdetail("The rule would apply only when its key changes."),
 				 errhint("Leave them out for a rule that applies whatever changes.")));
 }
 
@@ -634,6 +641,7 @@ check_template(const char *key, bool write)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("key of a cache rule must not be empty"),
+				 errdetail("It says which key of the cache stands for a row."),
 				 errhint("Write a template such as user:{id}.")));
 	if (strlen(key) > TEMPLATE_MAX)
 		ereport(ERROR,
@@ -664,13 +672,15 @@ check_rollup_keys(ScRule *rule)
 					 errmsg("column \"%s\" is not a group key of rollup \"%s\"",
 							get_attname(rule->relid, attno, false),
 							get_rel_name(rule->relid)),
+					 errdetail("It is computed from the group's rows."),
 					 errhint("Only group keys can be in the key of a rollup's rule.")));
 	}
 	if (rule->columns || rule->condition)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a rollup's cache rule has neither columns nor a condition"),
-				 errdetail("It applies whenever a group changes.")));
+				 errdetail("It applies whenever a group changes."),
+				 errhint("Put what makes the difference into the rollup's query.")));
 }
 
 static Relation
@@ -682,7 +692,8 @@ open_catalog(LOCKMODE mode)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", "scalecache"),
-				 errdetail("Somebody has dropped it just now.")));
+				 errdetail("Somebody has dropped it just now."),
+				 errhint("Use CREATE EXTENSION to have it again.")));
 	return catalog;
 }
 
@@ -737,12 +748,14 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name, relation, key and action of a cache rule must not be null"),
+				 errdetail("One of them is."),
 				 errhint("Leave out what is to have its default.")));
 	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("name of a cache rule must not be empty"),
-				 errhint("Rules are dropped by it.")));
+				 errdetail("It is how the rule is known."),
+				 errhint("Choose one to drop the rule by.")));
 	PreventCommandIfReadOnly("create_cache_rule()");
 	check_arguments(fcinfo, action);
 	check_template(key, strcmp(action, "write") == 0);
@@ -751,6 +764,7 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid),
+				 errdetail("It may have been dropped just now."),
 				 errhint("Give the name of a table or of a rollup.")));
 	check_relation(rel);
 	/* What is written before it is committed has no keys for it. */
@@ -770,6 +784,7 @@ scalecache_create_cache_rule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("cache rule \"%s\" already exists", name),
+				 errdetail("Each rule of a database has a name of its own."),
 				 errhint("Drop it with scalecache.drop_cache_rule, or choose another name.")));
 	values[Anum_cache_rule_id - 1] = Int64GetDatum(id);
 	values[Anum_cache_rule_name - 1] = CStringGetTextDatum(name);
@@ -879,6 +894,7 @@ refuse_unknown(const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("cache rule \"%s\" does not exist", name),
+			 errdetail("It may have gone with its table."),
 			 errhint("See the view scalecache.cache_rules.")));
 }
 
@@ -909,6 +925,7 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("name of a cache rule must not be null"),
+				 errdetail("Which one to drop would be unknown."),
 				 errhint("The view cache_rules lists them.")));
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 

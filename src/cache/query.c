@@ -49,6 +49,7 @@ check_key(text *key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("cache key must not be empty"),
+				 errdetail("Values are found by their keys."),
 				 errhint("Give what the value is stored under.")));
 	if (VARSIZE_ANY_EXHDR(key) > SC_STRING_MAX)
 		ereport(ERROR,
@@ -68,6 +69,7 @@ key_argument(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("cache key must not be null"),
+				 errdetail("Values are found by their keys."),
 				 errhint("Give what the value is stored under.")));
 	key = PG_GETARG_TEXT_PP(0);
 	check_key(key);
@@ -89,6 +91,7 @@ ttl_argument(FunctionCallInfo fcinfo, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("ttl of a cached value must be positive"),
+				 errdetail("The value would have expired before it is stored."),
 				 errhint("Use null for a value that does not expire.")));
 	return us;
 }
@@ -195,6 +198,7 @@ scalecache_cache_set(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("cached value must not be null"),
+				 errdetail("Null is what cache_get returns for a key without a value."),
 				 errhint("Use scalecache.cache_delete to remove one.")));
 	value = PG_GETARG_TEXT_PP(1);
 	if (VARSIZE_ANY_EXHDR(value) > SC_STRING_MAX)
@@ -542,6 +546,7 @@ scalecache_cached_query(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("cached query must not be null"),
+				 errdetail("It is run when the cache has no result of it."),
 				 errhint("To read what is there, use scalecache.cache_get.")));
 	result = fetch(key, &leased, &keep);
 	if (result)

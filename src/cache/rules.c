@@ -333,7 +333,8 @@ load_template(ScRule *rule, char **names)
 						 errmsg("column \"%s\" of relation \"%s\" does not exist",
 								name, get_rel_name(rule->relid)),
 						 errdetail("The key template of cache rule \"%s\" names it.",
-								   rule->name)));
+								   rule->name),
+						 errhint("Names are as in the catalog, without quotes; write a brace itself as {{ or }}.")));
 			type = TupleDescAttr(rule->desc, piece->attno - 1)->atttypid;
 			getTypeOutputInfo(type, &func, &varlena);
 			fmgr_info_cxt(func, &rule->outfuncs[rule->npieces], rule->cxt);
@@ -364,7 +365,8 @@ load_columns(ScRule *rule, char **names, Datum columns)
 							NameStr(*DatumGetName(elems[i])),
 							get_rel_name(rule->relid)),
 					 errdetail("It is in the columns of cache rule \"%s\".",
-							   rule->name)));
+							   rule->name),
+					 errhint("Names are as in the catalog, without quotes.")));
 		rule->columns = bms_add_member(rule->columns, attno);
 	}
 	/* A key that changes counts in any case. */

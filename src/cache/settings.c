@@ -11,6 +11,7 @@
 #include <ctype.h>
 
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "tcop/tcopprot.h"
 #include "utils/elog.h"
 #include "utils/guc.h"
@@ -128,6 +129,21 @@ sc_mask_passwords(const char *text)
 }
 
 /*
+ * The statement that sets it stays in pg_stat_activity until the next one: by
+ * set_config() or within DO it is no command that shared.c knows.
+ */
+static void
+hide_statement(void)
+{
+	char	   *masked = debug_query_string ? sc_mask_passwords(debug_query_string) : NULL;
+
+	if (masked == NULL)
+		return;
+	pgstat_report_activity(STATE_RUNNING, masked);
+	pfree(masked);
+}
+
+/*
  * What the server knows as the setting's value, and shows in more places than
  * SHOW, has its credentials masked.  The URL itself is what goes with it.
  */
@@ -144,6 +160,7 @@ check_redis_url(char **newval, void **extra, GucSource source)
 
 	if (*newval == NULL || **newval == '\0')
 		return true;
+	hide_statement();
 	ok = sc_redis_url_parse(*newval, &url, &problem, &hint);
 	explicit_bzero(&url, sizeof(url));
 	if (!ok)

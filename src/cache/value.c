@@ -26,7 +26,6 @@
 #include "cache/link.h"
 #include "cache/rules.h"
 
-#define MAX_PARTS	32
 #define LOCK_TIMEOUT_MS	"100"
 #define VALUE_TIMEOUT_MS	5000	/* at most; less if statement_timeout says so */
 #define TURN_MS		10000		/* for all values of a rule in a turn */
@@ -48,20 +47,24 @@ owner_of(Oid relid)
 
 /* The texts of the key's columns as parameters. */
 static int
-read_parts(const ScEntry *e, Datum *values, Oid *types)
+read_parts(const ScEntry *e, Datum **values, Oid **types)
 {
 	const char *p = e->parts;
 	const char *end = p + e->partslen;
+	/* Each has its length first. */
+	int			max = e->partslen / sizeof(uint32);
 	int			n = 0;
 
-	while (p < end && n < MAX_PARTS)
+	*values = palloc(max * sizeof(Datum));
+	*types = palloc(max * sizeof(Oid));
+	while (p < end)
 	{
 		uint32		len;
 
 		memcpy(&len, p, sizeof(len));
 		p += sizeof(len);
-		values[n] = PointerGetDatum(cstring_to_text_with_len(p, len));
-		types[n++] = TEXTOID;
+		(*values)[n] = PointerGetDatum(cstring_to_text_with_len(p, len));
+		(*types)[n++] = TEXTOID;
 		p += len;
 	}
 	return n;
@@ -147,14 +150,14 @@ end_value(const ScEntry *e, TimestampTz start)
 static char *
 run(ScRule *rule, const ScEntry *e, MemoryContext cxt)
 {
-	Datum		values[MAX_PARTS];
-	Oid			types[MAX_PARTS];
+	Datum	   *values;
+	Oid		   *types;
 	int			n;
 	char	   *result = NULL;
 	char	   *query = sc_rule_value_query(rule);
 
 	SPI_connect();
-	n = read_parts(e, values, types);
+	n = read_parts(e, &values, &types);
 	if (SPI_execute_with_args(query, n, types, values, NULL, true, 2) != SPI_OK_SELECT)
 		elog(ERROR, "unexpected result of \"%s\"", query);
 	if (SPI_processed == 1)

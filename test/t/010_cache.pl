@@ -145,6 +145,11 @@ is( left("BEGIN; SET LOCAL scalecache.max_keys_per_transaction = 50; SAVEPOINT a
 	UPDATE users SET name = 'q'; ROLLBACK TO a; UPDATE users SET name = 'q' WHERE id = 1; COMMIT",
 	@k), 'user:2 user:3 user:4', 'an epoch that was rolled back');
 
+sql(q{CREATE TABLE long (k text); SELECT scalecache.create_cache_rule('long', 'long', 'long:{k}')});
+is(left("INSERT INTO long VALUES (repeat('x', 6900))", 'long:a'), 'long:a', 'a long key') if delivered();
+is(left("INSERT INTO long VALUES (repeat('x', 7001))", 'long:a', 'order:1'), 'order:1', 'one that is too long for the queue: all keys');
+sql('DROP TABLE long');
+
 # ---- rules ----
 sql(q{SELECT scalecache.create_cache_rule('c', 'users', 'city:{city}:{{x}}', columns => '{name}');
 	SELECT scalecache.create_cache_rule('cond', 'users', 'vip:{id}', condition => 'name = ''vip''')});
@@ -194,6 +199,17 @@ is(left("DROP TABLE ev3", @e), '', 'DROP of one');
 sql("DROP TABLE ev");
 is(sql("SELECT count(*) FROM scalecache.cache_rules WHERE name = 'ev'"), '0', 'rules go with their table');
 
+# ---- what is shown ----
+is(sql('SELECT run_id FROM scalecache.redis_status'), $redis->info('run_id'), 'which Redis it is');
+is(sql(q{SELECT latency_ms > 0 AND reconnects >= 0 AND warning IS NULL AND mode = 'single' FROM scalecache.redis_status}), 't', 'and how it does')
+  or diag(sql('SELECT s FROM scalecache.redis_status s'));
+is(sql(q{SELECT acknowledged_p50_ms > 0 AND acknowledged_p99_ms >= acknowledged_p50_ms FROM scalecache.cache_stats WHERE tier = 'redis'}), 't', 'how long an acknowledgement takes');
+is(sql('SELECT transactions, keys, epochs, entries, bytes, oldest_age IS NULL FROM scalecache.cache_queue'), '0|0|0|0|0|t', 'and that nothing waits') if delivered();
+$redis->command('CONFIG', 'SET', 'maxmemory', '100mb');
+ok($node->poll_query_until($p, "SELECT warning ~ '^maxmemory-policy is noeviction' FROM scalecache.redis_status"), 'a Redis that will refuse what fills it');
+$redis->command('CONFIG', 'SET', 'maxmemory', '0');
+ok($node->poll_query_until($p, 'SELECT warning IS NULL FROM scalecache.redis_status'), 'and one that will not');
+
 # ---- Redis away ----
 sql("ALTER TABLE people RENAME TO users; ALTER TABLE users RENAME uid TO id");
 ok(delivered(), 'delivered');
@@ -225,6 +241,13 @@ $victim->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT name = 'stuck' FROM users WHERE id = 7"), 'a commit waits for minutes');
 sql("SET lock_timeout = '2 min'; UPDATE users SET name = 'other' WHERE id = 7");
 pass('and holds no lock');
+is(sql("SELECT entries > 0 AND bytes > 0 AND oldest_age > '0' FROM scalecache.cache_queue"), 't', 'what waits is in the view');
+sql("SELECT pg_cancel_backend($pid)");
+ok($node->poll_query_until($p, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pid"), 'it can be cancelled');
+is(sql('SELECT name FROM users WHERE id = 7'), 'other', 'which takes nothing back');
+$victim->{stdin} .= "UPDATE users SET name = 'stuck again' WHERE id = 7;\n";
+$victim->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT name = 'stuck again' FROM users WHERE id = 7"), 'another one');
 sql("SELECT pg_terminate_backend($pid)");
 ok($node->poll_query_until($p, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'it can be terminated');
 eval { $victim->{run}->finish };

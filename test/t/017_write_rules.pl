@@ -110,6 +110,26 @@ for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 is($hidden, 1, 'nor in pg_stat_activity');
 $typed .= "\\q\n";
 $idle->finish;
+# However it is set, and whether or not that fails
+for my $statement ("SELECT set_config('scalecache.redis_url', 'redis://:$secret\@h/3', false)",
+	"DO \$\$BEGIN EXECUTE 'SET scalecache.redis_url = ''redis://:$secret\@h/4'''; END\$\$",
+	"SELECT set_config('scalecache.redis_url', 'redis://:$secret\@h:bad', false)")
+{
+	my $session = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr($p) ], '<', \my $in, '>', \my $out, '2>', \my $err);
+
+	$in .= "SET application_name = 'another';\n$statement;\n";
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		$session->pump_nb;
+		$hidden = sql("SELECT string_agg(query, '') FROM pg_stat_activity WHERE application_name = 'another' AND state = 'idle' AND query ~ 'redis_url'");
+		last if $hidden;
+		usleep(100_000);
+	}
+	like($hidden, qr{redis://\*+\@h}, 'nor there by other statements');
+	unlike($hidden, qr/$secret/, 'however they end');
+	$in .= "\\q\n";
+	$session->finish;
+}
 sql("ALTER SYSTEM SET scalecache.redis_url = 'redis://:$secret\@localhost:1/0'");
 $node->reload;
 ok($node->poll_query_until($p, "SELECT last_error IS NOT NULL AND server = 'localhost:1, database 0' FROM scalecache.redis_status"), 'it is used');

@@ -63,6 +63,41 @@ is(gone(q{
 	'long:2 pay:2', 'nor on the writer\'s search_path');
 is(sql('SELECT count(*) FROM theirs.log'), '0', 'whose functions are not called as the table\'s owner');
 
+# ---- columns of every type ----
+# Their text, and with it a value's row, is the same under whatever settings.
+my @typed = (
+	[ 'bool', 'true', 't' ], [ 'float4', '0.1', '0.1' ], [ 'float8', '1 / 3.0::float8', '0.3333333333333333' ],
+	[ 'numeric', '1.50', '1.50' ], [ 'money', q{'$1,234.56'}, '$1,234.56' ], [ 'bytea', q{'\x00ff41'}, '\x00ff41' ],
+	[ 'timestamp', q{'2024-02-29 12:34:56.789'}, '2024-02-29 12:34:56.789' ],
+	[ 'timestamptz', q{'2024-02-29 12:34:56+03'}, '2024-02-29 09:34:56+00' ],
+	[ 'date', q{'0044-03-15 BC'}, '0044-03-15 BC' ], [ 'timetz', q{'12:00+05:30'}, '12:00:00+05:30' ],
+	[ 'interval', q{'1 year -2 days 03:04:05'}, '1 year -2 days +03:04:05' ],
+	[ 'json', q{'{"a" : 1}'}, '{"a" : 1}' ], [ 'jsonb', q{'{"b":  [1,2]}'}, '{"b": [1, 2]}' ], [ 'xml', q{'<a>x</a>'}, '<a>x</a>' ],
+	[ 'uuid', q{'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'}, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11' ],
+	[ 'inet', q{'10.0.0.1/8'}, '10.0.0.1/8' ], [ 'bit(3)', q{B'101'}, '101' ], [ 'point', q{'(0.1,2)'}, '(0.1,2)' ],
+	[ 'int[]', q{'{1,NULL,3}'}, '{1,NULL,3}' ], [ 'timestamptz[]', q{'{2024-02-29 12:00+00}'}, '{"2024-02-29 12:00:00+00"}' ],
+	[ 'mood', q{'ok'}, 'ok' ], [ 'pair', q{'(1,2024-02-29)'}, '(1,2024-02-29)' ], [ 'instant', q{'2024-02-29 12:00+00'}, '2024-02-29 12:00:00+00' ],
+	[ 'daterange', q{'[2024-01-01,2024-06-01)'}, '[2024-01-01,2024-06-01)' ], [ 'tsvector', q{'a b'}, q{'a' 'b'} ],
+	[ 'regclass', q{'public.typed'}, 'public.typed' ], [ 'char(5)', q{'ab'}, 'ab   ' ], [ '"char"', q{'x'}, 'x' ], [ 'name', q{'n'}, 'n' ],
+	[ 'pg_lsn', q{'16/B374D848'}, '16/B374D848' ], [ 'text', q{'{e}x*?['}, '{e}x*?[' ]);
+sql(q{CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a int, d date); CREATE DOMAIN instant AS timestamptz;
+	CREATE TABLE typed (id int PRIMARY KEY, } . join(', ', map { "c$_ $typed[$_][0]" } 0 .. $#typed) . q{)});
+sql("SET TimeZone = 'UTC'; " . join(' ', map { qq{SELECT scalecache.create_cache_rule('c$_', 'typed', 'c$_:{c$_}:{id}');
+	SELECT scalecache.create_cache_rule('w$_', 'typed', 'wc$_:{c$_}:{id}', 'write', 'id::text');} } 0 .. $#typed));
+my @typed_keys = map { "c$_:$typed[$_][2]:1" } 0 .. $#typed;
+is(gone(q{SET DateStyle = german; SET IntervalStyle = iso_8601; SET extra_float_digits = -5; SET bytea_output = escape; SET quote_all_identifiers = on;
+	SET TimeZone = 'Asia/Tokyo'; INSERT INTO typed VALUES (1, } . join(', ', map { $_->[1] } @typed) . q{)}, @typed_keys),
+	join(' ', @typed_keys), 'their text is the key\'s');
+is(join(' ', grep { ($redis->command('GET', "w$_") // '') ne '1' } @typed_keys), '', 'and finds the row');
+is(gone('UPDATE typed SET ' . join(', ', map { "c$_ = NULL" } 0 .. $#typed), @typed_keys, 'c0::1'),
+	join(' ', @typed_keys), 'null has none');
+sql('ALTER TABLE typed ' . join(', ', map { "ADD d$_ int DEFAULT $_" } 1 .. 20));
+sql("SELECT scalecache.create_cache_rule('many', 'typed', 'many:" . join(':', map { "{d$_}" } 1 .. 20) . (':{id}' x 20) . "', 'write', 'id::text')");
+sql('INSERT INTO typed (id) VALUES (2)');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'many:' . join(':', 1 .. 20) . (':2' x 20)), '2', 'a key of many columns');
+sql('DROP TABLE typed');
+
 # ---- whoever owns the database, or may create in public ----
 # Operators of theirs are not called as the superuser that the workers are, nor by others' DDL.
 sql(q{
