@@ -584,6 +584,7 @@ rule_of_trigger(FunctionCallInfo fcinfo, const char *function, bool row)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" serves cache rules only", function),
+				 errdetail("It is called by their triggers."),
 				 errhint("Create rules with scalecache.create_cache_rule.")));
 	return parse_id(data->tg_trigger->tgargs[0]);
 }

@@ -1449,6 +1449,7 @@ check_called(FunctionCallInfo fcinfo, const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" serves an event trigger only", function),
+				 errdetail("It looks at the command that has fired it."),
 				 errhint("The extension's event triggers call it.")));
 }
 

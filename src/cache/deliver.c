@@ -337,6 +337,7 @@ follow_url(void)
 	if (used_url && strcmp(used_url, sc_redis_url) == 0)
 		return;
 	lose_link();
+	sc_link_forget_limits();
 	forget_walks();
 	if (used_url)
 		pfree(used_url);

@@ -61,6 +61,7 @@ extern bool sc_link_refused(void);
 extern bool sc_link_much(void);
 /* Bytes that a value may have. */
 extern Size sc_link_value_limit(void);
+extern void sc_link_forget_limits(void);
 
 /* ---- walks ---- */
 

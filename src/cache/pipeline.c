@@ -318,6 +318,15 @@ sc_link_value_limit(void)
 	return value_limit;
 }
 
+/* Another server is not full, and takes what the former one did not. */
+void
+sc_link_forget_limits(void)
+{
+	full_at = 0;
+	value_limit = SC_STRING_MAX;
+	large_failures = 0;
+}
+
 bool
 sc_link_much(void)
 {

@@ -542,7 +542,8 @@ sc_cache_wait(int timeout_ms, bool in_commit, const ScAwaited *awaited)
 	ereport(WARNING,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
 			 errmsg("the transaction has committed, but its cache invalidations are not acknowledged yet"),
-			 errdetail("They stay queued and will be delivered.")));
+			 errdetail("They stay queued and will be delivered."),
+			 errhint("The view scalecache.redis_status says how Redis does.")));
 	/* As for synchronous replication: the cancel was for the wait. */
 	if (QueryCancelPending && !ProcDiePending)
 		QueryCancelPending = false;
@@ -560,6 +561,7 @@ scalecache_wait_for_cache(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("timeout must not be null"),
+				 errdetail("How long to wait would be unknown."),
 				 errhint("Leave it out for 5 s.")));
 	timeout = PG_GETARG_INTERVAL_P(0);
 	us = sc_interval_us(timeout);
@@ -567,6 +569,7 @@ scalecache_wait_for_cache(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative"),
+				 errdetail("It is the time to wait for."),
 				 errhint("Use 0 to look without waiting.")));
 	/* No worker runs for nothing. */
 	if (sc_redis_url[0] == '\0' && sc_rules_all() == NIL && sc_outbox_size() == 0)

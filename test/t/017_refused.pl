@@ -155,6 +155,33 @@ is(eval { join('', @{ $redis->command('FUNCTION', 'LIST') }) }, '', 'which has g
 $redis->command('CONFIG', 'SET', 'maxmemory', '0');
 ok($node->poll_query_until($p, 'SELECT functions_loaded FROM scalecache.redis_status'), 'ours is back');
 
+# ---- one that is too old for functions ----
+# What another one did not take, or had no room for, this one does.
+sql('INSERT INTO w VALUES (201, 1000000)');
+ok(delivered(), 'delivered');
+is(there('w:201'), '', 'a value for which there was no room just now');
+my $former = RedisServer->new(args => [ '--rename-command', 'FCALL', '', '--rename-command', 'FUNCTION', '' ]);
+sub there_too { my (@keys) = @_; return join(' ', grep { defined $former->command('GET', $_) } @keys); }
+sql("SELECT scalecache.create_cache_rule('v', 't', 'v:{id}', 'write', 'v::text', '1 h')");
+$former->command('SET', $_, 'old') for 't:1', 'v:1', 'other:1';
+set('redis_url', $former->url);
+ok($node->poll_query_until($p, "SELECT connected AND NOT functions_loaded AND warning ~ '^Redis 7 or later' FROM scalecache.redis_status"), 'it is used, with a warning');
+ok(delivered(), 'delivered');
+is(there_too('t:1', 'v:1', 'other:1'), 'other:1', 'what it may have missed has gone');
+$former->command('SET', $_, 'old') for 't:1', 't:2', 'v:1';
+sql('UPDATE t SET v = 77 WHERE id = 1; UPDATE w SET n = n WHERE id = 201');
+ok(delivered(), 'delivered');
+is(there_too('t:1', 't:2'), 't:2', 'keys are deleted');
+is($former->command('GET', 'v:1'), '77', 'values are stored');
+is($former->command('STRLEN', 'w:201'), 3000000, 'large ones, too');
+cmp_ok($former->command('PTTL', 'v:1'), '>', 3000000, 'with their ttl');
+is(sql("SELECT scalecache.cached_query('former', 'SELECT 1 AS n'), scalecache.cache_set('former:2', 'x'), scalecache.cache_get('t:2') IS NULL"),
+	'[{"n": 1}]|f|t', 'sessions do without it');
+sql('TRUNCATE t');
+ok(delivered(), 'delivered');
+is(there_too('t:2', 'v:1', 'former', 'other:1'), 'other:1', 'all keys of a rule are deleted');
+$former->stop;
+
 $node->stop;
 $redis->stop;
 done_testing();
