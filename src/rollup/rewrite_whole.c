@@ -480,6 +480,32 @@ memo_find(Query *parse)
 	return NULL;
 }
 
+/* Keep what was found out, without what it took. */
+static WholeMemo *
+memo_keep(const WholeMemo *found)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache whole query",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	WholeMemo	memo = {.cxt = cxt, .view = found->view, .user = found->user};
+
+	memo.path = GetOverrideSearchPath(cxt);
+	memo.rte = copyObject(found->rte);
+	memo.targets = copyObject(found->targets);
+	memo.groups = copyObject(found->groups);
+	memo.tlist = copyObject(found->tlist);
+	memo.keynos = list_copy(found->keynos);
+	memo.numbers = list_copy(found->numbers);
+	memo.functions = list_copy(found->functions);
+	memo.zone = copyObject(found->zone);
+	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	next_memo = (next_memo + 1) % MEMOS;
+	memo_free(&memos[next_memo]);
+	memos[next_memo] = memo;
+	return &memos[next_memo];
+}
+
 /*
  * Find out which rollup, the only one, the query asks for.  The result is
  * valid until the next invalidation.
@@ -487,24 +513,21 @@ memo_find(Query *parse)
 static WholeMemo *
 memo_make(Query *parse, List *views)
 {
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache whole query",
-											  ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	WholeMemo	memo = {.cxt = cxt};
+	WholeMemo	found = {
+		.user = GetUserId(),
+		.rte = linitial(parse->rtable),
+		.targets = parse->targetList,
+		.groups = parse->groupClause
+	};
+	Node	   *targets = (Node *) parse->targetList;
+	Node	   *simplified = eval_const_expressions(NULL, targets);
 	int			nmatches = 0;
-	Node	   *simplified;
 	ListCell   *lc;
 
-	memo.user = GetUserId();
-	memo.path = GetOverrideSearchPath(cxt);
-	memo.rte = copyObject(linitial(parse->rtable));
-	memo.targets = copyObject(parse->targetList);
-	memo.groups = copyObject(parse->groupClause);
 	/* The plain query calls what is left of functions in SQL, too. */
-	simplified = eval_const_expressions(NULL, (Node *) memo.targets);
-	(void) collect_functions((Node *) memo.targets, &memo.functions);
-	(void) collect_functions(simplified, &memo.functions);
-	foreach(lc, has_dead_calls((Node *) memo.targets, simplified) ? NIL : views)
+	(void) collect_functions(targets, &found.functions);
+	(void) collect_functions(simplified, &found.functions);
+	foreach(lc, has_dead_calls(targets, simplified) ? NIL : views)
 	{
 		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
 		WholeContext match;
@@ -513,24 +536,19 @@ memo_make(Query *parse, List *views)
 		/* Which one of several is cheaper the planner has to decide. */
 		if (tlist && nmatches++ == 0)
 		{
-			memo.view = spec->view;
-			memo.tlist = copyObject(tlist);
-			memo.keynos = match.keynos;
-			memo.numbers = numbers_in_order(&match, parse->targetList);
+			found.view = spec->view;
+			found.tlist = tlist;
+			found.keynos = match.keynos;
+			found.numbers = numbers_in_order(&match, parse->targetList);
 			if (match.m->zoned)
-				memo.zone = list_make1(makeString(pstrdup(spec->zone)));
+				found.zone = list_make1(makeString(pstrdup(spec->zone)));
 		}
 		if (spec)
 			sc_spec_release(spec);
 	}
 	if (nmatches > 1)
-		memo.view = InvalidOid;
-	MemoryContextSwitchTo(old);
-	MemoryContextSetParent(cxt, CacheMemoryContext);
-	next_memo = (next_memo + 1) % MEMOS;
-	memo_free(&memos[next_memo]);
-	memos[next_memo] = memo;
-	return &memos[next_memo];
+		found.view = InvalidOid;
+	return memo_keep(&found);
 }
 
 /*
