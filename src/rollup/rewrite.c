@@ -859,13 +859,28 @@ add_function(Oid funcid, void *functions)
 	return false;
 }
 
-static bool
-collect_functions(Node *node, void *functions)
+/* Add the functions that are called, each once, to a list of Oids. */
+bool
+sc_collect_functions(Node *node, void *functions)
 {
 	if (node == NULL)
 		return false;
 	(void) check_functions_in_node(node, add_function, functions);
-	return expression_tree_walker(node, collect_functions, functions);
+	return expression_tree_walker(node, sc_collect_functions, functions);
+}
+
+/* Add the aggregates to a list, each time that they are called. */
+bool
+sc_collect_calls(Node *node, void *calls)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+	{
+		*(List **) calls = lappend(*(List **) calls, node);
+		return false;
+	}
+	return expression_tree_walker(node, sc_collect_calls, calls);
 }
 
 /*
@@ -884,17 +899,17 @@ sc_called_functions(ScMatch *m)
 
 	if (OidIsValid(own) && own == sc_rollup_of(m->view))
 		return NIL;
-	(void) collect_functions((Node *) root->processed_tlist, &functions);
-	(void) collect_functions((Node *) root->parse->jointree, &functions);
-	(void) collect_functions(root->parse->havingQual, &functions);
-	(void) collect_functions((Node *) m->quals, &functions);
-	(void) collect_functions((Node *) m->from, &functions);
-	(void) collect_functions((Node *) m->keystates, &functions);
+	(void) sc_collect_functions((Node *) root->processed_tlist, &functions);
+	(void) sc_collect_functions((Node *) root->parse->jointree, &functions);
+	(void) sc_collect_functions(root->parse->havingQual, &functions);
+	(void) sc_collect_functions((Node *) m->quals, &functions);
+	(void) sc_collect_functions((Node *) m->from, &functions);
+	(void) sc_collect_functions((Node *) m->keystates, &functions);
 	foreach(lc, m->qkeys)
-		(void) collect_functions((Node *) ((ScQueryKey *) lfirst(lc))->derived, &functions);
+		(void) sc_collect_functions((Node *) ((ScQueryKey *) lfirst(lc))->derived, &functions);
 	foreach(lc, m->bounds)
-		(void) collect_functions((Node *) list_make2(((ScBound *) lfirst(lc))->edge,
-													 ((ScBound *) lfirst(lc))->outer), &functions);
+		(void) sc_collect_functions((Node *) list_make2(((ScBound *) lfirst(lc))->edge,
+														((ScBound *) lfirst(lc))->outer), &functions);
 	return functions;
 }
 

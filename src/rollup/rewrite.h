@@ -363,6 +363,8 @@ extern RangeTblEntry *sc_base_entry(ScSpec *spec);
 extern void sc_key_exprs(ScMatch *m, List **exprs, List **ops);
 extern void sc_rewrite_suppose(List *rollups);
 extern double sc_supposed_size(ScSpec *spec, double groups);
+extern bool sc_collect_functions(Node *node, void *functions);
+extern bool sc_collect_calls(Node *node, void *calls);
 extern List *sc_called_functions(ScMatch *m);
 extern bool sc_rewrite_supposing(void);
 extern double sc_rewrite_pages(ScSpec *spec);

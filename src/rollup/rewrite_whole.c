@@ -247,19 +247,6 @@ is_surely_cheaper(ScSpec *spec, bool early)
 
 /* ---- the query, replaced ---- */
 
-static bool
-collect_calls(Node *node, void *calls)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Aggref))
-	{
-		*(List **) calls = lappend(*(List **) calls, node);
-		return false;
-	}
-	return expression_tree_walker(node, collect_calls, calls);
-}
-
 /*
  * Are there aggregates that the planner leaves out, as in CASE WHEN false?
  * Their arguments must not be looked at: they may fail, like 1/0.
@@ -270,8 +257,8 @@ has_dead_calls(Node *targets, Node *simplified)
 	List	   *calls = NIL;
 	List	   *left = NIL;
 
-	(void) collect_calls(targets, &calls);
-	(void) collect_calls(simplified, &left);
+	(void) sc_collect_calls(targets, &calls);
+	(void) sc_collect_calls(simplified, &left);
 	return list_length(calls) != list_length(left);
 }
 
@@ -283,7 +270,7 @@ numbers_in_order(WholeContext *cxt, List *targets)
 	List	   *numbers = NIL;
 	ListCell   *lc;
 
-	(void) collect_calls((Node *) targets, &calls);
+	(void) sc_collect_calls((Node *) targets, &calls);
 	foreach(lc, calls)
 	{
 		ListCell   *l2;
@@ -326,7 +313,7 @@ plain_query(ScSpec *spec, List *private)
 		query->targetList = lappend(query->targetList, tle);
 	}
 	query->groupClause = lthird(asked);
-	(void) collect_calls((Node *) targets, &calls);
+	(void) sc_collect_calls((Node *) targets, &calls);
 	for (int i = 0; i < spec->naggs; i++)
 	{
 		ScFinalDef *fin = &spec->aggs[i].fin;
@@ -344,22 +331,6 @@ plain_query(ScSpec *spec, List *private)
 									makeTargetEntry(copyObject(expr), ++n, pstrdup("value"), false));
 	}
 	return query;
-}
-
-static bool
-add_function(Oid funcid, void *functions)
-{
-	*(List **) functions = list_append_unique_oid(*(List **) functions, funcid);
-	return false;
-}
-
-static bool
-collect_functions(Node *node, void *functions)
-{
-	if (node == NULL)
-		return false;
-	(void) check_functions_in_node(node, add_function, functions);
-	return expression_tree_walker(node, collect_functions, functions);
 }
 
 /*
@@ -525,8 +496,8 @@ memo_make(Query *parse, List *views)
 	ListCell   *lc;
 
 	/* The plain query calls what is left of functions in SQL, too. */
-	(void) collect_functions(targets, &found.functions);
-	(void) collect_functions(simplified, &found.functions);
+	(void) sc_collect_functions(targets, &found.functions);
+	(void) sc_collect_functions(simplified, &found.functions);
 	foreach(lc, has_dead_calls(targets, simplified) ? NIL : views)
 	{
 		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));

@@ -259,25 +259,12 @@ want_condition(Candidate *cand, Node *qual)
 }
 
 static bool
-collect_calls(Node *node, List **calls)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Aggref))
-	{
-		*calls = lappend(*calls, node);
-		return false;
-	}
-	return expression_tree_walker(node, collect_calls, calls);
-}
-
-static bool
 want_aggregates(Candidate *cand, Node *expr)
 {
 	List	   *calls = NIL;
 	ListCell   *lc;
 
-	collect_calls(expr, &calls);
+	(void) sc_collect_calls(expr, &calls);
 	foreach(lc, calls)
 	{
 		Aggref	   *agg = lfirst(lc);
