@@ -664,6 +664,10 @@ match_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 					root->processed_tlist, raw->pathtarget->exprs, having) ? m : NULL;
 }
 
+/* What is saved beside a rollup that answers already is at least this part. */
+#define SUPPOSED_PART		0.01
+
+/* known: the cost as it is, raw's or that of a rollup. */
 static void
 try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 			 List *having, Path *raw, Cost known)
@@ -683,7 +687,7 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 			s->groups * (cpu_tuple_cost + cpu_operator_cost *
 						 (list_length(m->qkeys) + 2 * spec->nslots));
 		/* A guess that is not much lower than what is known is none. */
-		if (cost < known / 2)
+		if (cost < known / 2 && known - cost > SUPPOSED_PART * raw->total_cost)
 			s->saved += known - cost;
 	}
 }

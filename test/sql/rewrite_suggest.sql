@@ -50,6 +50,12 @@ SELECT ddl FROM gains(ARRAY['SELECT date_trunc(''month'', created_at), sum(amoun
 SELECT rollup, used FROM scalecache.explain_rewrite('SELECT date_trunc(''month'', created_at), sum(amount) FROM orders GROUP BY 1');
 SELECT count(*) FROM gains(ARRAY['SELECT date_trunc(''month'', created_at), sum(amount) FROM orders GROUP BY 1'])
 WHERE ddl LIKE '%orders_rollup_2%';
+-- nor is a guess of its size a reason for another one like it
+CREATE TABLE visits AS SELECT i AS id, i % 7 AS shop, i % 1000 AS amount FROM generate_series(1, 30000) i;
+ANALYZE visits;
+SELECT scalecache.create_rollup('visits_shops', 'SELECT shop, max(amount) AS most FROM visits GROUP BY 1');
+SELECT ddl FROM scalecache.suggest_rollups(ARRAY['SELECT shop, max(amount) FROM visits GROUP BY 1']);
+DROP TABLE visits CASCADE;
 SELECT count(*) >= 0 FROM scalecache.suggest_rollups();
 SELECT * FROM scalecache.suggest_rollups('{}');
 SELECT * FROM scalecache.suggest_rollups(ARRAY['SELECT 1'], ARRAY[1, 2]);
