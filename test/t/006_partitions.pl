@@ -37,7 +37,7 @@ $node->safe_psql('postgres', q{
 		line text;
 		source bool := true;
 		a text; b text;
-		rows text := 'SELECT array_agg(x::text ORDER BY x::text)::text FROM (%s) x';
+		rows text := 'SELECT array_agg(whole_row::text ORDER BY whole_row::text)::text FROM (%s) whole_row';
 	BEGIN
 		FOR r IN SELECT rollup FROM scalecache.rollups LOOP
 			EXECUTE format(rows, format('TABLE %s', r.rollup)) INTO a;

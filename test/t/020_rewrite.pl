@@ -136,7 +136,7 @@ END $$;
 CREATE FUNCTION check_one() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	query text := random_query();
-	rows text := format('SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x', query);
+	rows text := format('SELECT array_agg(whole_row::text ORDER BY whole_row::text) FROM (%s) whole_row', query);
 	a text[];
 	b text[];
 	alone text[] := '{}';

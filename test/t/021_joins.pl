@@ -87,7 +87,7 @@ my $folder = script($node, 'folder', join("\n",
 		map { "SELECT scalecache.fold_rollup('$_');" } sort keys %rollup) . "\n");
 # Ordinary queries, answered from any of the rollups
 my $asked = q{SELECT compare('%s', $q$%s$q$, $q$%s$q$);};
-my $rows = q{SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x};
+my $rows = q{SELECT array_agg(whole_row::text ORDER BY whole_row::text) FROM (%s) whole_row};
 my %query = (
 	q_name => q{SELECT c.name, sum(o.amount), count(*) FROM orders o JOIN product p ON p.id = o.product_id
 		JOIN category c ON c.id = p.category_id GROUP BY 1},

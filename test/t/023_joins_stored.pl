@@ -106,7 +106,7 @@ my @scripts = map { ('-f', script($node, $_->[0], $random . $_->[2] . "\n") . "\
 my $folder = script($node, 'folder', join("\n",
 		map { "SELECT scalecache.fold_rollup('$_');" } sort keys %rollup) . "\n");
 # A query that is not the view, answered from its groups
-my $rows = q{SELECT array_agg(x::text ORDER BY x::text) FROM (%s) x};
+my $rows = q{SELECT array_agg(whole_row::text ORDER BY whole_row::text) FROM (%s) whole_row};
 my $query = sprintf($rows, q{SELECT upper(n.name), sum(i.price * i.qty), count(*) FROM nation n, customer c, purchase p, item i
 	WHERE n.id = c.nation_id AND c.id = p.customer_id AND p.id = i.purchase_id AND n.name <> 'n3' GROUP BY 1});
 my $queries = script($node, 'queries', "SELECT compare('query', \$q\$$query\$q\$, \$q\$$query\$q\$);\n");
@@ -137,7 +137,10 @@ verified($node, 'postgres', 'stored');
 exact($node, 'postgres', 'primary');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 exact($standby, 'postgres', 'standby, caught up');
-like($standby->safe_psql('postgres', 'EXPLAIN (ANALYZE) SELECT * FROM s_revenue'), qr/on s_revenue_stored.*Answered From: rollup/s,
+# Many folds, which old snapshots make leave rows behind, can make joining cheaper.
+like($standby->safe_psql('postgres', q{
+	SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_nestloop = off;
+	EXPLAIN (ANALYZE) SELECT * FROM s_revenue}), qr/on s_revenue_stored.*Answered From: rollup/s,
 	'the standby reads the stored groups');
 
 # Nobody waits: neither for writers of the same table nor of others

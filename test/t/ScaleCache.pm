@@ -41,7 +41,7 @@ DECLARE
 	query text;
 	plain text[];
 	rolled text[];
-	rows text := 'SELECT coalesce(array_agg(x::text ORDER BY x::text), ''{}'') FROM (%s) x';
+	rows text := 'SELECT coalesce(array_agg(whole_row::text ORDER BY whole_row::text), ''{}'') FROM (%s) whole_row';
 BEGIN
 	FOR r IN SELECT rollup FROM scalecache.rollups ORDER BY rollup::text LOOP
 		EXECUTE format(rows, format('TABLE %s', r.rollup)) INTO rolled;
@@ -232,7 +232,7 @@ sub run_loads
 sub comparing_script
 {
 	my ($node, $name, $rollups) = @_;
-	my $rows = 'SELECT array_agg(x::text ORDER BY x::text) FROM (SELECT %s FROM %s) x';
+	my $rows = 'SELECT array_agg(whole_row::text ORDER BY whole_row::text) FROM (SELECT %s FROM %s) whole_row';
 	my $text = '';
 
 	for my $r (sort keys %$rollups)
