@@ -586,6 +586,19 @@ all_equal(List *keys)
 	return true;
 }
 
+static bool
+has_expr(List *keys, Node *expr)
+{
+	ListCell   *lc;
+
+	foreach(lc, keys)
+	{
+		if (equal(((ScKeyCol *) lfirst(lc))->expr, expr))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Keys of both: first those that both have, by which either is found; what
  * the other one lacks is compared in the index.  NIL when they have none in
@@ -602,13 +615,7 @@ shared_first(List *a, List *b)
 		return NIL;
 	foreach(lc, a)
 	{
-		ListCell   *l;
-		bool		found = false;
-
-		foreach(l, b)
-			found = found || equal(((ScKeyCol *) lfirst(l))->expr,
-								   ((ScKeyCol *) lfirst(lc))->expr);
-		if (found)
+		if (has_expr(b, ((ScKeyCol *) lfirst(lc))->expr))
 			common = lappend(common, lfirst(lc));
 		else
 			rest = lappend(rest, lfirst(lc));
@@ -617,13 +624,7 @@ shared_first(List *a, List *b)
 		return NIL;
 	foreach(lc, b)
 	{
-		ListCell   *l;
-		bool		found = false;
-
-		foreach(l, common)
-			found = found || equal(((ScKeyCol *) lfirst(l))->expr,
-								   ((ScKeyCol *) lfirst(lc))->expr);
-		if (!found)
+		if (!has_expr(common, ((ScKeyCol *) lfirst(lc))->expr))
 			rest = lappend(rest, lfirst(lc));
 	}
 	return list_concat(common, rest);

@@ -26,32 +26,13 @@
 #include <math.h>
 
 #include "catalog/pg_am.h"
-#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/float.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "advisor/choose.h"
+#include "advisor/search.h"
 
-/* An index must gain this part of what no index can save ... */
-#define SC_MIN_GAIN			0.002
-/* ... or this part of the cost of one statement, and then a little. */
-#define SC_MIN_ITEM_GAIN	0.10
-#define SC_LITTLE_GAIN		(SC_MIN_GAIN * 0.1)
-/*
- * What two must save of a statement's cost as it is, over one with the columns
- * of both.
- */
-#define SC_PAIR_GAIN		0.001
-/* What is nearly the same as another must leave so much of some cost at most. */
-#define SC_SHADOW_COST		0.5
-/* The part of all updates that indexes may keep from being HOT ... */
-#define SC_COLD_PART		0.22
-/* ... unless it would cost this many times what it saves the writes ... */
-#define SC_HOT_PRICE		10
-/* ... or, in all, this part of the cost as things are. */
-#define SC_HOT_BUDGET		0.005
 /* Plannings, weighted by the number of tables, after which to settle. */
 #define SC_MAX_EFFORT		40000.0
 /* The same for looking for one index in place of two, after that. */
@@ -75,40 +56,6 @@
 #define SC_BIDS				20
 #define SC_CLOSE_BIDS		1.02
 
-/* A set, with what it costs at most. */
-typedef struct Place
-{
-	Bitmapset  *set;
-	double	   *items;			/* cost of each item, weighted */
-	double		cost;
-	double		bytes;
-} Place;
-
-typedef struct Search
-{
-	ScAdvice   *advice;
-	MemoryContext cxt;			/* for moves that are tried; reset often */
-	int			nitems;
-	int			ncands;
-	ScItem	  **items;
-	ScCandidate **cands;
-	bool		unlimited;		/* ignore max_size for now */
-	double		price;			/* of a byte, while there is no limit */
-	double		limit;			/* of the effort, when to settle */
-	int64		plannings;		/* known when last looked at */
-	double	   *changes;		/* what the place costs more with a candidate
-								 * brought in, or a member taken out */
-	bool	   *stale;			/* is that no longer known? */
-	pg_prng_state prng;
-} Search;
-
-static bool
-tired(Search *s)
-{
-	CHECK_FOR_INTERRUPTS();
-	return s->advice->effort > s->limit;
-}
-
 static bool
 fits(Search *s, Bitmapset *set)
 {
@@ -121,19 +68,6 @@ admissible(Bitmapset *set, ScCandidate *cand)
 {
 	return cand->alive && cand->picked != NULL &&
 		!bms_is_member(cand->id, set) && !bms_overlap(cand->above, set);
-}
-
-/* The set with a candidate, without those it makes redundant. */
-static Bitmapset *
-with_candidate(Bitmapset *set, ScCandidate *cand)
-{
-	return bms_add_member(bms_difference(set, cand->below), cand->id);
-}
-
-static Bitmapset *
-without(Bitmapset *set, int x)
-{
-	return bms_del_member(bms_copy(set), x);
 }
 
 /*
@@ -239,7 +173,7 @@ change_by(Search *s, Place *place, int x)
 	if (s->stale[x])
 	{
 		Bitmapset  *set = bms_is_member(x, place->set) ?
-			without(place->set, x) : with_candidate(place->set, s->cands[x]);
+			sc_without(place->set, x) : sc_with_candidate(place->set, s->cands[x]);
 
 		s->changes[x] = known_cost(s, place, set) - place->cost;
 		s->stale[x] = false;
@@ -265,8 +199,8 @@ step_to(Search *s, Place *place, int x)
 		memset(s->stale, true, sizeof(bool) * s->ncands);
 	stale = (bool *) palloc(sizeof(bool) * s->ncands);
 	memcpy(stale, s->stale, sizeof(bool) * s->ncands);
-	move_to(s, place, bms_is_member(x, before) ? without(before, x) :
-			with_candidate(before, cand));
+	move_to(s, place, bms_is_member(x, before) ? sc_without(before, x) :
+			sc_with_candidate(before, cand));
 	i = -1;
 	while ((i = bms_next_member(before, i)) >= 0)
 	{
@@ -310,7 +244,7 @@ losses(Search *s, Place *place)
 	int			x = -1;
 
 	while ((x = bms_next_member(place->set, x)) >= 0)
-		loss[x] = (known_cost(s, place, without(place->set, x)) -
+		loss[x] = (known_cost(s, place, sc_without(place->set, x)) -
 				   place->cost) / Max(1, s->cands[x]->hypo->bytes);
 	return loss;
 }
@@ -350,7 +284,7 @@ try_entries(Search *s, Place *place, Move *move)
 
 		if (!admissible(place->set, s->cands[i]))
 			continue;
-		set = make_room(s, with_candidate(place->set, s->cands[i]), i, loss);
+		set = make_room(s, sc_with_candidate(place->set, s->cands[i]), i, loss);
 		if (set == NULL)
 			continue;
 		cost = known_cost(s, place, set);
@@ -365,7 +299,7 @@ try_exits(Search *s, Place *place, Move *move)
 
 	while ((x = bms_next_member(place->set, x)) >= 0)
 	{
-		Bitmapset  *set = without(place->set, x);
+		Bitmapset  *set = sc_without(place->set, x);
 		double		cost = known_cost(s, place, set);
 
 		consider(s, move, set, cost, cost);
@@ -378,9 +312,9 @@ try_exchanges(Search *s, Place *place, Move *move)
 {
 	int			x = -1;
 
-	while ((x = bms_next_member(place->set, x)) >= 0 && !tired(s))
+	while ((x = bms_next_member(place->set, x)) >= 0 && !sc_search_tired(s))
 	{
-		Bitmapset  *rest = without(place->set, x);
+		Bitmapset  *rest = sc_without(place->set, x);
 		int			i;
 
 		for (i = 0; i < s->ncands; i++)
@@ -391,7 +325,7 @@ try_exchanges(Search *s, Place *place, Move *move)
 			if (i == x || s->cands[i]->hypo->relid != s->cands[x]->hypo->relid ||
 				!admissible(rest, s->cands[i]))
 				continue;
-			set = with_candidate(rest, s->cands[i]);
+			set = sc_with_candidate(rest, s->cands[i]);
 			if (!fits(s, set))
 				continue;
 			cost = known_cost(s, place, set);
@@ -416,7 +350,7 @@ with_plan(Search *s, Bitmapset *set, ScPlanned *plan, double *loss)
 		if (!s->cands[x]->alive)
 			return NULL;
 		set = bms_difference(set, s->cands[x]->above);
-		set = with_candidate(set, s->cands[x]);
+		set = sc_with_candidate(set, s->cands[x]);
 		loss[x] = get_float8_infinity();
 	}
 	if (!bms_is_subset(plan->used, set) || !fits(s, plan->used))
@@ -428,7 +362,7 @@ with_plan(Search *s, Bitmapset *set, ScPlanned *plan, double *loss)
 static void
 slide(Search *s, Place *place)
 {
-	while (!tired(s))
+	while (!sc_search_tired(s))
 	{
 		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
 		double		least = -place->cost * 1e-7;
@@ -460,7 +394,7 @@ descend(Search *s, Place *place)
 {
 	bool		roomy = s->unlimited || s->advice->max_size < 0;
 
-	while (!tired(s))
+	while (!sc_search_tired(s))
 	{
 		MemoryContext oldcxt;
 		Move		move = {NULL, 0, 0};
@@ -490,7 +424,7 @@ static void
 ascend(Search *s, Place *place, double exponent)
 {
 	move_to(s, place, NULL);
-	while (!tired(s))
+	while (!sc_search_tired(s))
 	{
 		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
 		double		least = 0;
@@ -506,7 +440,7 @@ ascend(Search *s, Place *place, double exponent)
 				continue;
 			score = change_by(s, place, i) /
 				pow(Max(1, cand->hypo->bytes / BLCKSZ), exponent);
-			if (score < least && fits(s, with_candidate(place->set, cand)))
+			if (score < least && fits(s, sc_with_candidate(place->set, cand)))
 			{
 				least = score;
 				best = i;
@@ -535,7 +469,7 @@ squeeze(Search *s, Place *place)
 
 		while ((x = bms_next_member(place->set, x)) >= 0)
 		{
-			Bitmapset  *rest = without(place->set, x);
+			Bitmapset  *rest = sc_without(place->set, x);
 			int			i;
 
 			for (i = -1; i < s->ncands; i++)
@@ -550,7 +484,7 @@ squeeze(Search *s, Place *place)
 						s->cands[i]->hypo->bytes >= s->cands[x]->hypo->bytes ||
 						!admissible(rest, s->cands[i]))
 						continue;
-					set = with_candidate(rest, s->cands[i]);
+					set = sc_with_candidate(rest, s->cands[i]);
 				}
 				freed = place->bytes - sc_set_bytes(s->advice, set);
 				if (freed <= 0)
@@ -583,7 +517,7 @@ branch_out(Search *s, ScItem *item, ScVariant *variant)
 	List	   *seen = NIL;
 	int			n = 0;
 
-	while (queue != NIL && n < SC_BRANCHES && !tired(s))
+	while (queue != NIL && n < SC_BRANCHES && !sc_search_tired(s))
 	{
 		Bitmapset  *set = (Bitmapset *) linitial(queue);
 		Bitmapset  *used;
@@ -605,7 +539,7 @@ branch_out(Search *s, ScItem *item, ScVariant *variant)
 		if (cost >= variant->base)
 			continue;
 		while ((x = bms_next_member(used, x)) >= 0)
-			queue = lappend(queue, without(set, x));
+			queue = lappend(queue, sc_without(set, x));
 	}
 }
 
@@ -629,7 +563,7 @@ survey(Search *s)
 			(until - s->advice->effort) / (s->nitems - i);
 		foreach(lc, item->variants)
 			branch_out(s, item, (ScVariant *) lfirst(lc));
-		while ((x = bms_next_member(item->cands, x)) >= 0 && !tired(s))
+		while ((x = bms_next_member(item->cands, x)) >= 0 && !sc_search_tired(s))
 			(void) sc_item_cost(s->advice, item, bms_make_singleton(x));
 	}
 	s->limit = limit;
@@ -723,7 +657,7 @@ ask_planner(Search *s, Place *place)
 	double		little = SC_LITTLE_GAIN * s->advice->best;
 	int			i;
 
-	for (i = 0; i < s->ncands && !tired(s); i++)
+	for (i = 0; i < s->ncands && !sc_search_tired(s); i++)
 	{
 		ScCandidate *cand = s->cands[i];
 		Bitmapset  *others;
@@ -734,7 +668,7 @@ ask_planner(Search *s, Place *place)
 
 		if (bms_is_member(i, place->set))
 		{
-			ask_about(s, without(place->set, i), cand->picked);
+			ask_about(s, sc_without(place->set, i), cand->picked);
 			continue;
 		}
 		if (!cand->alive)
@@ -744,7 +678,7 @@ ask_planner(Search *s, Place *place)
 			continue;
 		if (admissible(place->set, cand) &&
 			gain > price_of_room(s, place, cand->hypo->bytes, loss))
-			ask_about(s, with_candidate(place->set, cand), cand->picked);
+			ask_about(s, sc_with_candidate(place->set, cand), cand->picked);
 		if (s->advice->max_size < 0)
 			continue;
 		others = kin(s, place->set, cand);
@@ -758,8 +692,8 @@ ask_planner(Search *s, Place *place)
 			freed += s->cands[x]->hypo->bytes;
 		}
 		if (gain > price_of_room(s, place, cand->hypo->bytes - freed, loss))
-			ask_about(s, with_candidate(bms_difference(place->set, others),
-										cand), items);
+			ask_about(s, sc_with_candidate(bms_difference(place->set, others),
+										   cand), items);
 	}
 	pfree(loss);
 }
@@ -768,8 +702,8 @@ ask_planner(Search *s, Place *place)
  * Measure members by all of the sample.  Where that changes the size of one,
  * what is known of plans with it is forgotten.
  */
-static bool
-measure(Search *s, Bitmapset *set)
+bool
+sc_search_measure(Search *s, Bitmapset *set)
 {
 	bool		changed = false;
 	int			x = -1;
@@ -786,21 +720,11 @@ measure(Search *s, Bitmapset *set)
 }
 
 /*
- * The best set so far
- */
-
-typedef struct Best
-{
-	Bitmapset  *set;
-	double		cost;			/* by the planner, and for each member */
-} Best;
-
-/*
  * What a set costs when each statement may use any of its members, and not
  * only what was thought to matter to it.
  */
-static double
-true_cost(Search *s, Bitmapset *set)
+double
+sc_search_cost(Search *s, Bitmapset *set)
 {
 	double		cost = sc_write_cost(s->advice, set) +
 		sc_set_rent(s->advice, set) +
@@ -818,16 +742,16 @@ accept(Search *s, Best *best, Bitmapset *set)
 {
 	double		cost;
 
-	if (measure(s, set))
+	if (sc_search_measure(s, set))
 	{
-		best->cost = true_cost(s, best->set);
+		best->cost = sc_search_cost(s, best->set);
 		if (!fits(s, best->set))
 		{
 			best->set = NULL;
-			best->cost = true_cost(s, NULL);
+			best->cost = sc_search_cost(s, NULL);
 		}
 	}
-	cost = true_cost(s, set);
+	cost = sc_search_cost(s, set);
 	if (!fits(s, set) || cost >= best->cost * (1 - 1e-9))
 		return false;
 	best->set = bms_copy(set);
@@ -894,7 +818,7 @@ anneal(Search *s, Place *place)
 	double	   *left = (double *) palloc(sizeof(double) * s->ncands);
 	int			step;
 
-	for (step = 0; step < SC_STEPS && s->nitems > 0 && !tired(s); step++)
+	for (step = 0; step < SC_STEPS && s->nitems > 0 && !sc_search_tired(s); step++)
 	{
 		MemoryContext oldcxt = MemoryContextSwitchTo(s->cxt);
 		double		dice = pg_prng_double(&s->prng);
@@ -914,7 +838,7 @@ anneal(Search *s, Place *place)
 				n = pg_prng_uint64_range(&s->prng, 0, n - 1);
 				while (n-- >= 0)
 					x = bms_next_member(place->set, x);
-				set = without(place->set, x);
+				set = sc_without(place->set, x);
 			}
 		}
 		else
@@ -952,8 +876,8 @@ anneal(Search *s, Place *place)
 }
 
 /* Search and ask in turns, until there is nothing new. */
-static void
-settle(Search *s, Place *place, Best *best)
+void
+sc_search_settle(Search *s, Place *place, Best *best)
 {
 	int			round;
 
@@ -966,7 +890,7 @@ settle(Search *s, Place *place, Best *best)
 			squeeze(s, place);
 		descend(s, place);
 		better = accept(s, best, place->set);
-		if ((!better && fits(s, place->set)) || tired(s))
+		if ((!better && fits(s, place->set)) || sc_search_tired(s))
 			break;
 		move_to(s, place, place->set);
 		ask_planner(s, place);
@@ -989,7 +913,7 @@ auction(Search *s, Place *place)
 
 	/* Any price will do to begin with: what all of the gain would pay. */
 	s->price = s->advice->base / Max(1, s->advice->max_size) / SC_CHEAP;
-	for (bid = 0; bid < SC_BIDS && !tired(s); bid++)
+	for (bid = 0; bid < SC_BIDS && !sc_search_tired(s); bid++)
 	{
 		move_to(s, place, start);
 		s->unlimited = true;
@@ -1017,469 +941,6 @@ auction(Search *s, Place *place)
 	}
 	s->price = 0;
 	move_to(s, place, fitting);
-}
-
-/*
- * The last look
- */
-
-/* Statements that could be planned in other ways with one set than another. */
-static Bitmapset *
-affected_items(Search *s, Bitmapset *a, Bitmapset *b)
-{
-	Bitmapset  *changed = bms_add_members(bms_difference(a, b),
-										  bms_difference(b, a));
-	Bitmapset  *items = NULL;
-	int			x = -1;
-
-	while ((x = bms_next_member(changed, x)) >= 0)
-		items = bms_add_members(items, s->cands[x]->items);
-	bms_free(changed);
-	return items;
-}
-
-/* Is a gain worth an index?  In all, or for a statement that needs it. */
-static bool
-worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
-{
-	Bitmapset  *items;
-	int			i = -1;
-
-	if (gain <= 0)
-		return false;
-	if (gain >= SC_MIN_GAIN * s->advice->best)
-		return true;
-	items = affected_items(s, before, after);
-	while ((i = bms_next_member(items, i)) >= 0)
-	{
-		double		a = sc_item_cost(s->advice, s->items[i], before);
-		double		b = sc_item_cost(s->advice, s->items[i], after);
-
-		if (a - b > SC_MIN_ITEM_GAIN * a &&
-			s->items[i]->weight * (a - b) > SC_LITTLE_GAIN * s->advice->best)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Leave out members that no statement reads: an index on an expression tells
- * the planner how many values that has, and a better guess costs less at
- * times, but nothing is done faster.
- */
-static Bitmapset *
-read_members(Search *s, Bitmapset *set)
-{
-	Bitmapset  *before;
-
-	do
-	{
-		Bitmapset  *scanned = NULL;
-		int			i;
-
-		before = set;
-		for (i = 0; i < s->nitems; i++)
-			scanned = bms_add_members(scanned,
-									  sc_item_scanned(s->advice, s->items[i],
-													  set));
-		set = bms_intersect(set, scanned);
-	} while (!bms_equal(set, before));
-	return set;
-}
-
-/*
- * Does it begin like an index that the table has, or are its keys those that
- * another member starts with, be it of other rows?
- */
-static bool
-is_shadow(Search *s, Bitmapset *set, ScCandidate *cand)
-{
-	int			x = -1;
-
-	if (cand->copy)
-		return true;
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		if (x != cand->id && s->cands[x]->hypo->relid == cand->hypo->relid &&
-			sc_keys_start_with(s->cands[x]->keys, cand->keys))
-			return true;
-	}
-	return false;
-}
-
-/* Does it save some statement much of what it costs, with others or without? */
-static bool
-stands_out(Search *s, Bitmapset *rest, Bitmapset *set)
-{
-	Bitmapset  *items = affected_items(s, rest, set);
-	int			i = -1;
-
-	while ((i = bms_next_member(items, i)) >= 0)
-	{
-		double		a = sc_item_cost(s->advice, s->items[i], rest);
-		double		b = sc_item_cost(s->advice, s->items[i], set);
-
-		if (b < SC_SHADOW_COST * a ||
-			a - b > SC_MIN_ITEM_GAIN * sc_item_cost(s->advice, s->items[i],
-													NULL))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Leave out members that are not missed; where space is no matter, also those
- * that are nearly the same as others and do little more.
- */
-static Bitmapset *
-thinned(Search *s, Bitmapset *set)
-{
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		Bitmapset  *rest = without(set, x);
-
-		CHECK_FOR_INTERRUPTS();
-		if (worthwhile(s, rest, set,
-					   sc_set_misses(s->advice, set, s->cands[x])) &&
-			(s->advice->max_size >= 0 || !is_shadow(s, set, s->cands[x]) ||
-			 stands_out(s, rest, set)))
-		{
-			bms_free(rest);
-			continue;
-		}
-		set = rest;
-		x = -1;
-	}
-	return set;
-}
-
-/* Could one index do what two of a table do? */
-static bool
-mergeable(ScCandidate *a, ScCandidate *b)
-{
-	return a->hypo->relid == b->hypo->relid && a->hypo->am == b->hypo->am &&
-		a->hypo->am == BTREE_AM_OID && equal(a->hypo->pred, b->hypo->pred);
-}
-
-/* Does some statement cost more with a set, by a part of what it costs now? */
-static bool
-missed(Search *s, Bitmapset *set, Bitmapset *better)
-{
-	Bitmapset  *items = affected_items(s, set, better);
-	int			i = -1;
-
-	while ((i = bms_next_member(items, i)) >= 0)
-	{
-		double		more = sc_item_cost(s->advice, s->items[i], set) -
-			sc_item_cost(s->advice, s->items[i], better);
-
-		if (more > SC_PAIR_GAIN * sc_item_cost(s->advice, s->items[i], NULL))
-			return true;
-	}
-	return false;
-}
-
-/* What another set costs more, by the planner, where one table's indexes differ. */
-static double
-true_change(Search *s, Bitmapset *set, Bitmapset *next, Oid relid)
-{
-	double		change = sc_write_cost_of(s->advice, relid, next) -
-		sc_write_cost_of(s->advice, relid, set) +
-		sc_set_rent(s->advice, next) - sc_set_rent(s->advice, set) +
-		(bms_num_members(next) - bms_num_members(set)) *
-		SC_LITTLE_GAIN * s->advice->best;
-	int			i;
-
-	for (i = 0; i < s->nitems; i++)
-	{
-		if (list_member_oid(s->items[i]->relids, relid))
-			change += s->items[i]->weight *
-				(sc_item_true_cost(s->advice, s->items[i], next) -
-				 sc_item_true_cost(s->advice, s->items[i], set));
-	}
-	return change;
-}
-
-/* The best set that has one other index for two, and is hardly worse, or NULL. */
-static Bitmapset *
-merge_two(Search *s, Bitmapset *set, int x, int y)
-{
-	Bitmapset  *rest = without(without(set, x), y);
-	Bitmapset  *columns = bms_union(s->cands[x]->columns,
-									s->cands[y]->columns);
-	Bitmapset  *best = NULL;
-	double		best_change = 0;
-	int			i;
-
-	for (i = 0; i < s->ncands; i++)
-	{
-		ScCandidate *cand = s->cands[i];
-		Bitmapset  *next;
-		double		change;
-
-		/* It may be one of the two. */
-		if (!cand->alive || (bms_is_member(i, set) && i != x && i != y) ||
-			!mergeable(cand, s->cands[x]) ||
-			!bms_is_subset(columns, cand->columns) ||
-			bms_overlap(cand->above, rest))
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		next = with_candidate(rest, cand);
-		(void) measure(s, next);
-		if (!cand->alive)
-			continue;
-		change = true_change(s, set, next, cand->hypo->relid);
-		if (change > 0 && worthwhile(s, next, set, change) &&
-			missed(s, next, set))
-			continue;
-		if (best == NULL || change < best_change)
-		{
-			best = next;
-			best_change = change;
-		}
-	}
-	return best;
-}
-
-/*
- * Where one index has the columns of two, it is the better answer unless the
- * two are worth more than it by what an index must be worth, and by some part of
- * what a statement costs without either: nobody wants two that are nearly the
- * same for a little of what is hardly left.
- */
-static Bitmapset *
-merged(Search *s, Bitmapset *set)
-{
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0 && !tired(s))
-	{
-		Bitmapset  *better = NULL;
-		int			y = x;
-
-		while (better == NULL && !tired(s) && (y = bms_next_member(set, y)) >= 0)
-		{
-			if (mergeable(s->cands[x], s->cands[y]))
-				better = merge_two(s, set, x, y);
-		}
-		if (better == NULL)
-			continue;
-		set = better;
-		x = -1;
-	}
-	return set;
-}
-
-/* Does no statement cost more with a set than with another? */
-static bool
-as_good(Search *s, Bitmapset *set, Bitmapset *other)
-{
-	Bitmapset  *items = affected_items(s, set, other);
-	int			i = -1;
-
-	while ((i = bms_next_member(items, i)) >= 0)
-	{
-		if (sc_item_cost(s->advice, s->items[i], set) >
-			(1 + SC_PAIR_GAIN) * sc_item_cost(s->advice, s->items[i], other))
-			return false;
-	}
-	return true;
-}
-
-/*
- * Members without what nobody needs of them: columns that only a statement
- * wanted which has found a better index.
- */
-static Bitmapset *
-plainest(Search *s, Bitmapset *set)
-{
-	int			x = -1;
-
-	while ((x = bms_next_member(set, x)) >= 0)
-	{
-		Bitmapset  *rest = without(set, x);
-		int			best = x;
-		int			y = -1;
-
-		while ((y = bms_next_member(s->cands[x]->below, y)) >= 0)
-		{
-			ScCandidate *cand = s->cands[y];
-
-			if (!cand->alive || bms_is_member(y, set) ||
-				bms_overlap(cand->above, rest) ||
-				cand->hypo->natts >= s->cands[best]->hypo->natts)
-				continue;
-			CHECK_FOR_INTERRUPTS();
-			(void) measure(s, bms_make_singleton(y));
-			if (cand->alive &&
-				as_good(s, bms_add_member(bms_copy(rest), y), set))
-				best = y;
-		}
-		if (best != x)
-			set = bms_add_member(rest, best);
-	}
-	return set;
-}
-
-/*
- * HOT updates
- */
-
-/* Candidates that have a column that an UPDATE changes. */
-static Bitmapset *
-touched_by(Search *s, ScWrite *write)
-{
-	Bitmapset  *touched = NULL;
-	int			x = -1;
-
-	while ((x = bms_next_member(write->cands, x)) >= 0)
-	{
-		if (s->cands[x]->alive &&
-			bms_overlap(s->cands[x]->columns, write->columns))
-			touched = bms_add_member(touched, x);
-	}
-	return touched;
-}
-
-/* Search on without some candidates, from a set without them. */
-static void
-settle_without(Search *s, Place *place, Bitmapset *from, Bitmapset *touched,
-			   Best *best)
-{
-	int			x = -1;
-
-	while ((x = bms_next_member(touched, x)) >= 0)
-		s->cands[x]->alive = false;
-	place->set = bms_difference(from, touched);
-	settle(s, place, best);
-	x = -1;
-	while ((x = bms_next_member(touched, x)) >= 0)
-		s->cands[x]->alive = true;
-}
-
-/*
- * An index with a column that an UPDATE changes makes it write to all others.
- * While there are two of these, taking out either saves nothing of that, so
- * try to do without all of them.
- */
-static void
-keep_hot(Search *s, Place *place, Best *best)
-{
-	ListCell   *lc;
-
-	foreach(lc, s->advice->writes)
-	{
-		Bitmapset  *touched = touched_by(s, (ScWrite *) lfirst(lc));
-
-		if (bms_overlap(touched, best->set))
-			settle_without(s, place, best->set, touched, best);
-	}
-}
-
-/* The part of all updated rows that a set keeps from being HOT. */
-static double
-cold_part(Search *s, Bitmapset *set)
-{
-	double		all = 0;
-	double		cold = 0;
-	ListCell   *lc;
-
-	foreach(lc, s->advice->writes)
-	{
-		ScWrite    *write = (ScWrite *) lfirst(lc);
-
-		if (write->command != CMD_UPDATE)
-			continue;
-		all += write->rows;
-		if (!sc_write_hot(s->advice, write, set))
-			cold += write->rows;
-	}
-	return all > 0 ? cold / all : 0;
-}
-
-/* An UPDATE that could be HOT, and what that would cost. */
-typedef struct Warming
-{
-	Bitmapset  *touched;		/* candidates to do without */
-	double		price;			/* of what the writes save */
-} Warming;
-
-static int
-compare_warming(const ListCell *a, const ListCell *b)
-{
-	const Warming *x = (const Warming *) lfirst(a);
-	const Warming *y = (const Warming *) lfirst(b);
-
-	return x->price < y->price ? -1 : x->price > y->price;
-}
-
-/* What a set without some candidates costs more, per cost that writes save. */
-static double
-price_of_warmth(Search *s, Best *best, Best *other)
-{
-	double		saved = sc_write_cost(s->advice, best->set) -
-		sc_write_cost(s->advice, other->set);
-
-	if (saved <= 0)
-		return get_float8_infinity();
-	return (other->cost - best->cost) / saved;
-}
-
-/*
- * Where most updates could be HOT, they should be: tables that are updated
- * in place do not bloat, which no cost of a single update tells.  So of the
- * indexes that keep updates from being HOT, those that are worth least for it
- * go while there are too many such updates, as long as none is worth many
- * times what it costs the writes, and all of them together are worth little of
- * what the statements cost as things are.
- */
-static void
-warm_up(Search *s, Place *place, Best *best)
-{
-	double		limit = best->cost + SC_HOT_BUDGET * s->advice->base;
-	List	   *warmings = NIL;
-	ListCell   *lc;
-
-	if (cold_part(s, best->set) <= SC_COLD_PART)
-		return;
-	foreach(lc, s->advice->writes)
-	{
-		ScWrite    *write = (ScWrite *) lfirst(lc);
-		Warming    *w;
-		Best		other = {NULL, get_float8_infinity()};
-
-		if (write->command != CMD_UPDATE || write->never_hot ||
-			sc_write_hot(s->advice, write, best->set))
-			continue;
-		w = (Warming *) palloc(sizeof(Warming));
-		w->touched = touched_by(s, write);
-		settle_without(s, place, best->set, w->touched, &other);
-		w->price = price_of_warmth(s, best, &other);
-		elog(DEBUG2, "%.0f updates of %s that could be HOT: cost %.0f more, %.1f of what the writes save",
-			 write->rows, get_rel_name(write->relid),
-			 other.cost - best->cost, w->price);
-		if (w->price <= SC_HOT_PRICE)
-			warmings = lappend(warmings, w);
-	}
-	list_sort(warmings, compare_warming);
-	foreach(lc, warmings)
-	{
-		Warming    *w = (Warming *) lfirst(lc);
-		Best		other = {NULL, get_float8_infinity()};
-		int			x = -1;
-
-		if (cold_part(s, best->set) <= SC_COLD_PART)
-			break;
-		settle_without(s, place, best->set, w->touched, &other);
-		if (other.cost > limit || price_of_warmth(s, best, &other) > SC_HOT_PRICE)
-			continue;
-		*best = other;
-		/* For good: what follows must not bring them back. */
-		while ((x = bms_next_member(w->touched, x)) >= 0)
-			s->cands[x]->alive = false;
-	}
 }
 
 static void
@@ -1548,11 +1009,11 @@ sc_search(ScAdvice *advice)
 	survey(&s);
 	elog(DEBUG2, "effort %.0f after the survey", advice->effort);
 
-	best.cost = true_cost(&s, NULL);
+	best.cost = sc_search_cost(&s, NULL);
 	for (i = 0; i < lengthof(beginnings); i++)
 	{
 		begin_at(&s, &place, beginnings[i]);
-		settle(&s, &place, &best);
+		sc_search_settle(&s, &place, &best);
 		elog(DEBUG2, "beginning %d: cost %.0f, best %.0f with %d indexes, effort %.0f",
 			 i, place.cost, best.cost, bms_num_members(best.set),
 			 advice->effort);
@@ -1560,7 +1021,7 @@ sc_search(ScAdvice *advice)
 		if (advice->max_size < 0)
 			break;
 	}
-	for (i = 0; i < SC_KICKS && s.nitems > 0 && !tired(&s); i++)
+	for (i = 0; i < SC_KICKS && s.nitems > 0 && !sc_search_tired(&s); i++)
 	{
 		double		before = best.cost;
 
@@ -1574,19 +1035,19 @@ sc_search(ScAdvice *advice)
 		}
 		else if (!kick(&s, &place, best.set))
 			continue;
-		settle(&s, &place, &best);
+		sc_search_settle(&s, &place, &best);
 		if (best.cost < before)
 			elog(DEBUG2, "kick %d: best %.0f with %d indexes, effort %.0f",
 				 i, best.cost, bms_num_members(best.set), advice->effort);
 	}
-	keep_hot(&s, &place, &best);
-	warm_up(&s, &place, &best);
-	best.set = thinned(&s, read_members(&s, best.set));
+	sc_search_keep_hot(&s, &place, &best);
+	sc_search_warm_up(&s, &place, &best);
+	best.set = sc_search_thinned(&s, sc_search_read_members(&s, best.set));
 	/* With a limit, space is what decides between one and two. */
 	if (advice->max_size < 0)
 	{
 		s.limit = advice->effort + SC_MERGE_EFFORT;
-		best.set = plainest(&s, thinned(&s, merged(&s, best.set)));
+		best.set = sc_search_plainest(&s, sc_search_thinned(&s, sc_search_merged(&s, best.set)));
 	}
 	MemoryContextDelete(s.cxt);
 	return best.set;

@@ -235,6 +235,7 @@ follow(Oid classid, Oid objid, ObjectAddresses *seen, List **relids)
 	ObjectAddressSet(object, classid, objid);
 	if (!OidIsValid(objid) || object_address_present(&object, seen))
 		return;
+	check_stack_depth();
 	add_exact_object_address(&object, seen);
 	rel = table_open(DependRelationId, AccessShareLock);
 	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,

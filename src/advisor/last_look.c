@@ -1,0 +1,323 @@
+/*-------------------------------------------------------------------------
+ *
+ * last_look.c
+ *	  The best set, without what it does not need.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_am.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "advisor/search.h"
+
+/*
+ * What two must save of a statement's cost as it is, over one with the columns
+ * of both.
+ */
+#define SC_PAIR_GAIN		0.001
+/* What is nearly the same as another must leave so much of some cost at most. */
+#define SC_SHADOW_COST		0.5
+
+/* Statements that could be planned in other ways with one set than another. */
+static Bitmapset *
+affected_items(Search *s, Bitmapset *a, Bitmapset *b)
+{
+	Bitmapset  *changed = bms_add_members(bms_difference(a, b),
+										  bms_difference(b, a));
+	Bitmapset  *items = NULL;
+	int			x = -1;
+
+	while ((x = bms_next_member(changed, x)) >= 0)
+		items = bms_add_members(items, s->cands[x]->items);
+	bms_free(changed);
+	return items;
+}
+
+/* Is a gain worth an index?  In all, or for a statement that needs it. */
+static bool
+worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
+{
+	Bitmapset  *items;
+	int			i = -1;
+
+	if (gain <= 0)
+		return false;
+	if (gain >= SC_MIN_GAIN * s->advice->best)
+		return true;
+	items = affected_items(s, before, after);
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		double		a = sc_item_cost(s->advice, s->items[i], before);
+		double		b = sc_item_cost(s->advice, s->items[i], after);
+
+		if (a - b > SC_MIN_ITEM_GAIN * a &&
+			s->items[i]->weight * (a - b) > SC_LITTLE_GAIN * s->advice->best)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Leave out members that no statement reads: an index on an expression tells
+ * the planner how many values that has, and a better guess costs less at
+ * times, but nothing is done faster.
+ */
+Bitmapset *
+sc_search_read_members(Search *s, Bitmapset *set)
+{
+	Bitmapset  *before;
+
+	do
+	{
+		Bitmapset  *scanned = NULL;
+		int			i;
+
+		before = set;
+		for (i = 0; i < s->nitems; i++)
+			scanned = bms_add_members(scanned,
+									  sc_item_scanned(s->advice, s->items[i],
+													  set));
+		set = bms_intersect(set, scanned);
+	} while (!bms_equal(set, before));
+	return set;
+}
+
+/*
+ * Does it begin like an index that the table has, or are its keys those that
+ * another member starts with, be it of other rows?
+ */
+static bool
+is_shadow(Search *s, Bitmapset *set, ScCandidate *cand)
+{
+	int			x = -1;
+
+	if (cand->copy)
+		return true;
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		if (x != cand->id && s->cands[x]->hypo->relid == cand->hypo->relid &&
+			sc_keys_start_with(s->cands[x]->keys, cand->keys))
+			return true;
+	}
+	return false;
+}
+
+/* Does it save some statement much of what it costs, with others or without? */
+static bool
+stands_out(Search *s, Bitmapset *rest, Bitmapset *set)
+{
+	Bitmapset  *items = affected_items(s, rest, set);
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		double		a = sc_item_cost(s->advice, s->items[i], rest);
+		double		b = sc_item_cost(s->advice, s->items[i], set);
+
+		if (b < SC_SHADOW_COST * a ||
+			a - b > SC_MIN_ITEM_GAIN * sc_item_cost(s->advice, s->items[i],
+													NULL))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Leave out members that are not missed; where space is no matter, also those
+ * that are nearly the same as others and do little more.
+ */
+Bitmapset *
+sc_search_thinned(Search *s, Bitmapset *set)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		Bitmapset  *rest = sc_without(set, x);
+
+		CHECK_FOR_INTERRUPTS();
+		if (worthwhile(s, rest, set,
+					   sc_set_misses(s->advice, set, s->cands[x])) &&
+			(s->advice->max_size >= 0 || !is_shadow(s, set, s->cands[x]) ||
+			 stands_out(s, rest, set)))
+		{
+			bms_free(rest);
+			continue;
+		}
+		set = rest;
+		x = -1;
+	}
+	return set;
+}
+
+/* Could one index do what two of a table do? */
+static bool
+mergeable(ScCandidate *a, ScCandidate *b)
+{
+	return a->hypo->relid == b->hypo->relid && a->hypo->am == b->hypo->am &&
+		a->hypo->am == BTREE_AM_OID && equal(a->hypo->pred, b->hypo->pred);
+}
+
+/* Does some statement cost more with a set, by a part of what it costs now? */
+static bool
+missed(Search *s, Bitmapset *set, Bitmapset *better)
+{
+	Bitmapset  *items = affected_items(s, set, better);
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		double		more = sc_item_cost(s->advice, s->items[i], set) -
+			sc_item_cost(s->advice, s->items[i], better);
+
+		if (more > SC_PAIR_GAIN * sc_item_cost(s->advice, s->items[i], NULL))
+			return true;
+	}
+	return false;
+}
+
+/* What another set costs more, by the planner, where one table's indexes differ. */
+static double
+true_change(Search *s, Bitmapset *set, Bitmapset *next, Oid relid)
+{
+	double		change = sc_write_cost_of(s->advice, relid, next) -
+		sc_write_cost_of(s->advice, relid, set) +
+		sc_set_rent(s->advice, next) - sc_set_rent(s->advice, set) +
+		(bms_num_members(next) - bms_num_members(set)) *
+		SC_LITTLE_GAIN * s->advice->best;
+	int			i;
+
+	for (i = 0; i < s->nitems; i++)
+	{
+		if (list_member_oid(s->items[i]->relids, relid))
+			change += s->items[i]->weight *
+				(sc_item_true_cost(s->advice, s->items[i], next) -
+				 sc_item_true_cost(s->advice, s->items[i], set));
+	}
+	return change;
+}
+
+/* The best set that has one other index for two, and is hardly worse, or NULL. */
+static Bitmapset *
+merge_two(Search *s, Bitmapset *set, int x, int y)
+{
+	Bitmapset  *rest = sc_without(sc_without(set, x), y);
+	Bitmapset  *columns = bms_union(s->cands[x]->columns,
+									s->cands[y]->columns);
+	Bitmapset  *best = NULL;
+	double		best_change = 0;
+	int			i;
+
+	for (i = 0; i < s->ncands; i++)
+	{
+		ScCandidate *cand = s->cands[i];
+		Bitmapset  *next;
+		double		change;
+
+		/* It may be one of the two. */
+		if (!cand->alive || (bms_is_member(i, set) && i != x && i != y) ||
+			!mergeable(cand, s->cands[x]) ||
+			!bms_is_subset(columns, cand->columns) ||
+			bms_overlap(cand->above, rest))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		next = sc_with_candidate(rest, cand);
+		(void) sc_search_measure(s, next);
+		if (!cand->alive)
+			continue;
+		change = true_change(s, set, next, cand->hypo->relid);
+		if (change > 0 && worthwhile(s, next, set, change) &&
+			missed(s, next, set))
+			continue;
+		if (best == NULL || change < best_change)
+		{
+			best = next;
+			best_change = change;
+		}
+	}
+	return best;
+}
+
+/*
+ * Where one index has the columns of two, it is the better answer unless the
+ * two are worth more than it by what an index must be worth, and by some part of
+ * what a statement costs without either: nobody wants two that are nearly the
+ * same for a little of what is hardly left.
+ */
+Bitmapset *
+sc_search_merged(Search *s, Bitmapset *set)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0 && !sc_search_tired(s))
+	{
+		Bitmapset  *better = NULL;
+		int			y = x;
+
+		while (better == NULL && !sc_search_tired(s) && (y = bms_next_member(set, y)) >= 0)
+		{
+			if (mergeable(s->cands[x], s->cands[y]))
+				better = merge_two(s, set, x, y);
+		}
+		if (better == NULL)
+			continue;
+		set = better;
+		x = -1;
+	}
+	return set;
+}
+
+/* Does no statement cost more with a set than with another? */
+static bool
+as_good(Search *s, Bitmapset *set, Bitmapset *other)
+{
+	Bitmapset  *items = affected_items(s, set, other);
+	int			i = -1;
+
+	while ((i = bms_next_member(items, i)) >= 0)
+	{
+		if (sc_item_cost(s->advice, s->items[i], set) >
+			(1 + SC_PAIR_GAIN) * sc_item_cost(s->advice, s->items[i], other))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Members without what nobody needs of them: columns that only a statement
+ * wanted which has found a better index.
+ */
+Bitmapset *
+sc_search_plainest(Search *s, Bitmapset *set)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0)
+	{
+		Bitmapset  *rest = sc_without(set, x);
+		int			best = x;
+		int			y = -1;
+
+		while ((y = bms_next_member(s->cands[x]->below, y)) >= 0)
+		{
+			ScCandidate *cand = s->cands[y];
+
+			if (!cand->alive || bms_is_member(y, set) ||
+				bms_overlap(cand->above, rest) ||
+				cand->hypo->natts >= s->cands[best]->hypo->natts)
+				continue;
+			CHECK_FOR_INTERRUPTS();
+			(void) sc_search_measure(s, bms_make_singleton(y));
+			if (cand->alive &&
+				as_good(s, bms_add_member(bms_copy(rest), y), set))
+				best = y;
+		}
+		if (best != x)
+			set = bms_add_member(rest, best);
+	}
+	return set;
+}
