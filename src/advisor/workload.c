@@ -24,8 +24,6 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "access/detoast.h"
 #include "access/parallel.h"
 #include "access/transam.h"
@@ -42,8 +40,6 @@
 #include "parser/parser.h"
 #include "parser/scansup.h"
 #include "pgstat.h"
-#include "port/pg_crc32c.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -60,76 +56,17 @@
 #include "utils/timestamp.h"
 
 #include "advisor/queryid.h"
+#include "advisor/recorded.h"
 #include "advisor/workload.h"
 #include "base/guc.h"
 
-#define SC_SAMPLES			8	/* executions kept of a statement */
 #define SC_LOCAL_SIZE		512 /* statements a backend finds by itself */
-#define SC_VALUE_MAX		2048	/* longest parameter value kept */
-#define SC_SAMPLE_MAX		16384	/* longest sample kept */
-#define SC_TEXT_MAX			65536	/* longest statement recorded */
-#define SC_SETTINGS_MAX		4096	/* longest settings kept */
-#define SC_CHUNK			256 /* bytes the area is given out in */
 #define SC_NAMED_MAX		(2 * 1024 * 1024)	/* bytes of named parameters */
-#define SC_DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_workload.stat"
-#define SC_DUMP_MAGIC		0x53435733
-
-typedef struct StmtKey
-{
-	uint64		queryid;
-	Oid			dbid;			/* InvalidOid in an entry not in use */
-	Oid			userid;
-} StmtKey;
-
-/* Bytes in the area: a chain of chunks, all of one size. */
-typedef struct Bytes
-{
-	uint32		first;			/* 0: none */
-	uint32		len;
-} Bytes;
-
-typedef struct Chunk
-{
-	uint32		next;			/* 0: the last */
-	char		data[SC_CHUNK - sizeof(uint32)];
-} Chunk;
-
-typedef struct Sample
-{
-	Bytes		data;			/* none in one not in use */
-	uint32		hash;
-	uint64		count;
-} Sample;
-
-typedef struct Stmt
-{
-	slock_t		mutex;
-	StmtKey		key;
-	uint64		calls;
-	uint64		rows;
-	double		total_ms;
-	double		usage;			/* calls, decaying */
-	TimestampTz first_seen;
-	Bytes		text;			/* with the final zero */
-	Bytes		settings;		/* that it was parsed with */
-	uint64		observed;		/* executions sampled so far */
-	Sample		samples[SC_SAMPLES];
-} Stmt;
-
 typedef struct StmtHash
 {
 	StmtKey		key;			/* must be first */
 	int			index;
 } StmtHash;
-
-typedef struct Shared
-{
-	LWLock	   *lock;
-	int			nfree;			/* entries */
-	uint32		free_chunk;		/* first of a chain, 0: none left */
-	Chunk	   *chunks;			/* the first is not used */
-	Stmt		stmts[FLEXIBLE_ARRAY_MEMBER];
-} Shared;
 
 typedef struct LocalEntry
 {
@@ -160,7 +97,7 @@ static const char *const setting_names[] = {
 
 bool		sc_workload_paused = false;
 
-static Shared *shared = NULL;
+ScRecorded *sc_recorded = NULL;
 static HTAB *shared_hash = NULL;
 static LocalEntry local[SC_LOCAL_SIZE];
 static HTAB *named = NULL;
@@ -189,7 +126,7 @@ area_size(void)
 static Size
 shared_size(void)
 {
-	return add_size(offsetof(Shared, stmts),
+	return add_size(offsetof(ScRecorded, stmts),
 					mul_size(sc_advisor_max_statements, sizeof(Stmt)));
 }
 
@@ -216,11 +153,11 @@ bytes_free(Bytes *bytes)
 
 	while (at != 0)
 	{
-		Chunk	   *chunk = &shared->chunks[at];
+		Chunk	   *chunk = &sc_recorded->chunks[at];
 		uint32		next = chunk->next;
 
-		chunk->next = shared->free_chunk;
-		shared->free_chunk = at;
+		chunk->next = sc_recorded->free_chunk;
+		sc_recorded->free_chunk = at;
 		at = next;
 	}
 	bytes->first = 0;
@@ -238,9 +175,9 @@ bytes_read(const Bytes *bytes)
 	if (bytes->first == 0)
 		return NULL;
 	result = (char *) palloc(bytes->len);
-	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
+	for (at = bytes->first; at != 0; at = sc_recorded->chunks[at].next)
 	{
-		Chunk	   *chunk = &shared->chunks[at];
+		Chunk	   *chunk = &sc_recorded->chunks[at];
 		uint32		n = Min(bytes->len - done, sizeof(chunk->data));
 
 		memcpy(result + done, chunk->data, n);
@@ -257,9 +194,9 @@ bytes_equal(const Bytes *bytes, const char *data, uint32 len)
 
 	if (bytes->len != len)
 		return false;
-	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
+	for (at = bytes->first; at != 0; at = sc_recorded->chunks[at].next)
 	{
-		Chunk	   *chunk = &shared->chunks[at];
+		Chunk	   *chunk = &sc_recorded->chunks[at];
 		uint32		n = Min(len - done, sizeof(chunk->data));
 
 		if (memcmp(data + done, chunk->data, n) != 0)
@@ -280,8 +217,8 @@ bytes_store_noevict(Bytes *bytes, const char *data, uint32 len)
 	bytes->len = len;
 	while (done < len)
 	{
-		uint32		at = shared->free_chunk;
-		Chunk	   *chunk = &shared->chunks[at];
+		uint32		at = sc_recorded->free_chunk;
+		Chunk	   *chunk = &sc_recorded->chunks[at];
 		uint32		n = Min(len - done, sizeof(chunk->data));
 
 		if (at == 0)
@@ -289,7 +226,7 @@ bytes_store_noevict(Bytes *bytes, const char *data, uint32 len)
 			bytes_free(bytes);
 			return false;
 		}
-		shared->free_chunk = chunk->next;
+		sc_recorded->free_chunk = chunk->next;
 		chunk->next = 0;
 		*link = at;
 		link = &chunk->next;
@@ -317,14 +254,14 @@ clear_entry(Stmt *stmt)
 	bytes_free(&stmt->settings);
 	for (i = 0; i < SC_SAMPLES; i++)
 		bytes_free(&stmt->samples[i].data);
-	shared->nfree++;
+	sc_recorded->nfree++;
 }
 
 static int
 compare_usage(const void *a, const void *b)
 {
-	double		x = shared->stmts[*(const int *) a].usage;
-	double		y = shared->stmts[*(const int *) b].usage;
+	double		x = sc_recorded->stmts[*(const int *) a].usage;
+	double		y = sc_recorded->stmts[*(const int *) b].usage;
 
 	return x < y ? -1 : (x > y ? 1 : 0);
 }
@@ -340,15 +277,15 @@ evict(void)
 
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
-		if (!OidIsValid(shared->stmts[i].key.dbid))
+		if (!OidIsValid(sc_recorded->stmts[i].key.dbid))
 			continue;
-		shared->stmts[i].usage *= 0.99;
+		sc_recorded->stmts[i].usage *= 0.99;
 		used[nused++] = i;
 	}
 	qsort(used, nused, sizeof(int), compare_usage);
 	n = Max(1, nused / 20);
 	for (i = 0; i < n && i < nused; i++)
-		clear_entry(&shared->stmts[used[i]]);
+		clear_entry(&sc_recorded->stmts[used[i]]);
 	pfree(used);
 }
 
@@ -358,25 +295,25 @@ bytes_store(Bytes *bytes, const char *data, uint32 len)
 {
 	while (!bytes_store_noevict(bytes, data, len))
 	{
-		if (shared->nfree == sc_advisor_max_statements)
+		if (sc_recorded->nfree == sc_advisor_max_statements)
 			return false;
 		evict();
 	}
 	return true;
 }
 
-static Stmt *
-find_entry(StmtKey *key)
+Stmt *
+sc_recorded_find(StmtKey *key)
 {
 	StmtHash   *found = hash_search(shared_hash, key, HASH_FIND, NULL);
 
-	return found ? &shared->stmts[found->index] : NULL;
+	return found ? &sc_recorded->stmts[found->index] : NULL;
 }
 
 /* A new entry with a text, or NULL. */
-static Stmt *
-make_entry(StmtKey *key, const char *text, Size textlen,
-		   const char *settings, Size settingslen)
+Stmt *
+sc_recorded_make(StmtKey *key, const char *text, Size textlen,
+				 const char *settings, Size settingslen)
 {
 	Bytes		textbytes;
 	Bytes		settingsbytes = {0, 0};
@@ -384,14 +321,14 @@ make_entry(StmtKey *key, const char *text, Size textlen,
 	bool		found;
 	int			i;
 
-	if (shared->nfree == 0)
+	if (sc_recorded->nfree == 0)
 		evict();
 	if (!bytes_store(&textbytes, text, textlen + 1))
 		return NULL;
 	(void) bytes_store_noevict(&settingsbytes, settings, settingslen);
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
-		Stmt	   *stmt = &shared->stmts[i];
+		Stmt	   *stmt = &sc_recorded->stmts[i];
 
 		if (OidIsValid(stmt->key.dbid))
 			continue;
@@ -411,7 +348,7 @@ make_entry(StmtKey *key, const char *text, Size textlen,
 		SpinLockAcquire(&stmt->mutex);
 		stmt->key = *key;
 		SpinLockRelease(&stmt->mutex);
-		shared->nfree--;
+		sc_recorded->nfree--;
 		return stmt;
 	}
 	bytes_free(&textbytes);
@@ -424,8 +361,8 @@ make_entry(StmtKey *key, const char *text, Size textlen,
  * place, or replace one by chance, so that each execution is as likely as
  * any other to be among those kept.  Result is where it is, or NULL.
  */
-static Sample *
-keep_sample(Stmt *stmt, const char *data, uint32 len)
+Sample *
+sc_recorded_sample(Stmt *stmt, const char *data, uint32 len)
 {
 	uint32		hash = hash_bytes((const unsigned char *) data, len);
 	Sample	   *place = NULL;
@@ -662,10 +599,10 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
 	}
 	if (ok)
 	{
-		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		LWLockAcquire(sc_recorded->lock, LW_EXCLUSIVE);
 		if (memcmp(&stmt->key, key, sizeof(StmtKey)) == 0)
-			keep_sample(stmt, buf.data, buf.len);
-		LWLockRelease(shared->lock);
+			sc_recorded_sample(stmt, buf.data, buf.len);
+		LWLockRelease(sc_recorded->lock);
 	}
 	MemoryContextSwitchTo(oldcxt);
 	MemoryContextDelete(tmpcxt);
@@ -709,9 +646,9 @@ lookup(QueryDesc *qd, StmtKey *key)
 
 	if (!has_user_relation(qd->plannedstmt))
 		return -1;
-	LWLockAcquire(shared->lock, LW_SHARED);
-	stmt = find_entry(key);
-	LWLockRelease(shared->lock);
+	LWLockAcquire(sc_recorded->lock, LW_SHARED);
+	stmt = sc_recorded_find(key);
+	LWLockRelease(sc_recorded->lock);
 	if (stmt == NULL)
 	{
 		char	   *copy;
@@ -727,15 +664,15 @@ lookup(QueryDesc *qd, StmtKey *key)
 		append_settings(&settings);
 		if (settings.len > SC_SETTINGS_MAX)
 			settings.len = 0;
-		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-		stmt = find_entry(key);
+		LWLockAcquire(sc_recorded->lock, LW_EXCLUSIVE);
+		stmt = sc_recorded_find(key);
 		if (stmt == NULL)
-			stmt = make_entry(key, copy, len, settings.data, settings.len);
-		LWLockRelease(shared->lock);
+			stmt = sc_recorded_make(key, copy, len, settings.data, settings.len);
+		LWLockRelease(sc_recorded->lock);
 		pfree(copy);
 		pfree(settings.data);
 	}
-	return stmt ? stmt - shared->stmts : -1;
+	return stmt ? stmt - sc_recorded->stmts : -1;
 }
 
 static void
@@ -764,7 +701,7 @@ note(QueryDesc *qd, double ms, bool first)
 		}
 		if (entry->index < 0)
 			return;
-		stmt = &shared->stmts[entry->index];
+		stmt = &sc_recorded->stmts[entry->index];
 
 		SpinLockAcquire(&stmt->mutex);
 		ok = stmt->key.queryid == key.queryid &&
@@ -808,7 +745,7 @@ sc_ExecutorRun(QueryDesc *qd, ScanDirection direction, uint64 count,
 	instr_time	start;
 	instr_time	end;
 
-	if (!sc_advisor_record || sc_workload_paused || shared == NULL ||
+	if (!sc_advisor_record || sc_workload_paused || sc_recorded == NULL ||
 		qd->plannedstmt->queryId == 0 || IsParallelWorker())
 	{
 		next(qd, direction, count, once);
@@ -844,10 +781,10 @@ note_copy(uint64 queryid, const char *text, int len, double ms, uint64 rows)
 	append_settings(&settings);
 	if (settings.len > SC_SETTINGS_MAX)
 		settings.len = 0;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	stmt = find_entry(&key);
+	LWLockAcquire(sc_recorded->lock, LW_EXCLUSIVE);
+	stmt = sc_recorded_find(&key);
 	if (stmt == NULL)
-		stmt = make_entry(&key, copy, len, settings.data, settings.len);
+		stmt = sc_recorded_make(&key, copy, len, settings.data, settings.len);
 	if (stmt != NULL)
 	{
 		SpinLockAcquire(&stmt->mutex);
@@ -857,7 +794,7 @@ note_copy(uint64 queryid, const char *text, int len, double ms, uint64 rows)
 		stmt->rows += rows;
 		SpinLockRelease(&stmt->mutex);
 	}
-	LWLockRelease(shared->lock);
+	LWLockRelease(sc_recorded->lock);
 	pfree(copy);
 	pfree(settings.data);
 }
@@ -879,7 +816,7 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 
 	if (!IsA(copy, CopyStmt) || !copy->is_from || copy->relation == NULL ||
 		qc == NULL || !sc_advisor_record || sc_workload_paused ||
-		shared == NULL || compute_query_id == COMPUTE_QUERY_ID_OFF)
+		sc_recorded == NULL || compute_query_id == COMPUTE_QUERY_ID_OFF)
 	{
 		next(pstmt, source, readonly, context, params, env, dest, qc);
 		return;
@@ -1064,7 +1001,7 @@ sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
 
-	if (!sc_advisor_record || shared == NULL)
+	if (!sc_advisor_record || sc_recorded == NULL)
 		return;
 	if (query->commandType == CMD_UTILITY)
 		query = inner_query(query);
@@ -1094,7 +1031,7 @@ sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 bool
 sc_workload_available(void)
 {
-	return shared != NULL;
+	return sc_recorded != NULL;
 }
 
 static bool
@@ -1192,18 +1129,18 @@ sc_workload_list(Oid onlyuser)
 	List	   *result = NIL;
 	int			i;
 
-	if (shared == NULL)
+	if (sc_recorded == NULL)
 		return NIL;
-	LWLockAcquire(shared->lock, LW_SHARED);
+	LWLockAcquire(sc_recorded->lock, LW_SHARED);
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
-		Stmt	   *stmt = &shared->stmts[i];
+		Stmt	   *stmt = &sc_recorded->stmts[i];
 
 		if (stmt->key.dbid == MyDatabaseId &&
 			(!OidIsValid(onlyuser) || stmt->key.userid == onlyuser))
 			result = lappend(result, read_entry(stmt));
 	}
-	LWLockRelease(shared->lock);
+	LWLockRelease(sc_recorded->lock);
 	list_sort(result, compare_statements);
 	return result;
 }
@@ -1214,263 +1151,17 @@ scalecache_reset_workload(PG_FUNCTION_ARGS)
 {
 	int			i;
 
-	if (shared == NULL)
+	if (sc_recorded == NULL)
 		PG_RETURN_VOID();
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	LWLockAcquire(sc_recorded->lock, LW_EXCLUSIVE);
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
-		if (shared->stmts[i].key.dbid == MyDatabaseId)
-			clear_entry(&shared->stmts[i]);
+		if (sc_recorded->stmts[i].key.dbid == MyDatabaseId)
+			clear_entry(&sc_recorded->stmts[i]);
 	}
-	LWLockRelease(shared->lock);
-	/* After a crash they would be read from there again. */
-	if (unlink(SC_DUMP_FILE) != 0 && errno != ENOENT)
-		ereport(WARNING,
-				(errcode_for_file_access(),
-				 errmsg("could not remove file \"%s\": %m", SC_DUMP_FILE)));
+	LWLockRelease(sc_recorded->lock);
+	sc_workload_remove_file();
 	PG_RETURN_VOID();
-}
-
-/*
- * Over restarts.  The file is written by the postmaster when it shuts down
- * in order, and read when it starts.
- */
-
-/* A file, and the checksum of what has been written or read of an entry. */
-typedef struct DumpFile
-{
-	FILE	   *file;
-	pg_crc32c	crc;
-} DumpFile;
-
-static bool
-put(DumpFile *dump, const void *data, Size len)
-{
-	COMP_CRC32C(dump->crc, data, len);
-	return fwrite(data, 1, len, dump->file) == len;
-}
-
-static bool
-put_bytes(DumpFile *dump, const Bytes *bytes)
-{
-	uint32		at;
-	uint32		done = 0;
-
-	if (!put(dump, &bytes->len, sizeof(bytes->len)))
-		return false;
-	for (at = bytes->first; at != 0; at = shared->chunks[at].next)
-	{
-		Chunk	   *chunk = &shared->chunks[at];
-		uint32		n = Min(bytes->len - done, sizeof(chunk->data));
-
-		if (!put(dump, chunk->data, n))
-			return false;
-		done += n;
-	}
-	return true;
-}
-
-static bool
-dump_entry(DumpFile *dump, Stmt *stmt)
-{
-	uint32		nsamples = 0;
-	pg_crc32c	crc;
-	int			i;
-
-	INIT_CRC32C(dump->crc);
-	for (i = 0; i < SC_SAMPLES; i++)
-		nsamples += stmt->samples[i].data.first != 0 ? 1 : 0;
-	if (!put(dump, &stmt->key, sizeof(stmt->key)) ||
-		!put(dump, &stmt->calls, sizeof(stmt->calls)) ||
-		!put(dump, &stmt->rows, sizeof(stmt->rows)) ||
-		!put(dump, &stmt->total_ms, sizeof(stmt->total_ms)) ||
-		!put(dump, &stmt->first_seen, sizeof(stmt->first_seen)) ||
-		!put(dump, &stmt->observed, sizeof(stmt->observed)) ||
-		!put_bytes(dump, &stmt->text) ||
-		!put_bytes(dump, &stmt->settings) ||
-		!put(dump, &nsamples, sizeof(nsamples)))
-		return false;
-	for (i = 0; i < SC_SAMPLES; i++)
-	{
-		Sample	   *sample = &stmt->samples[i];
-
-		if (sample->data.first != 0 &&
-			(!put(dump, &sample->count, sizeof(sample->count)) ||
-			 !put_bytes(dump, &sample->data)))
-			return false;
-	}
-	crc = dump->crc;
-	FIN_CRC32C(crc);
-	return put(dump, &crc, sizeof(crc));
-}
-
-static void
-dump_workload(int code, Datum arg)
-{
-	uint32		header[2] = {SC_DUMP_MAGIC, PG_VERSION_NUM};
-	DumpFile	dump;
-	int			i;
-	bool		ok;
-
-	/* Not after a crash: memory may be in any state. */
-	if (code != 0 || shared == NULL)
-		return;
-	dump.file = AllocateFile(SC_DUMP_FILE ".tmp", PG_BINARY_W);
-	if (dump.file == NULL)
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
-		return;
-	}
-	INIT_CRC32C(dump.crc);
-	ok = put(&dump, header, sizeof(header));
-	for (i = 0; ok && i < sc_advisor_max_statements; i++)
-	{
-		if (OidIsValid(shared->stmts[i].key.dbid))
-			ok = dump_entry(&dump, &shared->stmts[i]);
-	}
-	if (FreeFile(dump.file) != 0)
-		ok = false;
-	if (ok)
-		(void) durable_rename(SC_DUMP_FILE ".tmp", SC_DUMP_FILE, LOG);
-	else
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
-		unlink(SC_DUMP_FILE ".tmp");
-	}
-}
-
-static bool
-get(DumpFile *dump, void *data, Size len)
-{
-	if (fread(data, 1, len, dump->file) != len)
-		return false;
-	COMP_CRC32C(dump->crc, data, len);
-	return true;
-}
-
-/* Bytes; false when they are too many, or the file ends. */
-static bool
-get_bytes(DumpFile *dump, char **data, uint32 *len, uint32 max)
-{
-	if (!get(dump, len, sizeof(*len)) || *len > max)
-		return false;
-	*data = (char *) palloc(*len);
-	return get(dump, *data, *len);
-}
-
-typedef struct DumpEntry
-{
-	StmtKey		key;
-	uint64		calls;
-	uint64		rows;
-	double		total_ms;
-	TimestampTz first_seen;
-	uint64		observed;
-	char	   *text;
-	uint32		textlen;
-	char	   *settings;
-	uint32		settingslen;
-	uint32		nsamples;
-	uint64		counts[SC_SAMPLES];
-	char	   *samples[SC_SAMPLES];
-	uint32		lens[SC_SAMPLES];
-} DumpEntry;
-
-/* Read one entry; false at the end of the file, or where it is damaged. */
-static bool
-read_dumped(DumpFile *dump, DumpEntry *e)
-{
-	pg_crc32c	crc;
-	pg_crc32c	found;
-	uint32		i;
-
-	INIT_CRC32C(dump->crc);
-	if (!get(dump, &e->key, sizeof(e->key)) ||
-		!get(dump, &e->calls, sizeof(e->calls)) ||
-		!get(dump, &e->rows, sizeof(e->rows)) ||
-		!get(dump, &e->total_ms, sizeof(e->total_ms)) ||
-		!get(dump, &e->first_seen, sizeof(e->first_seen)) ||
-		!get(dump, &e->observed, sizeof(e->observed)) ||
-		!get_bytes(dump, &e->text, &e->textlen, SC_TEXT_MAX + 1) ||
-		!get_bytes(dump, &e->settings, &e->settingslen, SC_SETTINGS_MAX) ||
-		!get(dump, &e->nsamples, sizeof(e->nsamples)) ||
-		e->nsamples > SC_SAMPLES)
-		return false;
-	for (i = 0; i < e->nsamples; i++)
-	{
-		if (!get(dump, &e->counts[i], sizeof(e->counts[i])) ||
-			!get_bytes(dump, &e->samples[i], &e->lens[i],
-					   SC_SAMPLE_MAX + SC_SETTINGS_MAX + SC_VALUE_MAX * 4))
-			return false;
-	}
-	crc = dump->crc;
-	FIN_CRC32C(crc);
-	return get(dump, &found, sizeof(found)) && EQ_CRC32C(crc, found) &&
-		e->textlen > 0;
-}
-
-static void
-enter_dumped(DumpEntry *e)
-{
-	Stmt	   *stmt;
-	uint32		i;
-
-	/* There may be less room now. */
-	if (shared->nfree == 0 || find_entry(&e->key) != NULL)
-		return;
-	stmt = make_entry(&e->key, e->text, e->textlen - 1, e->settings,
-					  e->settingslen);
-	if (stmt == NULL)
-		return;
-	stmt->calls = e->calls;
-	stmt->usage = e->calls;
-	stmt->rows = e->rows;
-	stmt->total_ms = e->total_ms;
-	stmt->first_seen = e->first_seen;
-	for (i = 0; i < e->nsamples; i++)
-	{
-		Sample	   *place = keep_sample(stmt, e->samples[i], e->lens[i]);
-
-		if (place != NULL)
-			place->count = e->counts[i];
-	}
-	stmt->observed = e->observed;
-}
-
-static void
-load_workload(void)
-{
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
-											  "scalecache workload file",
-											  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
-	DumpFile	dump;
-	uint32		header[2];
-	DumpEntry	entry;
-
-	INIT_CRC32C(dump.crc);
-	dump.file = AllocateFile(SC_DUMP_FILE, PG_BINARY_R);
-	if (dump.file != NULL)
-	{
-		/* Query ids are not the same in another major version. */
-		if (get(&dump, header, sizeof(header)) &&
-			header[0] == SC_DUMP_MAGIC &&
-			header[1] / 100 == PG_VERSION_NUM / 100)
-		{
-			while (read_dumped(&dump, &entry))
-			{
-				enter_dumped(&entry);
-				MemoryContextReset(cxt);
-			}
-		}
-		FreeFile(dump.file);
-	}
-	MemoryContextSwitchTo(oldcxt);
-	MemoryContextDelete(cxt);
 }
 
 static void
@@ -1480,21 +1171,21 @@ init_shared(void)
 	uint32		k;
 	int			i;
 
-	memset(shared, 0, offsetof(Shared, stmts));
-	shared->lock = &(GetNamedLWLockTranche("scalecache_advisor"))->lock;
-	shared->nfree = sc_advisor_max_statements;
+	memset(sc_recorded, 0, offsetof(ScRecorded, stmts));
+	sc_recorded->lock = &(GetNamedLWLockTranche("scalecache_advisor"))->lock;
+	sc_recorded->nfree = sc_advisor_max_statements;
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{
-		memset(&shared->stmts[i], 0, sizeof(Stmt));
-		SpinLockInit(&shared->stmts[i].mutex);
+		memset(&sc_recorded->stmts[i], 0, sizeof(Stmt));
+		SpinLockInit(&sc_recorded->stmts[i].mutex);
 	}
-	shared->chunks = (Chunk *) ShmemAlloc(area_size());
+	sc_recorded->chunks = (Chunk *) ShmemAlloc(area_size());
 	for (k = nchunks - 1; k > 0; k--)
 	{
-		shared->chunks[k].next = shared->free_chunk;
-		shared->free_chunk = k;
+		sc_recorded->chunks[k].next = sc_recorded->free_chunk;
+		sc_recorded->free_chunk = k;
 	}
-	load_workload();
+	sc_workload_load();
 }
 
 static void
@@ -1506,7 +1197,7 @@ sc_shmem_startup(void)
 	if (prev_shmem_startup)
 		prev_shmem_startup();
 
-	shared = NULL;
+	sc_recorded = NULL;
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ctl.keysize = sizeof(StmtKey);
 	ctl.entrysize = sizeof(StmtHash);
@@ -1514,13 +1205,13 @@ sc_shmem_startup(void)
 								sc_advisor_max_statements,
 								sc_advisor_max_statements, &ctl,
 								HASH_ELEM | HASH_BLOBS);
-	shared = ShmemInitStruct("scalecache workload", shared_size(), &found);
+	sc_recorded = ShmemInitStruct("scalecache workload", shared_size(), &found);
 	if (!found)
 		init_shared();
 	LWLockRelease(AddinShmemInitLock);
 
 	if (!IsUnderPostmaster)
-		on_shmem_exit(dump_workload, (Datum) 0);
+		on_shmem_exit(sc_workload_dump, (Datum) 0);
 }
 
 void

@@ -359,6 +359,19 @@ cuts_to_days(ScBucket *bucket, Expr *expr)
 	return true;
 }
 
+/* Of a bucket with a zone: var is the instant at which it starts. */
+static void
+start_at(ScBucket *bucket, Expr *var)
+{
+	bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+						 list_make2(bucket->zone, bucket->instant),
+						 DEFAULT_COLLATION_OID);
+	bucket->instant_start = var;
+	bucket->local_start = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
+							   list_make2(bucket->zone, var),
+							   DEFAULT_COLLATION_OID);
+}
+
 /* Fill bucket from a rollup's key; var is the key in the base table. */
 void
 sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
@@ -377,13 +390,7 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 			bucket->unit = sc_time_unit(linitial(f->args), false);
 			bucket->instant = lsecond(f->args);
 			bucket->zone = copyObject(lthird(f->args));
-			bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
-								 list_make2(bucket->zone, bucket->instant),
-								 DEFAULT_COLLATION_OID);
-			bucket->instant_start = var;
-			bucket->local_start = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
-									   list_make2(bucket->zone, var),
-									   DEFAULT_COLLATION_OID);
+			start_at(bucket, var);
 			return;
 		case F_DATE_TRUNC_TEXT_TIMESTAMP:
 			bucket->unit = sc_time_unit(linitial(f->args), false);
@@ -413,13 +420,7 @@ sc_bucket_of_key(ScBucket *bucket, Expr *key, Expr *var)
 			bucket->instant = lsecond(f->args);
 			bucket->zone = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
 									 CStringGetTextDatum("UTC"), false, false);
-			bucket->local = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
-								 list_make2(bucket->zone, bucket->instant),
-								 DEFAULT_COLLATION_OID);
-			bucket->instant_start = var;
-			bucket->local_start = call(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID,
-									   list_make2(bucket->zone, var),
-									   DEFAULT_COLLATION_OID);
+			start_at(bucket, var);
 			return;
 		default:
 			return;
