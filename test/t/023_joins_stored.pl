@@ -14,7 +14,11 @@ use Test::More;
 
 my $seconds = $ENV{SCALECACHE_TEST_SECONDS} || 12;
 
-my $node = new_server('stored', init => [ allows_streaming => 1 ], conf => 'max_connections = 50');
+# Serializable transactions have ten times as many places as there are
+# connections.  With too few, finished ones go to pg_serial, where a checkpoint
+# may take a page that is still asked for ("could not access status of
+# transaction"; with or without rollups).
+my $node = new_server('stored', init => [ allows_streaming => 1 ], conf => 'max_connections = 500');
 
 $node->safe_psql('postgres', "CREATE EXTENSION scalecache; $COMPARE" . q{
 CREATE TABLE nation (id int PRIMARY KEY, name text);
@@ -137,10 +141,10 @@ verified($node, 'postgres', 'stored');
 exact($node, 'postgres', 'primary');
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 exact($standby, 'postgres', 'standby, caught up');
-# Many folds, which old snapshots make leave rows behind, can make joining cheaper.
-like($standby->safe_psql('postgres', q{
-	SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_nestloop = off;
-	EXPLAIN (ANALYZE) SELECT * FROM s_revenue}), qr/on s_revenue_stored.*Answered From: rollup/s,
+# What had more changes than are worth correcting is stored anew first.
+ok($node->poll_query_until('postgres', q{SELECT bool_and(state = 'l') FROM scalecache.rollup}), 'all is stored');
+$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+like($standby->safe_psql('postgres', 'EXPLAIN (ANALYZE) SELECT * FROM s_revenue'), qr/on s_revenue_stored.*Answered From: rollup/s,
 	'the standby reads the stored groups');
 
 # Nobody waits: neither for writers of the same table nor of others
