@@ -26,7 +26,8 @@ CREATE TABLE scalecache.rollup (
 	views regclass[],	-- views that its query was taken apart from
 	part_of oid NOT NULL DEFAULT 0,	-- the view, in rows of what else is kept for a join
 	part integer NOT NULL DEFAULT 0,	-- which part: see src/rollup/stored.c
-	epochs bigint[]	-- of the other parts, when the join's groups were stored
+	epochs bigint[],	-- of the other parts, when the join's groups were stored
+	search_path text	-- of its creation: where SQL functions that are inlined find names
 );
 CREATE INDEX rollup_source_idx ON scalecache.rollup (source);
 CREATE INDEX rollup_base_idx ON scalecache.rollup (base);
@@ -150,7 +151,7 @@ CREATE EVENT TRIGGER scalecache_dropped ON sql_drop
 ALTER EVENT TRIGGER scalecache_dropped ENABLE ALWAYS;
 CREATE EVENT TRIGGER scalecache_altered ON ddl_command_end
 	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE',
-		'CREATE TRIGGER', 'CREATE VIEW', 'CREATE RULE', 'CREATE SCHEMA',
+		'CREATE TRIGGER', 'CREATE VIEW', 'CREATE RULE', 'CREATE SCHEMA', 'ALTER SCHEMA',
 		'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'CREATE AGGREGATE', 'ALTER TYPE',
 		'ALTER TEXT SEARCH CONFIGURATION', 'ALTER TEXT SEARCH DICTIONARY')
 	EXECUTE FUNCTION scalecache.rollup_altered();

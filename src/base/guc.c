@@ -13,11 +13,14 @@
 
 #include <limits.h>
 
+#include "catalog/namespace.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/plancache.h"
 
 #include "base/guc.h"
@@ -254,10 +257,36 @@ sc_portable_begin(void)
 int
 sc_fixed_path_begin(void)
 {
+	return sc_path_begin(NULL);
+}
+
+/* Have them found along this path instead; NULL: in pg_catalog only. */
+int
+sc_path_begin(const char *path)
+{
 	int			nestlevel = NewGUCNestLevel();
 
-	set_portable("search_path", "pg_catalog, pg_temp");
+	set_portable("search_path", path ? path : "pg_catalog, pg_temp");
 	return nestlevel;
+}
+
+/* The session's path as it is in force, with nothing temporary but at its end. */
+char *
+sc_current_path(void)
+{
+	StringInfoData path;
+	ListCell   *lc;
+
+	initStringInfo(&path);
+	foreach(lc, fetch_search_path(true))
+	{
+		char	   *name = get_namespace_name(lfirst_oid(lc));
+
+		if (name && !isAnyTempNamespace(lfirst_oid(lc)))
+			appendStringInfo(&path, "%s, ", quote_identifier(name));
+	}
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
 }
 
 void

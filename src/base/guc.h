@@ -34,5 +34,7 @@ extern int	sc_trigger_lock_timeout;	/* ms an attempt may block writers */
 extern void sc_guc_init(void);
 extern int	sc_portable_begin(void);
 extern int	sc_fixed_path_begin(void);
+extern int	sc_path_begin(const char *path);
+extern char *sc_current_path(void);
 
 #endif							/* SC_BASE_GUC_H */

@@ -37,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "base/owner.h"
 #include "rollup/rollup.h"
@@ -352,6 +353,8 @@ scalecache_rollup_check(PG_FUNCTION_ARGS)
 	Oid			source;
 	Datum		zone;
 	ScSpec	   *spec;
+	const char *path;
+	List	   *names;
 	ListCell   *lc;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
@@ -373,8 +376,10 @@ scalecache_rollup_check(PG_FUNCTION_ARGS)
 	CommandCounterIncrement();
 	sc_check_rollup(view);
 	spec = sc_spec_by_view(view);
+	path = spec->path;
 	if (spec->query == NULL || spec->source != source || isnull ||
-		pg_tzset(TextDatumGetCString(zone)) == NULL)
+		pg_tzset(TextDatumGetCString(zone)) == NULL ||
+		(path && !SplitIdentifierString(pstrdup(path), ',', &names)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("rollup \"%s\" does not fit its view", get_rel_name(view)),

@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "base/owner.h"
 #include "rollup/rollup.h"
@@ -255,7 +256,7 @@ open_to_change(void)
 
 static void
 insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
-		   List *views, Oid part_of, int part)
+		   const char *path, List *views, Oid part_of, int part)
 {
 	Relation	rel = open_to_change();
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -279,6 +280,9 @@ insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
 	values[Anum_rollup_part_of - 1] = ObjectIdGetDatum(part_of);
 	values[Anum_rollup_part - 1] = Int32GetDatum(part);
 	nulls[Anum_rollup_epochs - 1] = true;
+	nulls[Anum_rollup_path - 1] = path == NULL;
+	if (path)
+		values[Anum_rollup_path - 1] = CStringGetTextDatum(path);
 	nulls[Anum_rollup_views - 1] = views == NIL;
 	if (views != NIL)
 		values[Anum_rollup_views - 1] = oid_array(views, REGCLASSOID);
@@ -295,17 +299,17 @@ insert_row(int64 id, Oid view, Oid source, char state, const char *zone,
 
 void
 sc_catalog_insert(int64 id, Oid view, Oid source, char state,
-				  const char *zone, List *views)
+				  const char *zone, const char *path, List *views)
 {
-	insert_row(id, view, source, state, zone, views, InvalidOid, 0);
+	insert_row(id, view, source, state, zone, path, views, InvalidOid, 0);
 }
 
 /* A part of a rollup is known by its base table instead of a view. */
 void
 sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char *zone,
-					   Oid part_of, int part)
+					   const char *path, Oid part_of, int part)
 {
-	insert_row(id, handle, source, SC_STALE, zone, NIL, part_of, part);
+	insert_row(id, handle, source, SC_STALE, zone, path, NIL, part_of, part);
 }
 
 static void
@@ -434,6 +438,66 @@ void
 sc_catalog_set_turn(int64 id, int64 turn)
 {
 	set_column(id, Anum_rollup_turn, Int64GetDatum(turn));
+}
+
+/* The same list of schemas, one of which has another name; NULL: it is not there. */
+static char *
+renamed(const char *path, const char *old, const char *now)
+{
+	List	   *names;
+	ListCell   *lc;
+	StringInfoData result;
+	bool		found = false;
+
+	if (!SplitIdentifierString(pstrdup(path), ',', &names))
+		return NULL;
+	initStringInfo(&result);
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+
+		if (strcmp(name, old) == 0)
+		{
+			name = now;
+			found = true;
+		}
+		appendStringInfo(&result, "%s%s", foreach_current_index(lc) ? ", " : "",
+						 quote_identifier(name));
+	}
+	return found ? result.data : NULL;
+}
+
+void
+sc_catalog_rename_schema(const char *old, const char *now)
+{
+	Relation	rel = sc_catalog_open(AccessShareLock);
+	List	   *ids = NIL;
+	List	   *paths = NIL;
+	ListCell   *lc;
+	ListCell   *l2;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (rel == NULL)
+		return;
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		path = sc_catalog_attr(tuple, Anum_rollup_path, &isnull);
+		char	   *other = isnull ? NULL : renamed(TextDatumGetCString(path), old, now);
+		int64	   *id = palloc(sizeof(int64));
+
+		if (other == NULL)
+			continue;
+		*id = DatumGetInt64(sc_catalog_attr(tuple, Anum_rollup_id, &isnull));
+		ids = lappend(ids, id);
+		paths = lappend(paths, other);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	forboth(lc, ids, l2, paths)
+		set_column(*(int64 *) lfirst(lc), Anum_rollup_path, CStringGetTextDatum(lfirst(l2)));
 }
 
 /* The table of distinct values. */

@@ -1131,6 +1131,10 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 	else if (IsA(data->parsetree, CreateTrigStmt))
 		sc_adopt_trigger((CreateTrigStmt *) data->parsetree);
 	keep_restored(data->parsetree);
+	if (IsA(data->parsetree, RenameStmt) &&
+		((RenameStmt *) data->parsetree)->renameType == OBJECT_SCHEMA)
+		sc_catalog_rename_schema(((RenameStmt *) data->parsetree)->subname,
+								 ((RenameStmt *) data->parsetree)->newname);
 	forget_groups(sc_depending_on(data->parsetree), false);
 	forget_groups(sc_depending_on_names(data->parsetree), true);
 	if (IsA(data->parsetree, CreateSchemaStmt))

@@ -19,6 +19,7 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "pgtime.h"
 #include "storage/lmgr.h"
@@ -237,7 +238,7 @@ define(const char *name, const char *sql, char state)
 		elog(ERROR, "could not get a random number");
 	id = (id & INT64CONST(0x7fffffffffffffff)) | 1;
 	sc_catalog_insert(id, view, source, state,
-					  pg_get_timezone_name(session_timezone), views);
+					  pg_get_timezone_name(session_timezone), sc_current_path(), views);
 	check_join(view);
 	return view;
 }

@@ -523,16 +523,18 @@ condition_of(Trigger *trigger, Relation rel)
 	Oid			types[2] = {INT8OID, ANYOID};
 	ScSpec	   *spec = spec_of(trigger, rel);
 	List	   *args;
+	Bitmapset  *used;
 	Oid			function;
 	int			i = -1;
 
 	if (spec == NULL)
 		return NULL;
+	used = sc_spec_used(spec, rel);
 	args = list_make3(makeConst(INT8OID, -1, InvalidOid, sizeof(int64),
 								Int64GetDatum(spec->id), false, FLOAT8PASSBYVAL),
 					  new_column(RelationGetRelid(rel), TableOidAttributeNumber),
 					  new_column(RelationGetRelid(rel), SelfItemPointerAttributeNumber));
-	while ((i = bms_next_member(sc_spec_eval(spec, rel)->used, i)) >= 0)
+	while ((i = bms_next_member(used, i)) >= 0)
 		args = lappend(args, new_column(RelationGetRelid(rel),
 										i + FirstLowInvalidHeapAttributeNumber));
 	sc_spec_release(spec);

@@ -365,8 +365,8 @@ sc_install_part(ScSpec *part, const char *name)
 
 	for (int i = 0; i < 2 && part->part >= SC_PART_LOG; i++)
 		delta[i] = create_table(part, get_rel_name(base), "delta");
-	sc_catalog_insert_part(part->id, base, part->source, part->zone, part->part_of,
-						   part->part);
+	sc_catalog_insert_part(part->id, base, part->source, part->zone, part->path,
+						   part->part_of, part->part);
 	sc_catalog_set(part->id, SC_STALE, true, base, delta, NIL);
 	sc_mark_reset(part->id, 0);
 }
@@ -473,7 +473,7 @@ static Bitmapset *
 used_columns(ScSpec *spec, Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	Bitmapset  *used = sc_spec_eval(spec, rel)->used;
+	Bitmapset  *used = sc_spec_used(spec, rel);
 
 	table_close(rel, NoLock);
 	return used;
@@ -529,7 +529,7 @@ sc_triggers_intact(ScSpec *spec, Oid relid, bool wait)
 		return intact;
 	source = open_member(spec->source, wait, &locked);
 	if (source || !locked)
-		intact = (wanted(sc_spec_eval(spec, source ? source : rel)->used) &
+		intact = (wanted(sc_spec_used(spec, source ? source : rel)) &
 				  ~triggers_of(spec, rel, 0, NULL)) == 0;
 	if (source)
 		table_close(source, NoLock);

@@ -1,6 +1,7 @@
 /*
  * rewrite.h: a query answered from a rollup, between the files rewrite*.c.
  *
+ * rewrite_forms.c	a rollup's expressions, as queries are compared with them
  * rewrite_match.c	does a rollup hold what a query asks for, or why not
  * rewrite_time.c	buckets of time: which are derivable from which
  * rewrite_edges.c	ranges that do not begin and end with a bucket
@@ -185,14 +186,18 @@ typedef struct ScMatch
 	const char *reason;			/* why not */
 } ScMatch;
 
+/* rewrite_forms.c */
+extern bool sc_spec_has_forms(ScSpec *spec);
+
 /* rewrite_match.c */
+extern Node *sc_strip_plain_casts(Node *node, void *context);
 extern bool sc_match(ScMatch *m, List *groupclause, List *groupingsets,
 					 List *tlist, List *outputs, List *having);
 extern Oid	sc_btree_family(Oid type);
 extern Node *sc_match_normalize(ScMatch *m, Node *expr);
 extern void *sc_match_as_query(ScMatch *m, void *form);
 extern bool sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist);
-extern void sc_match_read(ScMatch *m);
+extern bool sc_match_read(ScMatch *m);
 extern bool sc_match_keys(ScMatch *m, List *groupclause, List *tlist,
 						  List *outputs, List *having);
 extern ScBucket *sc_match_bucket(ScMatch *m, int i);

@@ -499,8 +499,7 @@ sc_join_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 	ListCell   *lc;
 
 	m->joined = true;
-	sc_match_read(m);
-	if ((m->from = match_from(m)) == NULL ||
+	if (!sc_match_read(m) || (m->from = match_from(m)) == NULL ||
 		!sc_match_keys(m, groupclause, tlist, outputs, having))
 		return false;
 	if (contain_volatile_functions((Node *) outputs) ||

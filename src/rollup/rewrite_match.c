@@ -32,7 +32,6 @@
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
-#include "access/nbtree.h"
 
 #include "rollup/rewrite.h"
 
@@ -84,14 +83,14 @@ has_plain_cast(Node *node, void *context)
 		(is_plain_cast(node) || expression_tree_walker(node, has_plain_cast, context));
 }
 
-static Node *
-strip_plain_casts(Node *node, void *context)
+Node *
+sc_strip_plain_casts(Node *node, void *context)
 {
 	if (node == NULL)
 		return NULL;
 	if (is_plain_cast(node))
-		return strip_plain_casts((Node *) ((RelabelType *) node)->arg, context);
-	return expression_tree_mutator(node, strip_plain_casts, context);
+		return sc_strip_plain_casts((Node *) ((RelabelType *) node)->arg, context);
+	return expression_tree_mutator(node, sc_strip_plain_casts, context);
 }
 
 /* An expression of the query, in the form the rollup's are in; not a copy. */
@@ -101,7 +100,7 @@ sc_match_normalize(ScMatch *m, Node *expr)
 	Node	   *pinned;
 
 	if (has_plain_cast(expr, NULL))
-		expr = strip_plain_casts(expr, NULL);
+		expr = sc_strip_plain_casts(expr, NULL);
 	if (IsA(expr, Aggref))
 	{
 		Aggref	   *agg = makeNode(Aggref);
@@ -126,84 +125,7 @@ sc_btree_family(Oid type)
 	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
 }
 
-/* Are values of the key that are equal also identical? */
-static bool
-key_is_sharp(ScKey *key)
-{
-	TypeCacheEntry *type = lookup_type_cache(key->type, TYPECACHE_BTREE_OPFAMILY);
-	Oid			intype = type->btree_opintype;
-	int32		typmod = key->typmod;
-	Oid			proc;
-
-	/* What indexes are told of these is not so in some versions. */
-	switch (getBaseTypeAndTypmod(key->type, &typmod))
-	{
-		case BPCHAROID:
-			/* Blanks at the end are no part of it, but octet_length counts them. */
-			return typmod >= (int32) VARHDRSZ && IsA(key->expr, Var) &&
-				get_collation_isdeterministic(key->collation);
-		case INTERVALOID:
-			return false;
-		default:
-			break;
-	}
-	/* A column of so many decimals has all of them. */
-	if (key->type == NUMERICOID && key->typmod >= VARHDRSZ && IsA(key->expr, Var))
-		return true;
-	if (!OidIsValid(type->btree_opf))
-		return false;
-	proc = get_opfamily_proc(type->btree_opf, intype, intype, BTEQUALIMAGE_PROC);
-	return OidIsValid(proc) &&
-		DatumGetBool(OidFunctionCall1Coll(proc, key->collation, ObjectIdGetDatum(intype)));
-}
-
-/* Simplified as a query's are, over varno 1, in CurrentMemoryContext. */
-static Node *
-simplified(void *expr, Index varno)
-{
-	Node	   *copy = copyObject(expr);
-
-	if (varno != 1)
-		ChangeVarNodes(copy, varno, 1, 0);
-	return eval_const_expressions(NULL, strip_plain_casts(copy, NULL));
-}
-
-/* The rollup's expressions, made once for all queries. */
-static void
-make_forms(ScSpec *spec)
-{
-	MemoryContext old = MemoryContextSwitchTo(spec->cxt);
-	ScForms    *forms = palloc0(sizeof(ScForms));
-	ListCell   *lc;
-
-	forms->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
-	forms->sharp = palloc0(sizeof(bool) * (spec->nkeys + 1));
-	forms->args = palloc0(sizeof(List *) * (spec->nslots + 1));
-	forms->filters = palloc0(sizeof(Node *) * (spec->nslots + 1));
-	for (int i = 0; i < spec->nkeys; i++)
-	{
-		forms->keys[i] = (Expr *) simplified(spec->keys[i].expr, 1);
-		forms->sharp[i] = key_is_sharp(&spec->keys[i]);
-		pull_varattnos((Node *) forms->keys[i], 1, &forms->keyattrs);
-	}
-	for (int i = 0; i < spec->naggs; i++)
-		forms->aggs = lappend(forms->aggs, simplified(spec->aggs[i].aggref, spec->srcvarno));
-	for (int i = 0; i < spec->nslots; i++)
-	{
-		forms->args[i] = (List *) simplified(spec->slots[i].args, 1);
-		if (spec->slots[i].filter)
-			forms->filters[i] = simplified(spec->slots[i].filter, 1);
-	}
-	foreach(lc, spec->part == SC_PART_STORED ? sc_stored_quals(spec) : spec->quals)
-		forms->quals = lappend(forms->quals, simplified(lfirst(lc), 1));
-	if (forms->quals)
-		forms->quals =
-			make_ands_implicit(canonicalize_qual(make_ands_explicit(forms->quals), false));
-	spec->forms = forms;
-	MemoryContextSwitchTo(old);
-}
-
-/* One of them as the query would say; not a copy, unless it has to be. */
+/* A form of the rollup's as the query would say; not a copy, unless it has to be. */
 void *
 sc_match_as_query(ScMatch *m, void *form)
 {
@@ -228,8 +150,8 @@ sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist)
 	Bitmapset  *attrs = NULL;
 	ListCell   *lc;
 
-	if (m->spec->forms == NULL)
-		make_forms(m->spec);
+	if (!sc_spec_has_forms(m->spec))
+		return false;
 	foreach(lc, groupclause)
 		pull_varattnos((Node *) get_sortgroupclause_tle(lfirst(lc), tlist)->expr,
 					   m->srcvarno, &attrs);
@@ -237,13 +159,15 @@ sc_match_reads_keys(ScMatch *m, List *groupclause, List *tlist)
 }
 
 /* All but the buckets' zones lives as long as the specification is pinned. */
-static void
+static bool
 read_rollup(ScMatch *m)
 {
 	ScSpec	   *spec = m->spec;
 
-	if (spec->forms == NULL)
-		make_forms(spec);
+	if (!sc_spec_has_forms(spec))
+		return fail(m, spec->formless ?
+					psprintf("planning its expressions fails: %s", spec->formless) :
+					"its functions cannot be inlined in a parallel worker");
 	m->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
 	m->buckets = palloc0(sizeof(ScBucket *) * (spec->nkeys + 1));
 	m->sharp = spec->forms->sharp;
@@ -251,6 +175,7 @@ read_rollup(ScMatch *m)
 		m->keys[i] = sc_match_as_query(m, spec->forms->keys[i]);
 	m->aggs = sc_match_as_query(m, spec->forms->aggs);
 	m->rollupquals = sc_match_as_query(m, spec->forms->quals);
+	return true;
 }
 
 /* ---- functions of the keys ---- */
@@ -1109,8 +1034,7 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 	List	   *groupings = NIL;
 	int			i = 0;
 
-	read_rollup(m);
-	if (!match_where(m) || !match_keys(m, groupclause, tlist, outputs, having))
+	if (!read_rollup(m) || !match_where(m) || !match_keys(m, groupclause, tlist, outputs, having))
 		return false;
 	if (collect_items((Node *) outputs, m) || collect_items((Node *) having, m))
 		return false;
@@ -1147,23 +1071,10 @@ sc_match(ScMatch *m, List *groupclause, List *groupingsets, List *tlist,
 
 /* ---- for joins ---- */
 
-/* Are values of the expression that are equal also identical? */
 bool
-sc_expr_is_sharp(Expr *expr)
-{
-	ScKey		key = {0};
-
-	key.expr = expr;
-	key.type = exprType((Node *) expr);
-	key.typmod = exprTypmod((Node *) expr);
-	key.collation = exprCollation((Node *) expr);
-	return key_is_sharp(&key);
-}
-
-void
 sc_match_read(ScMatch *m)
 {
-	read_rollup(m);
+	return read_rollup(m);
 }
 
 bool

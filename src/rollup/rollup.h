@@ -149,6 +149,7 @@ typedef struct ScSpec
 	Oid			owner;			/* the view's */
 	bool		rewrite;		/* may answer queries of the source */
 	char	   *zone;			/* time zone its query is pinned to, or NULL */
+	char	   *path;			/* search_path of its creation, or NULL */
 	List	   *members;		/* source and all that it includes, sorted */
 	List	   *recorded;		/* those whose rows the storage counts, sorted */
 	bool		inherits;		/* the source is read with its children */
@@ -161,6 +162,8 @@ typedef struct ScSpec
 	bool		distinct;		/* some state is a multiset */
 	List	   *quals;			/* of Expr, varno 1, implicitly ANDed */
 	ScForms    *forms;			/* made by the first query */
+	char	   *formless;		/* why they cannot be made, or NULL */
+	TimestampTz formless_at;	/* when that was found out */
 	int32		width;			/* of the base table's rows, or 0: not known yet */
 	double		pages;			/* of the delta tables, as last seen */
 	TimestampTz pages_at;		/* when that was */
@@ -186,7 +189,8 @@ typedef struct ScSpec
 #define Anum_rollup_part_of		15
 #define Anum_rollup_part		16
 #define Anum_rollup_epochs		17
-#define Natts_rollup			17
+#define Anum_rollup_path		18
+#define Natts_rollup			18
 
 /* Attribute numbers of a base table. */
 #define ScBaseKey(i)			((i) + 1)
@@ -280,6 +284,7 @@ extern ScSpec *sc_spec_by_base(Oid base);
 extern void sc_spec_pin(ScSpec *spec);
 extern void sc_spec_release(ScSpec *spec);
 extern ScEval *sc_spec_eval(ScSpec *spec, Relation rel);
+extern Bitmapset *sc_spec_used(ScSpec *spec, Relation rel);
 extern bool sc_spec_analyze(ScSpec *spec, Query *query);
 /* Who called, while the view's owner acts. */
 typedef struct ScIdentity
@@ -306,13 +311,14 @@ extern Datum sc_catalog_attr(HeapTuple tuple, int attno, bool *isnull);
 extern List *sc_catalog_oids(HeapTuple tuple, int attno);
 extern bool sc_catalog_row_matches(ScSpec *spec, Snapshot snapshot);
 extern void sc_catalog_insert(int64 id, Oid view, Oid source, char state,
-							  const char *zone, List *views);
-extern void sc_catalog_insert_part(int64 id, Oid handle, Oid source,
-								   const char *zone, Oid part_of, int part);
+							  const char *zone, const char *path, List *views);
+extern void sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char *zone,
+								   const char *path, Oid part_of, int part);
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
+extern void sc_catalog_rename_schema(const char *old, const char *now);
 extern void sc_catalog_set_distincts(int64 id, Oid relid);
 extern void sc_catalog_set_rewrite(int64 id, bool enabled);
 extern void sc_catalog_set_epochs(int64 id, const int64 *epochs, int n);
@@ -558,7 +564,7 @@ extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,
 /* rewrite.c */
 extern void sc_rewrite_init(void);
 
-/* rewrite_match.c */
+/* rewrite_forms.c */
 extern bool sc_expr_is_sharp(Expr *expr);
 
 /* rewrite_explain.c */

@@ -43,6 +43,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/guc.h"
 #include "rollup/rollup.h"
 
 /* What a relation is to rollups. */
@@ -222,13 +223,14 @@ sc_spec_current(ScSpec *spec)
  * Until sc_become_caller, functions in the query run with the view owner's
  * rights, and what they SET goes with them: else a superuser who maintains a
  * rollup would run its owner's code as himself, or with a search_path of his.
+ * What is inlined means what it did when the rollup was created.
  */
 void
 sc_become_owner(ScSpec *spec, ScIdentity *caller)
 {
 	GetUserIdAndSecContext(&caller->user, &caller->security);
 	SetUserIdAndSecContext(spec->owner, caller->security | SECURITY_RESTRICTED_OPERATION);
-	caller->settings = NewGUCNestLevel();
+	caller->settings = sc_path_begin(spec->path);
 }
 
 void
@@ -469,6 +471,8 @@ sc_spec_of_part(ScSpec *fact, int part, Oid source)
 	spec->part_of = fact->view;
 	spec->part = part;
 	spec->source = source;
+	spec->owner = fact->owner;
+	spec->path = fact->path;
 	spec->zone = fact->zone;
 	if (part == SC_PART_STORED)
 		analyze_stored(spec, fact->joined);
@@ -601,6 +605,9 @@ spec_build(HeapTuple tuple)
 	zone = GET(Anum_rollup_time_zone);
 	if (!isnull)
 		spec->zone = TextDatumGetCString(zone);
+	value = GET(Anum_rollup_path);
+	if (!isnull)
+		spec->path = TextDatumGetCString(value);
 	spec->part_of = part_of;
 	spec->part = DatumGetInt32(GET(Anum_rollup_part));
 	value = GET(Anum_rollup_epochs);
@@ -782,15 +789,65 @@ sc_spec_release(ScSpec *spec)
 	}
 }
 
+/*
+ * The source's columns to those of a member, or NULL if they have the same
+ * numbers.  It is not locked: who detaches rel has the source locked, and waits
+ * for us who have rel.  The columns in question cannot change without it.
+ */
+static AttrMap *
+member_map(ScSpec *spec, Relation rel)
+{
+	Relation	source;
+	AttrMap    *map;
+
+	if (RelationGetRelid(rel) == spec->source)
+		return NULL;
+	source = RelationIdGetRelation(spec->source);
+	if (source == NULL)
+		elog(ERROR, "source %u of a rollup has gone", spec->source);
+	map = build_attrmap_by_name_if_req(RelationGetDescr(rel), RelationGetDescr(source));
+	RelationClose(source);
+	return map;
+}
+
+/* An expression of the rollup over the columns of a member; a copy. */
+static Expr *
+of_member(void *expr, AttrMap *map)
+{
+	bool		whole;
+
+	return map ? (Expr *) map_variable_attnos(expr, 1, 0, map, InvalidOid, &whole) :
+		copyObject((Expr *) expr);
+}
+
+/*
+ * Columns that the rollup reads, by the numbers they have in this member.
+ * Nothing is planned, and so no function's body read.
+ */
+Bitmapset *
+sc_spec_used(ScSpec *spec, Relation rel)
+{
+	AttrMap    *map = member_map(spec, rel);
+	Bitmapset  *used = NULL;
+	List	   *exprs = list_copy(spec->quals);
+
+	for (int i = 0; i < spec->nkeys; i++)
+		exprs = lappend(exprs, spec->keys[i].expr);
+	/* What is recomputed from the source is read too. */
+	for (int i = 0; i < spec->naggs; i++)
+		exprs = lappend(exprs, to_source_vars(spec, spec->aggs[i].aggref));
+	pull_varattnos((Node *) of_member(exprs, map), 1, &used);
+	return used;
+}
+
 /* Expressions of spec over rel, a member of the source. */
 ScEval *
 sc_spec_eval(ScSpec *spec, Relation rel)
 {
 	ScEval	   *eval;
 	MemoryContext old;
-	AttrMap    *map = NULL;
+	AttrMap    *map;
 	ScIdentity	caller;
-	bool		whole;
 
 	for (eval = spec->evals; eval; eval = eval->next)
 		if (eval->relid == RelationGetRelid(rel))
@@ -799,26 +856,8 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 	/* Functions are called with the owner's rights to them. */
 	sc_become_owner(spec, &caller);
 	old = MemoryContextSwitchTo(spec->cxt);
-	if (RelationGetRelid(rel) != spec->source)
-	{
-		/*
-		 * Not locked: who detaches rel has the source locked, and waits for
-		 * us who have rel.  The columns in question cannot change without it.
-		 */
-		Relation	source = RelationIdGetRelation(spec->source);
-
-		if (source == NULL)
-			elog(ERROR, "source %u of a rollup has gone", spec->source);
-		map = build_attrmap_by_name_if_req(RelationGetDescr(rel),
-										   RelationGetDescr(source));
-		RelationClose(source);
-	}
-#define COMPILE(e) \
-	(pull_varattnos((Node *) MAPPED(e), 1, &eval->used), \
-	 ExecInitExpr(expression_planner(MAPPED(e)), NULL))
-#define MAPPED(e) \
-	((Expr *) (map ? map_variable_attnos((Node *) (e), 1, 0, map, InvalidOid, &whole) \
-	 : copyObject((Node *) (e))))
+	map = member_map(spec, rel);
+#define COMPILE(e)	ExecInitExpr(expression_planner(of_member(e, map)), NULL)
 	eval = palloc0(sizeof(ScEval));
 	eval->relid = RelationGetRelid(rel);
 	eval->counted = sc_spec_counts(spec, eval->relid);
@@ -840,13 +879,8 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 		if (spec->slots[i].filter)
 			eval->filters[i] = COMPILE(spec->slots[i].filter);
 	}
-	/* What is recomputed from the source is read too. */
-	for (int i = 0; i < spec->naggs; i++)
-	{
-		Expr	   *call = to_source_vars(spec, spec->aggs[i].aggref);
-
-		pull_varattnos((Node *) MAPPED(call), 1, &eval->used);
-	}
+	eval->used = sc_spec_used(spec, rel);
+#undef COMPILE
 	eval->next = spec->evals;
 	spec->evals = eval;
 	MemoryContextSwitchTo(old);

@@ -639,7 +639,6 @@ settle_join(Candidate *cand)
 {
 	ScSpec	   *spec = cand->spec;
 
-	spec->owner = GetUserId();
 	cand->source = spec->source;
 	cand->stored = sc_spec_of_part(spec, SC_PART_STORED, InvalidOid);
 	if (!sc_parts_storable(spec, cand->stored))
@@ -684,6 +683,8 @@ settle(void *arg)
 	query = sc_query_analyze(cand->query, &views);
 	sc_enable_rewrite = false;
 	cand->groups = guess_groups(cand);
+	spec->owner = GetUserId();
+	spec->path = sc_current_path();
 	spec->cxt = CurrentMemoryContext;
 	spec->state = SC_LIVE;
 	spec->rewrite = true;
