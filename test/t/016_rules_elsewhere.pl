@@ -58,6 +58,21 @@ $redis->command('SET', 'sub:9', 'x');
 $sub->safe_psql('again', "INSERT INTO u VALUES (1, 'ann', 'a'), (2, 'bob', 'no'); INSERT INTO t VALUES (9, 9)");
 is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
 is($redis->command('GET', 'u:1:{'), 'ANN', 'they work');
+# One that no command has followed yet, and the next one renames what it names.
+$sub->safe_psql('again', q~CREATE TABLE late (k int, id int, name text) PARTITION BY LIST (k);
+	CREATE TABLE late1 PARTITION OF late FOR VALUES IN (1);
+	INSERT INTO scalecache.cache_rule (id, name, relation, key, action, value, condition)
+		VALUES (77, 'late', 'late', 'late:{id}', 'write', 'upper(name)', 'name <> ''no'''),
+			(79, 'late1', 'late1', 'late1:{id}', 'invalidate', NULL, NULL);
+	ALTER TABLE late RENAME id TO "no"~);
+is($sub->safe_psql('again', q~SELECT string_agg(key, ' ' ORDER BY key) FROM scalecache.cache_rules WHERE name LIKE 'late%'~),
+	'late1:{no} late:{no}', 'the old name is understood');
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+$redis->command('SET', 'late1:1', 'x');
+$sub->safe_psql('again', q~INSERT INTO late VALUES (1, 1, 'ann')~);
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+is($redis->command('GET', 'late:1'), 'ANN', 'and the rule works');
+is($redis->command('GET', 'late1:1'), undef, 'as does one of a partition');
 is($redis->command('GET', 'u:2:{'), 'x', 'and their conditions');
 is($redis->command('GET', 'sub:9'), undef, 'all of them');
 $sub->stop;
