@@ -113,6 +113,26 @@ unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/deadlock de
 $dropper->quit;
 $fake->stop;
 
+# ---- a token where a page of the log has just been filled ----
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+sql('CREATE EXTENSION scalecache');
+my ($rc, $out, $err) = $node->psql($p, q{DO $$
+	DECLARE room int; hits int := 0;
+	BEGIN
+		FOR i IN 1 .. 10000 LOOP
+			room := 8192 - (pg_current_wal_insert_lsn() - '0/0')::bigint % 8192;
+			PERFORM pg_logical_emit_message(false, 'x', repeat('y', CASE WHEN room < 512 THEN 1000 ELSE room - 56 END));
+			IF (pg_current_wal_insert_lsn() - '0/0')::bigint % 8192 IN (24, 40) THEN
+				hits := hits + 1;
+				PERFORM scalecache.cache_token();
+			END IF;
+			EXIT WHEN hits = 10;
+		END LOOP;
+		RAISE INFO 'pages: %', hits;
+	END$$});
+like($err, qr/pages: 10/, 'is had without an error');
+
 $node->stop;
 $redis->stop;
 done_testing();
