@@ -307,6 +307,7 @@ typedef struct ScTurn
 
 extern ScTurn sc_cache_work(void);
 extern void sc_cache_work_failed(void);
+extern void sc_cache_work_ended(void);
 
 /* ---- attempt.c ---- */
 

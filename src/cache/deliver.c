@@ -29,6 +29,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
@@ -1101,6 +1102,23 @@ look_at_route(void)
 	return false;
 }
 
+/* Redis need not wait for what databases that were dropped had to say. */
+static bool
+forget_dropped(char *error, Size errlen)
+{
+	ListCell   *lc;
+	bool		ok = true;
+
+	if (sc_link_others() == NIL)
+		return true;
+	StartTransactionCommand();
+	foreach(lc, sc_link_others())
+		if (ok && !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			ok = sc_link_forget(lfirst_oid(lc), error, errlen);
+	CommitTransactionCommand();
+	return ok;
+}
+
 /* Ask an idle Redis whether it is still there, and the same. */
 static bool
 ping(void)
@@ -1111,7 +1129,7 @@ ping(void)
 		return true;
 	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
 		return true;
-	if (!sc_link_ping(error, sizeof(error)))
+	if (!sc_link_ping(error, sizeof(error)) || !forget_dropped(error, sizeof(error)))
 	{
 		note_failure(error);
 		return false;
@@ -1229,6 +1247,20 @@ publish(uint64 clock)
 	d.clock = clock;
 	sc_link_describe(&d);
 	sc_cache_set_delivered(&d);
+}
+
+/*
+ * There is nothing to deliver any more, for the extension has been dropped.  If
+ * Redis is away it is not told: then it knows less than that when it is back.
+ */
+void
+sc_cache_work_ended(void)
+{
+	char		error[256];
+
+	if (be_connected())
+		(void) sc_link_forget(MyDatabaseId, error, sizeof(error));
+	lose_link();
 }
 
 /* Called outside of a transaction. */
