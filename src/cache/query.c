@@ -521,7 +521,7 @@ fetch(text *key, bool *leased, bool *keep)
 				return NULL;
 			case SC_LOADING:
 				/* Who loads something must not wait for a loader. */
-				if (sc_memory_has_lease() || !sc_memory_wait(name, namelen))
+				if (sc_memory_has_lease() || !sc_memory_wait(name, namelen, GetUserId()))
 				{
 					*keep = may_fill;
 					return NULL;
