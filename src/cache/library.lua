@@ -40,10 +40,14 @@ end
 -- time than all else.  Keys that share a place may refuse each other's fills.
 local PLACES = 65536
 
+-- What is deleted is shorter than HASHED; a key may have 512 MB, and Redis does
+-- nothing else meanwhile.
+local HASHED = 8192
+
 local function place_of(key)
   local byte = string.byte
   local h = #key
-  for i = 1, h, 4 do
+  for i = 1, math.min(h, HASHED), 4 do
     local a, b, c, d = byte(key, i, i + 3)
     h = (h * 1664525 + a + (b or 0) * 256 + (c or 0) * 65536 + (d or 0) * 16777216) % 4294967296
   end
