@@ -309,6 +309,12 @@ extern ScTurn sc_cache_work(void);
 extern void sc_cache_work_failed(void);
 extern void sc_cache_work_ended(void);
 
+/* ---- encoding.c ---- */
+
+extern bool sc_text_is_converted(void);
+extern const char *sc_text_for_redis(const char *s, uint32 length, uint32 *newlen);
+extern char *sc_text_from_redis(char *s, uint32 length, uint32 *newlen);
+
 /* ---- attempt.c ---- */
 
 extern bool sc_attempt_begin(const ScEntry *e);

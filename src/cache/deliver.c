@@ -703,13 +703,16 @@ send_entry(const ScOutboxItem *item, const ScEntry *e, bool store, List **epochs
 	char	   *value = NULL;
 	int64		ttl_ms = 0;
 	bool		sent;
+	/* What is in the pipeline lives as long as the batch. */
+	uint32		keylen;
+	const char *key = sc_text_for_redis(e->key, e->keylen, &keylen);
 
 	if (e->kind == SC_ENTRY_EPOCH)
 	{
 		char		prefix[SC_PREFIX_MAX];
-		uint32		n = sc_pattern_prefix(e->key, e->keylen, prefix, sizeof(prefix));
+		uint32		n = sc_pattern_prefix(key, keylen, prefix, sizeof(prefix));
 
-		*epochs = lappend(*epochs, pnstrdup(e->key, e->keylen));
+		*epochs = lappend(*epochs, pnstrdup(key, keylen));
 		return sc_link_epoch(prefix, n, item->xid);
 	}
 	if (e->kind == SC_ENTRY_WRITE && store)
@@ -720,11 +723,11 @@ send_entry(const ScOutboxItem *item, const ScEntry *e, bool store, List **epochs
 		if (!flushed)
 			sc_cache_flush_commits();
 		flushed = true;
-		sent = sc_link_store(e->key, e->keylen, value, ttl_ms, item->xid);
+		sent = sc_link_store(key, keylen, value, ttl_ms, item->xid);
 		pfree(value);
 	}
 	else
-		sent = sc_link_delete(e->key, e->keylen, item->xid);
+		sent = sc_link_delete(key, keylen, item->xid);
 	if (sent)
 		status.keys++;
 	return sent;
@@ -997,7 +1000,12 @@ introduce(char *error, Size errlen)
 		char	   *prefix;
 
 		if (sc_rule_pattern(*(int64 *) lfirst(lc), &pattern, &prefix))
-			patterns = lappend(patterns, pattern);
+		{
+			uint32		length;
+			const char *text = sc_text_for_redis(pattern, strlen(pattern), &length);
+
+			patterns = lappend(patterns, pnstrdup(text, length));
+		}
 	}
 	ask_for_walk(NULL, patterns, sc_link_position());
 	return true;

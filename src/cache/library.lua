@@ -40,8 +40,8 @@ end
 -- time than all else.  Keys that share a place may refuse each other's fills.
 local PLACES = 65536
 
--- What is deleted is shorter than HASHED; a key may have 512 MB, and Redis does
--- nothing else meanwhile.
+-- A key may have 512 MB, and Redis does nothing else meanwhile: no more of it
+-- than this makes a difference.  The worker has the same number.
 local HASHED = 8192
 
 local function place_of(key)
