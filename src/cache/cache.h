@@ -307,6 +307,13 @@ typedef struct ScTurn
 
 extern ScTurn sc_cache_work(void);
 extern void sc_cache_work_failed(void);
+extern void sc_cache_work_ended(void);
+
+/* ---- encoding.c ---- */
+
+extern bool sc_text_is_converted(void);
+extern const char *sc_text_for_redis(const char *s, uint32 length, uint32 *newlen);
+extern char *sc_text_from_redis(char *s, uint32 length, uint32 *newlen);
 
 /* ---- attempt.c ---- */
 

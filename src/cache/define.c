@@ -20,6 +20,7 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
+#include "catalog/partition.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
@@ -1065,9 +1066,45 @@ name_rule(void *arg)
 	errcontext("cache rule \"%s\", which the command would break", (const char *) arg);
 }
 
-/* Write the present names of a rule's relation into its row. */
+/* Does the command rename the relation's columns, itself or from above? */
+static bool
+renames_columns_of(const RenameStmt *rename, List *touched, Oid relid)
+{
+	ListCell   *lc;
+
+	if (rename == NULL)
+		return false;
+	if (list_member_oid(touched, relid))
+		return true;
+	if (!get_rel_relispartition(relid))
+		return false;
+	foreach(lc, get_partition_ancestors(relid))
+		if (list_member_oid(touched, lfirst_oid(lc)))
+			return true;
+	return false;
+}
+
+/*
+ * The names that the rule's texts use.  One from a dump has none on record, and
+ * uses those of the dump, which are the present ones but for the command's own.
+ */
+static char **
+names_in_use(Relation rel, Datum recorded, bool isnull, const RenameStmt *rename)
+{
+	char	  **names = sc_rule_names(RelationGetDescr(rel), recorded, isnull);
+
+	for (int i = 0; isnull && rename && i < RelationGetNumberOfAttributes(rel); i++)
+		if (strcmp(names[i], rename->newname) == 0)
+			names[i] = rename->subname;
+	return names;
+}
+
+/*
+ * Write the present names of a rule's relation into its row.  rename is what
+ * the command does to its columns, or NULL.
+ */
 static void
-follow_names(Relation catalog, HeapTuple tuple, Relation rel)
+follow_names(Relation catalog, HeapTuple tuple, Relation rel, const RenameStmt *rename)
 {
 	TupleDesc	desc = RelationGetDescr(catalog);
 	Datum		values[Natts_cache_rule] = {0};
@@ -1075,7 +1112,7 @@ follow_names(Relation catalog, HeapTuple tuple, Relation rel)
 	bool		repl[Natts_cache_rule] = {0};
 	bool		isnull;
 	Datum		recorded = heap_getattr(tuple, Anum_cache_rule_attnames, desc, &isnull);
-	char	  **names = sc_rule_names(RelationGetDescr(rel), recorded, isnull);
+	char	  **names = names_in_use(rel, recorded, isnull, rename);
 	char	   *rule = TextDatumGetCString(heap_getattr(tuple, Anum_cache_rule_name, desc, &isnull));
 	ErrorContextCallback callback = {error_context_stack, name_rule, rule};
 	static const int expressions[] = {Anum_cache_rule_value, Anum_cache_rule_condition};
@@ -1146,15 +1183,15 @@ follow_members(Relation catalog, int64 id, List *members)
 	return true;
 }
 
-/* Oids of the relations that the current DDL command has touched. */
-static List *
-touched_relations(void)
+/* Oids of the relations, and of the types, that the current DDL command has touched. */
+static void
+touched_objects(List **relations, List **types)
 {
-	List	   *oids = NIL;
-
+	*relations = *types = NIL;
 	SPI_connect();
-	if (SPI_execute("SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
-					" WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass", true, 0) == SPI_OK_SELECT)
+	if (SPI_execute("SELECT objid, classid FROM pg_catalog.pg_event_trigger_ddl_commands()"
+					" WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+					" OR classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass", true, 0) == SPI_OK_SELECT)
 	{
 		uint64		n = SPI_processed;
 
@@ -1163,14 +1200,18 @@ touched_relations(void)
 			bool		isnull;
 			Oid			oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
 															 SPI_tuptable->tupdesc, 1, &isnull));
+			Oid			classid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+																 SPI_tuptable->tupdesc, 2, &isnull));
 			MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 
-			oids = lappend_oid(oids, oid);
+			if (classid == RelationRelationId)
+				*relations = lappend_oid(*relations, oid);
+			else
+				*types = lappend_oid(*types, oid);
 			MemoryContextSwitchTo(old);
 		}
 	}
 	SPI_finish();
-	return oids;
 }
 
 /* Have columns been renamed or dropped, or come, since the rule was written? */
@@ -1253,7 +1294,7 @@ keeps_columns(Node *stmt)
  * it would wait for whoever alters a table with a rule, or deadlock.
  */
 static Touch
-is_touched(int64 id, List *touched, bool kept)
+is_touched(int64 id, List *touched, bool kept, const RenameStmt *rename)
 {
 	Relation	catalog = sc_rules_open(AccessShareLock);
 	HeapTuple	tuple;
@@ -1281,8 +1322,9 @@ is_touched(int64 id, List *touched, bool kept)
 		refuse_heirs(relid, touched, TextDatumGetCString(d));
 		members = members_of(relid, NoLock);
 		d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
+		/* The old name will not be known any more. */
 		if (isnull)
-			result = TOUCH_RESTORED;
+			result = renames_columns_of(rename, touched, relid) ? TOUCH_CHANGED : TOUCH_RESTORED;
 		foreach(lc, members)
 			if (list_member_oid(touched, lfirst_oid(lc)))
 				result = kept ? TOUCH_KEPT : TOUCH_CHANGED;
@@ -1357,9 +1399,9 @@ can_wait(int64 id, Touch touch)
  * about a partition would deadlock with one that comes down from the relation.
  */
 static void
-follow(int64 id, List *touched, bool kept)
+follow(int64 id, List *touched, bool kept, const RenameStmt *rename)
 {
-	Touch		touch = is_touched(id, touched, kept);
+	Touch		touch = is_touched(id, touched, kept, rename);
 	Relation	catalog;
 	HeapTuple	tuple;
 	Relation	rel;
@@ -1393,7 +1435,8 @@ follow(int64 id, List *touched, bool kept)
 	if ((isnull || list_member_oid(touched, relid) || names_differ(relid, d)) &&
 		(rel = try_relation_open(relid, AccessShareLock)) != NULL)
 	{
-		follow_names(catalog, tuple, rel);
+		follow_names(catalog, tuple, rel,
+					 renames_columns_of(rename, touched, relid) ? rename : NULL);
 		relation_close(rel, NoLock);
 		changed = true;
 	}
@@ -1408,6 +1451,142 @@ follow(int64 id, List *touched, bool kept)
 	if (sc_rule_pattern(id, &pattern, &prefix))
 		sc_cache_touch_pattern(id, pattern);
 	table_close(catalog, NoLock);
+}
+
+/* ---- types whose values get another text ---- */
+
+/* May the text, or the JSON, of values that are there be another one now? */
+static bool
+changes_texts(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (IsA(stmt, AlterEnumStmt))
+		return ((AlterEnumStmt *) stmt)->oldVal != NULL;
+	if (IsA(stmt, RenameStmt))
+		return ((RenameStmt *) stmt)->renameType == OBJECT_ATTRIBUTE ||
+			((RenameStmt *) stmt)->renameType == OBJECT_COLUMN;
+	if (!IsA(stmt, AlterTableStmt))
+		return false;
+	foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+		switch (((AlterTableCmd *) lfirst(lc))->subtype)
+		{
+			case AT_AddColumn:
+			case AT_DropColumn:
+			case AT_AlterColumnType:
+				return true;
+			default:
+				break;
+		}
+	return false;
+}
+
+static bool relation_has_type(Oid relid, const List *types);
+
+/* Is the type one of them, or made of one? */
+static bool
+has_type(Oid type, const List *types)
+{
+	HeapTuple	tuple;
+	FormData_pg_type form;
+
+	if (list_member_oid(types, type))
+		return true;
+	check_stack_depth();
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = *(Form_pg_type) GETSTRUCT(tuple);
+	ReleaseSysCache(tuple);
+	if (IsTrueArrayType(&form))
+		return has_type(form.typelem, types);
+	switch (form.typtype)
+	{
+		case TYPTYPE_DOMAIN:
+			return has_type(form.typbasetype, types);
+		case TYPTYPE_RANGE:
+			return has_type(get_range_subtype(type), types);
+		case TYPTYPE_MULTIRANGE:
+			return has_type(get_multirange_range(type), types);
+		case TYPTYPE_COMPOSITE:
+			return relation_has_type(form.typrelid, types);
+		default:
+			return false;
+	}
+}
+
+static Oid
+column_type(Oid relid, AttrNumber attno)
+{
+	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attno));
+	Oid			type = InvalidOid;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	if (!((Form_pg_attribute) GETSTRUCT(tuple))->attisdropped)
+		type = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
+	ReleaseSysCache(tuple);
+	return type;
+}
+
+static bool
+relation_has_type(Oid relid, const List *types)
+{
+	for (AttrNumber attno = 1;
+		 SearchSysCacheExists2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attno));
+		 attno++)
+		if (has_type(column_type(relid, attno), types))
+			return true;
+	return false;
+}
+
+/* Is a column of such a type in the rule's key? */
+static bool
+key_has_type(Relation catalog, HeapTuple tuple, const List *types)
+{
+	TupleDesc	desc = RelationGetDescr(catalog);
+	Oid			relid = rule_relation(catalog, tuple);
+	bool		isnull;
+	List	   *parts;
+	Datum		d = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
+
+	parts = sc_template_parse(TextDatumGetCString(d));
+	for (int i = 1; i < list_length(parts); i += 2)
+		if (has_type(column_type(relid, get_attnum(relid, list_nth(parts, i))), types))
+			return true;
+	return false;
+}
+
+/*
+ * The command has changed how values of the types look: an enum's label, a
+ * composite type's attributes.  Keys that were made of them are not those that
+ * writers make from now on, and cached rows show what was.  Writers that have
+ * made theirs, and have yet to commit, are waited for, and later ones wait for
+ * the command: nobody else would delete the key that they did not think of.
+ */
+static void
+follow_types(int64 id, const List *types)
+{
+	Relation	catalog = sc_rules_open(AccessShareLock);
+	HeapTuple	tuple = catalog ? sc_rule_fetch(catalog, id) : NULL;
+	Oid			relid = tuple ? rule_relation(catalog, tuple) : InvalidOid;
+	char		kind = get_rel_relkind(relid);
+	bool		concerned = kind != '\0' && relation_has_type(relid, types);
+	bool		in_key = concerned && kind != RELKIND_VIEW && key_has_type(catalog, tuple, types);
+	char	   *pattern;
+	char	   *prefix;
+
+	if (catalog)
+		table_close(catalog, AccessShareLock);
+	if (!concerned)
+		return;
+	if (in_key)
+	{
+		LockRelationOid(relid, ShareRowExclusiveLock);
+		(void) members_of(relid, ShareRowExclusiveLock);
+	}
+	if (sc_rule_pattern(id, &pattern, &prefix))
+		sc_cache_touch_pattern(id, pattern);
 }
 
 static void
@@ -1467,16 +1646,19 @@ scalecache_cache_dropped(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	forget_dead_rules();
 	foreach(lc, sc_rules_all())
-		follow(*(int64 *) lfirst(lc), NIL, false);
+		follow(*(int64 *) lfirst(lc), NIL, false, NULL);
 	PG_RETURN_NULL();
 }
 
-/* ddl_command_end: names, partitions and rewritten tables. */
+/* ddl_command_end: names, partitions, rewritten tables, and types. */
 Datum
 scalecache_cache_altered(PG_FUNCTION_ARGS)
 {
+	Node	   *stmt;
+	RenameStmt *rename = NULL;
 	List	   *ids;
 	List	   *touched;
+	List	   *types;
 	bool		kept;
 	ListCell   *lc;
 
@@ -1484,10 +1666,20 @@ scalecache_cache_altered(PG_FUNCTION_ARGS)
 	ids = own_commands ? NIL : sc_rules_all();
 	if (ids == NIL)
 		PG_RETURN_NULL();
-	touched = touched_relations();
-	kept = CALLED_AS_EVENT_TRIGGER(fcinfo) &&
-		keeps_columns(((EventTriggerData *) fcinfo->context)->parsetree);
+	stmt = ((EventTriggerData *) fcinfo->context)->parsetree;
+	touched_objects(&touched, &types);
+	kept = keeps_columns(stmt);
+	if (IsA(stmt, RenameStmt) && ((RenameStmt *) stmt)->renameType == OBJECT_COLUMN)
+		rename = (RenameStmt *) stmt;
 	foreach(lc, ids)
-		follow(*(int64 *) lfirst(lc), touched, kept);
+		follow(*(int64 *) lfirst(lc), touched, kept, rename);
+	if (!changes_texts(stmt))
+		PG_RETURN_NULL();
+	/* A relation's rows are a type, too. */
+	foreach(lc, touched)
+		if (OidIsValid(get_rel_type_id(lfirst_oid(lc))))
+			types = lappend_oid(types, get_rel_type_id(lfirst_oid(lc)));
+	foreach(lc, types ? ids : NIL)
+		follow_types(*(int64 *) lfirst(lc), types);
 	PG_RETURN_NULL();
 }

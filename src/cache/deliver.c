@@ -29,6 +29,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
@@ -702,13 +703,16 @@ send_entry(const ScOutboxItem *item, const ScEntry *e, bool store, List **epochs
 	char	   *value = NULL;
 	int64		ttl_ms = 0;
 	bool		sent;
+	/* What is in the pipeline lives as long as the batch. */
+	uint32		keylen;
+	const char *key = sc_text_for_redis(e->key, e->keylen, &keylen);
 
 	if (e->kind == SC_ENTRY_EPOCH)
 	{
 		char		prefix[SC_PREFIX_MAX];
-		uint32		n = sc_pattern_prefix(e->key, e->keylen, prefix, sizeof(prefix));
+		uint32		n = sc_pattern_prefix(key, keylen, prefix, sizeof(prefix));
 
-		*epochs = lappend(*epochs, pnstrdup(e->key, e->keylen));
+		*epochs = lappend(*epochs, pnstrdup(key, keylen));
 		return sc_link_epoch(prefix, n, item->xid);
 	}
 	if (e->kind == SC_ENTRY_WRITE && store)
@@ -719,11 +723,11 @@ send_entry(const ScOutboxItem *item, const ScEntry *e, bool store, List **epochs
 		if (!flushed)
 			sc_cache_flush_commits();
 		flushed = true;
-		sent = sc_link_store(e->key, e->keylen, value, ttl_ms, item->xid);
+		sent = sc_link_store(key, keylen, value, ttl_ms, item->xid);
 		pfree(value);
 	}
 	else
-		sent = sc_link_delete(e->key, e->keylen, item->xid);
+		sent = sc_link_delete(key, keylen, item->xid);
 	if (sent)
 		status.keys++;
 	return sent;
@@ -996,7 +1000,12 @@ introduce(char *error, Size errlen)
 		char	   *prefix;
 
 		if (sc_rule_pattern(*(int64 *) lfirst(lc), &pattern, &prefix))
-			patterns = lappend(patterns, pattern);
+		{
+			uint32		length;
+			const char *text = sc_text_for_redis(pattern, strlen(pattern), &length);
+
+			patterns = lappend(patterns, pnstrdup(text, length));
+		}
 	}
 	ask_for_walk(NULL, patterns, sc_link_position());
 	return true;
@@ -1101,6 +1110,23 @@ look_at_route(void)
 	return false;
 }
 
+/* Redis need not wait for what databases that were dropped had to say. */
+static bool
+forget_dropped(char *error, Size errlen)
+{
+	ListCell   *lc;
+	bool		ok = true;
+
+	if (sc_link_others() == NIL)
+		return true;
+	StartTransactionCommand();
+	foreach(lc, sc_link_others())
+		if (ok && !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			ok = sc_link_forget(lfirst_oid(lc), error, errlen);
+	CommitTransactionCommand();
+	return ok;
+}
+
 /* Ask an idle Redis whether it is still there, and the same. */
 static bool
 ping(void)
@@ -1111,7 +1137,7 @@ ping(void)
 		return true;
 	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
 		return true;
-	if (!sc_link_ping(error, sizeof(error)))
+	if (!sc_link_ping(error, sizeof(error)) || !forget_dropped(error, sizeof(error)))
 	{
 		note_failure(error);
 		return false;
@@ -1229,6 +1255,20 @@ publish(uint64 clock)
 	d.clock = clock;
 	sc_link_describe(&d);
 	sc_cache_set_delivered(&d);
+}
+
+/*
+ * There is nothing to deliver any more, for the extension has been dropped.  If
+ * Redis is away it is not told: then it knows less than that when it is back.
+ */
+void
+sc_cache_work_ended(void)
+{
+	char		error[256];
+
+	if (be_connected())
+		(void) sc_link_forget(MyDatabaseId, error, sizeof(error));
+	lose_link();
 }
 
 /* Called outside of a transaction. */

@@ -40,10 +40,14 @@ end
 -- time than all else.  Keys that share a place may refuse each other's fills.
 local PLACES = 65536
 
+-- A key may have 512 MB, and Redis does nothing else meanwhile: no more of it
+-- than this makes a difference.  The worker has the same number.
+local HASHED = 8192
+
 local function place_of(key)
   local byte = string.byte
   local h = #key
-  for i = 1, h, 4 do
+  for i = 1, math.min(h, HASHED), 4 do
     local a, b, c, d = byte(key, i, i + 3)
     h = (h * 1664525 + a + (b or 0) * 256 + (c or 0) * 65536 + (d or 0) * 16777216) % 4294967296
   end
@@ -381,11 +385,23 @@ local function rotate(keys, args)
   return 1
 end
 
--- id: version, whether armed, tombstones, counters
+-- id timeline: the database has been dropped, or has no rules any more, so
+-- nobody will say 'done' if that is what we wait for
+local function forget(keys, args)
+  local source = sources[args[1]]
+  if source and source.timeline <= tonumber(args[2]) then sources[args[1]] = nil end
+  return 1
+end
+
+-- id: version, whether armed, tombstones, counters, who else has told us something
 local function hello(keys, args)
   local source = sources[args[1]]
+  local others = {}
+  for id in pairs(sources) do
+    if id ~= args[1] then others[#others + 1] = id end
+  end
   return { VERSION, source and source.armed and 1 or 0, source and source.count or 0,
-    stats.hits, stats.misses, stats.fills, stats.refused, stats.loading }
+    stats.hits, stats.misses, stats.fills, stats.refused, stats.loading, table.concat(others, ' ') }
 end
 
 redis.register_function{ function_name = 'scalecache_get', callback = get, flags = { 'no-writes' } }
@@ -396,4 +412,5 @@ redis.register_function{ function_name = 'scalecache_bury', callback = bury_all,
 redis.register_function('scalecache_store', store)
 redis.register_function{ function_name = 'scalecache_epoch', callback = epoch, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'scalecache_rotate', callback = rotate, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'scalecache_forget', callback = forget, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'scalecache_hello', callback = hello, flags = { 'no-writes' } }

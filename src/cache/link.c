@@ -21,6 +21,7 @@
 #include "cache/token.h"
 
 #define MANY_TOMBSTONES		200000
+#define OTHERS				64	/* databases looked at at a time */
 
 Peer	   *sc_nodes = NULL;
 int			sc_nnodes = 0;
@@ -38,6 +39,7 @@ static TimestampTz last_rotation = 0;
 static char link_id[24] = "";	/* of these connections */
 static ScUrlKind link_mode;
 static int	link_db = 0;
+static List *others = NIL;		/* databases of this server, at the last ping */
 
 bool
 sc_link_ok(void)
@@ -116,6 +118,12 @@ sc_link_mark_other(int i, bool another)
 	sc_nodes[i].another = another;
 }
 
+static void
+source_id(Oid dboid, char *buf, Size size)
+{
+	snprintf(buf, size, UINT64_FORMAT "/%u", GetSystemIdentifier(), dboid);
+}
+
 /* Whom the tombstones are from: this database of this cluster. */
 const char *
 sc_link_source_id(void)
@@ -123,7 +131,7 @@ sc_link_source_id(void)
 	static char id[40] = "";
 
 	if (id[0] == '\0')
-		snprintf(id, sizeof(id), UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+		source_id(MyDatabaseId, id, sizeof(id));
 	return id;
 }
 
@@ -247,7 +255,29 @@ typedef struct Hello
 	bool		armed;
 	int64		tombstones;
 	int64		counters[5];
+	int			nothers;
+	Oid			others[OTHERS];
 } Hello;
+
+/* Databases of this server in a list of whom the library knows. */
+static void
+read_others(Hello *hello, const char *list)
+{
+	const char *p = list;
+
+	while (*p && hello->nothers < OTHERS)
+	{
+		char	   *rest;
+		uint64		cluster = strtou64(p, &rest, 10);
+
+		if (*rest == '/' && cluster == GetSystemIdentifier())
+			hello->others[hello->nothers++] = (Oid) strtoul(rest + 1, NULL, 10);
+		p = strchr(p, ' ');
+		if (p == NULL)
+			break;
+		p++;
+	}
+}
 
 static void
 read_hello(int n, const ScReply *reply, void *arg)
@@ -271,6 +301,10 @@ read_hello(int n, const ScReply *reply, void *arg)
 		sc_reply_element(reply, 3 + i, &e);
 		hello->counters[i] = e.integer;
 	}
+	sc_reply_element(reply, 8, &e);
+	hello->nothers = 0;
+	if (e.type == SC_REPLY_STRING)
+		read_others(hello, e.str);
 }
 
 /* Of each node; in CurrentMemoryContext.  NULL: it failed. */
@@ -734,6 +768,47 @@ sc_link_open(const ScRedisUrl *url, ScRedisStatus *worker, char *error, Size err
 
 /* ---- once in a while ---- */
 
+static void
+note_others(const Hello *hello)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	for (int i = 0; i < hello->nothers; i++)
+		others = list_append_unique_oid(others, hello->others[i]);
+	MemoryContextSwitchTo(old);
+}
+
+/* The other databases of this server that Redis knew at the last ping */
+List *
+sc_link_others(void)
+{
+	return others;
+}
+
+/*
+ * Nobody invalidates the database's keys any more.  As long as Redis waits for
+ * it to say that nothing older is there, it serves and stores nothing.
+ */
+bool
+sc_link_forget(Oid dboid, char *error, Size errlen)
+{
+	char		id[40];
+	char		timeline[16];
+
+	if (!sc_functions)
+		return true;
+	source_id(dboid, id, sizeof(id));
+	snprintf(timeline, sizeof(timeline), "%u", sc_timeline());
+	for (int i = 0; i < sc_nnodes; i++)
+	{
+		sc_begin_function("scalecache_forget", "0");
+		sc_add_word(id);
+		sc_add_word(timeline);
+		sc_send(&sc_nodes[i]);
+	}
+	return sc_exchange_checked(error, errlen);
+}
+
 /* Is it there, and does it still know us?  And how it does. */
 bool
 sc_link_ping(char *error, Size errlen)
@@ -763,10 +838,12 @@ sc_link_ping(char *error, Size errlen)
 	if (hello == NULL)
 		return false;
 	status->hits = status->misses = status->fills = status->refused = 0;
+	others = list_truncate(others, 0);
 	for (int i = 0; i < sc_nnodes; i++)
 	{
 		if (sc_nodes[i].redis == NULL)
 			continue;
+		note_others(&hello[i]);
 		if (!is_ours(&hello[i]) || !hello[i].armed)
 		{
 			snprintf(error, errlen, "Redis has lost the function library: %s", hello[i].error);

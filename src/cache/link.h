@@ -32,6 +32,9 @@ extern void sc_link_identity(int i, char *buf, Size size);
 /* What we have not been with since, it has missed. */
 extern void sc_link_mark_other(int i, bool another);
 extern bool sc_link_ping(char *error, Size errlen);
+/* Other databases of this server that Redis has heard of, and one that has gone. */
+extern List *sc_link_others(void);
+extern bool sc_link_forget(Oid dboid, char *error, Size errlen);
 
 /* ---- telling who we are ---- */
 

@@ -55,6 +55,7 @@
 #define PREFIX_BYTES	SC_PREFIX_MAX
 #define FORGET			16		/* prefixes at a time, when there are too many */
 #define NONE			(-1)
+#define LOADERS			2		/* roles that load a key at the same time */
 #define STUCK_MS		1000	/* blocked so long, a loader seems stuck */
 
 typedef struct Block
@@ -71,6 +72,17 @@ typedef struct Stamp
 	uint64		xid;			/* the last writer, with its epoch; 0: unknown */
 } Stamp;
 
+/*
+ * Who has a lease.  Nobody waits for a value that another role gets, and that
+ * may take as long as that role likes; where more roles load one key than there
+ * are places, the others do without.
+ */
+typedef struct Loader
+{
+	int			pid;			/* 0: nobody */
+	Oid			owner;
+} Loader;
+
 typedef struct Entry
 {
 	uint64		hash;
@@ -84,7 +96,7 @@ typedef struct Entry
 	uint64		filled;			/* clock of the value's snapshot */
 	int64		number;			/* of the fill, in the part */
 	uint32		fences;
-	int			loader;			/* pid of who has the lease, or 0 */
+	Loader		loaders[LOADERS];
 	Stamp		stamp;
 	bool		used;			/* in the hash table */
 	bool		has_value;
@@ -454,6 +466,26 @@ remove_entry(int p, Entry *e)
 	part->nentries--;
 }
 
+static bool
+is_leased(const Entry *e)
+{
+	for (int i = 0; i < LOADERS; i++)
+		if (e->loaders[i].pid != 0)
+			return true;
+	return false;
+}
+
+/* The place of who loads the value for a role; of 0, a free one.  Or NULL. */
+static Loader *
+find_loader(Entry *e, Oid owner)
+{
+	for (int i = 0; i < LOADERS; i++)
+		if (owner == InvalidOid ? e->loaders[i].pid == 0 :
+			e->loaders[i].pid != 0 && e->loaders[i].owner == owner)
+			return &e->loaders[i];
+	return NULL;
+}
+
 /* Let the hand go on until it has evicted something, or gone round twice. */
 static bool
 evict_one(int p, const Entry *spare)
@@ -465,7 +497,7 @@ evict_one(int p, const Entry *spare)
 		Entry	   *e = &entries_of(p)[part->hand];
 
 		part->hand = (part->hand + 1) % part_entries;
-		if (!e->used || e == spare || e->fences > 0 || e->loader != 0)
+		if (!e->used || e == spare || e->fences > 0 || is_leased(e))
 			continue;
 		if (e->recent && n < part_entries)
 		{
@@ -868,8 +900,9 @@ give_back(uint64 hash)
 	LWLockAcquire(part->lock, LW_EXCLUSIVE);
 	i = buckets_of(p)[hash & (part_buckets - 1)];
 	for (; i != NONE; i = entries_of(p)[i].next)
-		if (entries_of(p)[i].hash == hash && entries_of(p)[i].loader == MyProcPid)
-			entries_of(p)[i].loader = 0;
+		for (int j = 0; entries_of(p)[i].hash == hash && j < LOADERS; j++)
+			if (entries_of(p)[i].loaders[j].pid == MyProcPid)
+				entries_of(p)[i].loaders[j].pid = 0;
 	LWLockRelease(part->lock);
 	ConditionVariableBroadcast(&part->loaded);
 }
@@ -896,28 +929,31 @@ lease_at_exit(int code, Datum arg)
 }
 
 static void
-take_lease(Entry *e)
+take_lease(Entry *e, Loader *place, Oid owner)
 {
 	static bool registered = false;
 
 	if (!registered)
 		before_shmem_exit(lease_at_exit, (Datum) 0);
 	registered = true;
-	e->loader = MyProcPid;
+	place->pid = MyProcPid;
+	place->owner = owner;
 	have_lease = true;
 	lease_hash = e->hash;
 }
 
-/* Who loads the key? */
+/* Who loads the key for the role? */
 static int
-loader_of(int p, uint64 hash, const char *key, uint32 keylen)
+loader_of(int p, uint64 hash, const char *key, uint32 keylen, Oid owner)
 {
 	Entry	   *e;
+	Loader	   *loader;
 	int			pid;
 
 	LWLockAcquire(memory->parts[p].lock, LW_SHARED);
 	e = find(p, hash, key, keylen);
-	pid = e ? e->loader : 0;
+	loader = e ? find_loader(e, owner) : NULL;
+	pid = loader ? loader->pid : 0;
 	LWLockRelease(memory->parts[p].lock);
 	return pid;
 }
@@ -932,7 +968,7 @@ is_blocked(int pid)
 }
 
 bool
-sc_memory_wait(const char *key, uint32 keylen)
+sc_memory_wait(const char *key, uint32 keylen, Oid owner)
 {
 	uint64		hash = hash_key(key, keylen);
 	int			p = part_of(hash);
@@ -942,7 +978,7 @@ sc_memory_wait(const char *key, uint32 keylen)
 	ConditionVariablePrepareToSleep(&memory->parts[p].loaded);
 	for (;;)
 	{
-		int			pid = loader_of(p, hash, key, keylen);
+		int			pid = loader_of(p, hash, key, keylen, owner);
 		long		left;
 
 		if (pid == 0)
@@ -1046,6 +1082,7 @@ sc_memory_get(const char *key, uint32 keylen, Oid owner, bool *leased,
 	ScLookup	result;
 	int64		seen = 0;		/* the value that was no hit */
 	Entry	   *e;
+	Loader	   *loader;
 
 again:
 	result = look_up(key, keylen, owner, since, value, length);
@@ -1068,11 +1105,12 @@ again:
 		pg_atomic_fetch_sub_u64(&part->misses, 1);
 		goto again;
 	}
-	if (e && e->loader != 0 && e->loader != MyProcPid)
+	loader = e ? find_loader(e, owner) : NULL;
+	if (loader && loader->pid != MyProcPid)
 		result = SC_LOADING;
-	else if (e && !have_lease)
+	else if (e && !have_lease && (loader = find_loader(e, InvalidOid)) != NULL)
 	{
-		take_lease(e);
+		take_lease(e, loader, owner);
 		*leased = true;
 	}
 	LWLockRelease(part->lock);

@@ -44,8 +44,8 @@ typedef enum ScLookup
 extern ScLookup sc_memory_get(const char *key, uint32 keylen, Oid owner,
 							  bool *leased, int64 *since,
 							  char **value, uint32 *length);
-/* Wait for the one that loads; false when it seems stuck. */
-extern bool sc_memory_wait(const char *key, uint32 keylen);
+/* Wait for the one that loads for the role; false when it seems stuck. */
+extern bool sc_memory_wait(const char *key, uint32 keylen, Oid owner);
 extern void sc_memory_end_lease(void);
 extern bool sc_memory_has_lease(void);
 /* The point in time before which a snapshot is to be taken. */

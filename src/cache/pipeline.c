@@ -18,6 +18,7 @@
 #include "cache/cache.h"
 #include "cache/link_private.h"
 
+#define HASHED_BYTES		8192	/* of a key, as in the library */
 #define FULL_MS				10000	/* no values are sent to a full Redis */
 #define PIPELINE_BYTES		(8 * 1024 * 1024)	/* of values before replies are read */
 #define LARGE_BYTES			(64 * 1024)	/* a value that may be too large */
@@ -361,7 +362,7 @@ place_of(const char *key, uint32 keylen)
 	const unsigned char *p = (const unsigned char *) key;
 	uint32		h = keylen;
 
-	for (uint32 i = 0; i < keylen; i += 4)
+	for (uint32 i = 0; i < Min(keylen, HASHED_BYTES); i += 4)
 	{
 		h *= 1664525;
 		for (uint32 j = i; j < Min(i + 4, keylen); j++)

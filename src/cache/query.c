@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
@@ -151,10 +150,8 @@ scalecache_cache_get(PG_FUNCTION_ARGS)
 		default:
 			break;
 	}
-	/* What is not text in this database's encoding is of no use to it. */
 	if (ask_redis(name, namelen, false, &value, &length, &ttl, &clock) != SC_SESSION_HIT ||
-		is_result(value, length) ||
-		!pg_verifymbstr(value, (int) length, true))
+		is_result(value, length))
 		PG_RETURN_NULL();
 	(void) sc_memory_put(name, namelen, SC_OWNER_ANY, value, length, ttl, NULL, clock);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(value, length));
@@ -435,8 +432,7 @@ fetch_from_redis(text *key, int64 ttl, bool *fill)
 	initStringInfo(&mark);
 	append_mark(&mark);
 	if (length <= mark.len || memcmp(value, mark.data, mark.len) != 0 ||
-		value[length - 1] != '}' || strlen(value) != length ||
-		!pg_verifymbstr(value, (int) length, true))
+		value[length - 1] != '}')
 		return NULL;
 	value[length - 1] = '\0';
 	result = parse_rows(value + mark.len);
@@ -521,7 +517,7 @@ fetch(text *key, bool *leased, bool *keep)
 				return NULL;
 			case SC_LOADING:
 				/* Who loads something must not wait for a loader. */
-				if (sc_memory_has_lease() || !sc_memory_wait(name, namelen))
+				if (sc_memory_has_lease() || !sc_memory_wait(name, namelen, GetUserId()))
 				{
 					*keep = may_fill;
 					return NULL;

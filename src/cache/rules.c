@@ -375,6 +375,37 @@ load_columns(ScRule *rule, char **names, Datum columns)
 			rule->columns = bms_add_member(rule->columns, rule->pieces[i].attno);
 }
 
+/* Who writes to it has it locked, and need not queue behind who waits to alter it. */
+static bool
+is_being_written(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock);
+}
+
+/*
+ * The rule's relation, for a writer.  Who has locked a partition only does not
+ * wait for who comes from above: it would be a deadlock.
+ */
+static Relation
+open_unless_altered(ScRule *rule)
+{
+	Relation	rel = NULL;
+
+	if (is_being_written(rule->relid))
+		rel = try_relation_open(rule->relid, AccessShareLock);
+	else if (ConditionalLockRelationOid(rule->relid, AccessShareLock))
+		rel = try_relation_open(rule->relid, NoLock);
+	/* The caller takes any error for a condition that holds. */
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("relation of cache rule \"%s\" is being altered", rule->name)));
+	return rel;
+}
+
 /*
  * Make the condition ready to be evaluated.  An error leaves the rule as it
  * was; what the condition calls may have been dropped.
@@ -396,7 +427,7 @@ sc_rule_compile_condition(ScRule *rule)
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache condition",
 								ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
-	rel = relation_open(rule->relid, AccessShareLock);
+	rel = open_unless_altered(rule);
 	node = sc_rule_expression(rel, rule->names, rule->condition, "condition",
 							  BOOLOID, true);
 	relation_close(rel, AccessShareLock);
@@ -460,16 +491,6 @@ find_rule(int64 id)
 		}
 	}
 	return NULL;
-}
-
-/* Who writes to it has it locked, and need not queue behind who waits to alter it. */
-static bool
-is_being_written(Oid relid)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	return LockHeldByMe(&tag, RowExclusiveLock);
 }
 
 /*

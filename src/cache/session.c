@@ -256,9 +256,11 @@ ScSessionReply
 sc_session_get(const char *key, uint32 keylen, bool lease, char **value,
 			   uint32 *length, int64 *ttl_us)
 {
-	const char *argv[] = {"FCALL", "scalecache_read", "1", key, sc_link_source_id(),
+	uint32		n;
+	const char *name = sc_text_for_redis(key, keylen, &n);
+	const char *argv[] = {"FCALL", "scalecache_read", "1", name, sc_link_source_id(),
 	lease ? "1" : "0", delivered.link};
-	size_t		lens[] = {5, 15, 1, keylen, strlen(argv[4]), 1, strlen(delivered.link)};
+	size_t		lens[] = {5, 15, 1, n, strlen(argv[4]), 1, strlen(delivered.link)};
 	Answer		a;
 
 	if (!ask(lengthof(argv), argv, lens, &a))
@@ -268,8 +270,10 @@ sc_session_get(const char *key, uint32 keylen, bool lease, char **value,
 	/* Others load it, it is too long, or the functions are not there. */
 	if (a.value == NULL)
 		return SC_SESSION_FAILED;
-	*value = a.value;
-	*length = a.length;
+	/* What is not text in this database's encoding is of no use to it. */
+	*value = sc_text_from_redis(a.value, a.length, length);
+	if (*value == NULL)
+		return SC_SESSION_FAILED;
 	*ttl_us = a.ttl_ms > 0 ? a.ttl_ms * 1000 : 0;
 	return SC_SESSION_HIT;
 }
@@ -280,10 +284,16 @@ sc_session_fill(const char *key, uint32 keylen, const char *value,
 {
 	StringInfoData token;
 	char		ttl[32];
-	const char *argv[] = {"FCALL", "scalecache_fill", "1", key, value, NULL, ttl};
-	size_t		lens[] = {5, 15, 1, keylen, length, 0, 0};
+	uint32		n;
+	uint32		bytes;
+	const char *name = sc_text_for_redis(key, keylen, &n);
+	const char *text = sc_text_for_redis(value, length, &bytes);
+	const char *argv[] = {"FCALL", "scalecache_fill", "1", name, text, NULL, ttl};
+	size_t		lens[] = {5, 15, 1, n, bytes, 0, 0};
 	Answer		a;
 
+	if (text == value && sc_text_is_converted())
+		return SC_SESSION_MISS;
 	initStringInfo(&token);
 	sc_token_text(snapshot, &token);
 	argv[5] = token.data;

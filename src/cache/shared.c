@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -355,12 +356,29 @@ sc_cache_async_end(XLogRecPtr lsn)
 	pg_atomic_fetch_sub_u32(&shared->async, 1);
 }
 
+/*
+ * Where the last record ends.  The next one's place is behind the page's header
+ * if that is where a page begins, and as long as there is no next one that is
+ * more than can be flushed.
+ */
+static XLogRecPtr
+end_of_log(void)
+{
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
 /* Have on disk whatever commit of rows with rules a snapshot may see. */
 void
 sc_cache_flush_commits(void)
 {
 	if (shared == NULL || pg_atomic_read_u32(&shared->async) > 0)
-		XLogFlush(GetXLogInsertRecPtr());
+		XLogFlush(end_of_log());
 	else
 		XLogFlush((XLogRecPtr) pg_atomic_read_u64(&shared->async_lsn));
 }

@@ -146,6 +146,19 @@ end_value(const ScEntry *e, TimestampTz start)
 		s->us += Min(Max(GetCurrentTimestamp() - start, 0), VALUE_TIMEOUT_MS * INT64CONST(1000));
 }
 
+static const char *
+value_for_redis(const char *s)
+{
+	uint32		length;
+	const char *result = sc_text_for_redis(s, (uint32) strlen(s), &length);
+
+	if (result == s && sc_text_is_converted())
+		ereport(ERROR,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("value cannot be converted to UTF8")));
+	return result;
+}
+
 /* NULL: no such row, several, or a null value. */
 static char *
 run(ScRule *rule, const ScEntry *e, MemoryContext cxt)
@@ -170,7 +183,7 @@ run(ScRule *rule, const ScEntry *e, MemoryContext cxt)
 					 errmsg("value has %zu bytes, and Redis seems to take no more than %zu",
 							strlen(s), sc_link_value_limit())));
 		if (s)
-			result = MemoryContextStrdup(cxt, s);
+			result = MemoryContextStrdup(cxt, value_for_redis(s));
 	}
 	SPI_finish();
 	return result;

@@ -707,6 +707,8 @@ delivery_turn(MemoryContext turn_context)
 			turn = sc_cache_work();
 			result = turn;
 		}
+		else
+			sc_cache_work_ended();
 	}
 	PG_CATCH();
 	{

@@ -36,8 +36,8 @@ is(sql("BEGIN; INSERT INTO runs VALUES (1); SELECT scalecache.cache_set('w', 'un
 	'a transaction that has written stores nothing');
 sql("SELECT scalecache.cache_set('ttl', 'x', '300 ms')");
 ok($node->poll_query_until($p, "SELECT scalecache.cache_get('ttl') IS NULL"), 'it expires');
-my $long = 'y' x 100000;
-sql("SELECT scalecache.cache_set('long', repeat('y', 100000))");
+my $long = 'y' x 90000;
+sql("SELECT scalecache.cache_set('long', repeat('y', 90000))");
 is(sql("SELECT scalecache.cache_get('long')"), $long, 'a value of many blocks');
 is(sql("SELECT scalecache.cache_set('huge', repeat('y', 10000000))"), 'f', 'larger than the cache');
 for my $bad (

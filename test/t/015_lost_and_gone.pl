@@ -63,6 +63,30 @@ is($redis->command('GET', 'w:1'), sql('SELECT v FROM w WHERE id = 1'), 'after a 
 
 my $version = $redis->command('FCALL', 'scalecache_hello', 0, 'x')->[0];
 
+# ---- databases that went before they had said that nothing older is left ----
+sub known { return $redis->command('FCALL', 'scalecache_hello', 0, 'x')->[8]; }
+sub poll { my ($what) = @_; for (1 .. 1800) { return 1 if $what->(); select(undef, undef, undef, 0.1); } return 0; }
+ok($node->poll_query_until($p, 'SELECT functions_loaded FROM scalecache.redis_status'), 'Redis serves');
+my $cluster = sql('SELECT system_identifier FROM pg_control_system()');
+my $database = sql('SELECT oid FROM pg_database WHERE datname = current_database()');
+$redis->command('FCALL', 'scalecache_arm', 0, "$cluster/1000000", $cluster, 1, 'boot', '1000:', 2000, 'begin', 'link');
+# That of another server may be there or not.
+$redis->command('FCALL', 'scalecache_arm', 0, '77/1000000', '77', 1, 'boot', '1000:', 2000, 'done', 'link');
+ok(poll(sub { known() !~ m{$cluster/1000000} }), 'one that is not there is forgotten');
+is(join(' ', sort split(' ', known())), join(' ', sort("$cluster/$database", '77/1000000')), 'others are not');
+is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
+sql('CREATE DATABASE other');
+$node->safe_psql('other', 'CREATE EXTENSION scalecache');
+my $other = "$cluster/" . sql(q{SELECT oid FROM pg_database WHERE datname = 'other'});
+ok(poll(sub { known() =~ m{$other} }), 'another database');
+$node->safe_psql('other', 'DROP EXTENSION scalecache');
+ok(poll(sub { known() !~ m{$other} }), 'is forgotten with its extension');
+$node->safe_psql('other', 'CREATE EXTENSION scalecache');
+ok(poll(sub { known() =~ m{$other} }), 'comes back');
+sql('DROP DATABASE other WITH (FORCE)');
+ok(poll(sub { known() !~ m{$other} }), 'and goes');
+is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
+
 # ---- who waits when the extension goes ----
 set('redis_retry_max', '10min');
 $redis->kill9;
@@ -112,6 +136,26 @@ is(sql(q{SELECT count(*) FROM pg_extension WHERE extname = 'scalecache'}), '0', 
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/deadlock detected/, 'without a deadlock');
 $dropper->quit;
 $fake->stop;
+
+# ---- a token where a page of the log has just been filled ----
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+sql('CREATE EXTENSION scalecache');
+my ($rc, $out, $err) = $node->psql($p, q{DO $$
+	DECLARE room int; hits int := 0;
+	BEGIN
+		FOR i IN 1 .. 10000 LOOP
+			room := 8192 - (pg_current_wal_insert_lsn() - '0/0')::bigint % 8192;
+			PERFORM pg_logical_emit_message(false, 'x', repeat('y', CASE WHEN room < 512 THEN 1000 ELSE room - 56 END));
+			IF (pg_current_wal_insert_lsn() - '0/0')::bigint % 8192 IN (24, 40) THEN
+				hits := hits + 1;
+				PERFORM scalecache.cache_token();
+			END IF;
+			EXIT WHEN hits = 10;
+		END LOOP;
+		RAISE INFO 'pages: %', hits;
+	END$$});
+like($err, qr/pages: 10/, 'is had without an error');
 
 $node->stop;
 $redis->stop;

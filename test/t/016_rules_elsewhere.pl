@@ -58,8 +58,56 @@ $redis->command('SET', 'sub:9', 'x');
 $sub->safe_psql('again', "INSERT INTO u VALUES (1, 'ann', 'a'), (2, 'bob', 'no'); INSERT INTO t VALUES (9, 9)");
 is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
 is($redis->command('GET', 'u:1:{'), 'ANN', 'they work');
+# One that no command has followed yet, and the next one renames what it names.
+$sub->safe_psql('again', q~CREATE TABLE late (k int, id int, name text) PARTITION BY LIST (k);
+	CREATE TABLE late1 PARTITION OF late FOR VALUES IN (1);
+	INSERT INTO scalecache.cache_rule (id, name, relation, key, action, value, condition)
+		VALUES (77, 'late', 'late', 'late:{id}', 'write', 'upper(name)', 'name <> ''no'''),
+			(79, 'late1', 'late1', 'late1:{id}', 'invalidate', NULL, NULL);
+	ALTER TABLE late RENAME id TO "no"~);
+is($sub->safe_psql('again', q~SELECT string_agg(key, ' ' ORDER BY key) FROM scalecache.cache_rules WHERE name LIKE 'late%'~),
+	'late1:{no} late:{no}', 'the old name is understood');
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+$redis->command('SET', 'late1:1', 'x');
+$sub->safe_psql('again', q~INSERT INTO late VALUES (1, 1, 'ann')~);
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+is($redis->command('GET', 'late:1'), 'ANN', 'and the rule works');
+is($redis->command('GET', 'late1:1'), undef, 'as does one of a partition');
 is($redis->command('GET', 'u:2:{'), 'x', 'and their conditions');
 is($redis->command('GET', 'sub:9'), undef, 'all of them');
+# ---- another encoding: Redis has UTF-8, as applications have ----
+$sub->safe_psql($p, q{CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+my $latin = sub { return $sub->safe_psql('latin', "SET client_encoding = 'UTF8'; $_[0]"); };
+my $all = sub { $latin->("SELECT scalecache.wait_for_cache('180 s')") eq 't' or die 'not delivered' };
+$latin->(q{CREATE EXTENSION scalecache; CREATE TABLE w (id text PRIMARY KEY, v text);
+	SELECT scalecache.create_cache_rule('w', 'w', 'wé:{id}', 'write', 'v');
+	SELECT scalecache.create_cache_rule('d', 'w', 'dé:{id}')});
+$all->();
+$redis->command('SET', $_, 'x') for 'dé:ö', 'dé:ä', "d\xe9:\xf6";
+$latin->(q{INSERT INTO w VALUES ('ö', 'für')});
+$all->();
+is($redis->command('GET', 'wé:ö'), 'für', 'a key and its value');
+is($redis->command('GET', 'dé:ö'), undef, 'one that is deleted');
+is($redis->command('GET', 'dé:ä'), 'x', 'and not another');
+is($latin->(q{SELECT scalecache.cache_get('wé:ö')}), 'für', 'what is read');
+$redis->command('SET', 'greek', 'ω');
+is($latin->(q{SELECT scalecache.cache_get('greek')}), '', 'what the database cannot have');
+is($latin->(q{SELECT scalecache.cache_set('grün', 'süß')}), 't', 'and what is stored');
+is($redis->command('GET', 'grün'), 'süß', 'is what applications read');
+is($latin->(q{SELECT scalecache.cached_query('öl', 'SELECT v FROM w')}), '[{"v": "für"}]', 'a result');
+like($redis->command('GET', 'öl'), qr/"rows":\[\{"v": "für"\}\]/, 'too');
+$latin->(q{SELECT scalecache.drop_cache_rule('d')});
+$all->();
+is($redis->command('GET', 'dé:ä'), undef, 'a walk looks for the same keys');
+# Tombstones are where the library looks for them, however long a key is.
+my $long = 'é' x 4500;
+my $token = $latin->(q{SELECT scalecache.cache_token()});
+$latin->(qq{INSERT INTO w VALUES ('$long', 'x'); DELETE FROM w});
+$all->();
+is($redis->command('FCALL', 'scalecache_fill', 1, "wé:$long", 'old', $token, 0), 0, 'of long ones as well');
+$token = $latin->(q{SELECT scalecache.cache_token()});
+is($redis->command('FCALL', 'scalecache_fill', 1, "wé:$long", 'new', $token, 0), 1, 'which is refused to no one else');
+
 $sub->stop;
 $node->stop;
 $redis->stop;

@@ -222,6 +222,50 @@ sql('ALTER TYPE ty RENAME ATTRIBUTE a TO z CASCADE');
 is(gone('INSERT INTO tt VALUES (7)', 'tt:7'), 'tt:7', 'a renamed attribute');
 is(sql(q{SELECT key FROM scalecache.cache_rules WHERE name = 'tt'}), 'tt:{z}', 'is followed');
 
+# ---- types whose values get another text ----
+sql(q{
+	CREATE TYPE part AS (m mood);
+	CREATE DOMAIN moods AS mood[];
+	CREATE TYPE span AS RANGE (subtype = mood);
+	CREATE TABLE plain_mood (id int PRIMARY KEY, m mood);
+	CREATE TABLE other_mood (id int PRIMARY KEY, a moods);
+	CREATE TABLE part_mood (id int PRIMARY KEY, c part);
+	CREATE TABLE span_mood (id int PRIMARY KEY, s span);
+	CREATE TABLE no_mood (id int PRIMARY KEY);
+	CREATE TABLE kept_moods (k int, m mood) PARTITION BY LIST (k);
+	CREATE TABLE kept_mood PARTITION OF kept_moods FOR VALUES IN (1);
+	SELECT scalecache.create_cache_rule(x, x, x || ':{id}')
+	FROM unnest(ARRAY['plain_mood', 'other_mood', 'part_mood', 'span_mood', 'no_mood']) x;
+	SELECT scalecache.create_cache_rule('by_mood', 'kept_moods', 'by_mood:{m}');
+	SELECT scalecache.create_cache_rule('wrote_mood', 'plain_mood', 'wrote_mood:{id}', 'write', 'm::text');
+	INSERT INTO plain_mood VALUES (1, 'sad')});
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'wrote_mood:1'), 'sad', 'a label');
+my @mood_keys = map { "$_:1" } qw(plain_mood other_mood part_mood span_mood no_mood by_mood);
+is(gone(q{ALTER TYPE mood ADD VALUE 'glad'}, @mood_keys), '', 'another label changes nothing');
+is(gone(q{ALTER TYPE mood RENAME VALUE 'sad' TO 'low'}, @mood_keys),
+	'plain_mood:1 other_mood:1 part_mood:1 span_mood:1 by_mood:1', 'one that is renamed all that has it');
+is($redis->command('GET', 'wrote_mood:1'), undef, 'values, too');
+is(gone('ALTER TYPE part ADD ATTRIBUTE n int', @mood_keys), 'part_mood:1', 'a row has another attribute');
+is(gone('ALTER TYPE part RENAME ATTRIBUTE n TO o', @mood_keys), 'part_mood:1', 'or of another name');
+is(gone('ALTER TYPE part DROP ATTRIBUTE o', @mood_keys), 'part_mood:1', 'or one less');
+sql(q{ALTER TABLE other_mood ADD w plain_mood});
+is(gone('ALTER TABLE plain_mood RENAME m TO mood', 'other_mood:1', 'no_mood:1'), 'other_mood:1', 'so may a table\'s');
+# One who has made his key of the old label, and commits later
+my ($early, $renamer) = map { $node->background_psql($p) } 1 .. 2;
+$early->query_safe(q{BEGIN; INSERT INTO kept_mood VALUES (1, 'low')});
+my $renamer_pid = $renamer->query('SELECT pg_backend_pid()');
+$renamer->{stdin} .= "ALTER TYPE mood RENAME VALUE 'low' TO 'blue';\n";
+$renamer->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $renamer_pid"), 'is waited for');
+is(sql(q{SELECT count(*) FROM kept_moods WHERE m = 'low'}), '0', 'and not seen yet');
+$redis->command('SET', 'by_mood:blue', '0');
+$early->query_safe('COMMIT');
+$renamer->query_safe('SELECT 1');
+$_->quit for $early, $renamer;
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'by_mood:blue'), undef, 'so that nothing is left under the new one');
+
 # ---- rollups ----
 sql(q{
 	CREATE TABLE sale (m int, v int);

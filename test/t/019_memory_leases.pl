@@ -100,6 +100,16 @@ is(sql("SET statement_timeout = '100s'; " . row(1)), '[{"v": 1}]', 'is not waite
 kill_busy($loader);
 finish_commit($writer);
 
+# ---- loaders of several roles ----
+sql('CREATE ROLE another');
+$loader = busy('SET ROLE another; ' . cached('shared', $slow), 'a loader for another role', 'PgSleep');
+is(sql("SET statement_timeout = '100s'; " . cached('shared', 'SELECT 1 AS n')), '[{"n": 1}]', 'is not waited for');
+sql(q{SELECT scalecache.cache_delete('shared')});
+my $mine = busy(cached('shared', $slow), 'nor does it keep this role from having one', 'PgSleep');
+waits('shared', 'for which its own wait');
+kill_busy($_) for $loader, $mine;
+is(sql("SET statement_timeout = '100s'; " . cached('shared', 'SELECT 2 AS n')), '[{"n": 2}]', 'and both give their places back');
+
 # ---- loaders whose queries ask for other keys ----
 my $holder = $node->background_psql($p);
 $holder->query_safe('BEGIN; SELECT pg_advisory_xact_lock(1)');
