@@ -95,7 +95,8 @@ cold_part(Search *s, Bitmapset *set)
 typedef struct Warming
 {
 	Bitmapset  *touched;		/* candidates to do without */
-	double		price;			/* of what the writes save */
+	double		price;			/* for each part of the updates */
+	bool		taken;
 } Warming;
 
 static int
@@ -107,32 +108,73 @@ compare_warming(const ListCell *a, const ListCell *b)
 	return x->price < y->price ? -1 : x->price > y->price;
 }
 
-/* What a set without some candidates costs more, per cost that writes save. */
-static double
-price_of_warmth(Search *s, Best *best, Best *other)
+/* What doing without some candidates takes, or NULL if that is too much. */
+static Warming *
+try_warming(Search *s, Place *place, Best *best, ScWrite *write, double limit)
 {
-	double		saved = sc_write_cost(s->advice, best->set) -
-		sc_write_cost(s->advice, other->set);
+	Warming    *w = (Warming *) palloc(sizeof(Warming));
+	Best		other = {NULL, get_float8_infinity()};
+	double		saved;
+	double		warmed;
 
-	if (saved <= 0)
-		return get_float8_infinity();
-	return (other->cost - best->cost) / saved;
+	w->touched = touched_by(s, write);
+	w->taken = false;
+	settle_without(s, place, best->set, w->touched, &other);
+	saved = sc_write_cost(s->advice, best->set) -
+		sc_write_cost(s->advice, other.set);
+	warmed = cold_part(s, best->set) - cold_part(s, other.set);
+	elog(DEBUG2, "%.0f updates of %s that could be HOT: cost %.0f more, writes save %.0f",
+		 write->rows, get_rel_name(write->relid), other.cost - best->cost,
+		 saved);
+	if (saved <= 0 || warmed <= 0 || other.cost > limit ||
+		other.cost - best->cost > SC_HOT_PRICE * saved)
+		return NULL;
+	w->price = (other.cost - best->cost) / warmed;
+	return w;
+}
+
+/* All that those taken do without. */
+static Bitmapset *
+taken_away(List *warmings)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, warmings)
+	{
+		if (((Warming *) lfirst(lc))->taken)
+			result = bms_add_members(result,
+									 ((Warming *) lfirst(lc))->touched);
+	}
+	return result;
+}
+
+static bool
+is_warm(Search *s, Bitmapset *set, List *warmings)
+{
+	return cold_part(s, bms_difference(set, taken_away(warmings))) <=
+		SC_COLD_PART;
 }
 
 /*
  * Where most updates could be HOT, they should be: tables that are updated
  * in place do not bloat, which no cost of a single update tells.  So of the
- * indexes that keep updates from being HOT, those that are worth least for it
- * go while there are too many such updates, as long as none is worth many
- * times what it costs the writes, and all of them together are worth little of
- * what the statements cost as things are.
+ * indexes that keep updates from being HOT, those go whose going costs least
+ * for the updates it helps, as long as none is worth many times what it costs
+ * the writes, and all of them together are worth little of what the statements
+ * cost as things are.  If that does not get most updates to be HOT, there is
+ * no reason to go without any: what a few cost the writes has been counted.
  */
 void
 sc_search_warm_up(Search *s, Place *place, Best *best)
 {
 	double		limit = best->cost + SC_HOT_BUDGET * s->advice->base;
 	List	   *warmings = NIL;
+	Best		warm = {NULL, get_float8_infinity()};
+	Bitmapset  *away;
 	ListCell   *lc;
+	int			i;
+	int			x = -1;
 
 	if (cold_part(s, best->set) <= SC_COLD_PART)
 		return;
@@ -140,36 +182,35 @@ sc_search_warm_up(Search *s, Place *place, Best *best)
 	{
 		ScWrite    *write = (ScWrite *) lfirst(lc);
 		Warming    *w;
-		Best		other = {NULL, get_float8_infinity()};
 
-		if (write->command != CMD_UPDATE || write->never_hot ||
-			sc_write_hot(s->advice, write, best->set))
+		if (write->command != CMD_UPDATE ||
+			sc_write_hot(s->advice, write, best->set) || write->never_hot)
 			continue;
-		w = (Warming *) palloc(sizeof(Warming));
-		w->touched = touched_by(s, write);
-		settle_without(s, place, best->set, w->touched, &other);
-		w->price = price_of_warmth(s, best, &other);
-		elog(DEBUG2, "%.0f updates of %s that could be HOT: cost %.0f more, %.1f of what the writes save",
-			 write->rows, get_rel_name(write->relid),
-			 other.cost - best->cost, w->price);
-		if (w->price <= SC_HOT_PRICE)
+		w = try_warming(s, place, best, write, limit);
+		if (w != NULL)
 			warmings = lappend(warmings, w);
 	}
 	list_sort(warmings, compare_warming);
-	foreach(lc, warmings)
+	for (i = 0; i < list_length(warmings) &&
+		 !is_warm(s, best->set, warmings); i++)
+		((Warming *) list_nth(warmings, i))->taken = true;
+	if (!is_warm(s, best->set, warmings))
+		return;
+	/* Of the cheap ones some may have become needless by a dear one. */
+	while (--i >= 0)
 	{
-		Warming    *w = (Warming *) lfirst(lc);
-		Best		other = {NULL, get_float8_infinity()};
-		int			x = -1;
+		Warming    *w = (Warming *) list_nth(warmings, i);
 
-		if (cold_part(s, best->set) <= SC_COLD_PART)
-			break;
-		settle_without(s, place, best->set, w->touched, &other);
-		if (other.cost > limit || price_of_warmth(s, best, &other) > SC_HOT_PRICE)
-			continue;
-		*best = other;
-		/* For good: what follows must not bring them back. */
-		while ((x = bms_next_member(w->touched, x)) >= 0)
-			s->cands[x]->alive = false;
+		w->taken = false;
+		if (!is_warm(s, best->set, warmings))
+			w->taken = true;
 	}
+	away = taken_away(warmings);
+	settle_without(s, place, best->set, away, &warm);
+	if (warm.cost > limit || cold_part(s, warm.set) > SC_COLD_PART)
+		return;
+	*best = warm;
+	/* For good: what follows must not bring them back. */
+	while ((x = bms_next_member(away, x)) >= 0)
+		s->cands[x]->alive = false;
 }

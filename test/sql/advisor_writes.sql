@@ -49,6 +49,18 @@ CREATE FUNCTION on_lamp(reads float8, updates float8, others float8) RETURNS tex
 $$;
 SELECT on_lamp(4, 20, 0) AS too_many, on_lamp(4, 20, 100) AS few_of_all, on_lamp(4, 1, 0) AS cheap, on_lamp(10, 20, 0) AS worth_it;
 DROP FUNCTION on_lamp;
+-- and none goes where most would still not be HOT, for another that saves too much
+ALTER TABLE lamp ADD COLUMN lit int;
+UPDATE lamp SET lit = id;
+VACUUM FULL ANALYZE lamp;
+CREATE FUNCTION on_lamp(updates float8) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(substring(ddl FROM '\((.*)\)'), ' ' ORDER BY ddl)
+	FROM scalecache.suggest_indexes(NULL, ARRAY['SELECT pad FROM lamp WHERE who = 7', 'SELECT pad FROM lamp WHERE watched = 7',
+		'SELECT pad FROM lamp WHERE lit = 7', 'UPDATE lamp SET watched = watched + 1 WHERE id = 5', 'UPDATE lamp SET lit = 0 WHERE id = 5'],
+		ARRAY[1000, 4, 100, 20, updates])
+$$;
+SELECT on_lamp(1) AS enough, on_lamp(20) AS not_enough;
+DROP FUNCTION on_lamp;
 DROP TABLE lamp;
 
 -- Through a table that others inherit from, whose columns may have other numbers
