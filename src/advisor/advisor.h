@@ -167,6 +167,7 @@ extern void sc_study_run(void (*fn) (void *arg), void *arg);
 extern ScQuery *sc_query_parse(const char *text, const Oid *types,
 							   int ntypes, bool check);
 extern double sc_query_cost(ScStudy *study, ScQuery *query, List **plans);
+extern bool sc_query_is_planned(PlannerInfo *root);
 extern List *sc_plan_indexes(PlannedStmt *plan);
 extern ScHypo *sc_study_find(ScStudy *study, Oid indexoid);
 

@@ -821,9 +821,12 @@ sc_set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 	if (prev_set_rel_pathlist)
 		prev_set_rel_pathlist(root, rel, rti, rte);
 
-	if (harvest_item != NULL && rel->reloptkind == RELOPT_OTHER_MEMBER_REL)
+	/* What functions execute meanwhile is not the statement. */
+	if (harvest_item == NULL || !sc_query_is_planned(root))
+		return;
+	if (rel->reloptkind == RELOPT_OTHER_MEMBER_REL)
 		harvest_variant->nparts++;
-	if (harvest_item != NULL && rte->rtekind == RTE_RELATION &&
+	if (rte->rtekind == RTE_RELATION &&
 		rte->relid >= FirstNormalObjectId && has_own_indexes(root, rel, rte) &&
 		!OidIsValid(getExtensionOfObject(RelationRelationId, rte->relid)))
 		harvest_rel(root, rel, rti, rte->relid);

@@ -22,6 +22,7 @@
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -64,41 +65,64 @@ seeded_statement(HeapTuple tuple, TupleDesc desc)
 	return result;
 }
 
+/*
+ * The query of what pg_stat_statements has seen; NULL if there is none, or if
+ * it is not for the current user, which is no reason to tell him nothing.
+ */
+static char *
+seeds_query(void)
+{
+	Oid			extension = get_extension_oid("pg_stat_statements", true);
+	char	   *schema;
+	Oid			nspid;
+	Oid			view;
+
+	/* The view fails where the library is not preloaded. */
+	if (!OidIsValid(extension) ||
+		GetConfigOption("pg_stat_statements.max", true, false) == NULL)
+		return NULL;
+	if (SPI_execute(psprintf("SELECT extnamespace FROM pg_catalog.pg_extension "
+							 "WHERE oid OPERATOR(pg_catalog.=) %u::pg_catalog.oid",
+							 extension),
+					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		return NULL;
+	schema = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	nspid = atooid(schema);
+	schema = get_namespace_name(nspid);
+	view = get_relname_relid("pg_stat_statements", nspid);
+	if (schema == NULL || !OidIsValid(view) ||
+		pg_namespace_aclcheck(nspid, GetUserId(), ACL_USAGE) != ACLCHECK_OK ||
+		pg_class_aclcheck(view, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		return NULL;
+	/* Versions before 1.8, as pg_upgrade leaves them, have another name. */
+	return psprintf("SELECT queryid, userid, query, calls, rows, %s "
+					"FROM %s.pg_stat_statements "
+					"WHERE dbid OPERATOR(pg_catalog.=) %u::pg_catalog.oid "
+					"AND queryid IS NOT NULL AND query IS NOT NULL "
+					"ORDER BY queryid, userid",
+					get_attnum(view, "total_exec_time") != InvalidAttrNumber ?
+					"total_exec_time" : "total_time",
+					quote_identifier(schema), MyDatabaseId);
+}
+
 /* What pg_stat_statements has seen, and nobody recorded. */
 static List *
 seeds(List *known, Oid onlyuser)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *result = NIL;
-	StringInfoData sql;
-	char	   *schema;
+	char	   *sql;
 	uint64		i;
 
-	/* The view fails where the library is not preloaded. */
-	if (!OidIsValid(get_extension_oid("pg_stat_statements", true)) ||
-		GetConfigOption("pg_stat_statements.max", true, false) == NULL)
-		return NIL;
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute("SELECT n.nspname::pg_catalog.text "
-					"FROM pg_catalog.pg_extension e "
-					"JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace "
-					"WHERE e.extname OPERATOR(pg_catalog.=) 'pg_stat_statements'",
-					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+	sql = seeds_query();
+	if (sql == NULL)
 	{
 		SPI_finish();
 		return NIL;
 	}
-	schema = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	initStringInfo(&sql);
-	appendStringInfo(&sql,
-					 "SELECT queryid, userid, query, calls, rows, total_exec_time "
-					 "FROM %s.pg_stat_statements "
-					 "WHERE dbid OPERATOR(pg_catalog.=) %u::pg_catalog.oid "
-					 "AND queryid IS NOT NULL AND query IS NOT NULL "
-					 "ORDER BY queryid, userid",
-					 quote_identifier(schema), MyDatabaseId);
-	if (SPI_execute(sql.data, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read pg_stat_statements");
 	for (i = 0; i < SPI_processed; i++)
 	{

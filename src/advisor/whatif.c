@@ -6,7 +6,9 @@
  * What must always hold:
  *
  * - Hypothetical indexes exist only while sc_query_cost() or what_if() plans,
- *	 in this backend, whatever way it ends.
+ *	 in this backend, whatever way it ends.  And only for the statement itself:
+ *	 what functions that are called meanwhile execute is planned with what
+ *	 there is.
  *
  * - Everything is done in a subtransaction that is rolled back, so that no
  *	 lock, no setting and no change of user outlives it, even after an error.
@@ -66,6 +68,9 @@ PG_FUNCTION_INFO_V1(scalecache_what_if_size);
 
 /* What planning is to see, or NULL. */
 static ScStudy *active_study = NULL;
+
+/* And the parameters that the statement is planned with, which no other has. */
+static ParamListInfo active_params = NULL;
 
 static get_relation_info_hook_type prev_get_relation_info = NULL;
 static get_index_stats_hook_type prev_get_index_stats = NULL;
@@ -201,6 +206,17 @@ make_index_info(ScHypo *hypo, ScHypoLeaf *leaf, RelOptInfo *rel)
 	return info;
 }
 
+/*
+ * Is this planning that of sc_query_cost(), and not one for a function that
+ * it calls?
+ */
+bool
+sc_query_is_planned(PlannerInfo *root)
+{
+	return active_params != NULL &&
+		root->glob->boundParams == active_params;
+}
+
 static void
 sc_get_relation_info(PlannerInfo *root, Oid relid, bool inhparent,
 					 RelOptInfo *rel)
@@ -209,7 +225,7 @@ sc_get_relation_info(PlannerInfo *root, Oid relid, bool inhparent,
 
 	if (prev_get_relation_info)
 		prev_get_relation_info(root, relid, inhparent, rel);
-	if (active_study == NULL || inhparent)
+	if (active_study == NULL || inhparent || !sc_query_is_planned(root))
 		return;
 
 	foreach(lc, rel->indexlist)
@@ -542,6 +558,8 @@ double
 sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
 {
 	ScStudy    *saved = active_study;
+	ParamListInfo saved_params = active_params;
+	ParamListInfo params = query->params;
 	double		cost = 0;
 	Oid			userid;
 	int			seccxt;
@@ -556,7 +574,11 @@ sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
 		*plans = NIL;
 	if (study != NULL)
 		number_hypos(study);
+	/* Without values: none at all is a list, too, and ours. */
+	if (params == NULL)
+		params = makeParamList(0);
 	active_study = study;
+	active_params = params;
 	PG_TRY();
 	{
 		ListCell   *lc;
@@ -569,7 +591,7 @@ sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
 			if (tree->commandType == CMD_UTILITY)
 				continue;
 			plan = planner((Query *) copyObject(tree), query->text,
-						   CURSOR_OPT_PARALLEL_OK, query->params);
+						   CURSOR_OPT_PARALLEL_OK, params);
 			cost += plan->planTree->total_cost;
 			if (plans)
 				*plans = lappend(*plans, plan);
@@ -578,6 +600,7 @@ sc_query_cost(ScStudy *study, ScQuery *query, List **plans)
 	PG_FINALLY();
 	{
 		active_study = saved;
+		active_params = saved_params;
 		SetUserIdAndSecContext(userid, seccxt);
 	}
 	PG_END_TRY();

@@ -24,10 +24,14 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/detoast.h"
 #include "access/parallel.h"
 #include "access/transam.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "executor/executor.h"
@@ -61,6 +65,7 @@
 #include "base/guc.h"
 
 #define SC_LOCAL_SIZE		512 /* statements a backend finds by itself */
+#define SC_LOOK_AGAIN		10000	/* executions after which the rate is read */
 #define SC_NAMED_MAX		(2 * 1024 * 1024)	/* bytes of named parameters */
 typedef struct StmtHash
 {
@@ -103,7 +108,8 @@ static LocalEntry local[SC_LOCAL_SIZE];
 static HTAB *named = NULL;
 static dlist_head named_used = DLIST_STATIC_INIT(named_used);	/* last first */
 static Size named_bytes = 0;
-static int	countdown = 0;
+static int	countdown = 0;	/* executions until the next sample, or the */
+static bool countdown_samples = false;	/* next look at the rate */
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
@@ -612,21 +618,28 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
  * Recording.
  */
 
-/* Does a statement touch anything an index could be advised for? */
+/*
+ * Does a statement touch anything an index could be advised for?  Of one with
+ * a temporary table nobody else could make anything, but might take it for one
+ * with another table of that name.
+ */
 static bool
 has_user_relation(PlannedStmt *plan)
 {
+	bool		result = false;
 	ListCell   *lc;
 
 	foreach(lc, plan->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (rte->rtekind == RTE_RELATION &&
-			rte->relid >= FirstNormalObjectId)
-			return true;
+		if (rte->rtekind != RTE_RELATION || rte->relid < FirstNormalObjectId)
+			continue;
+		if (get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+			return false;
+		result = true;
 	}
-	return false;
+	return result;
 }
 
 /* Where a backend remembers a statement, or another one. */
@@ -636,14 +649,18 @@ local_entry(uint64 queryid)
 	return &local[(queryid ^ (queryid >> 32)) % SC_LOCAL_SIZE];
 }
 
-/* The index of a statement's entry, made if need be, or -1. */
+/*
+ * The index of a statement's entry, made if need be, or -1; and is that so for
+ * all of its executions?
+ */
 static int
-lookup(QueryDesc *qd, StmtKey *key)
+lookup(QueryDesc *qd, StmtKey *key, bool *always)
 {
 	Stmt	   *stmt;
 	const char *text;
 	int			len;
 
+	*always = true;
 	if (!has_user_relation(qd->plannedstmt))
 		return -1;
 	LWLockAcquire(sc_recorded->lock, LW_SHARED);
@@ -657,6 +674,7 @@ lookup(QueryDesc *qd, StmtKey *key)
 		if (is_nameless(qd, find_named(key->queryid)))
 			return -1;
 		text = statement_text(qd, &len);
+		*always = false;
 		if (len <= 0 || len > SC_TEXT_MAX)
 			return -1;
 		copy = pnstrdup(text, len);
@@ -673,6 +691,37 @@ lookup(QueryDesc *qd, StmtKey *key)
 		pfree(settings.data);
 	}
 	return stmt ? stmt - sc_recorded->stmts : -1;
+}
+
+/*
+ * After how many executions one is sampled again, by chance.  Not long ahead:
+ * the rate may be changed.
+ */
+static void
+count_anew(void)
+{
+	double		n = SC_LOOK_AGAIN + 1;
+
+	if (sc_advisor_sample_rate > 0)
+		n = 1 + floor(log(1 - pg_prng_double(&pg_global_prng_state)) /
+					  log1p(-sc_advisor_sample_rate));
+	countdown_samples = n <= SC_LOOK_AGAIN;
+	countdown = countdown_samples ? (int) n : SC_LOOK_AGAIN;
+}
+
+/* Is it the turn of this execution to be sampled? */
+static bool
+count_down(void)
+{
+	bool		due;
+
+	if (countdown == 0)
+		count_anew();
+	if (--countdown > 0)
+		return false;
+	due = countdown_samples;
+	count_anew();
+	return due;
 }
 
 static void
@@ -695,8 +744,10 @@ note(QueryDesc *qd, double ms, bool first)
 
 		if (entry->queryid != key.queryid || entry->userid != key.userid)
 		{
-			entry->index = lookup(qd, &key);
-			entry->queryid = key.queryid;
+			bool		always;
+
+			entry->index = lookup(qd, &key, &always);
+			entry->queryid = entry->index >= 0 || always ? key.queryid : 0;
 			entry->userid = key.userid;
 		}
 		if (entry->index < 0)
@@ -723,14 +774,8 @@ note(QueryDesc *qd, double ms, bool first)
 			entry->queryid = 0;
 			continue;
 		}
-		if (first && (--countdown <= 0 || (calls & (calls - 1)) == 0))
-		{
-					take_sample(qd, stmt, &key);
-			if (countdown <= 0)
-				countdown = sc_advisor_sample_rate > 0 ?
-					(int) (2 * pg_prng_double(&pg_global_prng_state) /
-						   sc_advisor_sample_rate) + 1 : PG_INT32_MAX;
-		}
+		if (first && (count_down() || (calls & (calls - 1)) == 0))
+			take_sample(qd, stmt, &key);
 		return;
 	}
 }
@@ -825,6 +870,9 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 	next(pstmt, source, readonly, context, params, env, dest, qc);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
+	if (get_rel_persistence(RangeVarGetRelid(copy->relation, NoLock, true)) ==
+		RELPERSISTENCE_TEMP)
+		return;
 	source = CleanQuerytext(source, &location, &len);
 	/* Of the last statement it is all that follows. */
 	while (len > 0 && (source[len - 1] == ';' ||
@@ -940,8 +988,14 @@ keep_named(Query *query, const char *source, List *params)
 		if (k == nids)
 			ids[nids++] = param->paramid;
 		appendBinaryStringInfo(&buf, from, at - from);
-		appendStringInfo(&buf, "$%d", k + 1);
 		from = skip_name(at);
+		if (*from == '*' && from[-1] == '.')
+		{
+			appendStringInfo(&buf, "($%d).*", k + 1);
+			from++;
+		}
+		else
+			appendStringInfo(&buf, "$%d", k + 1);
 	}
 	if (!anynamed || from > end || len > SC_TEXT_MAX)
 		return;
@@ -974,7 +1028,8 @@ keep_named(Query *query, const char *source, List *params)
 
 /*
  * The query of a cursor or of a new table, to which the server, other than to
- * that of EXPLAIN, gives no id.  NULL for other utility statements.
+ * that of EXPLAIN, gives no id.  NULL for other utility statements.  Of all
+ * of these the text is the whole statement's.
  */
 static Query *
 inner_query(Query *query)
@@ -986,12 +1041,17 @@ inner_query(Query *query)
 		inner = ((DeclareCursorStmt *) stmt)->query;
 	else if (IsA(stmt, CreateTableAsStmt))
 		inner = ((CreateTableAsStmt *) stmt)->query;
-	if (inner == NULL || !IsA(inner, Query) ||
-		((Query *) inner)->commandType == CMD_UTILITY)
+	else if (IsA(stmt, ExplainStmt))
+		inner = ((ExplainStmt *) stmt)->query;
+	if (inner == NULL || !IsA(inner, Query))
 		return NULL;
-	/* Its text is all of the statement's. */
 	((Query *) inner)->stmt_location = query->stmt_location;
 	((Query *) inner)->stmt_len = query->stmt_len;
+	if (((Query *) inner)->commandType == CMD_UTILITY)
+		(void) inner_query((Query *) inner);
+	if (IsA(stmt, ExplainStmt) ||
+		((Query *) inner)->commandType == CMD_UTILITY)
+		return NULL;
 	return (Query *) inner;
 }
 

@@ -239,6 +239,13 @@ CREATE FUNCTION whatif_liar() RETURNS int LANGUAGE sql STABLE AS 'SELECT nextval
 SELECT * FROM scalecache.what_if('SELECT * FROM item WHERE owner > whatif_liar()');
 SELECT is_called FROM whatif_seq;
 
+-- What they execute is planned with what there is, and is not the statement.
+CREATE FUNCTION whatif_owned(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+$$ BEGIN RETURN (SELECT count(*) FROM item WHERE owner = $1); END $$;
+SELECT used FROM scalecache.what_if('SELECT * FROM item WHERE id = whatif_owned(3)', 'CREATE INDEX ON item (owner)');
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM item WHERE price = whatif_owned(3)']);
+SELECT whatif_owned(3);
+
 -- With the caller's rights
 CREATE ROLE whatif_nobody;
 GRANT USAGE ON SCHEMA whatif TO whatif_nobody;

@@ -42,6 +42,31 @@ SELECT 1 AS one\; CREATE TABLE item_copy AS SELECT * FROM item WHERE owner = 8 A
 INSERT INTO item VALUES (101, 1, 'x', 1)\; DELETE FROM item WHERE id = 101;
 SELECT * FROM show();
 
+-- What EXPLAIN executes, as one of several, too; a row's columns
+SELECT scalecache.reset_workload();
+SELECT 1 AS one\; EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT FROM item WHERE id = 500\; SELECT 2 AS two;
+SELECT 1 AS one\; EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) CREATE TABLE item_copy AS SELECT kind FROM item WHERE id = 500\; DROP TABLE item_copy;
+CREATE FUNCTION copy_row(r item) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO item SELECT r.*; DELETE FROM item WHERE id = r.id; END $$;
+SELECT copy_row(ROW(102, 5, 'kind 1', 2));
+SELECT * FROM show() WHERE statement !~ 'copy_row';
+SET client_min_messages = notice;
+SELECT count(*) FROM scalecache.suggest_indexes();
+SET client_min_messages = warning;
+
+-- Of temporary tables, whatever they are called, nobody else could make anything.
+SELECT scalecache.reset_workload();
+BEGIN;
+CREATE TEMP TABLE item (id int, owner int) ON COMMIT DROP;
+SET LOCAL search_path = pg_temp, recorded;
+INSERT INTO item VALUES (1, 2);
+COPY item FROM stdin;
+3	4
+\.
+SELECT count(*) FROM item WHERE owner = 4;
+SELECT count(*) FROM item i, recorded.item r WHERE r.owner = i.owner;
+COMMIT;
+SELECT count(*) FROM show();
+
 -- Nothing that no index could help, nothing that failed
 SELECT scalecache.reset_workload();
 SELECT 1 AS one;
@@ -125,6 +150,25 @@ RESET ROLE;
 SELECT scalecache.reset_workload();
 PREPARE long (text) AS SELECT count(*) FROM item WHERE kind = $1;
 EXECUTE long (repeat('x', 100000));
+SELECT * FROM show();
+
+SELECT scalecache.reset_workload();
+DO $$ BEGIN
+	EXECUTE format('SELECT count(*) FROM item WHERE kind = %L', repeat('x', 70000));
+	EXECUTE format('SELECT count(*) FROM item WHERE kind = %L', 'short');
+END $$;
+SELECT * FROM show();
+
+-- However seldom, some executions are looked at: the 1st, 2nd, 4th and so on.
+SELECT scalecache.reset_workload();
+PREPARE seldom (int) AS SELECT id FROM item WHERE id = $1;
+SET scalecache.advisor_sample_rate = 1;
+EXECUTE seldom (0);
+SET scalecache.advisor_sample_rate = 1e-12;
+EXECUTE seldom (1);
+SELECT scalecache.reset_workload();
+DO $$ BEGIN FOR i IN 1..11 LOOP EXECUTE format('EXECUTE seldom (%s)', i); END LOOP; END $$;
+RESET scalecache.advisor_sample_rate;
 SELECT * FROM show();
 
 -- What two executions had as a parameter, the next may not have; a constant is one.

@@ -144,6 +144,22 @@ is( $node->safe_psql($db, q{SELECT calls, rows, text, source FROM scalecache.wor
 	'1|1|SELECT count(*) FROM t WHERE v = $1|pg_stat_statements',
 	'pg_stat_statements seeds');
 
+# An old version of it has other columns; and who may not use it is told the rest.
+$node->safe_psql($db, q{
+	DROP EXTENSION pg_stat_statements;
+	CREATE SCHEMA elsewhere;
+	CREATE EXTENSION pg_stat_statements SCHEMA elsewhere VERSION '1.4';
+	CREATE ROLE anybody IN ROLE pg_read_all_stats;
+});
+my $seeded = q{SELECT count(*) > 0 FROM scalecache.workload WHERE source = 'pg_stat_statements' AND total_time_ms > 0};
+is($node->safe_psql($db, $seeded), 't', 'an old pg_stat_statements');
+my $as_anybody = "SET ROLE anybody; $seeded; SELECT count(*) FROM scalecache.suggest_indexes()";
+is($node->safe_psql($db, $as_anybody), "f\n0", 'one in a schema that the user may not use');
+$node->safe_psql($db, 'GRANT USAGE ON SCHEMA elsewhere TO anybody; REVOKE SELECT ON elsewhere.pg_stat_statements FROM PUBLIC');
+is($node->safe_psql($db, $as_anybody), "f\n0", 'one that he may not read');
+$node->safe_psql($db, 'GRANT SELECT ON elsewhere.pg_stat_statements TO anybody');
+is($node->safe_psql($db, $as_anybody), "t\n0", 'and one that he may');
+
 # Each database sees its own.
 $node->safe_psql($db, 'CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION scalecache');
