@@ -20,6 +20,7 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -969,6 +970,9 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 		columns = lappend(columns, scan_column(columns, item->expr));
 		items = lappend_int(lappend_int(items, item->kind), item->arg);
 	}
+	/* Nothing is read of a row where a query only counts them: still it is ours. */
+	if (columns == NIL)
+		columns = list_make1(scan_column(NIL, (Expr *) makeNullConst(BOOLOID, -1, InvalidOid)));
 	sc_key_exprs(m, &exprs, &ops);
 	exprs = list_concat(exprs, m->keystates);
 	foreach(lc, m->bounds)
