@@ -20,6 +20,7 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -637,6 +638,27 @@ sc_supposed_size(ScSpec *spec, double groups)
 	return BLCKSZ * ceil(groups * width / 0.6 / BLCKSZ);
 }
 
+/* The match of the query with a supposed rollup of one of its tables, or NULL. */
+static ScMatch *
+match_supposed_table(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+					 List *having, Path *raw, ScSpec *spec)
+{
+	int			i = -1;
+
+	while ((i = bms_next_member(input->relids, i)) >= 0)
+	{
+		RangeTblEntry *rte = root->simple_rte_array[i];
+		ScMatch    *m;
+
+		if (rte->rtekind != RTE_RELATION || rte->relid != spec->source)
+			continue;
+		m = match_query(root, stage, input, i, spec, having, raw->pathtarget->exprs);
+		if (m->reason == NULL)
+			return m;
+	}
+	return NULL;
+}
+
 /* The match of the query with a supposed rollup, or NULL. */
 static ScMatch *
 match_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
@@ -645,15 +667,9 @@ match_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	ScMatch    *m;
 	int		   *varmap;
 
-	if (input->reloptkind == RELOPT_BASEREL)
-	{
-		if (s->stored || s->spec->source != root->simple_rte_array[input->relid]->relid)
-			return NULL;
-		m = match_query(root, stage, input, input->relid, s->spec, having,
-						raw->pathtarget->exprs);
-		return m->reason ? NULL : m;
-	}
-	if (s->stored == NULL ||
+	if (s->stored == NULL)
+		return match_supposed_table(root, stage, input, having, raw, s->spec);
+	if (input->reloptkind == RELOPT_BASEREL ||
 		(varmap = sc_stored_map_supposed(root, s->spec, s->stored)) == NULL)
 		return NULL;
 	m = new_match(root, input, varmap[sc_join_fact(s->stored->query, s->spec->source)],
@@ -667,6 +683,29 @@ match_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 /* What is saved beside a rollup that answers already is at least this part. */
 #define SUPPOSED_PART		0.01
 
+/* What it costs to add up groups of a supposed rollup. */
+static Cost
+cost_supposed(PlannerInfo *root, RelOptInfo *input, ScMatch *m, double groups)
+{
+	Cost		perrow = cpu_tuple_cost +
+		cpu_operator_cost * (list_length(m->qkeys) + 2 * m->spec->nslots);
+	Cost		cost = sc_supposed_size(m->spec, groups) / BLCKSZ * seq_page_cost;
+	double		rows = groups;
+	int			i = -1;
+
+	/* Joined with the other tables, which are read as they are. */
+	while (m->joined && (i = bms_next_member(input->relids, i)) >= 0)
+	{
+		RelOptInfo *rel = root->simple_rel_array[i];
+
+		if (i == m->srcvarno)
+			rows = Max(groups, input->rows * Min(groups / Max(rel->tuples, 1), 1));
+		else if (rel && rel->cheapest_total_path)
+			cost += rel->cheapest_total_path->total_cost + rel->rows * cpu_tuple_cost;
+	}
+	return cost + rows * perrow;
+}
+
 /* known: the cost as it is, raw's or that of a rollup. */
 static void
 try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
@@ -677,15 +716,12 @@ try_supposed(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 	foreach(lc, supposed)
 	{
 		ScSupposed *s = lfirst(lc);
-		ScSpec	   *spec = s->stored ? s->stored : s->spec;
 		ScMatch    *m = match_supposed(root, stage, input, having, raw, s);
 		Cost		cost;
 
 		if (m == NULL || m->ragged)
 			continue;
-		cost = sc_supposed_size(spec, s->groups) / BLCKSZ * seq_page_cost +
-			s->groups * (cpu_tuple_cost + cpu_operator_cost *
-						 (list_length(m->qkeys) + 2 * spec->nslots));
+		cost = cost_supposed(root, input, m, s->groups);
 		/* A guess that is not much lower than what is known is none. */
 		if (cost < known / 2 && known - cost > SUPPOSED_PART * raw->total_cost)
 			s->saved += known - cost;
@@ -969,6 +1005,9 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 		columns = lappend(columns, scan_column(columns, item->expr));
 		items = lappend_int(lappend_int(items, item->kind), item->arg);
 	}
+	/* Nothing is read of a row where a query only counts them: still it is ours. */
+	if (columns == NIL)
+		columns = list_make1(scan_column(NIL, (Expr *) makeNullConst(BOOLOID, -1, InvalidOid)));
 	sc_key_exprs(m, &exprs, &ops);
 	exprs = list_concat(exprs, m->keystates);
 	foreach(lc, m->bounds)

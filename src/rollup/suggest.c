@@ -3,7 +3,7 @@
  *
  * Each aggregation of one table in the workload, or of an inner join of
  * several, asks for a rollup: its group keys, the columns it filters by, and
- * its aggregates.  Keys that cut a time
+ * its aggregates; one of another join, for a rollup of one table.  Keys that cut a time
  * become days (or hours), of which all coarser units and aligned ranges
  * follow, and what several queries ask for is put into one rollup while that
  * has few groups.  What it would save is found out by planning every query
@@ -297,17 +297,36 @@ want_all(Candidate *cand, Query *query, List *conditions)
 	return cand;
 }
 
+static Candidate *wanted_by_table(Query *query);
+
+/*
+ * Of other joins, and of tables with something else, groups can be stored of
+ * one of the tables: what is joined with these is as it is when it is read.
+ */
+static Candidate *
+wanted_of_fact(Query *query)
+{
+	Query	   *fact;
+
+	/* Columns that a subquery reads are not seen. */
+	if (query->hasSubLinks)
+		return NULL;
+	fact = sc_join_query(query, InvalidOid, false);
+	return fact && (fact->hasAggs || fact->groupClause) ? wanted_by_table(fact) : NULL;
+}
+
 /* The same for a join. */
 static Candidate *
 wanted_by_join(Query *query)
 {
 	Candidate  *cand = palloc0(sizeof(Candidate));
+	Query	   *flat;
 	List	   *conditions;
 	ListCell   *lc;
 
-	query = sc_suggest_flatten(query, &cand->entries, &conditions);
-	if (query == NULL)
-		return NULL;
+	flat = sc_suggest_flatten(query, &cand->entries, &conditions);
+	if (flat == NULL)
+		return wanted_of_fact(query);
 	foreach(lc, conditions)
 	{
 		Node	   *qual = lfirst(lc);
@@ -318,23 +337,17 @@ wanted_by_join(Query *query)
 			return NULL;
 		cand->joinquals = lappend(cand->joinquals, qual);
 	}
-	return want_all(cand, query, list_difference_ptr(conditions, cand->joinquals));
+	return want_all(cand, flat, list_difference_ptr(conditions, cand->joinquals));
 }
 
-/* The rollup this query level asks for, or NULL. */
+/* The same for one table. */
 static Candidate *
-wanted_by(Query *query)
+wanted_by_table(Query *query)
 {
 	Candidate  *cand;
 	RangeTblEntry *rte;
 	Index		varno;
 
-	if (query->commandType != CMD_SELECT || (!query->hasAggs && query->groupClause == NIL) ||
-		query->groupingSets || query->hasTargetSRFs || query->rowMarks ||
-		query->jointree == NULL || query->jointree->fromlist == NIL)
-		return NULL;
-	if (sc_query_joins(query))
-		return wanted_by_join(query);
 	if (!IsA(linitial(query->jointree->fromlist), RangeTblRef))
 		return NULL;
 	varno = linitial_node(RangeTblRef, query->jointree->fromlist)->rtindex;
@@ -351,6 +364,17 @@ wanted_by(Query *query)
 	cand = palloc0(sizeof(Candidate));
 	cand->source = rte->relid;
 	return want_all(cand, query, make_ands_implicit((Expr *) query->jointree->quals));
+}
+
+/* The rollup this query level asks for, or NULL. */
+static Candidate *
+wanted_by(Query *query)
+{
+	if (query->commandType != CMD_SELECT || (!query->hasAggs && query->groupClause == NIL) ||
+		query->groupingSets || query->hasTargetSRFs || query->rowMarks ||
+		query->jointree == NULL || query->jointree->fromlist == NIL)
+		return NULL;
+	return sc_query_joins(query) ? wanted_by_join(query) : wanted_by_table(query);
 }
 
 static bool

@@ -241,6 +241,13 @@ DEALLOCATE joins_since;
 DROP VIEW joins_fact;
 EXECUTE joins_q(1, 'p3');
 DROP VIEW joins_view;
+-- Groups that are stored without keys, of which nothing is read: they are only counted.
+SELECT scalecache.create_rollup('joins_all', 'SELECT count(o.status) AS n FROM joins_order o JOIN joins_product p ON p.id = o.product_id');
+EXPLAIN (COSTS OFF)
+SELECT count(*) FROM (SELECT count(o.status) FROM joins_order o JOIN joins_product p ON p.id = o.product_id OFFSET 0) x;
+SELECT answer('SELECT count(*) FROM (SELECT count(o.status) FROM joins_order o JOIN joins_product p ON p.id = o.product_id OFFSET 0) x', 'From: rollup');
+SELECT answer('SELECT EXISTS (SELECT count(o.status) FROM joins_order o JOIN joins_product p ON p.id = o.product_id)', 'From: rollup');
+DROP VIEW joins_all;
 DROP TABLE joins_order, joins_product, joins_category, joins_part;
 DROP FUNCTION joins_check, answer, joins_middle, rows_of, try;
 DROP ROLE joins_user;

@@ -52,13 +52,33 @@ SELECT count(scalecache.drop_rollup(rollup)) FROM scalecache.rollups;
 
 -- a price that counts as often as it is ordered
 SELECT ddl FROM gains(ARRAY['SELECT o.state, sum(p.price * o.qty) FROM orders o JOIN products p ON p.id = o.product_id GROUP BY 1']);
--- not of outer joins, subqueries, more groups than it is worth, what cannot be added up, volatile conditions
+-- of other joins, the groups of one table
+CREATE FUNCTION left_joins() RETURNS text[] LANGUAGE sql AS $f$ SELECT ARRAY[
+	$$SELECT p.price, o.qty > 1, sum(o.qty) FROM orders o LEFT JOIN products p ON p.id = o.product_id AND o.state <> 'sent' GROUP BY 1, 2$$,
+	$$SELECT c.name, count(*), max(o.amount) FROM categories c RIGHT JOIN (orders o LEFT JOIN products p ON p.id = o.product_id) ON c.id = p.category_id
+		WHERE o.state = 'paid' AND p.price > 5 GROUP BY 1$$,
+	'SELECT p.price, sum(o.qty) FROM orders o JOIN (SELECT * FROM products LIMIT 10) p ON p.id = o.product_id GROUP BY 1'] $f$;
+SELECT * FROM gains(left_joins());
+SELECT ddl FROM gains(left_joins()) \gexec
+SELECT x.rollup, x.used FROM unnest(left_joins()) q, scalecache.explain_rewrite(q) x;
+-- what it said that they would cost is not far from what they do
+SELECT scalecache.drop_rollup('orders_rollup');
+CREATE TABLE said AS SELECT ddl, cost_after FROM scalecache.suggest_rollups(left_joins());
+SELECT ddl FROM said \gexec
+CREATE FUNCTION cost_of(query text) RETURNS float8 LANGUAGE plpgsql AS $f$ DECLARE plan json;
+	BEGIN EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan; RETURN plan #>> '{0,Plan,Total Cost}'; END $f$;
+SELECT sum(cost_of(q)) BETWEEN cost_after / 5 AND cost_after * 2 AS near FROM said, unnest(left_joins()) q GROUP BY cost_after;
+SELECT scalecache.drop_rollup('orders_rollup');
+-- not where the table is on the nullable side, nor of more groups than it is worth, subqueries in conditions, what cannot be added up, volatile conditions
 SELECT * FROM gains(ARRAY[
-	'SELECT p.price, sum(o.qty) FROM orders o LEFT JOIN products p ON p.id = o.product_id GROUP BY 1',
-	'SELECT p.price, sum(o.qty) FROM orders o JOIN (SELECT * FROM products LIMIT 10) p ON p.id = o.product_id GROUP BY 1',
+	'SELECT p.price, sum(o.qty) FROM products p LEFT JOIN orders o ON p.id = o.product_id GROUP BY 1',
+	'SELECT p.price, o.created_at, sum(o.qty) FROM orders o LEFT JOIN products p ON p.id = o.product_id GROUP BY 1, 2',
+	'SELECT p.price, sum(o.qty) FROM orders o LEFT JOIN products p ON p.id = o.product_id WHERE o.qty < (SELECT max(id) FROM products WHERE id < o.id) GROUP BY 1',
 	'SELECT o.id, sum(p.price) FROM orders o JOIN products p ON p.id = o.product_id GROUP BY 1',
 	$$SELECT o.state, string_agg(p.id::text, ',') FROM orders o JOIN products p ON p.id = o.product_id GROUP BY 1$$,
-	'SELECT o.state, count(*) FROM orders o JOIN products p ON p.id = o.product_id + (random() * 0)::int GROUP BY 1']);
+	$$SELECT o.state, string_agg(p.id::text, ',') FROM orders o LEFT JOIN products p ON p.id = o.product_id GROUP BY 1$$,
+	'SELECT o.state, count(*) FROM orders o JOIN products p ON p.id = o.product_id + (random() * 0)::int GROUP BY 1',
+	'SELECT o.state, count(*) FROM orders o LEFT JOIN products p ON p.id = o.product_id + (random() * 0)::int GROUP BY 1']);
 -- nor of tables that one does not own
 CREATE ROLE sc_suggest_reader;
 GRANT SELECT ON orders, products TO sc_suggest_reader;
@@ -73,4 +93,5 @@ RESET ROLE;
 DROP EXTENSION scalecache CASCADE;
 DROP TABLE orders, products, categories;
 DROP ROLE sc_suggest_reader;
-DROP FUNCTION gains(text[]);
+DROP TABLE said;
+DROP FUNCTION gains(text[]), left_joins, cost_of;
