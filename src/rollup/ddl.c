@@ -202,8 +202,9 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 }
 
 /*
- * On base and delta tables: nobody changes them by hand.  A publisher's are of
- * no use to a subscriber, who has his own; what comes of them is passed over.
+ * On base and delta tables, and those of the extension that say what they are:
+ * nobody changes them by hand.  A publisher's are of no use to a subscriber, who
+ * has his own; what comes of them is passed over.
  */
 Datum
 scalecache_rollup_protect(PG_FUNCTION_ARGS)
@@ -221,7 +222,8 @@ scalecache_rollup_protect(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
 							   data->tg_newtuple : data->tg_trigtuple);
-	if (!sc_own_command)
+	/* Scripts that update the extension may. */
+	if (!sc_own_command && !creating_extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change \"%s\" directly",

@@ -106,6 +106,18 @@ SET ROLE sc_member;
 SELECT scalecache.fold_rollup('app.m');
 SELECT scalecache.drop_rollup('app.m');
 RESET ROLE;
+-- Nor is what the storage is known by, for who may write everywhere else.
+CREATE ROLE sc_anywhere;
+GRANT pg_write_all_data, pg_read_all_data TO sc_anywhere;
+SET ROLE sc_anywhere;
+SELECT error_of('UPDATE scalecache.rollup SET base = ''app.t''::regclass');
+SELECT error_of('DELETE FROM scalecache.rollup');
+SELECT error_of('UPDATE scalecache.fold SET mark = ''''');
+SELECT error_of('DELETE FROM scalecache.fold');
+SELECT error_of('INSERT INTO scalecache.fold VALUES (1, 1, now(), '''')');
+SELECT error_of('UPDATE scalecache_data.r SET a1 = 1');
+RESET ROLE;
+DROP ROLE sc_anywhere;
 -- The trigger functions are not for others' triggers.
 SET ROLE sc_owner;
 SELECT error_of('CREATE TRIGGER x AFTER INSERT ON app.mine FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture(''1'')');
