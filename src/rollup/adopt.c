@@ -372,6 +372,7 @@ scalecache_rollup_check(PG_FUNCTION_ARGS)
 		CacheInvalidateRelcacheByRelid(view);
 	CommandCounterIncrement();
 	sc_check_rollup(view);
+	sc_refuse_temporary(view);
 	spec = sc_spec_by_view(view);
 	if (spec->query == NULL || spec->source != source || isnull ||
 		pg_tzset(TextDatumGetCString(zone)) == NULL)

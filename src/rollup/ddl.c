@@ -962,6 +962,27 @@ drop_relations(List *relids)
 }
 
 /*
+ * Remove what is left of rollups whose views have gone and no event trigger
+ * was told: what a session has temporarily goes with all that depends on it,
+ * and a server in single-user mode fires none.
+ */
+void
+sc_drop_remains(List *views)
+{
+	List	   *gone = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		/* Who is just making it has it locked until we can know of it. */
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+			ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock) &&
+			!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			gone = lappend_oid(gone, lfirst_oid(lc));
+	if (gone)
+		drop_relations(gone);
+}
+
+/*
  * Let the sources answer for rollups that are, or read, one of these; if names
  * have changed, for those that write them.
  */

@@ -528,7 +528,11 @@ extern void sc_build_step(Oid view);
 extern void sc_check_rollup(Oid view);
 extern void sc_lock_rollup(Oid view);
 extern bool sc_keep_rollup(Oid view);
+extern void sc_refuse_temporary(Oid view);
 extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
+
+/* ddl.c */
+extern void sc_drop_remains(List *views);
 
 /* adopt.c */
 extern void sc_adopt(void);
