@@ -457,7 +457,7 @@ extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 extern Query *sc_query_analyze(const char *sql, List **views);
 extern bool sc_query_is_unstable(Node *node, void *context);
 extern void sc_query_refuse_unstable(Query *query);
-extern void sc_query_check(Query *query);
+extern void sc_query_check(Query *query, bool evaluate);
 extern bool sc_writes_json(Oid aggregate);
 extern Node *sc_pin_zone(Node *node, const char *zone);
 extern bool sc_zone_matters(Node *node, void *context);
