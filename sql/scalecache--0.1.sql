@@ -112,6 +112,11 @@ REVOKE ALL ON FUNCTION scalecache.rollup_capture(), scalecache.rollup_truncate()
 CREATE TRIGGER protect_rows BEFORE INSERT OR UPDATE OR DELETE ON scalecache.fold
 	FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_protect();
 ALTER TABLE scalecache.fold ENABLE ALWAYS TRIGGER protect_rows;
+-- Nobody but the library changes what it goes by, members of pg_write_all_data included.
+CREATE TRIGGER protect BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON scalecache.fold
+	FOR EACH STATEMENT EXECUTE FUNCTION scalecache.rollup_protect();
+CREATE TRIGGER protect BEFORE UPDATE OR DELETE OR TRUNCATE ON scalecache.rollup
+	FOR EACH STATEMENT EXECUTE FUNCTION scalecache.rollup_protect();
 
 -- The condition of UPDATE triggers; whoever updates evaluates it.
 CREATE FUNCTION scalecache.row_differs(VARIADIC "any") RETURNS boolean

@@ -375,6 +375,7 @@ scalecache_rollup_check(PG_FUNCTION_ARGS)
 		CacheInvalidateRelcacheByRelid(view);
 	CommandCounterIncrement();
 	sc_check_rollup(view);
+	sc_refuse_temporary(view);
 	spec = sc_spec_by_view(view);
 	path = spec->path;
 	if (spec->query == NULL || spec->source != source || isnull ||
@@ -384,9 +385,9 @@ scalecache_rollup_check(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("rollup \"%s\" does not fit its view", get_rel_name(view)),
 				 errhint("Create rollups with scalecache.create_rollup.")));
-	sc_query_check(copyObject(spec->query));
+	sc_query_check(copyObject(spec->query), true);
 	if (spec->joined)
-		sc_query_check(copyObject(spec->joined));
+		sc_query_check(copyObject(spec->joined), true);
 	sc_spec_release(spec);
 	/* It will not go without these. */
 	foreach(lc, sc_catalog_oids(data->tg_trigtuple, Anum_rollup_views))

@@ -202,8 +202,9 @@ scalecache_rollup_truncate(PG_FUNCTION_ARGS)
 }
 
 /*
- * On base and delta tables: nobody changes them by hand.  A publisher's are of
- * no use to a subscriber, who has his own; what comes of them is passed over.
+ * On base and delta tables, and those of the extension that say what they are:
+ * nobody changes them by hand.  A publisher's are of no use to a subscriber, who
+ * has his own; what comes of them is passed over.
  */
 Datum
 scalecache_rollup_protect(PG_FUNCTION_ARGS)
@@ -221,7 +222,8 @@ scalecache_rollup_protect(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
 							   data->tg_newtuple : data->tg_trigtuple);
-	if (!sc_own_command)
+	/* Scripts that update the extension may. */
+	if (!sc_own_command && !creating_extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change \"%s\" directly",
@@ -957,6 +959,27 @@ drop_relations(List *relids)
 		sc_storage_drop(lfirst_oid(lc));
 	foreach(lc, stale)
 		make_stale(lfirst_oid(lc));
+}
+
+/*
+ * Remove what is left of rollups whose views have gone and no event trigger
+ * was told: what a session has temporarily goes with all that depends on it,
+ * and a server in single-user mode fires none.
+ */
+void
+sc_drop_remains(List *views)
+{
+	List	   *gone = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		/* Who is just making it has it locked until we can know of it. */
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+			ConditionalLockRelationOid(lfirst_oid(lc), AccessExclusiveLock) &&
+			!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			gone = lappend_oid(gone, lfirst_oid(lc));
+	if (gone)
+		drop_relations(gone);
 }
 
 /*

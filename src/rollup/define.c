@@ -8,14 +8,19 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_rewrite.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -25,6 +30,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -134,6 +140,39 @@ check_join(Oid view)
 						 source)));
 }
 
+/* What a value takes in a row at least, if it is not null. */
+static Size
+least_size(int16 typlen)
+{
+	return typlen > 0 ? typlen : VARHDRSZ_SHORT;
+}
+
+/*
+ * A group is one row of the storage, and there is more in it than in a row of
+ * the view; a fold that cannot write it would fail again and again.
+ */
+static void
+check_size(Oid view)
+{
+	ScSpec	   *spec = sc_spec_by_view(view);
+	int			natts = ScBaseNatts(spec);
+	Size		size = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(natts)) +
+		sizeof(int64) + sizeof(bool) + VARHDRSZ_SHORT + sizeof(int32);
+
+	for (int i = 0; i < spec->nkeys; i++)
+		size += least_size(spec->keys[i].typlen);
+	for (int i = 0; i < spec->naggs; i++)
+		size += least_size(spec->aggs[i].fin.resulttyplen);
+	sc_spec_release(spec);
+	if (natts > MaxHeapAttributeNumber || size > MaxHeapTupleSize)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("rollup query has too many group keys and aggregates"),
+				 errdetail("A group is stored in a row of %d columns and %zu bytes; %d and %zu are possible.",
+						   natts, size, MaxHeapAttributeNumber, (Size) MaxHeapTupleSize),
+				 errhint("Create several rollups, each with some of the aggregates.")));
+}
+
 static void
 refuse_existing(const char *name)
 {
@@ -186,6 +225,85 @@ create_view(const char *name, Oid nsp, Query *query)
 	return get_relname_relid(name, nsp);
 }
 
+static void
+refuse_temporary_view(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			 errmsg("a rollup cannot be temporary"),
+			 errdetail("Others write to its source, and their changes go into the rollup."),
+			 errhint("Name a schema that is not temporary.")));
+}
+
+/* The innermost type of an array's elements, or the type. */
+static Oid
+element_of(Oid type)
+{
+	Oid			element;
+
+	while (OidIsValid(element = get_element_type(type)))
+		type = element;
+	return type;
+}
+
+/*
+ * What a session takes along as it ends is dropped without event triggers, and
+ * what depends on it as well: the view, but not what we have stored for it.
+ */
+static void
+refuse_temporary(const ObjectAddress *self)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(self->classId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(self->objectId));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep = (Form_pg_depend) GETSTRUCT(tuple);
+		ObjectAddress on;
+
+		ObjectAddressSubSet(on, dep->refclassid, dep->refobjid, dep->refobjsubid);
+		if (on.classId == RelationRelationId && on.objectSubId > 0 &&
+			!isAnyTempNamespace(get_object_namespace(&on)))
+			ObjectAddressSet(on, TypeRelationId,
+							 element_of(get_atttype(on.objectId, on.objectSubId)));
+		if (isAnyTempNamespace(get_object_namespace(&on)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("rollup query reads temporary objects"),
+					 errdetail("It depends on %s, which goes when its session ends.",
+							   getObjectDescription(&on, false)),
+					 errhint("Create that in a schema that is not temporary.")));
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+}
+
+/* The same for all that a rollup's view needs. */
+void
+sc_refuse_temporary(Oid view)
+{
+	Relation	rel = table_open(view, AccessShareLock);
+	ObjectAddress self;
+
+	if (isAnyTempNamespace(RelationGetNamespace(rel)))
+		refuse_temporary_view();
+	ObjectAddressSet(self, RelationRelationId, view);
+	refuse_temporary(&self);
+	for (int i = 0; rel->rd_rules && i < rel->rd_rules->numLocks; i++)
+	{
+		ObjectAddressSet(self, RewriteRelationId, rel->rd_rules->rules[i]->ruleId);
+		refuse_temporary(&self);
+	}
+	table_close(rel, NoLock);
+}
+
 static RangeVar *
 parse_name(const char *name)
 {
@@ -224,21 +342,20 @@ define(const char *name, const char *sql, char state)
 	Oid			source = source_of(query);
 
 	if (isAnyTempNamespace(nsp))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-				 errmsg("a rollup cannot be temporary"),
-				 errdetail("Others write to its source, and their changes go into the rollup."),
-				 errhint("Name a schema that is not temporary.")));
+		refuse_temporary_view();
 	if (OidIsValid(get_relname_relid(rv->relname, nsp)))
 		refuse_existing(rv->relname);
 	view = create_view(rv->relname, nsp, query);
 	sc_adopt_by_views(view, views);
+	CommandCounterIncrement();
+	sc_refuse_temporary(view);
 
 	if (!pg_strong_random(&id, sizeof(id)))
 		elog(ERROR, "could not get a random number");
 	id = (id & INT64CONST(0x7fffffffffffffff)) | 1;
 	sc_catalog_insert(id, view, source, state,
 					  pg_get_timezone_name(session_timezone), sc_current_path(), views);
+	check_size(view);
 	check_join(view);
 	return view;
 }

@@ -519,6 +519,7 @@ sc_rollup_work(bool idle)
 		sc_adopt();
 	MemoryContextSwitchTo(keep);
 	views = sc_catalog_views();
+	sc_drop_remains(views);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	adopted = true;

@@ -389,7 +389,7 @@ sc_install_storage(Oid view)
 		!exists(spec->delta[1]) ||
 		(spec->distinct && !exists(spec->distincts)))
 	{
-		sc_query_check(copyObject(spec->query));
+		sc_query_check(copyObject(spec->query), false);
 		sc_storage_drop(spec->base);
 		sc_storage_drop(spec->delta[0]);
 		sc_storage_drop(spec->delta[1]);

@@ -561,7 +561,9 @@ sc_query_is_unstable(Node *node, void *context)
 void
 sc_query_refuse_unstable(Query *query)
 {
-	query_tree_walker(query, check_walker, NULL, 0);
+	bool		evaluate = false;
+
+	query_tree_walker(query, check_walker, &evaluate, 0);
 }
 
 static void
@@ -812,6 +814,7 @@ check_words(Oid funcid, List *args, Oid collation)
 	error_context_stack = context.previous;
 }
 
+/* context: may functions be called?  See sc_query_check. */
 static bool
 check_walker(Node *node, void *context)
 {
@@ -840,6 +843,8 @@ check_walker(Node *node, void *context)
 	}
 	if (IsA(node, XmlExpr))
 		check_xml((XmlExpr *) node);
+	if (!*(bool *) context)
+		return check_functions_in_node(node, unstable_function, node);
 	if (IsA(node, FuncExpr))
 		check_words(((FuncExpr *) node)->funcid, ((FuncExpr *) node)->args,
 					((FuncExpr *) node)->inputcollid);
@@ -907,9 +912,13 @@ check_source(RangeTblEntry *rte)
 	table_close(rel, NoLock);
 }
 
-/* Refuse a query that cannot be a rollup. */
+/*
+ * Refuse a query that cannot be a rollup.  evaluate: it is the user's own, so
+ * what would fail for every row is tried.  With another's query, as that of a
+ * restored rollup is to the worker, that would run his functions as the user.
+ */
 void
-sc_query_check(Query *query)
+sc_query_check(Query *query, bool evaluate)
 {
 	RangeTblEntry *rte;
 	ListCell   *lc;
@@ -983,7 +992,7 @@ sc_query_check(Query *query)
 		}
 		names = lappend(names, tle->resname);
 	}
-	query_tree_walker(query, check_walker, NULL, 0);
+	query_tree_walker(query, check_walker, &evaluate, 0);
 	foreach(lc, query->groupClause)
 		(void) check_written(get_sortgroupclause_expr(lfirst(lc), query->targetList), NULL);
 	(void) check_written((Node *) query->jointree, NULL);
@@ -1049,6 +1058,6 @@ sc_query_analyze(const char *sql, List **views)
 	error_context_stack = context.previous;
 	query = sc_pull_up_views(query, views);
 	query = (Query *) pin_zone((Node *) query, zone);
-	sc_query_check(query);
+	sc_query_check(query, true);
 	return query;
 }

@@ -463,7 +463,7 @@ extern void sc_source_scan(ScGroups *groups, Snapshot snapshot);
 extern Query *sc_query_analyze(const char *sql, List **views);
 extern bool sc_query_is_unstable(Node *node, void *context);
 extern void sc_query_refuse_unstable(Query *query);
-extern void sc_query_check(Query *query);
+extern void sc_query_check(Query *query, bool evaluate);
 extern bool sc_writes_json(Oid aggregate);
 extern Node *sc_pin_zone(Node *node, const char *zone);
 extern bool sc_zone_matters(Node *node, void *context);
@@ -534,7 +534,11 @@ extern void sc_build_step(Oid view);
 extern void sc_check_rollup(Oid view);
 extern void sc_lock_rollup(Oid view);
 extern bool sc_keep_rollup(Oid view);
+extern void sc_refuse_temporary(Oid view);
 extern void sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args);
+
+/* ddl.c */
+extern void sc_drop_remains(List *views);
 
 /* adopt.c */
 extern void sc_adopt(void);

@@ -9,8 +9,9 @@
  * there can be little right in its result.  Then the rows are added up anew,
  * as exactly as the storage does it, and that has to be the same to the bit.
  *
- * What depends on the order of rows (array_agg without ORDER BY) may have been
- * computed when they lay otherwise: it has to have the same parts.
+ * What depends on the order of rows (array_agg without ORDER BY, or by what is
+ * the same for several) may have been computed when they lay otherwise: it has
+ * to have the same parts.
  */
 #include "postgres.h"
 
@@ -23,6 +24,7 @@
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "parser/parse_clause.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -108,10 +110,28 @@ exact_group(Truth *truth, ScGroup *group)
 	return found;
 }
 
+/* Are there rows that ORDER BY takes for equal, and the aggregate does not? */
+static bool
+has_ties(Aggref *aggref)
+{
+	ListCell   *lc;
+
+	foreach(lc, aggref->args)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (!tle->resjunk && !IsA(tle->expr, Const) &&
+			!targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Does the order of rows decide what the aggregate makes of them?  Where it is
  * not asked for, that is the order they lie in, which a VACUUM FULL or an
- * UPDATE of something else changes.
+ * UPDATE of something else changes; and so it is for rows that ORDER BY does
+ * not tell apart.
  */
 static bool
 is_of_any_order(ScSpec *spec, int agg)
@@ -119,8 +139,8 @@ is_of_any_order(ScSpec *spec, int agg)
 	Aggref	   *aggref = spec->aggs[agg].aggref;
 
 	return spec->slots[spec->aggs[agg].slot].def.kind == SC_STATE_RECOMPUTE &&
-		aggref->aggkind == AGGKIND_NORMAL && aggref->aggorder == NIL &&
-		aggref->aggdistinct == NIL;
+		aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct == NIL &&
+		has_ties(aggref);
 }
 
 static int

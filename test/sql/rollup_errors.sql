@@ -91,6 +91,37 @@ SELECT refused('SELECT relkind, count(*) AS c FROM pg_class GROUP BY relkind');
 SELECT refused('SELECT datname, count(*) AS c FROM pg_database GROUP BY datname');
 SELECT refused('SELECT table_name, count(*) AS c FROM information_schema.tables GROUP BY 1');
 SELECT refused('SELECT state, count(*) AS c FROM scalecache.rollup GROUP BY state');
+-- what goes when the session ends
+CREATE FUNCTION pg_temp.half(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
+CREATE OPERATOR pg_temp.### (FUNCTION = pg_temp.half, RIGHTARG = int);
+CREATE AGGREGATE pg_temp.total(int) (sfunc = int4_sum, stype = bigint);
+CREATE DOMAIN pg_temp.brief AS int;
+CREATE TYPE pg_temp.mood AS ENUM ('well');
+CREATE COLLATION pg_temp.by_byte (locale = 'C');
+CREATE TEMP VIEW glance AS SELECT a, v FROM t;
+CREATE TABLE briefly (a int, b pg_temp.brief, c pg_temp.brief[]);
+SELECT regexp_replace(refused('SELECT pg_temp.half(a) AS a, count(*) AS c FROM t GROUP BY 1'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a, count(*) FILTER (WHERE OPERATOR(pg_temp.###) v = 1) AS c FROM t GROUP BY a'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a, pg_temp.total(v) AS c FROM t GROUP BY a'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a::pg_temp.brief AS a, count(*) AS c FROM t GROUP BY 1'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a, ''well''::pg_temp.mood AS m, count(*) AS c FROM t GROUP BY a'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT note COLLATE pg_temp.by_byte AS note, count(*) AS c FROM t GROUP BY 1'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a, count(*) AS c FROM glance GROUP BY a'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a, count(b) AS c FROM briefly GROUP BY a'), 'pg_temp_\d+', 'pg_temp');
+SELECT regexp_replace(refused('SELECT a, count(c) AS c FROM briefly GROUP BY a'), 'pg_temp_\d+', 'pg_temp');
+DROP TABLE briefly;
+DROP VIEW glance;
+-- more than a row of the storage has room for
+SELECT error_of(format('SELECT scalecache.create_rollup(''r'', ''SELECT a, %s FROM t GROUP BY a'')',
+	string_agg(format('sum(v + %s) AS s%1$s', i), ', '))) FROM generate_series(1, 1010) i;
+SELECT error_of(format('SELECT scalecache.create_rollup(''r'', ''SELECT a, %s FROM t GROUP BY a'')',
+	string_agg(format('bool_or(v = %s) AS s%1$s', i), ', '))) FROM generate_series(1, 1599) i;
+SELECT error_of(format('SELECT scalecache.create_rollup(''most'', ''SELECT a, %s FROM t GROUP BY a'')',
+	string_agg(format('sum(v + %s) AS s%1$s', i), ', '))) FROM generate_series(1, 970) i;
+INSERT INTO t (a, v) VALUES (1, 1);
+SELECT scalecache.fold_rollup('most'), s1, s970, scalecache.verify_rollup('most') FROM most;
+DELETE FROM t;
+DROP VIEW most;
 -- functions and expressions
 SELECT refused('SELECT a, sum(random()) AS c FROM t GROUP BY a');
 SELECT refused('SELECT stable_one(a) AS a, count(*) AS c FROM t GROUP BY 1');

@@ -245,6 +245,24 @@ SELECT a5, scalecache.verify_rollup('any_order') FROM scalecache_data.any_order 
 UPDATE scalecache_data.any_order SET a5 = 384 WHERE k1 = 0;
 SELECT scalecache.verify_rollup('any_order');
 RESET session_replication_role;
+DROP VIEW any_order;
+-- nor do those of rows that ORDER BY takes for equal
+SELECT scalecache.create_rollup('ties', $$
+	SELECT k, array_agg(v ORDER BY v) AS a, string_agg(v::text, ',' ORDER BY k) AS s, array_agg(v ORDER BY k, v) AS b FROM heap GROUP BY k $$);
+CREATE INDEX heap_up ON heap (v);
+CLUSTER heap USING heap_up;
+SELECT string_agg(v::text, ',' ORDER BY k) FROM heap WHERE k = 0;
+SELECT scalecache.verify_rollup('ties');
+SET session_replication_role = replica;
+UPDATE scalecache_data.ties SET a2 = '8,6,4,3' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('ties');
+UPDATE scalecache_data.ties SET a2 = '8,6,4,2', a1 = '{2,4,8,6}' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('ties');
+UPDATE scalecache_data.ties SET a1 = '{2,4,6,8}', a3 = '{2,4,8,6}' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('ties');
+UPDATE scalecache_data.ties SET a3 = '{2,4,6,8}' WHERE k1 = 0;
+SELECT scalecache.verify_rollup('ties');
+RESET session_replication_role;
 DROP TABLE heap CASCADE;
 DROP AGGREGATE product(bigint);
 

@@ -106,6 +106,18 @@ SET ROLE sc_member;
 SELECT scalecache.fold_rollup('app.m');
 SELECT scalecache.drop_rollup('app.m');
 RESET ROLE;
+-- Nor is what the storage is known by, for who may write everywhere else.
+CREATE ROLE sc_anywhere;
+GRANT pg_write_all_data, pg_read_all_data TO sc_anywhere;
+SET ROLE sc_anywhere;
+SELECT error_of('UPDATE scalecache.rollup SET base = ''app.t''::regclass');
+SELECT error_of('DELETE FROM scalecache.rollup');
+SELECT error_of('UPDATE scalecache.fold SET mark = ''''');
+SELECT error_of('DELETE FROM scalecache.fold');
+SELECT error_of('INSERT INTO scalecache.fold VALUES (1, 1, now(), '''')');
+SELECT error_of('UPDATE scalecache_data.r SET a1 = 1');
+RESET ROLE;
+DROP ROLE sc_anywhere;
 -- The trigger functions are not for others' triggers.
 SET ROLE sc_owner;
 SELECT error_of('CREATE TRIGGER x AFTER INSERT ON app.mine FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture(''1'')');
@@ -151,6 +163,26 @@ SHOW search_path;
 SELECT scalecache.verify_rollup('app.w');
 SHOW search_path;
 DROP VIEW app.w;
+-- ... and with a restored rollup's constants
+SET ROLE sc_owner;
+CREATE FUNCTION app.unit(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user <> 'sc_owner' THEN
+		RAISE 'called as %', current_user;
+	END IF;
+	RETURN 'month';
+END $$;
+CREATE TABLE app.ut (ts timestamp);
+CREATE VIEW app.u AS SELECT date_trunc(app.unit(1), ts) AS m, count(*) AS n FROM app.ut GROUP BY 1;
+INSERT INTO scalecache.rollup (id, rollup, source, base, delta1, delta2, turn, epoch, state, distincts, time_zone)
+	VALUES (777777, 'app.u', 'app.ut', 0, 0, 0, 0, 1, 'u', 0, 'UTC');
+RESET ROLE;
+SELECT scalecache.rebuild_rollup('app.u');
+SET ROLE sc_owner;
+INSERT INTO app.ut VALUES ('2026-01-02');
+TABLE app.u;
+DROP TABLE app.ut CASCADE;
+RESET ROLE;
 -- ... and for the rows of partitions that somebody else brings and takes
 SET ROLE sc_owner;
 CREATE TABLE app.pt (k int) PARTITION BY LIST (k);

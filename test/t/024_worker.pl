@@ -57,6 +57,16 @@ is(sql($p, q{SELECT pending_deltas FROM scalecache.rollups WHERE rollup::text = 
 	'nor does it fail when its rows have changed');
 sql($p, 'DROP VIEW fails; DROP TABLE a');
 
+# ---- what goes with a session, without event triggers, leaves nothing ----
+sql($p, q{CREATE FUNCTION pg_temp.half(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
+	CREATE FUNCTION half(v int) RETURNS int IMMUTABLE LANGUAGE sql BEGIN ATOMIC SELECT pg_temp.half(v); END;
+	SELECT scalecache.create_rollup('fleeting', 'SELECT half(k) AS h, count(*) AS n FROM t GROUP BY 1')});
+is(sql($p, q{SELECT to_regclass('fleeting') IS NULL}), 't', 'a rollup of what is temporary in the end has gone');
+ok($node->poll_query_until($p, q{WITH w AS (INSERT INTO t (k, v) VALUES (1, 1) RETURNING 1)
+	SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^fleeting'}), 'its storage goes as well');
+is(sql($p, q{SELECT count(*) FROM scalecache.rollup r LEFT JOIN pg_class c ON c.oid = r.rollup WHERE c.oid IS NULL}), '0',
+	'and what was known of it');
+
 # ---- what is written while it waits for a lock is not forgotten ----
 sql($p, q{CREATE TABLE b (k int, v int);
 	CREATE FUNCTION locked(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
