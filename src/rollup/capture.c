@@ -82,7 +82,8 @@ forget(Pending **link)
 
 	*link = p->next;
 	sc_spec_release(p->spec);
-	if (spare == NULL && MemoryContextMemAllocated(p->groups->cxt, true) <= SC_SPARE_BYTES)
+	/* It has no children. */
+	if (spare == NULL && p->groups->cxt->mem_allocated <= SC_SPARE_BYTES)
 	{
 		spare = p;
 		return;
@@ -282,7 +283,7 @@ bound(Pending *p)
 	p->nchanges++;
 	if (scattered)
 		limit = Min(limit, SC_SMALL_BUFFER);
-	if (MemoryContextMemAllocated(p->groups->cxt, true) <= limit)
+	if (p->groups->cxt->mem_allocated <= limit)
 		return;
 	scattered = p->nchanges < 2 * p->groups->ngroups;
 	write_out(p, p->maxcid);

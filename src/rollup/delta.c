@@ -38,6 +38,8 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/hio.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -48,6 +50,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
@@ -284,19 +287,24 @@ sc_mark_drop(int64 id)
 /*
  * Open the delta table that is written now.  Once it is locked, whoever
  * retires it waits for this transaction, so look at the turn again after.
- * NULL when the rollup has been dropped meanwhile.
+ * The specification is pinned, but may be an old one.  NULL when the rollup
+ * has been dropped meanwhile.
  */
 static Relation
-open_written(int64 id)
+open_written(ScSpec *given)
 {
+	int64		id = given->id;
+
 	for (;;)
 	{
-		ScSpec	   *spec = sc_spec_by_id(id);
+		ScSpec	   *spec = given;
 		Relation	rel;
 		bool		valid;
 		int64		turn;
 
-		if (spec == NULL)
+		if (given->valid)
+			sc_spec_pin(spec);
+		else if ((spec = sc_spec_by_id(id)) == NULL)
 			return NULL;
 		turn = spec->turn;
 		LockRelationOid(spec->delta[WrittenDelta(turn)], AccessShareLock);
@@ -375,9 +383,43 @@ end_append(Relation rel, bool claims)
 		UnlockRelation(rel, RowExclusiveLock);
 }
 
-/* A group's delta, in CurrentMemoryContext. */
+/* Rows up to this size are made in memory that is kept. */
+#define SC_KEPT_ROW		512
+
+/* heap_form_tuple, but a small row is good until the next call only. */
 static HeapTuple
-form_delta(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top)
+form_row(TupleDesc desc, Datum *values, bool *nulls)
+{
+	static HeapTupleData tuple;
+	static union
+	{
+		HeapTupleHeaderData header;
+		int64		align;
+		char		data[SC_KEPT_ROW];
+	}			row;
+	bool		hasnull = memchr(nulls, true, desc->natts) != NULL;
+	Size		hoff = MAXALIGN(SizeofHeapTupleHeader +
+								(hasnull ? BITMAPLEN(desc->natts) : 0));
+	Size		size = heap_compute_data_size(desc, values, nulls);
+
+	if (hoff + size > SC_KEPT_ROW)
+		return heap_form_tuple(desc, values, nulls);
+	memset(&row, 0, hoff + size);
+	tuple.t_data = &row.header;
+	tuple.t_len = hoff + size;
+	ItemPointerSetInvalid(&tuple.t_self);
+	ItemPointerSetInvalid(&row.header.t_ctid);
+	HeapTupleHeaderSetNatts(&row.header, desc->natts);
+	row.header.t_hoff = hoff;
+	heap_fill_tuple(desc, values, nulls, row.data + hoff, size,
+					&row.header.t_infomask, hasnull ? row.header.t_bits : NULL);
+	return &tuple;
+}
+
+/* A group's delta.  If kept, it is good until the next call only. */
+static HeapTuple
+form_delta(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top,
+		   bool kept)
 {
 	int			nkeys = groups->spec->nkeys;
 	Datum		values[INDEX_MAX_KEYS + 1];
@@ -387,14 +429,42 @@ form_delta(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top)
 	memcpy(nulls, group->nulls, sizeof(bool) * nkeys);
 	values[nkeys] = pack_change(groups, group, top);
 	nulls[nkeys] = false;
-	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	return kept ? form_row(RelationGetDescr(rel), values, nulls) :
+		heap_form_tuple(RelationGetDescr(rel), values, nulls);
+}
+
+/*
+ * heap_insert, which is told in which buffer the block is that was appended to
+ * last, so that it need not be looked for.  Reading it so does not count as use,
+ * by which the buffer pool keeps pages; so now and then that is not done.
+ */
+static void
+insert_row(Relation rel, HeapTuple tuple, CommandId cid)
+{
+	static Buffer recent[8] = {InvalidBuffer};	/* by table */
+	static uint8 n = 0;
+	Buffer	   *buffer = &recent[RelationGetRelid(rel) % lengthof(recent)];
+	BulkInsertStateData at = {NULL, InvalidBuffer};
+	BlockNumber block = RelationGetTargetBlock(rel);
+
+	if (block != InvalidBlockNumber && BufferIsValid(*buffer) && ++n % 8 != 0 &&
+		ReadRecentBuffer(rel->rd_node, MAIN_FORKNUM, block, *buffer))
+	{
+		at.current_buf = *buffer;
+		pgstat_count_buffer_read(rel);
+		pgstat_count_buffer_hit(rel);
+	}
+	heap_insert(rel, tuple, cid, HEAP_INSERT_SKIP_FSM, &at);
+	*buffer = at.current_buf;
+	ReleaseBuffer(at.current_buf);
 }
 
 /* One delta, by far the most common case. */
 static void
-append_one(Relation rel, ScSpec *spec, ScGroup *group, HeapTuple tuple,
+append_one(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top,
 		   CommandId cid)
 {
+	HeapTuple	tuple = form_delta(rel, groups, group, top, true);
 	bool		snapshot = !ActiveSnapshotSet();
 	bool		claims;
 
@@ -405,9 +475,9 @@ append_one(Relation rel, ScSpec *spec, ScGroup *group, HeapTuple tuple,
 	if (snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	claims = begin_append(rel);
-	heap_insert(rel, tuple, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	insert_row(rel, tuple, cid);
 	end_append(rel, claims);
-	sc_asked_check(spec, rel, group->keys, group->nulls);
+	sc_asked_check(groups->spec, rel, group->keys, group->nulls);
 	if (snapshot)
 		PopActiveSnapshot();
 }
@@ -443,46 +513,30 @@ append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 }
 
 /*
- * Append the groups as deltas of command cid.  Returns how many, or -1 when
- * the rollup has been dropped meanwhile.
+ * Any number of deltas, made in memory that is reset for each batch.  Not in
+ * line, so that it is out of the way of the one.
  */
-int64
-sc_delta_append(ScGroups *groups, CommandId cid)
+static pg_noinline int64
+append_many(Relation rel, ScGroups *groups, TransactionId top, CommandId cid,
+			MemoryContext batch)
 {
-	static MemoryContext batch = NULL;
-	ScSpec	   *spec = groups->spec;
-	TransactionId xid = GetCurrentTransactionId();
-	TransactionId top = GetTopTransactionId();
-	Relation	rel = open_written(spec->id);
 	TupleTableSlot *slots[SC_APPEND_ROWS];
-	MemoryContext old;
 	ScGroup    *group = NULL;
 	int			nslots = 0;
 	int			used = 0;
 	Size		bytes = 0;
 	int64		n = 0;
 
-	if (rel == NULL)
-		return -1;
-	if (batch == NULL)
-		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
-									  ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(batch);
 	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
+		MemoryContext old;
 		HeapTuple	tuple;
 
 		if (sc_group_is_empty(groups, group))
 			continue;
 		n++;
 		old = MemoryContextSwitchTo(batch);
-		tuple = form_delta(rel, groups, group, xid == top ? InvalidTransactionId : top);
-		if (groups->ngroups == 1)
-		{
-			append_one(rel, spec, group, tuple, cid);
-			MemoryContextSwitchTo(old);
-			break;
-		}
+		tuple = form_delta(rel, groups, group, top, false);
 		MemoryContextSwitchTo(old);
 		if (used == nslots)
 			slots[nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(rel),
@@ -493,16 +547,51 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
 		{
 			CHECK_FOR_INTERRUPTS();
-			append_batch(rel, spec, slots, used, cid);
+			append_batch(rel, groups->spec, slots, used, cid);
 			MemoryContextReset(batch);
 			used = 0;
 			bytes = 0;
 		}
 	}
 	if (used > 0)
-		append_batch(rel, spec, slots, used, cid);
+		append_batch(rel, groups->spec, slots, used, cid);
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
+	return n;
+}
+
+/*
+ * Append the groups as deltas of command cid.  Returns how many, or -1 when
+ * the rollup has been dropped meanwhile.
+ */
+int64
+sc_delta_append(ScGroups *groups, CommandId cid)
+{
+	static MemoryContext batch = NULL;
+	TransactionId xid = GetCurrentTransactionId();
+	TransactionId top = GetTopTransactionId();
+	Relation	rel = open_written(groups->spec);
+	ScGroup    *first = sc_groups_next(groups, NULL);
+	int64		n = 0;
+
+	if (rel == NULL)
+		return -1;
+	if (batch == NULL)
+		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
+									  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(batch);
+	if (xid == top)
+		top = InvalidTransactionId;
+	if (groups->ngroups != 1)
+		n = append_many(rel, groups, top, cid, batch);
+	else if (!sc_group_is_empty(groups, first))
+	{
+		MemoryContext old = MemoryContextSwitchTo(batch);
+
+		append_one(rel, groups, first, top, cid);
+		MemoryContextSwitchTo(old);
+		n = 1;
+	}
 	table_close(rel, NoLock);
 	return n;
 }

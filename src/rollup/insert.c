@@ -40,6 +40,7 @@
 #include "parser/parsetree.h"
 #include "rewrite/prs2lock.h"
 #include "tcop/utility.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -173,6 +174,13 @@ learn_from(TriggerDesc *desc, int16 event)
 		}
 }
 
+static bool
+counts_rows(ScSpec *spec, Relation rel)
+{
+	return (spec->stored == SC_LIVE || spec->stored == SC_FILLING) &&
+		sc_spec_eval(spec, rel)->counted;
+}
+
 /*
  * The specification, pinned, of the rollup whose trigger this is.  NULL where
  * its rows are not counted one by one.
@@ -181,16 +189,9 @@ static ScSpec *
 spec_of(Trigger *trigger, Relation rel)
 {
 	ScSpec	   *spec = sc_spec_by_id(sc_capture_rollup_id(trigger->tgargs[0]));
-	ScEval	   *eval;
 
-	if (spec == NULL)
-		return NULL;
-	if (spec->stored == SC_LIVE || spec->stored == SC_FILLING)
-	{
-		eval = sc_spec_eval(spec, rel);
-		if (eval->counted)
-			return spec;
-	}
+	if (spec == NULL || counts_rows(spec, rel))
+		return spec;
 	sc_spec_release(spec);
 	return NULL;
 }
@@ -317,6 +318,58 @@ rollups_only(Relation rel, ScSpec **specs)
 }
 
 /*
+ * The table that a single row was put into last, if all that its triggers do
+ * with it is to tell one rollup.  Nothing about the table has changed since.
+ */
+static Oid	usual_target = InvalidOid;
+static int64 usual_rollup = 0;
+static uint64 ninvalidations = 0;
+
+static void
+forget_target(Datum arg, Oid relid)
+{
+	ninvalidations++;
+	if (!OidIsValid(relid) || relid == usual_target)
+		usual_target = InvalidOid;
+}
+
+/* The specification, pinned, of the one rollup of rel if that is known, or NULL. */
+static ScSpec *
+usual_spec(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	ScSpec	   *spec;
+
+	if (relid != usual_target || (spec = sc_spec_by_id(usual_rollup)) == NULL)
+		return NULL;
+	/* Looking it up may have told that something has changed. */
+	if (relid == usual_target && counts_rows(spec, rel))
+		return spec;
+	sc_spec_release(spec);
+	return NULL;
+}
+
+/* As rollups_only, where rel takes rows as they are. */
+static int
+find_rollups(ModifyTable *plan, Relation rel, ScSpec **specs)
+{
+	uint64		before;
+	int			n;
+
+	if (plan->onConflictAction == ONCONFLICT_NONE && returns_rows(outerPlan(plan)) &&
+		(specs[0] = usual_spec(rel)) != NULL)
+		return 1;
+	before = ninvalidations;
+	n = takes_rows(plan, rel, rel->trigdesc) ? rollups_only(rel, specs) : 0;
+	if (n == 1 && before == ninvalidations)
+	{
+		usual_target = RelationGetRelid(rel);
+		usual_rollup = specs[0]->id;
+	}
+	return n;
+}
+
+/*
  * The target, opened, of an INSERT of a single row, whose triggers are to be
  * hidden while it starts, and the *n rollups to tap it for; else NULL.
  */
@@ -337,7 +390,7 @@ hidden_target(QueryDesc *query, ScSpec **specs, int *n)
 	rel = RelationIdGetRelation(rte->relid);
 	if (rel == NULL)
 		return NULL;
-	*n = takes_rows(plan, rel, rel->trigdesc) ? rollups_only(rel, specs) : 0;
+	*n = find_rollups(plan, rel, specs);
 	if (*n > 0)
 		return rel;
 	RelationClose(rel);
@@ -775,4 +828,5 @@ sc_insert_init(void)
 	prev_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
 	sc_known_init(&capturing);
+	CacheRegisterRelcacheCallback(forget_target, (Datum) 0);
 }
