@@ -176,6 +176,10 @@ CREATE TABLE app.ut (ts timestamp);
 CREATE VIEW app.u AS SELECT date_trunc(app.unit(1), ts) AS m, count(*) AS n FROM app.ut GROUP BY 1;
 INSERT INTO scalecache.rollup (id, rollup, source, base, delta1, delta2, turn, epoch, state, distincts, time_zone)
 	VALUES (777777, 'app.u', 'app.ut', 0, 0, 0, 0, 1, 'u', 0, 'UTC');
+CREATE TEMP VIEW u AS SELECT k, count(*) AS n FROM app.t GROUP BY k;
+SELECT error_of('INSERT INTO scalecache.rollup (id, rollup, source, base, delta1, delta2, turn, epoch, state, distincts, time_zone)
+	VALUES (888888, ''pg_temp.u'', ''app.t'', 0, 0, 0, 0, 1, ''u'', 0, ''UTC'')');
+DROP VIEW u;
 RESET ROLE;
 SELECT scalecache.rebuild_rollup('app.u');
 SET ROLE sc_owner;
