@@ -155,6 +155,9 @@ is(gone('INSERT INTO named VALUES (1)', 'named:1'), 'named:1', 'and their rule g
 sql('ALTER TABLE named DISABLE TRIGGER ALL; ALTER TABLE named ENABLE TRIGGER ALL');
 is(gone('SET session_replication_role = replica; INSERT INTO named VALUES (2)', 'named:2'),
 	'named:2', 'they fire always again');
+my $truncate = sql(q{SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = 'named'::regclass AND tgname LIKE '%truncate'});
+sql("DROP TRIGGER $truncate ON named");
+is(gone('SET session_replication_role = replica; TRUNCATE named', 'named:1'), 'named:1', 'one for TRUNCATE comes back when it is dropped');
 sql(q{SELECT scalecache.drop_cache_rule('named')});
 is(sql($named), '0', 'and go with their rule');
 
@@ -204,6 +207,9 @@ refused('ALTER TABLE p ATTACH PARTITION p5 FOR VALUES IN (5)',
 sql('CREATE SCHEMA s CREATE TABLE p6 PARTITION OF public.p FOR VALUES IN (6)');
 is(gone('TRUNCATE s.p6', 'p:6'), 'p:6', 'a partition made with its schema');
 my $triggers = q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'scalecache_rule_%' AND tgrelid IN };
+$truncate = sql(q{SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = 'p31'::regclass AND tgname LIKE '%truncate'});
+sql("DROP TRIGGER $truncate ON p31");
+is(gone('TRUNCATE p31', 'p:6'), 'p:6', 'a partition\'s trigger for TRUNCATE comes back');
 sql('ALTER TABLE p DETACH PARTITION p3');
 is(sql("$triggers ('p3'::regclass, 'p31'::regclass)"), '0', 'a detached partition has no triggers');
 sql('ALTER TABLE p DETACH PARTITION s.p6 CONCURRENTLY');
