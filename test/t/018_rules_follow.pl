@@ -126,6 +126,14 @@ ok($node->poll_query_until($p, 'SELECT connected FROM scalecache.redis_status'),
 ok($node->poll_query_until($p, 'SELECT finished_at IS NOT NULL FROM scalecache.index_action'), 'the other one has looked for work');
 is(sql('SELECT count(*) FROM bad.calls'), '0', 'by the operators of pg_catalog');
 sql('ALTER DATABASE postgres RESET search_path; DROP SCHEMA bad CASCADE');
+# Nor do the workers become whom a database's sessions are to be.
+sql('CREATE DATABASE with_role');
+sql('ALTER DATABASE with_role SET role = writer');
+$node->safe_psql('with_role', q{SET ROLE none; CREATE EXTENSION scalecache; CREATE TABLE t (id int);
+	SELECT scalecache.create_cache_rule('t', 't', 'with_role:{id}', 'write', 'id::text'); INSERT INTO t VALUES (1)});
+is($node->safe_psql('with_role', "SELECT scalecache.wait_for_cache('60 s')"), 't', 'keys are delivered');
+is($redis->command('GET', 'with_role:1'), '1', 'and values');
+sql('DROP DATABASE with_role WITH (FORCE)');
 
 # ---- triggers ----
 sql('ALTER TABLE t DISABLE TRIGGER ALL; ALTER TABLE t ENABLE TRIGGER ALL');
