@@ -1632,6 +1632,50 @@ check_called(FunctionCallInfo fcinfo, const char *function)
 				 errhint("The extension's event triggers call it.")));
 }
 
+/* Has the command dropped some trigger? */
+static bool
+triggers_dropped(void)
+{
+	bool		result;
+
+	SPI_connect();
+	if (SPI_execute("SELECT FROM pg_catalog.pg_event_trigger_dropped_objects()"
+					" WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what was dropped");
+	result = SPI_processed > 0;
+	SPI_finish();
+	return result;
+}
+
+/*
+ * A rule that has lost its row trigger goes.  One that has lost a trigger for
+ * TRUNCATE would stay, and not notice it: that one is made again, by who has
+ * just had the table locked to drop it.
+ */
+static void
+keep_truncate_triggers(int64 id)
+{
+	Relation	catalog = sc_rules_open(AccessShareLock);
+	HeapTuple	tuple = catalog ? sc_rule_fetch(catalog, id) : NULL;
+	Oid			relid = tuple ? rule_relation(catalog, tuple) : InvalidOid;
+	bool		isnull = true;
+	List	   *lost = NIL;
+	ListCell   *lc;
+
+	if (tuple)
+		(void) heap_getattr(tuple, Anum_cache_rule_members, RelationGetDescr(catalog), &isnull);
+	if (catalog)
+		table_close(catalog, AccessShareLock);
+	if (isnull || get_rel_relkind(relid) == '\0' || get_rel_relkind(relid) == RELKIND_VIEW)
+		return;
+	foreach(lc, members_of(relid, NoLock))
+		if (CheckRelationOidLockedByMe(lfirst_oid(lc), ShareRowExclusiveLock, true) &&
+			!HeapTupleIsValid(find_trigger(id, lfirst_oid(lc), TRUNCATE_FUNCTION)))
+			lost = lappend_oid(lost, lfirst_oid(lc));
+	if (lost)
+		create_triggers(id, relid, lost);
+}
+
 /*
  * sql_drop: rules go with their table, or with their trigger.  A partition
  * takes its rows along, whatever drops it: DROP SCHEMA, DROP OWNED.
@@ -1647,6 +1691,9 @@ scalecache_cache_dropped(PG_FUNCTION_ARGS)
 	forget_dead_rules();
 	foreach(lc, sc_rules_all())
 		follow(*(int64 *) lfirst(lc), NIL, false, NULL);
+	if (triggers_dropped())
+		foreach(lc, sc_rules_all())
+			keep_truncate_triggers(*(int64 *) lfirst(lc));
 	PG_RETURN_NULL();
 }
 

@@ -1266,6 +1266,9 @@ sc_cache_work_ended(void)
 {
 	char		error[256];
 
+	/* This worker has not been with any, or the setting has changed. */
+	if (used_url == NULL || used_url[0] == '\0' || strcmp(used_url, sc_redis_url) != 0)
+		return;
 	if (be_connected())
 		(void) sc_link_forget(MyDatabaseId, error, sizeof(error));
 	lose_link();

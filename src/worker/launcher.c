@@ -562,7 +562,8 @@ worker_turn(MemoryContext turn_context)
 static void
 worker_settings(void)
 {
-	/* What a database is set to is meant for its users. */
+	/* What a database is set to is meant for its users, as is who they are. */
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "false",

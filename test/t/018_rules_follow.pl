@@ -126,6 +126,14 @@ ok($node->poll_query_until($p, 'SELECT connected FROM scalecache.redis_status'),
 ok($node->poll_query_until($p, 'SELECT finished_at IS NOT NULL FROM scalecache.index_action'), 'the other one has looked for work');
 is(sql('SELECT count(*) FROM bad.calls'), '0', 'by the operators of pg_catalog');
 sql('ALTER DATABASE postgres RESET search_path; DROP SCHEMA bad CASCADE');
+# Nor do the workers become whom a database's sessions are to be.
+sql('CREATE DATABASE with_role');
+sql('ALTER DATABASE with_role SET role = writer');
+$node->safe_psql('with_role', q{SET ROLE none; CREATE EXTENSION scalecache; CREATE TABLE t (id int);
+	SELECT scalecache.create_cache_rule('t', 't', 'with_role:{id}', 'write', 'id::text'); INSERT INTO t VALUES (1)});
+is($node->safe_psql('with_role', "SELECT scalecache.wait_for_cache('60 s')"), 't', 'keys are delivered');
+is($redis->command('GET', 'with_role:1'), '1', 'and values');
+sql('DROP DATABASE with_role WITH (FORCE)');
 
 # ---- triggers ----
 sql('ALTER TABLE t DISABLE TRIGGER ALL; ALTER TABLE t ENABLE TRIGGER ALL');
@@ -155,6 +163,9 @@ is(gone('INSERT INTO named VALUES (1)', 'named:1'), 'named:1', 'and their rule g
 sql('ALTER TABLE named DISABLE TRIGGER ALL; ALTER TABLE named ENABLE TRIGGER ALL');
 is(gone('SET session_replication_role = replica; INSERT INTO named VALUES (2)', 'named:2'),
 	'named:2', 'they fire always again');
+my $truncate = sql(q{SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = 'named'::regclass AND tgname LIKE '%truncate'});
+sql("DROP TRIGGER $truncate ON named");
+is(gone('SET session_replication_role = replica; TRUNCATE named', 'named:1'), 'named:1', 'one for TRUNCATE comes back when it is dropped');
 sql(q{SELECT scalecache.drop_cache_rule('named')});
 is(sql($named), '0', 'and go with their rule');
 
@@ -204,6 +215,9 @@ refused('ALTER TABLE p ATTACH PARTITION p5 FOR VALUES IN (5)',
 sql('CREATE SCHEMA s CREATE TABLE p6 PARTITION OF public.p FOR VALUES IN (6)');
 is(gone('TRUNCATE s.p6', 'p:6'), 'p:6', 'a partition made with its schema');
 my $triggers = q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'scalecache_rule_%' AND tgrelid IN };
+$truncate = sql(q{SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = 'p31'::regclass AND tgname LIKE '%truncate'});
+sql("DROP TRIGGER $truncate ON p31");
+is(gone('TRUNCATE p31', 'p:6'), 'p:6', 'a partition\'s trigger for TRUNCATE comes back');
 sql('ALTER TABLE p DETACH PARTITION p3');
 is(sql("$triggers ('p3'::regclass, 'p31'::regclass)"), '0', 'a detached partition has no triggers');
 sql('ALTER TABLE p DETACH PARTITION s.p6 CONCURRENTLY');
