@@ -55,16 +55,19 @@ typedef struct Stmt
 	uint64		rows;
 	double		total_ms;
 	double		usage;			/* calls, decaying */
+	double		slowest_ms;		/* what a slower execution must exceed */
 	TimestampTz first_seen;
 	Bytes		text;			/* with the final zero */
 	Bytes		settings;		/* that it was parsed with */
 	uint64		observed;		/* executions sampled so far */
+	int			slowest;		/* of samples; -1: none is kept for that */
 	Sample		samples[SC_SAMPLES];
 } Stmt;
 
 typedef struct ScRecorded
 {
 	LWLock	   *lock;
+	LWLock	   *file_lock;		/* of whoever writes the file */
 	int			nfree;			/* entries */
 	uint32		free_chunk;		/* first of a chain, 0: none left */
 	Chunk	   *chunks;			/* the first is not used */
@@ -76,11 +79,12 @@ extern ScRecorded *sc_recorded;
 extern Stmt *sc_recorded_find(StmtKey *key);
 extern Stmt *sc_recorded_make(StmtKey *key, const char *text, Size textlen,
 							  const char *settings, Size settingslen);
-extern Sample *sc_recorded_sample(Stmt *stmt, const char *data, uint32 len);
+extern Sample *sc_recorded_sample(Stmt *stmt, const char *data, uint32 len,
+								  bool slowest);
 
 /* workload_file.c */
 extern void sc_workload_dump(int code, Datum arg);
 extern void sc_workload_load(void);
-extern void sc_workload_remove_file(void);
+extern void sc_workload_forget_file(void);
 
 #endif							/* SC_RECORDED_H */

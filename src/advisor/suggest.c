@@ -518,7 +518,6 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 {
 	ScItem	   *item = new_item(advice, (int64) stmt->queryid, stmt->calls,
 								stmt->text);
-	double		all = 0;
 	Loader		l;
 	bool		ok = false;
 	int			i;
@@ -532,8 +531,6 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 	item->since = stmt->first_seen;
 
 	for (i = 0; i < stmt->nexecutions; i++)
-		all += stmt->executions[i].count;
-	for (i = 0; i < stmt->nexecutions; i++)
 	{
 		ScExecution *execution = &stmt->executions[i];
 
@@ -542,7 +539,7 @@ load_statement(ScAdvice *advice, ScStatement *stmt, int *sqlerrcode)
 		l.nparams = execution->nparams;
 		l.types = execution->types;
 		l.values = execution->values;
-		l.weight = execution->count / all;
+		l.weight = execution->part;
 		l.sampled = execution->count;
 		ok = load_safely(&l, sqlerrcode, false) || ok;
 	}

@@ -65,6 +65,14 @@
 #include "base/guc.h"
 
 #define SC_LOCAL_SIZE		512 /* statements a backend finds by itself */
+/*
+ * What is as slow as no other is found among many; and it has to be that by
+ * far, lest samples be taken of a statement that becomes ever slower.  What
+ * was slow long ago is forgotten.
+ */
+#define SC_SLOWEST_AFTER	16
+#define SC_SLOWER			1.25
+#define SC_SLOWEST_DECAY	0.98	/* with each sample */
 #define SC_LOOK_AGAIN		10000	/* executions after which the rate is read */
 #define SC_NAMED_MAX		(2 * 1024 * 1024)	/* bytes of named parameters */
 typedef struct StmtHash
@@ -145,7 +153,7 @@ sc_shmem_request(void)
 	RequestAddinShmemSpace(MAXALIGN(area_size()));
 	RequestAddinShmemSpace(hash_estimate_size(sc_advisor_max_statements,
 											  sizeof(StmtHash)));
-	RequestNamedLWLockTranche("scalecache_advisor", 1);
+	RequestNamedLWLockTranche("scalecache_advisor", 2);
 }
 
 /*
@@ -346,6 +354,8 @@ sc_recorded_make(StmtKey *key, const char *text, Size textlen,
 		stmt->rows = 0;
 		stmt->total_ms = 0;
 		stmt->usage = 1;
+		stmt->slowest_ms = 0;
+		stmt->slowest = -1;
 		stmt->first_seen = GetCurrentTimestamp();
 		stmt->text = textbytes;
 		stmt->settings = settingsbytes;
@@ -363,12 +373,41 @@ sc_recorded_make(StmtKey *key, const char *text, Size textlen,
 }
 
 /*
+ * The place of the samples that the next one can have, or NULL.  By chance, so
+ * that each execution is as likely as any other to be among those kept; but
+ * the slowest has a place of its own, which the next slowest takes.
+ */
+static Sample *
+sample_place(Stmt *stmt, bool slowest)
+{
+	Sample	   *place = NULL;
+	int			i;
+
+	if (!slowest && pg_prng_double(&pg_global_prng_state) * stmt->observed >=
+		SC_SAMPLES)
+		return NULL;
+	if (slowest && stmt->slowest >= 0 &&
+		stmt->samples[stmt->slowest].count <= 1)
+		return &stmt->samples[stmt->slowest];
+	for (i = 0; i < SC_SAMPLES; i++)
+	{
+		if ((slowest || i != stmt->slowest) &&
+			(place == NULL || stmt->samples[i].count < place->count))
+			place = &stmt->samples[i];
+	}
+	if (slowest)
+		return place;
+	if (place->count > 1)
+		place->count--;
+	return place->count > 1 ? NULL : place;
+}
+
+/*
  * Keep a sampled execution: count it where it came before, fill a free
- * place, or replace one by chance, so that each execution is as likely as
- * any other to be among those kept.  Result is where it is, or NULL.
+ * place, or replace one.  Result is where it is, or NULL.
  */
 Sample *
-sc_recorded_sample(Stmt *stmt, const char *data, uint32 len)
+sc_recorded_sample(Stmt *stmt, const char *data, uint32 len, bool slowest)
 {
 	uint32		hash = hash_bytes((const unsigned char *) data, len);
 	Sample	   *place = NULL;
@@ -388,29 +427,26 @@ sc_recorded_sample(Stmt *stmt, const char *data, uint32 len)
 		if (sample->hash == hash && bytes_equal(&sample->data, data, len))
 		{
 			sample->count++;
+			if (slowest)
+				stmt->slowest = i;
 			return sample;
 		}
 	}
 	if (place == NULL)
 	{
-		if (pg_prng_double(&pg_global_prng_state) * stmt->observed >=
-			SC_SAMPLES)
-			return NULL;
-		for (i = 0; i < SC_SAMPLES; i++)
-		{
-			if (place == NULL || stmt->samples[i].count < place->count)
-				place = &stmt->samples[i];
-		}
-		if (place->count > 1)
-			place->count--;
-		if (place->count > 1)
+		place = sample_place(stmt, slowest);
+		if (place == NULL)
 			return NULL;
 		bytes_free(&place->data);
+		if (stmt->slowest == place - stmt->samples)
+			stmt->slowest = -1;
 	}
 	if (!bytes_store_noevict(&place->data, data, len))
 		return NULL;
 	place->hash = hash;
 	place->count = 1;
+	if (slowest)
+		stmt->slowest = place - stmt->samples;
 	return place;
 }
 
@@ -571,7 +607,7 @@ statement_text(QueryDesc *qd, int *len)
 }
 
 static void
-take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
+take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
 {
 	MemoryContext tmpcxt = AllocSetContextCreate(CurrentMemoryContext,
 												 "scalecache sample",
@@ -607,7 +643,12 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key)
 	{
 		LWLockAcquire(sc_recorded->lock, LW_EXCLUSIVE);
 		if (memcmp(&stmt->key, key, sizeof(StmtKey)) == 0)
-			sc_recorded_sample(stmt, buf.data, buf.len);
+		{
+			SpinLockAcquire(&stmt->mutex);
+			stmt->slowest_ms *= SC_SLOWEST_DECAY;
+			SpinLockRelease(&stmt->mutex);
+			(void) sc_recorded_sample(stmt, buf.data, buf.len, slowest);
+		}
 		LWLockRelease(sc_recorded->lock);
 	}
 	MemoryContextSwitchTo(oldcxt);
@@ -740,6 +781,7 @@ note(QueryDesc *qd, double ms, bool first)
 	{
 		Stmt	   *stmt;
 		uint64		calls = 0;
+		bool		slowest = false;
 		bool		ok;
 
 		if (entry->queryid != key.queryid || entry->userid != key.userid)
@@ -763,6 +805,11 @@ note(QueryDesc *qd, double ms, bool first)
 			{
 				calls = ++stmt->calls;
 				stmt->usage++;
+				if (ms > stmt->slowest_ms && calls > SC_SLOWEST_AFTER)
+				{
+					slowest = true;
+					stmt->slowest_ms = ms * SC_SLOWER;
+				}
 			}
 			stmt->total_ms += ms;
 			stmt->rows += qd->estate->es_processed;
@@ -774,8 +821,9 @@ note(QueryDesc *qd, double ms, bool first)
 			entry->queryid = 0;
 			continue;
 		}
-		if (first && (count_down() || (calls & (calls - 1)) == 0))
-			take_sample(qd, stmt, &key);
+		if (first &&
+			(count_down() || slowest || (calls & (calls - 1)) == 0))
+			take_sample(qd, stmt, &key, slowest);
 		return;
 	}
 }
@@ -1094,6 +1142,7 @@ sc_workload_available(void)
 	return sc_recorded != NULL;
 }
 
+/* False: these are not the bytes of a sample. */
 static bool
 read_sample(ScExecution *execution, const char *data, uint32 len)
 {
@@ -1105,13 +1154,19 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 	{
 		uint32		n = settings_length(data + 1, len - 1);
 
+		if (n == 0)
+			return false;
 		execution->settings = (char *) memcpy(palloc(n), data + 1, n);
 		execution->text = pnstrdup(data + 1 + n, len - 1 - n);
 		return true;
 	}
+	if (len < 1 + sizeof(n) || data[0] != 'p')
+		return false;
 	data++;
 	memcpy(&n, data, sizeof(n));
 	data += sizeof(n);
+	if (n < 0 || n > (end - data) / (sizeof(Oid) + sizeof(int32)))
+		return false;
 	execution->nparams = n;
 	execution->types = (Oid *) palloc0(sizeof(Oid) * Max(1, n));
 	execution->values = (char **) palloc0(sizeof(char *) * Max(1, n));
@@ -1119,7 +1174,7 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 	{
 		int32		vallen;
 
-		if (data + sizeof(Oid) + sizeof(vallen) > end)
+		if (end - data < sizeof(Oid) + sizeof(vallen))
 			return false;
 		memcpy(&execution->types[i], data, sizeof(Oid));
 		data += sizeof(Oid);
@@ -1127,7 +1182,7 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 		data += sizeof(vallen);
 		if (vallen < 0)
 			continue;
-		if (data + vallen > end)
+		if (end - data < vallen)
 			return false;
 		execution->values[i] = pnstrdup(data, vallen);
 		data += vallen;
@@ -1135,10 +1190,36 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 	return true;
 }
 
+/*
+ * How often each execution comes.  Those kept by chance are like those that
+ * are not; the slowest was counted whenever it came.
+ */
+static void
+set_parts(ScStatement *stmt, int slowest, uint64 observed)
+{
+	double		all = 0;
+	double		part = 0;
+	int			i;
+
+	for (i = 0; i < stmt->nexecutions; i++)
+		all += stmt->executions[i].count;
+	if (slowest >= 0 && all > stmt->executions[slowest].count)
+	{
+		part = stmt->executions[slowest].count / Max(all, (double) observed);
+		all -= stmt->executions[slowest].count;
+	}
+	else
+		slowest = -1;
+	for (i = 0; i < stmt->nexecutions; i++)
+		stmt->executions[i].part = i == slowest ? part :
+			(1 - part) * stmt->executions[i].count / all;
+}
+
 static ScStatement *
 read_entry(Stmt *stmt)
 {
 	ScStatement *result = (ScStatement *) palloc0(sizeof(ScStatement));
+	int			slowest = -1;
 	int			i;
 
 	SpinLockAcquire(&stmt->mutex);
@@ -1151,6 +1232,9 @@ read_entry(Stmt *stmt)
 	result->first_seen = stmt->first_seen;
 	result->text = bytes_read(&stmt->text);
 	result->settings = bytes_read(&stmt->settings);
+	if (result->settings != NULL &&
+		settings_length(result->settings, stmt->settings.len) == 0)
+		result->settings = NULL;
 	result->executions = (ScExecution *)
 		palloc0(sizeof(ScExecution) * SC_SAMPLES);
 	for (i = 0; i < SC_SAMPLES; i++)
@@ -1161,10 +1245,14 @@ read_entry(Stmt *stmt)
 		if (sample->data.first == 0)
 			continue;
 		execution->count = sample->count;
-		if (read_sample(execution, bytes_read(&sample->data),
-						sample->data.len))
-			result->nexecutions++;
+		if (!read_sample(execution, bytes_read(&sample->data),
+						 sample->data.len))
+			continue;
+		if (i == stmt->slowest)
+			slowest = result->nexecutions;
+		result->nexecutions++;
 	}
+	set_parts(result, slowest, stmt->observed);
 	return result;
 }
 
@@ -1220,19 +1308,22 @@ scalecache_reset_workload(PG_FUNCTION_ARGS)
 			clear_entry(&sc_recorded->stmts[i]);
 	}
 	LWLockRelease(sc_recorded->lock);
-	sc_workload_remove_file();
+	sc_workload_forget_file();
 	PG_RETURN_VOID();
 }
 
 static void
 init_shared(void)
 {
+	LWLockPadded *locks;
 	uint32		nchunks = area_size() / SC_CHUNK;
 	uint32		k;
 	int			i;
 
 	memset(sc_recorded, 0, offsetof(ScRecorded, stmts));
-	sc_recorded->lock = &(GetNamedLWLockTranche("scalecache_advisor"))->lock;
+	locks = GetNamedLWLockTranche("scalecache_advisor");
+	sc_recorded->lock = &locks[0].lock;
+	sc_recorded->file_lock = &locks[1].lock;
 	sc_recorded->nfree = sc_advisor_max_statements;
 	for (i = 0; i < sc_advisor_max_statements; i++)
 	{

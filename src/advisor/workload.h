@@ -17,6 +17,7 @@
 typedef struct ScExecution
 {
 	uint64		count;			/* sampled executions that were the same */
+	double		part;			/* of all executions, as far as is known */
 	char	   *text;			/* NULL: the statement's */
 	char	   *settings;		/* with that, for sc_settings_apply() */
 	int			nparams;

@@ -4,7 +4,11 @@
  *	  What is recorded of statements, over restarts.
  *
  * The file is written by the postmaster when it shuts down in order, and read
- * when it starts.
+ * when it starts.  After a crash it is read again, so it is written anew
+ * without what reset_workload() forgets.
+ *
+ * What must always hold: whatever is in the file, the server starts.  What
+ * comes before the first damaged entry is read.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +26,7 @@
 #include "base/guc.h"
 
 #define SC_DUMP_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_workload.stat"
-#define SC_DUMP_MAGIC		0x53435733
+#define SC_DUMP_MAGIC		0x53435734	/* another one for another format */
 
 /* A file, and the checksum of what has been written or read of an entry. */
 typedef struct DumpFile
@@ -38,6 +42,7 @@ put(DumpFile *dump, const void *data, Size len)
 	return fwrite(data, 1, len, dump->file) == len;
 }
 
+/* A chain is no longer than it says, whatever state a crash left it in. */
 static bool
 put_bytes(DumpFile *dump, const Bytes *bytes)
 {
@@ -46,7 +51,8 @@ put_bytes(DumpFile *dump, const Bytes *bytes)
 
 	if (!put(dump, &bytes->len, sizeof(bytes->len)))
 		return false;
-	for (at = bytes->first; at != 0; at = sc_recorded->chunks[at].next)
+	for (at = bytes->first; at != 0 && done < bytes->len;
+		 at = sc_recorded->chunks[at].next)
 	{
 		Chunk	   *chunk = &sc_recorded->chunks[at];
 		uint32		n = Min(bytes->len - done, sizeof(chunk->data));
@@ -58,25 +64,59 @@ put_bytes(DumpFile *dump, const Bytes *bytes)
 	return true;
 }
 
+/* What an entry is but for its bytes. */
+typedef struct DumpHeader
+{
+	StmtKey		key;
+	uint64		calls;
+	uint64		rows;
+	double		total_ms;
+	double		usage;
+	double		slowest_ms;
+	TimestampTz first_seen;
+	uint64		observed;
+	uint32		nsamples;
+	int32		slowest;		/* of those samples; -1: none */
+} DumpHeader;
+
+static bool
+put_checksum(DumpFile *dump)
+{
+	pg_crc32c	crc = dump->crc;
+
+	FIN_CRC32C(crc);
+	return put(dump, &crc, sizeof(crc));
+}
+
 static bool
 dump_entry(DumpFile *dump, Stmt *stmt)
 {
-	uint32		nsamples = 0;
-	pg_crc32c	crc;
+	DumpHeader	header;
 	int			i;
 
-	INIT_CRC32C(dump->crc);
+	memset(&header, 0, sizeof(header));
+	header.key = stmt->key;
+	header.calls = stmt->calls;
+	header.rows = stmt->rows;
+	header.total_ms = stmt->total_ms;
+	header.usage = stmt->usage;
+	header.slowest_ms = stmt->slowest_ms;
+	header.first_seen = stmt->first_seen;
+	header.observed = stmt->observed;
+	header.slowest = -1;
 	for (i = 0; i < SC_SAMPLES; i++)
-		nsamples += stmt->samples[i].data.first != 0 ? 1 : 0;
-	if (!put(dump, &stmt->key, sizeof(stmt->key)) ||
-		!put(dump, &stmt->calls, sizeof(stmt->calls)) ||
-		!put(dump, &stmt->rows, sizeof(stmt->rows)) ||
-		!put(dump, &stmt->total_ms, sizeof(stmt->total_ms)) ||
-		!put(dump, &stmt->first_seen, sizeof(stmt->first_seen)) ||
-		!put(dump, &stmt->observed, sizeof(stmt->observed)) ||
+	{
+		if (stmt->samples[i].data.first == 0)
+			continue;
+		if (i == stmt->slowest)
+			header.slowest = header.nsamples;
+		header.nsamples++;
+	}
+
+	INIT_CRC32C(dump->crc);
+	if (!put(dump, &header, sizeof(header)) ||
 		!put_bytes(dump, &stmt->text) ||
-		!put_bytes(dump, &stmt->settings) ||
-		!put(dump, &nsamples, sizeof(nsamples)))
+		!put_bytes(dump, &stmt->settings))
 		return false;
 	for (i = 0; i < SC_SAMPLES; i++)
 	{
@@ -87,48 +127,64 @@ dump_entry(DumpFile *dump, Stmt *stmt)
 			 !put_bytes(dump, &sample->data)))
 			return false;
 	}
-	crc = dump->crc;
-	FIN_CRC32C(crc);
-	return put(dump, &crc, sizeof(crc));
+	return put_checksum(dump);
+}
+
+/* Begin to write a file; false, with a message, when that is not possible. */
+static bool
+begin_file(DumpFile *dump, int elevel)
+{
+	uint32		header[2] = {SC_DUMP_MAGIC, PG_VERSION_NUM};
+
+	INIT_CRC32C(dump->crc);
+	dump->file = AllocateFile(SC_DUMP_FILE ".tmp", PG_BINARY_W);
+	if (dump->file == NULL)
+		ereport(elevel,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
+	return dump->file != NULL && put(dump, header, sizeof(header));
+}
+
+/* It takes the place of the one before, unless something went wrong. */
+static bool
+end_file(DumpFile *dump, bool ok, int elevel)
+{
+	if (dump->file == NULL)
+		return false;
+	if (FreeFile(dump->file) != 0)
+		ok = false;
+	if (ok)
+		return durable_rename(SC_DUMP_FILE ".tmp", SC_DUMP_FILE, elevel) == 0;
+	ereport(elevel,
+			(errcode_for_file_access(),
+			 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
+	unlink(SC_DUMP_FILE ".tmp");
+	return false;
 }
 
 void
 sc_workload_dump(int code, Datum arg)
 {
-	uint32		header[2] = {SC_DUMP_MAGIC, PG_VERSION_NUM};
 	DumpFile	dump;
 	int			i;
 	bool		ok;
 
-	/* Not after a crash: memory may be in any state. */
-	if (code != 0 || sc_recorded == NULL)
+	/*
+	 * Not after a crash: memory may be in any state.  Nor if somebody was
+	 * changing it when an immediate shutdown killed him, who still has the
+	 * lock.
+	 */
+	if (code != 0 || sc_recorded == NULL ||
+		!LWLockConditionalAcquire(sc_recorded->lock, LW_SHARED))
 		return;
-	dump.file = AllocateFile(SC_DUMP_FILE ".tmp", PG_BINARY_W);
-	if (dump.file == NULL)
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
-		return;
-	}
-	INIT_CRC32C(dump.crc);
-	ok = put(&dump, header, sizeof(header));
+	ok = begin_file(&dump, LOG);
 	for (i = 0; ok && i < sc_advisor_max_statements; i++)
 	{
 		if (OidIsValid(sc_recorded->stmts[i].key.dbid))
 			ok = dump_entry(&dump, &sc_recorded->stmts[i]);
 	}
-	if (FreeFile(dump.file) != 0)
-		ok = false;
-	if (ok)
-		(void) durable_rename(SC_DUMP_FILE ".tmp", SC_DUMP_FILE, LOG);
-	else
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", SC_DUMP_FILE)));
-		unlink(SC_DUMP_FILE ".tmp");
-	}
+	(void) end_file(&dump, ok, LOG);
+	LWLockRelease(sc_recorded->lock);
 }
 
 static bool
@@ -146,23 +202,17 @@ get_bytes(DumpFile *dump, char **data, uint32 *len, uint32 max)
 {
 	if (!get(dump, len, sizeof(*len)) || *len > max)
 		return false;
-	*data = (char *) palloc(*len);
+	*data = (char *) palloc(Max(1, *len));
 	return get(dump, *data, *len);
 }
 
 typedef struct DumpEntry
 {
-	StmtKey		key;
-	uint64		calls;
-	uint64		rows;
-	double		total_ms;
-	TimestampTz first_seen;
-	uint64		observed;
+	DumpHeader	header;
 	char	   *text;
 	uint32		textlen;
 	char	   *settings;
 	uint32		settingslen;
-	uint32		nsamples;
 	uint64		counts[SC_SAMPLES];
 	char	   *samples[SC_SAMPLES];
 	uint32		lens[SC_SAMPLES];
@@ -177,18 +227,12 @@ read_dumped(DumpFile *dump, DumpEntry *e)
 	uint32		i;
 
 	INIT_CRC32C(dump->crc);
-	if (!get(dump, &e->key, sizeof(e->key)) ||
-		!get(dump, &e->calls, sizeof(e->calls)) ||
-		!get(dump, &e->rows, sizeof(e->rows)) ||
-		!get(dump, &e->total_ms, sizeof(e->total_ms)) ||
-		!get(dump, &e->first_seen, sizeof(e->first_seen)) ||
-		!get(dump, &e->observed, sizeof(e->observed)) ||
+	if (!get(dump, &e->header, sizeof(e->header)) ||
 		!get_bytes(dump, &e->text, &e->textlen, SC_TEXT_MAX + 1) ||
 		!get_bytes(dump, &e->settings, &e->settingslen, SC_SETTINGS_MAX) ||
-		!get(dump, &e->nsamples, sizeof(e->nsamples)) ||
-		e->nsamples > SC_SAMPLES)
+		e->header.nsamples > SC_SAMPLES)
 		return false;
-	for (i = 0; i < e->nsamples; i++)
+	for (i = 0; i < e->header.nsamples; i++)
 	{
 		if (!get(dump, &e->counts[i], sizeof(e->counts[i])) ||
 			!get_bytes(dump, &e->samples[i], &e->lens[i],
@@ -198,7 +242,8 @@ read_dumped(DumpFile *dump, DumpEntry *e)
 	crc = dump->crc;
 	FIN_CRC32C(crc);
 	return get(dump, &found, sizeof(found)) && EQ_CRC32C(crc, found) &&
-		e->textlen > 0;
+		OidIsValid(e->header.key.dbid) && e->textlen > 0 &&
+		e->text[e->textlen - 1] == '\0';
 }
 
 static void
@@ -208,25 +253,45 @@ enter_dumped(DumpEntry *e)
 	uint32		i;
 
 	/* There may be less room now. */
-	if (sc_recorded->nfree == 0 || sc_recorded_find(&e->key) != NULL)
+	if (sc_recorded->nfree == 0 || sc_recorded_find(&e->header.key) != NULL)
 		return;
-	stmt = sc_recorded_make(&e->key, e->text, e->textlen - 1, e->settings,
-							e->settingslen);
+	stmt = sc_recorded_make(&e->header.key, e->text, e->textlen - 1,
+							e->settings, e->settingslen);
 	if (stmt == NULL)
 		return;
-	stmt->calls = e->calls;
-	stmt->usage = e->calls;
-	stmt->rows = e->rows;
-	stmt->total_ms = e->total_ms;
-	stmt->first_seen = e->first_seen;
-	for (i = 0; i < e->nsamples; i++)
+	stmt->calls = e->header.calls;
+	stmt->usage = e->header.usage;
+	stmt->rows = e->header.rows;
+	stmt->total_ms = e->header.total_ms;
+	stmt->slowest_ms = e->header.slowest_ms;
+	stmt->first_seen = e->header.first_seen;
+	for (i = 0; i < e->header.nsamples; i++)
 	{
-		Sample	   *place = sc_recorded_sample(stmt, e->samples[i], e->lens[i]);
+		Sample	   *place = sc_recorded_sample(stmt, e->samples[i], e->lens[i],
+											   (int) i == e->header.slowest);
 
 		if (place != NULL)
 			place->count = e->counts[i];
 	}
-	stmt->observed = e->observed;
+	stmt->observed = e->header.observed;
+}
+
+/* Open the file to be read; false if there is none, or none of ours. */
+static bool
+open_file(DumpFile *dump)
+{
+	uint32		header[2];
+
+	INIT_CRC32C(dump->crc);
+	dump->file = AllocateFile(SC_DUMP_FILE, PG_BINARY_R);
+	if (dump->file == NULL)
+		return false;
+	/* Query ids are not the same in another major version. */
+	if (get(dump, header, sizeof(header)) && header[0] == SC_DUMP_MAGIC &&
+		header[1] / 100 == PG_VERSION_NUM / 100)
+		return true;
+	FreeFile(dump->file);
+	return false;
 }
 
 void
@@ -237,23 +302,14 @@ sc_workload_load(void)
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
 	DumpFile	dump;
-	uint32		header[2];
 	DumpEntry	entry;
 
-	INIT_CRC32C(dump.crc);
-	dump.file = AllocateFile(SC_DUMP_FILE, PG_BINARY_R);
-	if (dump.file != NULL)
+	if (open_file(&dump))
 	{
-		/* Query ids are not the same in another major version. */
-		if (get(&dump, header, sizeof(header)) &&
-			header[0] == SC_DUMP_MAGIC &&
-			header[1] / 100 == PG_VERSION_NUM / 100)
+		while (read_dumped(&dump, &entry))
 		{
-			while (read_dumped(&dump, &entry))
-			{
-				enter_dumped(&entry);
-				MemoryContextReset(cxt);
-			}
+			enter_dumped(&entry);
+			MemoryContextReset(cxt);
 		}
 		FreeFile(dump.file);
 	}
@@ -261,12 +317,68 @@ sc_workload_load(void)
 	MemoryContextDelete(cxt);
 }
 
-/* After a crash statements that were forgotten would be read from there again. */
-void
-sc_workload_remove_file(void)
+/* An entry as it was read. */
+static bool
+put_dumped(DumpFile *dump, const DumpEntry *e)
 {
-	if (unlink(SC_DUMP_FILE) != 0 && errno != ENOENT)
+	uint32		i;
+
+	INIT_CRC32C(dump->crc);
+	if (!put(dump, &e->header, sizeof(e->header)) ||
+		!put(dump, &e->textlen, sizeof(e->textlen)) ||
+		!put(dump, e->text, e->textlen) ||
+		!put(dump, &e->settingslen, sizeof(e->settingslen)) ||
+		!put(dump, e->settings, e->settingslen))
+		return false;
+	for (i = 0; i < e->header.nsamples; i++)
+	{
+		if (!put(dump, &e->counts[i], sizeof(e->counts[i])) ||
+			!put(dump, &e->lens[i], sizeof(e->lens[i])) ||
+			!put(dump, e->samples[i], e->lens[i]))
+			return false;
+	}
+	return put_checksum(dump);
+}
+
+/*
+ * After a crash statements that were forgotten would be read from the file
+ * again.  It is written anew with those of the other databases.
+ */
+void
+sc_workload_forget_file(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
+											  "scalecache workload file",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcxt = MemoryContextSwitchTo(cxt);
+	DumpFile	from;
+	DumpFile	to;
+	DumpEntry	entry;
+	bool		others = false;
+
+	LWLockAcquire(sc_recorded->file_lock, LW_EXCLUSIVE);
+	if (open_file(&from))
+	{
+		bool		ok = begin_file(&to, WARNING);
+
+		while (ok && read_dumped(&from, &entry))
+		{
+			if (entry.header.key.dbid != MyDatabaseId)
+			{
+				ok = put_dumped(&to, &entry);
+				others = true;
+			}
+			MemoryContextReset(cxt);
+		}
+		FreeFile(from.file);
+		others = end_file(&to, ok, WARNING) && others;
+	}
+	/* A damaged file, or one that could not be written, must not come back. */
+	if (!others && unlink(SC_DUMP_FILE) != 0 && errno != ENOENT)
 		ereport(WARNING,
 				(errcode_for_file_access(),
 				 errmsg("could not remove file \"%s\": %m", SC_DUMP_FILE)));
+	LWLockRelease(sc_recorded->file_lock);
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextDelete(cxt);
 }

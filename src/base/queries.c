@@ -14,6 +14,9 @@
 
 #include "base/queries.h"
 
+/* With costs, and all of them added up, it must stay finite. */
+#define SC_MAX_WEIGHT	1e100
+
 static double *
 read_weights(ArrayType *array, int nqueries)
 {
@@ -33,9 +36,11 @@ read_weights(ArrayType *array, int nqueries)
 	for (int i = 0; i < n; i++)
 	{
 		weights[i] = nulls[i] ? -1 : DatumGetFloat8(values[i]);
-		if (isnan(weights[i]) || isinf(weights[i]) || weights[i] < 0)
+		if (isnan(weights[i]) || weights[i] > SC_MAX_WEIGHT || weights[i] < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 weights[i] > SC_MAX_WEIGHT && !isinf(weights[i]) ?
+					 errmsg("weight %d is greater than %g", i + 1, SC_MAX_WEIGHT) :
 					 errmsg("weight %d is not a number of zero or more", i + 1),
 					 errhint("A weight says how often its query is executed.")));
 	}

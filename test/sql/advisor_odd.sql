@@ -70,5 +70,9 @@ SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_tw
 UPDATE pg_catalog.pg_index SET indisvalid = false WHERE indexrelid = 'ac_twins_b'::regclass;
 ANALYZE ac_twins;
 SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5']);
+-- Weights whose costs could not be told from each other
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5'], weights => ARRAY[1e308]);
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5'], weights => ARRAY[1e100]);
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5'], weights => ARRAY['Infinity'::float8]);
 DROP TABLE ac_twins, ac_root;
 DROP EXTENSION scalecache;

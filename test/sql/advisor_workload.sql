@@ -163,13 +163,23 @@ SELECT * FROM show();
 SELECT scalecache.reset_workload();
 PREPARE seldom (int) AS SELECT id FROM item WHERE id = $1;
 SET scalecache.advisor_sample_rate = 1;
-EXECUTE seldom (0);
+DO $$ BEGIN FOR i IN 1..3000 LOOP EXECUTE 'EXECUTE seldom (0)'; END LOOP; END $$;
 SET scalecache.advisor_sample_rate = 1e-12;
-EXECUTE seldom (1);
+DO $$ BEGIN FOR i IN 1..3 LOOP EXECUTE 'EXECUTE seldom (0)'; END LOOP; END $$;
 SELECT scalecache.reset_workload();
 DO $$ BEGIN FOR i IN 1..11 LOOP EXECUTE format('EXECUTE seldom (%s)', i); END LOOP; END $$;
 RESET scalecache.advisor_sample_rate;
 SELECT * FROM show();
+
+-- The slowest execution is kept, though it came once among many.
+SELECT scalecache.reset_workload();
+CREATE FUNCTION waits(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(n); RETURN n; END $$;
+PREPARE tenant (int, int) AS SELECT count(*) FROM item WHERE owner = $1 AND waits($2) = 0 AND id = 1;
+DO $$ BEGIN FOR i IN 1..3000 LOOP EXECUTE format('EXECUTE tenant (%s, %s)', i, 0); END LOOP; END $$;
+UPDATE item SET owner = 4711 WHERE id = 1;
+EXECUTE tenant (4711, 1);
+DO $$ BEGIN FOR i IN 5001..6000 LOOP EXECUTE format('EXECUTE tenant (%s, %s)', i, 0); END LOOP; END $$;
+SELECT calls, jsonb_array_length(executions) AS kept, executions @> '[{"parameters": ["4711", "1"]}]' AS slowest FROM show() WHERE statement ~ 'tenant';
 
 -- What two executions had as a parameter, the next may not have; a constant is one.
 CREATE TABLE task AS SELECT i AS id, CASE WHEN i % 50 = 0 THEN 'open' ELSE 'done' END AS state, i * 7919 % 20000 AS due FROM generate_series(1, 20000) i;

@@ -11,6 +11,7 @@ use Test::More;
 my $node = new_server('advisor', conf => q{
 shared_preload_libraries = 'pg_stat_statements, scalecache'
 scalecache.advisor_max_statements = 100
+restart_after_crash = on
 scalecache.advisor_memory = 1MB
 });
 my $db = 'postgres';
@@ -67,23 +68,47 @@ is( $node->safe_psql($db, q{
 
 # A restart keeps it, a crash at least does no harm.
 my $state = q{SELECT query_id, calls, rows, text, samples, first_seen
-	FROM scalecache.workload WHERE text ~ '^(SELECT v|UPDATE t)' ORDER BY 1};
+	FROM scalecache.workload WHERE source = 'recorded' AND text ~ '^(SELECT v|UPDATE t)' ORDER BY 1};
 my $before = $node->safe_psql($db, $state);
 $node->restart;
 is($node->safe_psql($db, $state), $before, 'a restart keeps the workload');
+sub crash
+{
+	crash_by($node, $node->safe_psql($db, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'}))
+	  or die 'cannot kill the checkpointer';
+}
+crash();
+is($node->safe_psql($db, $state), $before, 'so does a crash, as of the last restart');
 $node->stop('immediate');
 $node->start;
-is($node->safe_psql($db, $state), $before, 'so does a crash, as of the last restart');
+is($node->safe_psql($db, $state), $before, 'and an immediate shutdown');
+
+# What is forgotten does not come back after a crash; what other databases
+# recorded does.
+$node->safe_psql($db, 'CREATE DATABASE second');
+$node->safe_psql('second', 'CREATE EXTENSION scalecache; CREATE TABLE own (id int PRIMARY KEY)');
+$node->safe_psql('second', 'SELECT FROM own WHERE id = 1');
+$node->restart;
+$node->safe_psql($db, 'SELECT scalecache.reset_workload()');
+crash();
+my $recorded = q{SELECT count(*) FROM scalecache.workload WHERE source = 'recorded' AND text !~ 'scalecache'};
+is($node->safe_psql($db, $recorded), '0', 'after a crash what was forgotten stays so');
+is($node->safe_psql('second', q{SELECT text FROM scalecache.workload WHERE source = 'recorded' AND text ~ '^SELECT FROM own'}),
+	'SELECT FROM own WHERE id = 1', 'but not what another database recorded');
+$node->safe_psql('second', 'SELECT scalecache.reset_workload()');
+crash();
+is($node->safe_psql('second', $recorded), '0', 'until it is forgotten, too');
+$node->safe_psql($db, 'DROP DATABASE second');
+
+for my $mode (qw(simple extended prepared))
+{
+	my $run = start_pgbench($node, '-M', $mode, '-c', 4, '-t', 250, '-f', $lookup);
+	$run->{h}->finish;
+}
+$before = $node->safe_psql($db, $state);
 $node->stop;
 my $file = $node->data_dir . '/pg_stat/scalecache_workload.stat';
 my $saved = slurp_file($file);
-$node->start;
-$node->safe_psql($db, 'SELECT scalecache.reset_workload()');
-$node->stop('immediate');
-$node->start;
-is($node->safe_psql($db, q{SELECT count(*) FROM scalecache.workload WHERE source = 'recorded'}), '0',
-	'but not what was forgotten');
-$node->stop;
 open(my $again, '>:raw', $file) or die $!;
 print $again $saved;
 close $again;
@@ -119,6 +144,59 @@ for my $part (3 .. 7)
 	push @wrong, grep { !$known{$_} } split /\n/, $node->safe_psql($db, $all);
 }
 is("@wrong", '', 'damaged entries of a file are not read');
+
+# A file that is right but for what is in a sample, as after a fault of ours.
+sub crc32c
+{
+	my ($data) = @_;
+	my $crc = 0xffffffff;
+	foreach my $byte (unpack('C*', $data))
+	{
+		$crc ^= $byte;
+		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
+	}
+	return $crc ^ 0xffffffff;
+}
+sub entry
+{
+	my ($id, $text, $settings, @samples) = @_;
+	my ($dboid) = $node->safe_psql($db, "SELECT oid FROM pg_database WHERE datname = '$db'");
+	my $data = pack('q L L Q Q d d d q Q L l', $id, $dboid, 10, 5, 5, 1, 5, 0, 0, scalar @samples, scalar @samples, -1);
+	$data .= pack('L/a*', "$text\0") . pack('L/a*', $settings);
+	$data .= pack('Q L/a*', 1, $_) foreach @samples;
+	return $data . pack('L', crc32c($data));
+}
+my $settings = "public\0ISO\0postgres\0UTC\0on\0";
+my $right = entry(1, 'SELECT v FROM t WHERE id = $1', $settings, pack('a l L l/a*', 'p', 1, 23, '7'));
+my $odd = entry(2, 'SELECT v FROM t WHERE v = $1', 'public', 't', 'x', 'p', pack('a l', 'p', -1), pack('a l', 'p', 2000000000),
+	pack('a l L l a*', 'p', 1, 23, 2000000000, '7'), "tpublic\0ISO\0", 'p' . "\xff" x 40);
+my $other = entry(3, 'SELECT v FROM t WHERE v > $1', $settings, pack('a l L l', 'p', 1, 23, -1));
+$node->stop;
+open($again, '>:raw', $file) or die $!;
+print $again substr($saved, 0, 8), $right, $odd, $other;
+close $again;
+$node->start;
+is( $node->safe_psql($db, q{SELECT query_id, text, samples FROM scalecache.workload WHERE query_id BETWEEN 1 AND 3 ORDER BY 1}),
+	join("\n", '1|SELECT v FROM t WHERE id = $1|[{"count": 1, "parameters": ["7"]}]', '2|SELECT v FROM t WHERE v = $1|[]',
+		'3|SELECT v FROM t WHERE v > $1|[{"count": 1, "parameters": [null]}]'), 'samples that are none are left out');
+is($node->safe_psql($db, 'SELECT count(*) FROM scalecache.suggest_indexes()'), '0', 'and nobody is bothered by them');
+
+# Whatever the file is, the server starts.
+srand(4);
+for my $round (1 .. 12)
+{
+	my $damaged = $saved;
+	substr($damaged, int(rand(length $damaged)), int(rand 9)) = join '', map { chr int rand 256 } 1 .. int(rand 9) foreach 1 .. 1 + rand 4;
+	$damaged = substr($damaged, 0, rand length $damaged) if $round % 3 == 0;
+	substr($damaged, 8 + int(rand 200), 4) = "\xff\xff\xff\x7f" if $round % 4 == 0;
+	$node->stop;
+	open($again, '>:raw', $file) or die $!;
+	print $again $damaged;
+	close $again;
+	$node->start;
+	$node->safe_psql($db, 'SELECT * FROM scalecache.workload; SELECT * FROM scalecache.suggest_indexes()');
+}
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|invalid memory alloc|terminated by signal 1?1\b/, 'damaged files are survived');
 
 # More statements than places, and more text than memory: the least used go.
 $node->safe_psql($db, 'SELECT scalecache.reset_workload()');
