@@ -316,7 +316,11 @@ extern TupleTableSlot *sc_node_plain_row(CustomScanState *node, PlanState *plain
 extern void sc_node_find_copied(PlanState *ps, int varno, ScCopied *copied);
 extern TupleTableSlot *sc_node_copy(PlanState *ps, ScCopied *copied, TupleTableSlot *row);
 extern bool sc_node_recheck(ScanState *ss, TupleTableSlot *slot);
-extern void sc_node_end(CustomScanState *node, ScSpec *spec);
+typedef struct ScHold ScHold;
+extern List *sc_node_hold(ScSpec *spec, EState *estate);
+extern void sc_node_let_go(List *held);
+extern int	sc_node_holds(Oid relid);
+extern void sc_node_end(CustomScanState *node, ScSpec *spec, List *held);
 extern void sc_node_rescan(CustomScanState *node);
 extern void sc_node_explain_keys(CustomScanState *node, List *ancestors,
 								 int nkeys, List *sets, bool prefix,

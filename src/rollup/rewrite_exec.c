@@ -51,6 +51,7 @@ typedef struct RewriteState
 	int			eflags;
 	Oid			view;
 	ScSpec	   *spec;			/* pinned */
+	List	   *held;			/* see sc_node_hold */
 	bool		exact;			/* as planned */
 	bool		adding;			/* this time, states are added up */
 	bool		ragged;			/* this time, the table has some rows */
@@ -244,6 +245,7 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		open_edges(state);
 	state->spec = sc_node_spec(state->view);
+	state->held = sc_node_hold(state->spec, estate);
 
 	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
 	for (int i = 0; i < state->nqkeys; i++)
@@ -938,7 +940,7 @@ exec_rewrite(CustomScanState *node)
 static void
 end_rewrite(CustomScanState *node)
 {
-	sc_node_end(node, ((RewriteState *) node)->spec);
+	sc_node_end(node, ((RewriteState *) node)->spec, ((RewriteState *) node)->held);
 }
 
 static void

@@ -78,6 +78,7 @@ typedef struct RollupJoinState
 	int			eflags;
 	Oid			view;
 	ScSpec	   *spec;			/* pinned */
+	List	   *held;			/* see sc_node_hold */
 	List	   *private;
 	int			ncolumns;
 	int			nqkeys;
@@ -214,6 +215,7 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 	state->nitems = list_length(cscan->custom_scan_tlist) - state->ncolumns;
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	state->spec = sc_node_spec(state->view);
+	state->held = sc_node_hold(state->spec, estate);
 
 	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
 	for (int i = 0; i < state->nqkeys; i++)
@@ -621,7 +623,7 @@ exec_join(CustomScanState *node)
 static void
 end_join(CustomScanState *node)
 {
-	sc_node_end(node, ((RollupJoinState *) node)->spec);
+	sc_node_end(node, ((RollupJoinState *) node)->spec, ((RollupJoinState *) node)->held);
 }
 
 static void

@@ -7,8 +7,11 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "catalog/pg_class.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "pgtime.h"
@@ -31,6 +34,85 @@ sc_node_spec(Oid view)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("rollup %u has been dropped", view)));
 	return spec;
+}
+
+/* ---- the query's tables, in use ---- */
+
+struct ScHold
+{
+	dlist_node	node;
+	Relation	rel;			/* NULL: no longer held */
+	MemoryContextCallback callback;
+};
+
+static dlist_head holds = DLIST_STATIC_INIT(holds);
+
+static void
+forget_hold(void *arg)
+{
+	ScHold	   *hold = arg;
+
+	if (hold->rel)
+		dlist_delete(&hold->node);
+	hold->rel = NULL;
+}
+
+/*
+ * The tables that the rollup stands for are in use as long as the node is, as
+ * they are by the plain query's: else a cursor's session could change them
+ * under it, their columns' types for one, and the plain query, or the rows
+ * beyond edges, be started on what is no longer what was planned for.
+ */
+List *
+sc_node_hold(ScSpec *spec, EState *estate)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, spec->query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+		ScHold	   *hold;
+
+		if (rte->rtekind != RTE_RELATION || rte->relkind == RELKIND_VIEW)
+			continue;
+		hold = palloc0(sizeof(ScHold));
+		hold->rel = table_open(rte->relid, NoLock);
+		dlist_push_tail(&holds, &hold->node);
+		hold->callback.func = forget_hold;
+		hold->callback.arg = hold;
+		MemoryContextRegisterResetCallback(estate->es_query_cxt, &hold->callback);
+		result = lappend(result, hold);
+	}
+	return result;
+}
+
+void
+sc_node_let_go(List *held)
+{
+	ListCell   *lc;
+
+	foreach(lc, held)
+	{
+		ScHold	   *hold = lfirst(lc);
+		Relation	rel = hold->rel;
+
+		forget_hold(hold);
+		table_close(rel, NoLock);
+	}
+}
+
+/* How often nodes hold the table, who neither read nor write it. */
+int
+sc_node_holds(Oid relid)
+{
+	int			n = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &holds)
+		if (RelationGetRelid(dlist_container(ScHold, node, iter.cur)->rel) == relid)
+			n++;
+	return n;
 }
 
 /*
@@ -330,12 +412,13 @@ sc_node_recheck(ScanState *ss, TupleTableSlot *slot)
 }
 
 void
-sc_node_end(CustomScanState *node, ScSpec *spec)
+sc_node_end(CustomScanState *node, ScSpec *spec, List *held)
 {
 	ListCell   *lc;
 
 	foreach(lc, node->custom_ps)
 		ExecEndNode(lfirst(lc));
+	sc_node_let_go(held);
 	if (spec)
 		sc_spec_release(spec);
 }

@@ -468,6 +468,7 @@ typedef struct RollupScanState
 {
 	CustomScanState css;		/* must be first */
 	ScSpec	   *spec;			/* pinned */
+	List	   *held;			/* see sc_node_hold */
 	List	   *whole;			/* see ScWholePrivate; NIL: a view is read */
 	bool		source;			/* the source answers */
 	bool		allowed;		/* the user may call what the query calls */
@@ -528,7 +529,7 @@ is_open(Oid relid)
 
 	if (rel == NULL)
 		return false;
-	open = rel->rd_refcnt > 1;
+	open = rel->rd_refcnt > 1 + sc_node_holds(relid);
 	RelationClose(rel);
 	return open;
 }
@@ -581,6 +582,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
 				   &state->used);
 	state->spec = sc_node_spec(view);
+	state->held = sc_node_hold(state->spec, estate);
 	state->allowed = state->whole == NIL ||
 		sc_whole_allowed(state->spec, state->whole, estate->es_snapshot);
 	state->states = bms_is_member(ScBaseState(state->spec) - FirstLowInvalidHeapAttributeNumber,
@@ -919,6 +921,7 @@ end_scan(CustomScanState *node)
 		ExecDropSingleTupleTableSlot(state->storeslot);
 	if (state->plain)
 		sc_whole_end(state->plain);
+	sc_node_let_go(state->held);
 	if (state->spec)
 		sc_spec_release(state->spec);
 }

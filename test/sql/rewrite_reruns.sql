@@ -33,6 +33,40 @@ EXPLAIN (COSTS OFF) SELECT c.name, sum(s.amount) FROM countries c JOIN LATERAL (
 SELECT answer($$SELECT (SELECT count(*) FROM (SELECT c.name || c.part, sum(s.amount)
 	FROM countries c JOIN LATERAL (SELECT * FROM sales WHERE country = c.id) s ON true GROUP BY 1) z)$$, 'on by_country');
 
+-- A table is in use by a cursor of its session, as without the rollup: it may yet have to answer
+SELECT scalecache.create_rollup('by_product', 'SELECT product, sum(amount) AS s FROM sales GROUP BY 1');
+SELECT scalecache.create_rollup('by_name', 'SELECT c.name, sum(s.amount) AS s FROM sales s JOIN countries c ON c.id = s.country GROUP BY 1');
+\set VERBOSITY terse
+EXPLAIN (COSTS OFF) SELECT product + 1, sum(amount) FROM sales GROUP BY 1;
+BEGIN;
+DECLARE c CURSOR FOR SELECT product + 1, sum(amount) FROM sales GROUP BY 1;
+ALTER TABLE sales ALTER id TYPE bigint;
+ROLLBACK;
+EXPLAIN (COSTS OFF) SELECT c.name, c.id, sum(s.amount) FROM sales s JOIN countries c ON c.id = s.country GROUP BY 1, 2;
+BEGIN;
+DECLARE c CURSOR FOR SELECT c.name, c.id, sum(s.amount) FROM sales s JOIN countries c ON c.id = s.country GROUP BY 1, 2;
+ALTER TABLE sales ALTER id TYPE bigint;
+ROLLBACK;
+EXPLAIN (COSTS OFF) SELECT c.name, sum(s.amount) FROM sales s JOIN countries c ON c.id = s.country GROUP BY 1;
+BEGIN;
+DECLARE c CURSOR FOR SELECT c.name, sum(s.amount) FROM sales s JOIN countries c ON c.id = s.country GROUP BY 1;
+ALTER TABLE countries ALTER part TYPE bigint;
+ROLLBACK;
+BEGIN;
+DECLARE c CURSOR FOR SELECT * FROM by_product;
+ALTER TABLE sales ALTER id TYPE bigint;
+ROLLBACK;
+-- which is not to be taken for being changed
+BEGIN;
+DECLARE c CURSOR FOR SELECT product + 1, sum(amount) FROM sales GROUP BY 1;
+INSERT INTO sales VALUES (0, 1, 1, 'x', 100, 1);
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT product + 1, sum(amount) FROM sales GROUP BY 1;
+SAVEPOINT a;
+SELECT product + 1, sum(amount) / (product - 1) FROM sales GROUP BY product;
+ROLLBACK TO a;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT product + 1, sum(amount) FROM sales GROUP BY 1;
+COMMIT;
+ALTER TABLE sales ALTER id TYPE bigint;
 DROP EXTENSION scalecache CASCADE;
 DROP TABLE sales, countries;
 DROP FUNCTION answer(text, text), try(text), rows_of(text);
