@@ -446,6 +446,7 @@ holds(ScRule *rule, TupleTableSlot *slot)
 		bool		isnull;
 		Datum		d;
 
+		sc_rule_expression_modes();
 		SetUserIdAndSecContext(rule->owner, savesec | SECURITY_RESTRICTED_OPERATION);
 		sc_rule_compile_condition(rule);
 		rule->econtext->ecxt_scantuple = slot;

@@ -188,6 +188,7 @@ sc_rule_expression(Relation rel, char **names, const char *text,
 	/* It means the same whoever writes, and to the worker. */
 	int			nest = sc_fixed_path_begin();
 
+	sc_rule_expression_modes();
 	error_context_stack = &callback;
 	raw = raw_parser(psprintf(EXPRESSION_PREFIX "%s\n)", text), RAW_PARSE_DEFAULT);
 	select = list_length(raw) == 1 ?

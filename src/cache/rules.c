@@ -736,6 +736,20 @@ sc_rule_modes(ScRule *rule)
 	return nest;
 }
 
+/* Those on which the meaning of a rule's expressions depends, in addition. */
+void
+sc_rule_expression_modes(void)
+{
+	set_quietly("standard_conforming_strings", "on");
+	set_quietly("transform_null_equals", "off");
+	set_quietly("array_nulls", "on");
+	set_quietly("xmloption", "content");
+	set_quietly("xmlbinary", "base64");
+	set_quietly("lc_numeric", "C");
+	set_quietly("lc_time", "C");
+	set_quietly("default_text_search_config", "pg_catalog.simple");
+}
+
 static void
 append_part(StringInfo parts, const char *s, uint32 len)
 {

@@ -41,5 +41,6 @@ extern Node *sc_rule_expression(Relation rel, char **names, const char *text,
 extern int64 sc_interval_ms(const Interval *interval);
 extern char *sc_equality_operator(Oid type);
 extern int	sc_rule_modes(ScRule *rule);
+extern void sc_rule_expression_modes(void);
 
 #endif							/* SC_CACHE_RULES_H */

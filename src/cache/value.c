@@ -290,6 +290,7 @@ sc_value_of(const ScEntry *e, int64 *ttl_ms)
 			SetUserIdAndSecContext(owner_of(rule->relid),
 								   savesec | SECURITY_RESTRICTED_OPERATION);
 			(void) sc_rule_modes(rule);
+			sc_rule_expression_modes();
 			(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
 			*ttl_ms = rule->ttl_ms;

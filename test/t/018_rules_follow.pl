@@ -51,6 +51,11 @@ is(gone(q{SET quote_all_identifiers = on; INSERT INTO t VALUES (1, NULL, 'public
 	'c:public.t', 'a key does not depend on the writer\'s quotes');
 is(gone(q{SET TimeZone = 'Asia/Tokyo'; UPDATE t SET at = '2020-01-01 20:00+00'}, 'day:1'),
 	'day:1', 'nor does a condition depend on the writer\'s time zone');
+sql(q{SELECT scalecache.create_cache_rule('digit', 't', 'digit:{id}', condition => 'note ~ ''^\d''')});
+is(gone(q{SET standard_conforming_strings = off; INSERT INTO t VALUES (10, NULL, NULL, '5 d'), (11, NULL, NULL, 'd')}, 'digit:10', 'digit:11'),
+	'digit:10', 'nor on how the writer writes strings');
+sql(q{SET transform_null_equals = on; SELECT scalecache.create_cache_rule('nothing', 't', 'nothing:{id}', condition => 'note = NULL')});
+is(gone(q{SET transform_null_equals = on; INSERT INTO t VALUES (12)}, 'nothing:12'), '', 'nor on what equals null');
 is(gone(q{
 	SET ROLE writer;
 	CREATE TABLE theirs.log (who text);
