@@ -53,6 +53,29 @@ typedef struct Timed
 	bool		uses;			/* is its plan with the new index? */
 } Timed;
 
+/*
+ * Statements are whoever's who ran them, and so are the functions that are
+ * called while they are parsed and planned: a builder, whom nobody would stop,
+ * gives each of these its time, and no more.
+ */
+void
+sc_limit_begin(void)
+{
+	enable_timeout_after(STATEMENT_TIMEOUT, sc_advisor_verify_timeout);
+}
+
+/* Is the time over?  If it was only just reached, nobody is to be canceled. */
+bool
+sc_limit_end(void)
+{
+	bool		over = !get_timeout_active(STATEMENT_TIMEOUT);
+
+	disable_timeout(STATEMENT_TIMEOUT, true);
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+		QueryCancelPending = false;
+	return over;
+}
+
 /* May this be executed to see how long it takes? */
 static bool
 replayable(ScQuery *query)
@@ -82,19 +105,20 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	/* It is nobody's query, for those who count. */
 	tree->queryId = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
+	sc_limit_begin();
 	plan = planner(tree, query->text, CURSOR_OPT_PARALLEL_OK, query->params);
 	foreach(lc, sc_plan_indexes(plan))
 		*uses = *uses || list_member_oid(indexes, lfirst_oid(lc));
 	qd = CreateQueryDesc(plan, query->text, GetActiveSnapshot(),
 						 InvalidSnapshot, None_Receiver, query->params, NULL,
 						 0);
-	enable_timeout_after(STATEMENT_TIMEOUT, sc_advisor_verify_timeout);
+	sc_limit_begin();
 	INSTR_TIME_SET_CURRENT(start);
 	ExecutorStart(qd, 0);
 	ExecutorRun(qd, ForwardScanDirection, 0, true);
 	ExecutorFinish(qd);
 	INSTR_TIME_SET_CURRENT(end);
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	(void) sc_limit_end();
 	ExecutorEnd(qd);
 	FreeQueryDesc(qd);
 	PopActiveSnapshot();
@@ -121,7 +145,9 @@ time_query(const ScQuery *known, List *indexes, bool *uses)
 		ScQuery    *query;
 
 		XactReadOnly = true;
+		sc_limit_begin();
 		query = sc_query_reload(known);
+		(void) sc_limit_end();
 		for (i = 0; i < SC_TIMINGS && replayable(query); i++)
 		{
 			double		ms = execute_once(query, indexes, uses);
@@ -142,7 +168,7 @@ time_query(const ScQuery *known, List *indexes, bool *uses)
 		int			sqlerrcode;
 
 		MemoryContextSwitchTo(oldcxt);
-		disable_timeout(STATEMENT_TIMEOUT, false);
+		(void) sc_limit_end();
 		sqlerrcode = geterrcode();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();

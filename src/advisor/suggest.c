@@ -48,7 +48,9 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "advisor/apply.h"
 #include "advisor/choose.h"
+#include "advisor/replay.h"
 #include "advisor/statements.h"
 #include "base/queries.h"
 
@@ -431,6 +433,7 @@ load_safely(Loader *l, int *sqlerrcode, bool rethrow)
 	Oid			userid;
 	int			seccxt;
 	volatile bool ok = true;
+	bool		over = false;
 	List	   *uses = list_copy(l->item->uses);
 	List	   *relids = list_copy(l->item->relids);
 
@@ -439,7 +442,11 @@ load_safely(Loader *l, int *sqlerrcode, bool rethrow)
 	MemoryContextSwitchTo(l->advice->study->cxt);
 	PG_TRY();
 	{
+		if (sc_apply_in_builder)
+			sc_limit_begin();
 		load_one(l);
+		if (sc_apply_in_builder)
+			(void) sc_limit_end();
 		SetUserIdAndSecContext(userid, seccxt);
 		/* Locks go to the outer transaction: the trees need them. */
 		if (l->advice->unlocked)
@@ -454,6 +461,8 @@ load_safely(Loader *l, int *sqlerrcode, bool rethrow)
 		ErrorData  *edata;
 
 		MemoryContextSwitchTo(oldcxt);
+		if (sc_apply_in_builder)
+			over = sc_limit_end();
 		edata = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
@@ -461,7 +470,8 @@ load_safely(Loader *l, int *sqlerrcode, bool rethrow)
 		CurrentResourceOwner = oldowner;
 		SetUserIdAndSecContext(userid, seccxt);
 		*sqlerrcode = edata->sqlerrcode;
-		if (rethrow || edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		if (rethrow ||
+			(edata->sqlerrcode == ERRCODE_QUERY_CANCELED && !over) ||
 			edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			ReThrowError(edata);
 		FreeErrorData(edata);

@@ -69,11 +69,23 @@ SELECT count(*) FROM show();
 
 -- Nothing that no index could help, nothing that failed
 SELECT scalecache.reset_workload();
-SELECT 1 AS one;
-SELECT count(*) > 0 AS some FROM pg_class;
+SELECT 1 AS item;
+SELECT count(*) > 0 AS some FROM pg_class WHERE relname = 'item';
 SELECT 1/0 FROM item;
 VACUUM item;
 SELECT count(*) FROM show();
+
+-- Once, also if parallel workers execute it; names of variables with quotes; rows that are copied
+SET force_parallel_mode = on;
+SELECT count(*) FROM item WHERE price = 12;
+RESET force_parallel_mode;
+DO $$ DECLARE "a ""b" int := 5; BEGIN PERFORM FROM item WHERE owner = "a ""b" AND "a ""b" > 0; END $$;
+COPY item (id, owner) FROM stdin;
+999	999
+\.
+SELECT * FROM show();
+DELETE FROM item WHERE id = 999;
+SELECT scalecache.reset_workload();
 
 -- Off
 SET scalecache.advisor_record = off;
@@ -119,16 +131,27 @@ SELECT (SELECT string_agg(c, ' ' ORDER BY c) FROM regexp_split_to_table(substrin
 SET client_min_messages = warning;
 DROP TABLE dated;
 
--- Many statements with variables in one session
+-- Many statements with variables in one session, more than it remembers the names of
 SELECT scalecache.reset_workload();
 DO $do$ BEGIN
 EXECUTE (SELECT format('CREATE FUNCTION many(p_owner int) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN %s END $f$',
-	string_agg(format('PERFORM FROM item WHERE price = p_owner%s;', replace(replace(i::bit(10)::text, '0', '+id'), '1', '-id')), ' '))
+	string_agg(format('PERFORM FROM /* %s */ item WHERE price = p_owner%s;', repeat('x', 5000), replace(replace(i::bit(10)::text, '0', '+id'), '1', '-id')), ' '))
 FROM generate_series(0, 599) i);
 END $do$;
 SELECT many(5);
 SELECT count(*), count(*) FILTER (WHERE text ~ '= [$]1[+-]' AND samples = '[{"count": 1, "parameters": ["5"]}]') AS with_values
-FROM scalecache.workload WHERE text ~ 'price = ';
+FROM scalecache.workload WHERE text ~ '^SELECT FROM /';
+-- Executed again, what has been forgotten is counted, but its values are not known;
+SELECT many(5);
+SELECT count(*), sum(calls) AS calls, count(*) FILTER (WHERE jsonb_array_length(samples) = 1 AND samples->0->'parameters' = '["5"]') AS with_values
+FROM scalecache.workload WHERE text ~ '^SELECT FROM /';
+-- nor is its text, until it is parsed again.
+SELECT scalecache.reset_workload();
+SELECT many(5);
+SELECT count(*) BETWEEN 100 AND 500 AS some, count(*) FILTER (WHERE text ~ 'p_owner') AS unreadable FROM scalecache.workload WHERE text ~ '^SELECT FROM /';
+ALTER TABLE item ALTER kind SET STATISTICS 10;
+SELECT many(5);
+SELECT count(*), count(*) FILTER (WHERE text ~ 'p_owner') AS unreadable FROM scalecache.workload WHERE text ~ '^SELECT FROM /';
 DROP FUNCTION many;
 
 -- Texts and parameters are for pg_read_all_stats

@@ -310,6 +310,40 @@ make_table('paused', q{CREATE FUNCTION pauses(int) RETURNS int LANGUAGE plpgsql 
 	q{SELECT count(pad) FROM paused WHERE a = 78 AND pauses(id) > 0});
 is(finished(apply('CREATE INDEX ON paused (a)')), 'kept', 'a statement that is slow once is timed again');
 
+# Nor does a builder stand still because a function that is called by planning
+# never ends.
+$node->safe_psql($db, q{ALTER SYSTEM SET scalecache.advisor_verify_timeout = '1s'});
+$node->reload;
+make_table('endless', q{CREATE FUNCTION ends() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+		IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) ~ 'builder' THEN
+			PERFORM pg_sleep(3600);
+		END IF;
+		RETURN 79; END $$;},
+	q{SELECT count(pad) FROM endless WHERE a = ends()});
+is(finished(apply('CREATE INDEX ON endless (a)')), 'kept', 'a function that never ends is called when a statement is planned');
+make_table('later', q{CREATE FUNCTION ends_later() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+		IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) ~ 'builder' AND
+			EXISTS (SELECT FROM pg_index WHERE indrelid = 'public.later'::regclass AND indisvalid) THEN
+			PERFORM pg_sleep(3600);
+		END IF;
+		RETURN 79; END $$;},
+	q{SELECT count(pad) FROM later WHERE a = ends_later()});
+like(finished(apply('CREATE INDEX ON later (a)')), qr/^(kept|dropped)$/, 'or when it is planned to be timed again');
+$node->safe_psql($db, 'ALTER SYSTEM RESET scalecache.advisor_verify_timeout');
+$node->reload;
+
+# Somebody cancels what the builder is doing.
+make_table('canceled');
+hold('canceled');
+$id = apply('CREATE INDEX ON canceled (a)');
+building($id);
+$node->safe_psql($db, q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'scalecache index builder'});
+$node->poll_query_until($db, "SELECT state <> 'building' FROM scalecache.index_actions WHERE id = $id") or die 'it goes on';
+$writer->query_safe('COMMIT');
+is(finished($id), 'failed', 'a builder is canceled');
+like(verdict($id), qr/canceling statement due to user request/, 'and it says so');
+is(indexes('canceled'), 'none', 'nothing is left');
+
 # A verdict is not forgotten when the builder ends before the index is dropped,
 # for which it has to wait.
 make_table('slowly', 'SELECT c FROM gate CROSS JOIN slowly ORDER BY c LIMIT 3');
