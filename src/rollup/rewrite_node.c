@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 
 #include "rollup/rewrite.h"
@@ -42,11 +43,13 @@ struct ScHold
 {
 	dlist_node	node;
 	Relation	rel;			/* NULL: no longer held */
+	ResourceOwner owner;		/* who lets go of it if the query fails */
 	MemoryContextCallback callback;
 };
 
 static dlist_head holds = DLIST_STATIC_INIT(holds);
 
+/* The node's memory goes. */
 static void
 forget_hold(void *arg)
 {
@@ -58,6 +61,26 @@ forget_hold(void *arg)
 }
 
 /*
+ * Whatever the owner had open is being closed.  The memory of a cursor that
+ * has failed may live on.
+ */
+static void
+forget_holds(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (phase != RESOURCE_RELEASE_BEFORE_LOCKS)
+		return;
+	dlist_foreach_modify(iter, &holds)
+	{
+		ScHold	   *hold = dlist_container(ScHold, node, iter.cur);
+
+		if (hold->owner == CurrentResourceOwner)
+			forget_hold(hold);
+	}
+}
+
+/*
  * The tables that the rollup stands for are in use as long as the node is, as
  * they are by the plain query's: else a cursor's session could change them
  * under it, their columns' types for one, and the plain query, or the rows
@@ -66,9 +89,13 @@ forget_hold(void *arg)
 List *
 sc_node_hold(ScSpec *spec, EState *estate)
 {
+	static bool registered = false;
 	List	   *result = NIL;
 	ListCell   *lc;
 
+	if (!registered)
+		RegisterResourceReleaseCallback(forget_holds, NULL);
+	registered = true;
 	foreach(lc, spec->query->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
@@ -78,6 +105,7 @@ sc_node_hold(ScSpec *spec, EState *estate)
 			continue;
 		hold = palloc0(sizeof(ScHold));
 		hold->rel = table_open(rte->relid, NoLock);
+		hold->owner = CurrentResourceOwner;
 		dlist_push_tail(&holds, &hold->node);
 		hold->callback.func = forget_hold;
 		hold->callback.arg = hold;
@@ -98,7 +126,8 @@ sc_node_let_go(List *held)
 		Relation	rel = hold->rel;
 
 		forget_hold(hold);
-		table_close(rel, NoLock);
+		if (rel)
+			table_close(rel, NoLock);
 	}
 }
 
