@@ -562,8 +562,14 @@ worker_turn(MemoryContext turn_context)
 static void
 worker_settings(void)
 {
-	/* What a database is set to is meant for its users, as is who they are. */
+	/* Who a database's sessions are to be is meant for its users. */
+	StartTransactionCommand();
+	SetConfigOption("session_authorization",
+					GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false),
+					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	CommitTransactionCommand();
+	/* And so is what it is set to. */
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "false",

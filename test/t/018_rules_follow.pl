@@ -134,6 +134,7 @@ sql('ALTER DATABASE postgres RESET search_path; DROP SCHEMA bad CASCADE');
 # Nor do the workers become whom a database's sessions are to be.
 sql('CREATE DATABASE with_role');
 sql('ALTER DATABASE with_role SET role = writer');
+sql('ALTER DATABASE with_role SET session_authorization = writer');
 $node->safe_psql('with_role', q{SET ROLE none; CREATE EXTENSION scalecache; CREATE TABLE t (id int);
 	SELECT scalecache.create_cache_rule('t', 't', 'with_role:{id}', 'write', 'id::text'); INSERT INTO t VALUES (1)});
 is($node->safe_psql('with_role', "SELECT scalecache.wait_for_cache('60 s')"), 't', 'keys are delivered');
