@@ -329,6 +329,7 @@ sc_ensure_storage(Oid view)
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
 	sc_spec_release(spec);
 	spec = sc_rollup_lock(view);
+	sc_members_refuse_changing(spec);
 	if (spec->unstable)
 		sc_query_refuse_unstable(copyObject(spec->joined ? spec->joined : spec->query));
 	if (spec->unfit || spec->detaching)

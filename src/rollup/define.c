@@ -581,6 +581,7 @@ scalecache_rebuild_rollup(PG_FUNCTION_ARGS)
 	sc_lock_rollup(view);
 	spec = sc_spec_by_view(view);
 	live = spec->state == SC_LIVE;
+	sc_members_refuse_changing(spec);
 	sc_spec_release(spec);
 	if (live)
 		refuse_old_snapshot("rebuild_rollup");

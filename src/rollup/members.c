@@ -202,10 +202,54 @@ is_small(Relation rel)
 		(double) sc_partition_limit * 1024;
 }
 
-/* Capture all rows of a member.  False: it is too big for that. */
+/*
+ * Is a statement of this session, whose function or trigger has called us, in
+ * the middle of changing a relation?  What it has changed so far can be seen,
+ * and is captured when its triggers fire.  What it is going to change may never
+ * be, as it has the triggers that were there when it began.
+ */
 static bool
-count_rows(ScSpec *spec, Oid relid, int sign, bool *some)
+is_changing(Oid relid)
 {
+	LOCKTAG		tag;
+	Relation	rel;
+	bool		open;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	if (!LockHeldByMe(&tag, RowExclusiveLock))
+		return false;
+	rel = RelationIdGetRelation(relid);
+	if (rel == NULL)
+		return false;
+	open = rel->rd_refcnt > 1;
+	RelationClose(rel);
+	return open;
+}
+
+/* Nobody fills a rollup in the middle of such a statement. */
+void
+sc_members_refuse_changing(ScSpec *spec)
+{
+	ListCell   *lc;
+
+	foreach(lc, spec->members)
+		if (is_changing(lfirst_oid(lc)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("cannot fill rollup \"%s\" because \"%s\" is being used by active queries in this session",
+							get_rel_name(spec->view), get_rel_name(lfirst_oid(lc))),
+					 errdetail("A statement that has changed some of its rows may be about to change others."),
+					 errhint("Do it when that statement has ended.")));
+}
+
+/*
+ * Capture all rows of a member.  False: it is too big for that.  idle: the
+ * server has made sure that no statement is in the middle of changing it.
+ */
+static bool
+count_rows(ScSpec *spec, Oid relid, int sign, bool idle, bool *some)
+{
+	bool		changing = !idle && is_changing(relid);
 	Relation	rel = table_open(relid, AccessShareLock);
 	bool		small = true;
 
@@ -213,7 +257,7 @@ count_rows(ScSpec *spec, Oid relid, int sign, bool *some)
 		RelationGetNumberOfBlocks(rel) > 0)
 	{
 		*some = true;
-		small = is_small(rel);
+		small = is_small(rel) && !changing;
 		if (small)
 		{
 			ScIdentity	caller;
@@ -252,7 +296,7 @@ sc_members_subtract(ScSpec *spec, List *relids)
 	{
 		if (!list_member_oid(rest, lfirst_oid(lc)))
 			continue;
-		if (!count_rows(spec, lfirst_oid(lc), -1, &some))
+		if (!count_rows(spec, lfirst_oid(lc), -1, true, &some))
 		{
 			make_stale(spec);
 			return;
@@ -296,7 +340,7 @@ subtract_gone(ScSpec *spec, List *gone, bool *some)
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 			return false;		/* with its rows */
 		LockRelationOid(relid, ShareRowExclusiveLock);
-		if (spec->stored == SC_LIVE && !count_rows(spec, relid, -1, some))
+		if (spec->stored == SC_LIVE && !count_rows(spec, relid, -1, false, some))
 			return false;
 		sc_remove_triggers(spec, relid);
 	}
@@ -314,7 +358,7 @@ add_new(ScSpec *spec, List *new, bool *some)
 		sc_zones_forget(lfirst_oid(lc));
 	foreach(lc, new)
 		if (spec->stored == SC_LIVE &&
-			!count_rows(spec, lfirst_oid(lc), 1, some))
+			!count_rows(spec, lfirst_oid(lc), 1, false, some))
 			return false;
 	return true;
 }

@@ -329,6 +329,7 @@ extern List *sc_catalog_views_on(Oid source);
 extern List *sc_source_members(Oid source, bool inherits, bool *detaching,
 							   bool *unfit);
 extern bool sc_members_lock(ScSpec *spec, bool nowait);
+extern void sc_members_refuse_changing(ScSpec *spec);
 extern bool sc_members_intact(ScSpec *spec, bool wait);
 extern ScSpec *sc_rollup_lock(Oid view);
 extern ScSpec *sc_rollup_lock_with_members(Oid view);
