@@ -779,6 +779,20 @@ matters(ScCandidate *cand, ScItem *item)
 	return false;
 }
 
+/*
+ * Does a btree begin with the column of a BRIN index?  Then it finds all that
+ * the other does; that the planner would combine both makes nobody want both.
+ */
+static bool
+outdoes_brin(ScCandidate *brin, ScCandidate *btree)
+{
+	return brin->hypo->am == BRIN_AM_OID && btree->hypo->am == BTREE_AM_OID &&
+		brin->hypo->relid == btree->hypo->relid &&
+		btree->hypo->pred == NIL &&
+		equal(((ScKeyCol *) linitial(brin->keys))->expr,
+			  ((ScKeyCol *) linitial(btree->keys))->expr);
+}
+
 /* Which candidates make which others redundant. */
 static void
 compare_candidates(ScAdvice *advice)
@@ -797,7 +811,8 @@ compare_candidates(ScAdvice *advice)
 		{
 			ScCandidate *b = (ScCandidate *) lfirst(l);
 
-			if (a == b || !b->alive || !is_prefix(a, b))
+			if (a == b || !b->alive ||
+				!(is_prefix(a, b) || outdoes_brin(a, b)))
 				continue;
 			b->below = bms_add_member(b->below, a->id);
 			/* With the same keys each may take the other's place. */

@@ -307,6 +307,7 @@ sc_search_plainest(Search *s, Bitmapset *set)
 			ScCandidate *cand = s->cands[y];
 
 			if (!cand->alive || bms_is_member(y, set) ||
+				cand->hypo->am != s->cands[x]->hypo->am ||
 				bms_overlap(cand->above, rest) ||
 				cand->hypo->natts >= s->cands[best]->hypo->natts)
 				continue;

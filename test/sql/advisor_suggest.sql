@@ -364,6 +364,13 @@ SELECT scalecache.reset_workload();
 DO $$ BEGIN FOR i IN 1 .. 8 LOOP PERFORM FROM shop.skew WHERE k = i * 25; END LOOP; END $$;
 SET scalecache.advisor_record = off;
 SELECT abs(actual / said - 1) < 0.02 AS holds FROM shop.promised();
+
+-- BRIN beside a btree that begins with its column is nothing more.
+CREATE TABLE stay AS SELECT (i * 7919) % 5000 AS room, '2020-01-01'::date + i / 330 + (i * 31) % 60 AS day, repeat('x', 60) AS pad FROM generate_series(1, 200000) i;
+VACUUM ANALYZE stay;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT count(*) FROM stay WHERE room = 7', 'SELECT pad FROM stay WHERE day = ''2020-11-20''',
+	'SELECT pad FROM stay WHERE room = 7 AND day >= ''2021-08-01'''], weights => ARRAY[3000, 1, 3]) ORDER BY ddl;
+DROP TABLE stay;
 RESET scalecache.advisor_record;
 RESET scalecache.advisor_sample_rate;
 
