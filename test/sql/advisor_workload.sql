@@ -87,6 +87,14 @@ COPY item (id, owner) FROM stdin;
 \.
 SELECT * FROM show();
 DELETE FROM item WHERE id = 999;
+-- No failure, though the name of the table is none any more when it is done
+CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', 'pg_catalog', false); RETURN NULL; END $$;
+CREATE TRIGGER moves BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION moves();
+COPY item (id, owner) FROM stdin;
+998	999
+\.
+SET search_path = recorded;
+DROP TRIGGER moves ON item;
 SELECT scalecache.reset_workload();
 
 -- Off
