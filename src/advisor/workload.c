@@ -27,6 +27,7 @@
 #include <math.h>
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
@@ -57,6 +58,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/queryjumble.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "advisor/queryid.h"
@@ -659,6 +661,22 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
  * Recording.
  */
 
+/* Without an error for one that is gone, or whose name means nothing now. */
+static bool
+is_temporary(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_class) GETSTRUCT(tuple))->relpersistence ==
+			RELPERSISTENCE_TEMP;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
 /*
  * Does a statement touch anything an index could be advised for?  Of one with
  * a temporary table nobody else could make anything, but might take it for one
@@ -676,7 +694,7 @@ has_user_relation(PlannedStmt *plan)
 
 		if (rte->rtekind != RTE_RELATION || rte->relid < FirstNormalObjectId)
 			continue;
-		if (get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+		if (is_temporary(rte->relid))
 			return false;
 		result = true;
 	}
@@ -918,8 +936,7 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 	next(pstmt, source, readonly, context, params, env, dest, qc);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
-	if (get_rel_persistence(RangeVarGetRelid(copy->relation, NoLock, true)) ==
-		RELPERSISTENCE_TEMP)
+	if (is_temporary(RangeVarGetRelid(copy->relation, NoLock, true)))
 		return;
 	source = CleanQuerytext(source, &location, &len);
 	/* Of the last statement it is all that follows. */

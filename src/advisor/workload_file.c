@@ -271,7 +271,7 @@ enter_dumped(DumpEntry *e)
 											   (int) i == e->header.slowest);
 
 		if (place != NULL)
-			place->count = e->counts[i];
+			place->count = Max(1, e->counts[i]);
 	}
 	stmt->observed = e->header.observed;
 }

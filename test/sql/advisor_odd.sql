@@ -49,6 +49,15 @@ INSERT INTO ac_many SELECT 1199, i, i, i FROM generate_series(1, 20000) i;
 VACUUM ANALYZE ac_many_1199;
 SELECT cost_after < cost_before / 10 AS cheaper, used, plan FROM scalecache.what_if('SELECT 1 FROM ac_many WHERE id = 1199 AND m = 5',
 	'CREATE INDEX ON ac_many (k)', 'CREATE INDEX ON ac_many (l)', 'CREATE INDEX ON ac_many (k, l)', 'CREATE INDEX ON ac_many (m)');
+-- Advice that takes long can be canceled, and leaves nothing.
+BEGIN;
+SAVEPOINT before;
+SET LOCAL statement_timeout = 200;
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY(SELECT format('SELECT * FROM ac_many WHERE k = %s AND l > %s ORDER BY m LIMIT 5', i, i) FROM generate_series(1, 20) i));
+ROLLBACK TO before;
+EXPLAIN (COSTS off) SELECT FROM ac_many_1199 WHERE m = 5;
+SELECT count(*) FROM pg_index WHERE indrelid = 'ac_many'::regclass;
+COMMIT;
 DROP TABLE ac_many;
 
 -- Of twins the one that guards stays, though it came later; what is invalid
@@ -74,5 +83,13 @@ SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_tw
 SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5'], weights => ARRAY[1e308]);
 SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5'], weights => ARRAY[1e100]);
 SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT * FROM ac_twins WHERE b = 5'], weights => ARRAY['Infinity'::float8]);
+-- What the caller may not execute is not planned for him either.
+CREATE ROLE ac_reader;
+GRANT SELECT ON ac_twins TO ac_reader;
+SET ROLE ac_reader;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['UPDATE ac_twins SET a = 1 WHERE b = 5']);
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['WITH w AS (DELETE FROM ac_twins WHERE b = 5 RETURNING a) SELECT a FROM w']);
+RESET ROLE;
 DROP TABLE ac_twins, ac_root;
+DROP ROLE ac_reader;
 DROP EXTENSION scalecache;

@@ -60,11 +60,15 @@ PREPARE p1 AS SELECT x FROM a WHERE x = $1;
 PREPARE p2 AS SELECT x FROM a WHERE x = $1 AND y = $2;
 PREPARE p3 AS SELECT x FROM a WHERE x = $2 AND y = $1;
 PREPARE p4 (bigint) AS SELECT x FROM a WHERE x = $1;
+PREPARE p5 (int) AS SELECT $1 FROM a;
+PREPARE p6 (text) AS SELECT $1 FROM a;
 SELECT scalecache.reset_workload();
 EXECUTE p1 (1);
 EXECUTE p2 (1, 1);
 EXECUTE p3 (1, 1);
 EXECUTE p4 (1);
+EXECUTE p5 (1);
+EXECUTE p6 (1);
 SELECT count(*), count(DISTINCT query_id) FROM scalecache.workload WHERE text ~ '^PREPARE';
 -- Off is off, and shown is what is recorded
 SELECT query_id <> 0 AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
