@@ -244,6 +244,11 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		open_edges(state);
+	else if (!sc_node_anybody_may_call(list_nth(state->private, SC_PRIVATE_CALLED)))
+	{
+		sc_node_open_plain(node, eflags, &state->plain);
+		open_edges(state);
+	}
 	state->spec = sc_node_spec(state->view);
 	state->held = sc_node_hold(state->spec, estate);
 

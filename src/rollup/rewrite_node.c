@@ -37,6 +37,22 @@ sc_node_spec(Oid view)
 	return spec;
 }
 
+/*
+ * May anybody call these functions?  Who fetches from a cursor need not be who
+ * has opened it: what he might not call is started when it is opened, as the
+ * plain query would be.
+ */
+bool
+sc_node_anybody_may_call(List *functions)
+{
+	ListCell   *lc;
+
+	foreach(lc, functions)
+		if (pg_proc_aclcheck(lfirst_oid(lc), ACL_ID_PUBLIC, ACL_EXECUTE) != ACLCHECK_OK)
+			return false;
+	return true;
+}
+
 /* ---- the query's tables, in use ---- */
 
 struct ScHold

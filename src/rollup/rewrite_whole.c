@@ -498,7 +498,8 @@ memo_make(Query *parse, List *views)
 	/* The plain query calls what is left of functions in SQL, too. */
 	(void) sc_collect_functions(targets, &found.functions);
 	(void) sc_collect_functions(simplified, &found.functions);
-	foreach(lc, has_dead_calls(targets, simplified) ? NIL : views)
+	foreach(lc, has_dead_calls(targets, simplified) ||
+			!sc_node_anybody_may_call(found.functions) ? NIL : views)
 	{
 		ScSpec	   *spec = sc_spec_by_view(lfirst_oid(lc));
 		WholeContext match;
