@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 
 #include "rollup/rewrite.h"
@@ -42,6 +43,7 @@ struct ScHold
 {
 	dlist_node	node;
 	Relation	rel;			/* NULL: no longer held */
+	ResourceOwner owner;		/* closes it after an error */
 	MemoryContextCallback callback;
 };
 
@@ -58,6 +60,26 @@ forget_hold(void *arg)
 }
 
 /*
+ * Tables are closed with their owner.  The query may be there for longer: of a
+ * cursor that failed, until somebody closes it.
+ */
+static void
+forget_released(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (phase != RESOURCE_RELEASE_BEFORE_LOCKS)
+		return;
+	dlist_foreach_modify(iter, &holds)
+	{
+		ScHold	   *hold = dlist_container(ScHold, node, iter.cur);
+
+		if (hold->owner == CurrentResourceOwner)
+			forget_hold(hold);
+	}
+}
+
+/*
  * The tables that the rollup stands for are in use as long as the node is, as
  * they are by the plain query's: else a cursor's session could change them
  * under it, their columns' types for one, and the plain query, or the rows
@@ -66,9 +88,13 @@ forget_hold(void *arg)
 List *
 sc_node_hold(ScSpec *spec, EState *estate)
 {
+	static bool registered = false;
 	List	   *result = NIL;
 	ListCell   *lc;
 
+	if (!registered)
+		RegisterResourceReleaseCallback(forget_released, NULL);
+	registered = true;
 	foreach(lc, spec->query->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
@@ -78,6 +104,7 @@ sc_node_hold(ScSpec *spec, EState *estate)
 			continue;
 		hold = palloc0(sizeof(ScHold));
 		hold->rel = table_open(rte->relid, NoLock);
+		hold->owner = CurrentResourceOwner;
 		dlist_push_tail(&holds, &hold->node);
 		hold->callback.func = forget_hold;
 		hold->callback.arg = hold;
@@ -98,7 +125,8 @@ sc_node_let_go(List *held)
 		Relation	rel = hold->rel;
 
 		forget_hold(hold);
-		table_close(rel, NoLock);
+		if (rel)
+			table_close(rel, NoLock);
 	}
 }
 

@@ -67,6 +67,23 @@ ROLLBACK TO a;
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT product + 1, sum(amount) FROM sales GROUP BY 1;
 COMMIT;
 ALTER TABLE sales ALTER id TYPE bigint;
+-- nor do cursors hold it that have failed: a DELETE in its midst is noticed
+CREATE FUNCTION amount_left() RETURNS numeric LANGUAGE plpgsql AS $$ BEGIN
+	RETURN (SELECT sum(n) FROM (SELECT product + 1, sum(amount) AS n FROM sales GROUP BY 1) x); END $$;
+SELECT sum(amount) - amount_left() FROM sales;
+BEGIN;
+DECLARE c CURSOR FOR SELECT product + 1, 1 / (sum(amount) - sum(amount)) FROM sales GROUP BY 1;
+DECLARE d CURSOR FOR SELECT product + 1, 1 / (sum(amount) - sum(amount)) FROM sales GROUP BY 1;
+SAVEPOINT a;
+FETCH c;
+ROLLBACK TO a;
+FETCH d;
+ROLLBACK TO a;
+CREATE TEMP TABLE before AS SELECT amount_left() AS n;
+WITH gone AS (DELETE FROM sales WHERE id IN (SELECT id FROM sales ORDER BY id LIMIT 3) RETURNING amount_left() AS n)
+	SELECT before.n - gone.n FROM before, gone;
+ROLLBACK;
+DROP FUNCTION amount_left();
 DROP EXTENSION scalecache CASCADE;
 DROP TABLE sales, countries;
 DROP FUNCTION answer(text, text), try(text), rows_of(text);
