@@ -24,6 +24,7 @@
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_clause.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -110,6 +111,40 @@ exact_group(Truth *truth, ScGroup *group)
 	return found;
 }
 
+/* Do rows that ORDER BY takes for equal all have the same of this, to the bit? */
+static bool
+is_sorted_by(Expr *expr, Aggref *aggref)
+{
+	ListCell   *lc;
+
+	foreach(lc, aggref->args)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (equal(tle->expr, expr) && targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+			return sc_expr_is_sharp(expr);
+	}
+	return false;
+}
+
+/* Or of the columns that it is made of? */
+static bool
+follows_from_order(TargetEntry *tle, Aggref *aggref)
+{
+	ListCell   *lc;
+
+	if (is_sorted_by(tle->expr, aggref))
+		return true;
+	/* Arrays of equal elements are compared as equal. */
+	if (OidIsValid(get_element_type(aggref->aggtype)) &&
+		targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+		return true;
+	foreach(lc, pull_var_clause((Node *) tle->expr, 0))
+		if (!is_sorted_by(lfirst(lc), aggref))
+			return false;
+	return true;
+}
+
 /* Are there rows that ORDER BY takes for equal, and the aggregate does not? */
 static bool
 has_ties(Aggref *aggref)
@@ -120,8 +155,7 @@ has_ties(Aggref *aggref)
 	{
 		TargetEntry *tle = lfirst(lc);
 
-		if (!tle->resjunk && !IsA(tle->expr, Const) &&
-			!targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+		if (!tle->resjunk && !follows_from_order(tle, aggref))
 			return true;
 	}
 	return false;
