@@ -64,6 +64,8 @@ SET client_min_messages = warning;
 SELECT try($$SELECT k, count(*) FROM called GROUP BY 1$$);
 SET scalecache.enable_rewrite = on;
 SELECT why_not($$SELECT plain_key(k), sum(v) FROM called GROUP BY 1$$);
+-- of a try that failed no memory is left, of by_atomic and by_plain there is
+SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'scalecache forms';
 INSERT INTO called VALUES (1, 1);
 CREATE SCHEMA unrelated;
 DROP SCHEMA unrelated;
