@@ -105,11 +105,14 @@ make_forms(ScSpec *spec)
 	return forms;
 }
 
-/* With the rights that what the rollup runs has elsewhere too. */
+/*
+ * With the rights that what the rollup runs has elsewhere too.  In forms_cxt,
+ * for what was made is to go when the rest cannot be.
+ */
 static void
-make_forms_as_owner(ScSpec *spec)
+make_forms_as_owner(ScSpec *spec, MemoryContext forms_cxt)
 {
-	MemoryContext old = MemoryContextSwitchTo(spec->cxt);
+	MemoryContext old = MemoryContextSwitchTo(forms_cxt);
 	ScIdentity	caller;
 	ScForms    *forms;
 
@@ -125,13 +128,15 @@ static void
 try_forms(ScSpec *spec)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext forms_cxt = AllocSetContextCreate(spec->cxt, "scalecache forms",
+													ALLOCSET_SMALL_SIZES);
 	ResourceOwner owner = CurrentResourceOwner;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		make_forms_as_owner(spec);
+		make_forms_as_owner(spec, forms_cxt);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -144,6 +149,8 @@ try_forms(ScSpec *spec)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
+		spec->forms = NULL;
+		MemoryContextDelete(forms_cxt);
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
 		if (spec->formless)
@@ -198,6 +205,6 @@ sc_spec_has_forms(ScSpec *spec)
 	if (!IsInParallelMode())
 		try_forms(spec);
 	else if (!inlines_text((Node *) spec->query, NULL))
-		make_forms_as_owner(spec);
+		make_forms_as_owner(spec, spec->cxt);
 	return spec->forms != NULL;
 }

@@ -845,6 +845,7 @@ ScEval *
 sc_spec_eval(ScSpec *spec, Relation rel)
 {
 	ScEval	   *eval;
+	MemoryContext cxt;
 	MemoryContext old;
 	AttrMap    *map;
 	ScIdentity	caller;
@@ -855,7 +856,10 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 
 	/* Functions are called with the owner's rights to them. */
 	sc_become_owner(spec, &caller);
-	old = MemoryContextSwitchTo(spec->cxt);
+	/* Of a try that fails nothing is to stay with the specification. */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "scalecache member",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
 	map = member_map(spec, rel);
 #define COMPILE(e)	ExecInitExpr(expression_planner(of_member(e, map)), NULL)
 	eval = palloc0(sizeof(ScEval));
@@ -883,6 +887,7 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 #undef COMPILE
 	eval->next = spec->evals;
 	spec->evals = eval;
+	MemoryContextSetParent(cxt, spec->cxt);
 	MemoryContextSwitchTo(old);
 	sc_become_caller(&caller);
 	return eval;

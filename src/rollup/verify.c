@@ -3,7 +3,8 @@
  *
  * The query is run on the source in the caller's snapshot and compared with
  * everything the storage says in the same snapshot: the merged groups, the
- * stored values, and the values of the states behind them.
+ * stored values, the values of the states behind them, and how many rows there
+ * are, which answers count(*) whether it was asked for or not.
  *
  * The query rounds sums of floats at each row, and where large ones cancel
  * there can be little right in its result.  Then the rows are added up anew,
@@ -24,6 +25,7 @@
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_clause.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -110,6 +112,40 @@ exact_group(Truth *truth, ScGroup *group)
 	return found;
 }
 
+/* Do rows that ORDER BY takes for equal all have the same of this, to the bit? */
+static bool
+is_sorted_by(Expr *expr, Aggref *aggref)
+{
+	ListCell   *lc;
+
+	foreach(lc, aggref->args)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		if (equal(tle->expr, expr) && targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+			return sc_expr_is_sharp(expr);
+	}
+	return false;
+}
+
+/* Or of the columns that it is made of? */
+static bool
+follows_from_order(TargetEntry *tle, Aggref *aggref)
+{
+	ListCell   *lc;
+
+	if (is_sorted_by(tle->expr, aggref))
+		return true;
+	/* Arrays of equal elements are compared as equal. */
+	if (OidIsValid(get_element_type(aggref->aggtype)) &&
+		targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+		return true;
+	foreach(lc, pull_var_clause((Node *) tle->expr, 0))
+		if (!is_sorted_by(lfirst(lc), aggref))
+			return false;
+	return true;
+}
+
 /* Are there rows that ORDER BY takes for equal, and the aggregate does not? */
 static bool
 has_ties(Aggref *aggref)
@@ -120,8 +156,7 @@ has_ties(Aggref *aggref)
 	{
 		TargetEntry *tle = lfirst(lc);
 
-		if (!tle->resjunk && !IsA(tle->expr, Const) &&
-			!targetIsInSortList(tle, InvalidOid, aggref->aggorder))
+		if (!tle->resjunk && !follows_from_order(tle, aggref))
 			return true;
 	}
 	return false;
@@ -278,17 +313,25 @@ same_parts(Aggref *aggref, Oid type, Datum a, Datum b)
 	return x != NULL && strcmp(x, sorted_text(aggref, type, b)) == 0;
 }
 
-/* Are these the values of a group of the truth? */
+/*
+ * Are these the values of a group of the truth?  If they are from states (else
+ * NULL), those that the states cannot tell are passed over.
+ */
 static bool
-same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *group)
+same_values(Truth *truth, const Datum *values, const bool *isnull, ScGroup *states,
+			ScGroup *group)
 {
 	ScSpec	   *spec = truth->groups->spec;
 
 	for (int i = 0; i < spec->naggs; i++)
 	{
 		ScFinalDef *fin = &spec->aggs[i].fin;
+		int			slot = spec->aggs[i].slot;
 		ScGroup    *exact;
 
+		if (states && (spec->slots[slot].def.kind == SC_STATE_RECOMPUTE ||
+					   bms_is_member(slot, states->lost)))
+			continue;
 		if (values_equal(fin->resulttype, fin->resultcollation, values[i], isnull[i],
 						 group->values[i], group->isnull[i]))
 			continue;
@@ -321,6 +364,17 @@ load_changed(ScSpec *spec, Relation base, Snapshot snapshot)
 	return loaded ? loaded : changed;
 }
 
+/* The number of the aggregate that counts rows, or -1. */
+static int
+row_count(ScSpec *spec)
+{
+	for (int i = 0; i < spec->naggs; i++)
+		if (spec->aggs[i].aggref->aggstar && spec->aggs[i].aggref->aggfilter == NULL &&
+			spec->slots[spec->aggs[i].slot].def.kind == SC_STATE_COUNT)
+			return i;
+	return -1;
+}
+
 /* How many groups differ of what this specification's storage says. */
 static int64
 count_different(ScSpec *spec, Snapshot snapshot)
@@ -334,6 +388,8 @@ count_different(ScSpec *spec, Snapshot snapshot)
 	TupleTableSlot *slot;
 	TableScanDesc scan;
 	int64		differ = 0;
+	int			count;
+	bool		counted;		/* it is known how many rows groups have */
 	ScGroup    *group = NULL;
 	ScGroup    *other;
 	ScValues   *distincts;
@@ -376,15 +432,25 @@ count_different(ScSpec *spec, Snapshot snapshot)
 		table_close(base, NoLock);
 		return 0;
 	}
-	if (spec->distinct)
+	count = row_count(spec);
+	counted = spec->part != SC_PART_STORED && (spec->distinct || count < 0);
+	if (counted)
 	{
-		/* The aggregates do not tell how often each value is there. */
+		/*
+		 * The aggregates do not tell how often each value is there, nor how
+		 * many rows.  No other states are needed; there is no slot nslots.
+		 */
+		truth->slots = bms_make_singleton(spec->nslots);
 		for (int i = 0; i < spec->nslots; i++)
 			if (spec->slots[i].def.kind == SC_STATE_DISTINCT)
 				truth->slots = bms_add_member(truth->slots, i);
 		truth->closed = true;
 		sc_source_scan(truth, snapshot);
 	}
+	group = NULL;
+	while (!counted && count >= 0 && (group = sc_groups_next(truth, group)) != NULL)
+		group->nrows = DatumGetInt64(group->values[count]);
+	counted = counted || count >= 0;
 	distincts = sc_values_open(spec, snapshot, false);
 
 	sc_groups_load_base(changed, base, snapshot);
@@ -395,10 +461,10 @@ count_different(ScSpec *spec, Snapshot snapshot)
 		if (group->nrows == 0 && spec->nkeys > 0)
 			continue;
 		other = sc_groups_get(truth, group->keys, group->nulls, false);
-		if (other == NULL ||
+		if (other == NULL || (counted && group->nrows != other->nrows) ||
 			!sc_group_same_values(changed, group, other, distincts) ||
-			(group->known && !group->overflow &&
-			 !same_values(&compared, group->values, group->isnull, other)))
+			(!group->overflow &&
+			 !same_values(&compared, group->values, group->isnull, group, other)))
 			differ++;
 		if (other)
 			other->inbase = true;
@@ -421,16 +487,23 @@ count_different(ScSpec *spec, Snapshot snapshot)
 			continue;
 		}
 		other->inbase = true;
+		if (slot->tts_isnull[ScBaseState(spec) - 1] || slot->tts_isnull[ScBaseRows(spec) - 1])
+		{
+			differ++;
+			continue;
+		}
 		one = sc_groups_create(spec, CurrentMemoryContext);
 		group = sc_groups_get(one, slot->tts_values, slot->tts_isnull, true);
 		sc_group_merge(one, group,
 					   (bytea *) PG_DETOAST_DATUM_PACKED(slot->tts_values[ScBaseState(spec) - 1]));
 		sc_group_finish(one, group);
 		if (!same_values(&compared, slot->tts_values + spec->nkeys,
-						 slot->tts_isnull + spec->nkeys, other) ||
+						 slot->tts_isnull + spec->nkeys, NULL, other) ||
+			DatumGetInt64(slot->tts_values[ScBaseRows(spec) - 1]) != group->nrows ||
+			slot->tts_isnull[ScBaseOverflow(spec) - 1] == group->overflow ||
+			(counted && group->nrows != other->nrows) ||
 			!sc_group_same_values(one, group, other, distincts) ||
-			(group->known &&
-			 !same_values(&compared, group->values, group->isnull, other)))
+			!same_values(&compared, group->values, group->isnull, group, other))
 			differ++;
 		MemoryContextDelete(one->cxt);
 	}

@@ -64,7 +64,23 @@ SET client_min_messages = warning;
 SELECT try($$SELECT k, count(*) FROM called GROUP BY 1$$);
 SET scalecache.enable_rewrite = on;
 SELECT why_not($$SELECT plain_key(k), sum(v) FROM called GROUP BY 1$$);
+-- of a try that failed no memory is left, of by_atomic and by_plain there is
+SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'scalecache forms';
 INSERT INTO called VALUES (1, 1);
+-- nor of INSERTs, however often they fail
+CREATE FUNCTION kept() RETURNS numeric LANGUAGE sql AS $$
+	SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name LIKE 'scalecache%' $$;
+SELECT kept() AS kept \gset
+DO $$ BEGIN
+	FOR i IN 1..300 LOOP
+		BEGIN
+			INSERT INTO called VALUES (1, 1);
+		EXCEPTION WHEN undefined_function THEN
+		END;
+	END LOOP;
+END $$;
+SELECT kept() - :kept < 100000 AS kept_little;
+DROP FUNCTION kept();
 CREATE SCHEMA unrelated;
 DROP SCHEMA unrelated;
 ALTER FUNCTION aside.ten RENAME TO tens;

@@ -263,6 +263,39 @@ SELECT scalecache.verify_rollup('ties');
 UPDATE scalecache_data.ties SET a3 = '{2,4,6,8}' WHERE k1 = 0;
 SELECT scalecache.verify_rollup('ties');
 RESET session_replication_role;
+DROP VIEW ties;
+-- What is made of columns in ORDER BY has no ties, but where these are equal and not the same
+CREATE TABLE spelt (k int, v int, x numeric);
+INSERT INTO spelt VALUES (0, 1, 1.0), (0, 2, 1.00), (0, 3, 2);
+SELECT scalecache.create_rollup('ties', $$
+	SELECT k, string_agg(v::text, ',' ORDER BY v) AS s, string_agg(x::text, ',' ORDER BY x) AS t FROM spelt GROUP BY k $$);
+UPDATE spelt SET v = v WHERE v = 1;
+SELECT string_agg(x::text, ',' ORDER BY x) FROM spelt;
+SELECT scalecache.verify_rollup('ties');
+SET session_replication_role = replica;
+UPDATE scalecache_data.ties SET a1 = '2,1,3';
+SELECT scalecache.verify_rollup('ties');
+UPDATE scalecache_data.ties SET a1 = '1,2,3', a2 = '1.00,1.0,3';
+SELECT scalecache.verify_rollup('ties');
+RESET session_replication_role;
+DROP VIEW ties;
+-- States are compared beside aggregates that have none, and rows where nothing counts them
+INSERT INTO spelt VALUES (1, 7, 7), (2, 5, 5), (2, 6, 6), (2, 7, 7), (3, 7, 7), (3, NULL, 8);
+SELECT scalecache.create_rollup('beside', $$SELECT k, sum(v) AS s, string_agg(v::text, ',' ORDER BY v) AS t FROM spelt GROUP BY k$$);
+SELECT scalecache.verify_rollup('beside');
+SET session_replication_role = replica;
+UPDATE scalecache_data.beside SET rows = 4 WHERE k1 = 0;
+SELECT scalecache.verify_rollup('beside');
+UPDATE scalecache_data.beside SET rows = 3, state = (SELECT state FROM scalecache_data.beside WHERE k1 = 2) WHERE k1 = 0;
+SELECT scalecache.verify_rollup('beside');
+UPDATE scalecache_data.beside SET state = (SELECT state FROM scalecache_data.beside WHERE k1 = 1), rows = 1 WHERE k1 = 3;
+SELECT scalecache.verify_rollup('beside');
+UPDATE scalecache_data.beside SET overflow = true WHERE k1 = 2;
+SELECT scalecache.verify_rollup('beside');
+UPDATE scalecache_data.beside SET state = NULL WHERE k1 = 1;
+SELECT scalecache.verify_rollup('beside');
+RESET session_replication_role;
+DROP TABLE spelt CASCADE;
 DROP TABLE heap CASCADE;
 DROP AGGREGATE product(bigint);
 
