@@ -57,6 +57,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/queryjumble.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "advisor/queryid.h"
@@ -659,6 +660,21 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
  * Recording.
  */
 
+/* What the statement itself has dropped is not. */
+static bool
+is_temporary(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relpersistence ==
+		RELPERSISTENCE_TEMP;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 /*
  * Does a statement touch anything an index could be advised for?  Of one with
  * a temporary table nobody else could make anything, but might take it for one
@@ -676,7 +692,7 @@ has_user_relation(PlannedStmt *plan)
 
 		if (rte->rtekind != RTE_RELATION || rte->relid < FirstNormalObjectId)
 			continue;
-		if (get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+		if (is_temporary(rte->relid))
 			return false;
 		result = true;
 	}
@@ -904,6 +920,7 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 	uint64		queryid = pstmt->queryId;
 	int			location = pstmt->stmt_location;
 	int			len = pstmt->stmt_len;
+	bool		temporary;
 	instr_time	start;
 	instr_time	end;
 
@@ -914,12 +931,13 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 		next(pstmt, source, readonly, context, params, env, dest, qc);
 		return;
 	}
+	/* Triggers may change by what path, and by whom, it would be found then. */
+	temporary = is_temporary(RangeVarGetRelid(copy->relation, NoLock, true));
 	INSTR_TIME_SET_CURRENT(start);
 	next(pstmt, source, readonly, context, params, env, dest, qc);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
-	if (get_rel_persistence(RangeVarGetRelid(copy->relation, NoLock, true)) ==
-		RELPERSISTENCE_TEMP)
+	if (temporary)
 		return;
 	source = CleanQuerytext(source, &location, &len);
 	/* Of the last statement it is all that follows. */

@@ -67,6 +67,22 @@ SELECT count(*) FROM item i, recorded.item r WHERE r.owner = i.owner;
 COMMIT;
 SELECT count(*) FROM show();
 
+-- What a statement's own functions do to its relations and its path is no
+-- reason for it to fail.
+CREATE VIEW gone AS SELECT * FROM item;
+CREATE FUNCTION drop_gone() RETURNS int LANGUAGE plpgsql AS $$BEGIN DROP VIEW gone; RETURN 1; END$$;
+SELECT drop_gone() FROM gone LIMIT 1;
+CREATE FUNCTION other_path() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN PERFORM set_config('search_path', 'pg_catalog', true); RETURN NEW; END$$;
+CREATE TABLE copied (id int);
+CREATE TRIGGER other_path BEFORE INSERT ON copied FOR EACH ROW EXECUTE FUNCTION other_path();
+BEGIN;
+COPY copied FROM stdin;
+1
+\.
+COMMIT;
+SELECT * FROM copied;
+
 -- Nothing that no index could help, nothing that failed
 SELECT scalecache.reset_workload();
 SELECT 1 AS one;
