@@ -75,6 +75,14 @@ $redis->command('FCALL', 'scalecache_arm', 0, '77/1000000', '77', 1, 'boot', '10
 ok(poll(sub { known() !~ m{$cluster/1000000} }), 'one that is not there is forgotten');
 is(join(' ', sort split(' ', known())), join(' ', sort("$cluster/$database", '77/1000000')), 'others are not');
 is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
+# Also by a worker that always has something to deliver.
+my $writer = $node->background_psql($p);
+$writer->{stdin} .= "DO \$\$ BEGIN LOOP UPDATE w SET v = 'third' WHERE id = 1; COMMIT; END LOOP; END \$\$;\n";
+$writer->{run}->pump_nb;
+$redis->command('FCALL', 'scalecache_arm', 0, "$cluster/1000000", $cluster, 1, 'boot', '1000:', 2000, 'begin', 'link');
+ok(poll(sub { known() !~ m{$cluster/1000000} }), 'also when there is much to deliver');
+sql(q{SELECT pg_terminate_backend(pid, 180000) FROM pg_stat_activity WHERE query ~ 'LOOP UPDATE' AND pid <> pg_backend_pid()});
+eval { $writer->{run}->finish };
 sql('CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION scalecache');
 my $other = "$cluster/" . sql(q{SELECT oid FROM pg_database WHERE datname = 'other'});
