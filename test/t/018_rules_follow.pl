@@ -266,6 +266,9 @@ is($redis->command('GET', 'wrote_mood:1'), undef, 'values, too');
 is(gone('ALTER TYPE part ADD ATTRIBUTE n int', @mood_keys), 'part_mood:1', 'a row has another attribute');
 is(gone('ALTER TYPE part RENAME ATTRIBUTE n TO o', @mood_keys), 'part_mood:1', 'or of another name');
 is(gone('ALTER TYPE part DROP ATTRIBUTE o', @mood_keys), 'part_mood:1', 'or one less');
+sql('CREATE TYPE gone_soon AS ENUM (); ALTER TYPE part ADD ATTRIBUTE g gone_soon');
+ok(delivered(), 'delivered');
+is(gone('DROP TYPE gone_soon CASCADE', @mood_keys), 'part_mood:1', 'also one that goes with its type');
 sql(q{ALTER TABLE other_mood ADD w plain_mood});
 is(gone('ALTER TABLE plain_mood RENAME m TO mood', 'other_mood:1', 'no_mood:1'), 'other_mood:1', 'so may a table\'s');
 # One who has made his key of the old label, and commits later
