@@ -838,7 +838,8 @@ sc_link_ping(char *error, Size errlen)
 	if (hello == NULL)
 		return false;
 	status->hits = status->misses = status->fills = status->refused = 0;
-	others = list_truncate(others, 0);
+	list_free(others);
+	others = NIL;
 	for (int i = 0; i < sc_nnodes; i++)
 	{
 		if (sc_nodes[i].redis == NULL)

@@ -91,6 +91,23 @@ $node->safe_psql('other', 'DROP EXTENSION scalecache');
 ok(poll(sub { known() !~ m{$other} }), 'is forgotten with its extension');
 $node->safe_psql('other', 'CREATE EXTENSION scalecache');
 ok(poll(sub { known() =~ m{$other} }), 'comes back');
+# A worker that knows of others for long needs no more memory for that.
+sub used_memory
+{
+	my $size = -s $node->logfile;
+	my $used;
+
+	sql(q{SELECT pg_log_backend_memory_contexts(pid) FROM pg_stat_activity
+		WHERE backend_type = 'scalecache delivery' AND datname = current_database()});
+	poll(sub { ($used) = PostgreSQL::Test::Utils::slurp_file($node->logfile, $size) =~ /level: 0; TopMemoryContext: .* (\d+) used/; defined $used });
+	return $used;
+}
+sub calls { return $redis->command('INFO', 'commandstats') =~ /cmdstat_fcall:calls=(\d+)/ ? $1 : 0; }
+set('naptime', '10');
+my ($used, $calls) = (used_memory(), calls());
+ok(poll(sub { calls() > $calls + 2000 }), 'Redis is asked often');
+cmp_ok(used_memory(), '<', $used + 16384, 'in the same memory');
+set('naptime', '100');
 sql('DROP DATABASE other WITH (FORCE)');
 ok(poll(sub { known() !~ m{$other} }), 'and goes');
 is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
