@@ -1210,7 +1210,8 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 
 /*
  * How often each execution comes.  Those kept by chance are like those that
- * are not; the slowest was counted whenever it came.
+ * are not; the slowest was sampled once because it was that, of all calls, and
+ * then by chance, too.
  */
 static void
 set_parts(ScStatement *stmt, int slowest, uint64 observed)
@@ -1223,7 +1224,10 @@ set_parts(ScStatement *stmt, int slowest, uint64 observed)
 		all += stmt->executions[i].count;
 	if (slowest >= 0 && all > stmt->executions[slowest].count)
 	{
-		part = stmt->executions[slowest].count / Max(all, (double) observed);
+		double		sampled = Max(all, (double) observed);
+
+		part = (stmt->executions[slowest].count - 1) / sampled +
+			1 / Max(sampled, (double) stmt->calls);
 		all -= stmt->executions[slowest].count;
 	}
 	else
