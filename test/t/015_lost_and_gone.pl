@@ -112,6 +112,14 @@ sql('DROP DATABASE other WITH (FORCE)');
 ok(poll(sub { known() !~ m{$other} }), 'and goes');
 is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
 
+# Also among many that are there.
+sql("CREATE DATABASE tenant$_") for 1 .. 12;
+sub arm { $redis->command('FCALL', 'scalecache_arm', 0, "$cluster/$_[0]", $cluster, 1, 'boot', '1000:', 2000, 'done', 'link'); }
+arm($_) for split(/\n/, sql(q{SELECT oid FROM pg_database WHERE datname ~ 'tenant'})), 2000000 .. 2000011;
+ok(poll(sub { known() !~ m{$cluster/20000\d\d} }), 'all are forgotten that have gone');
+is(scalar(() = known() =~ m{$cluster/}g), 13, 'and no others');
+sql("DROP DATABASE tenant$_") for 1 .. 12;
+
 # ---- who waits when the extension goes ----
 set('redis_retry_max', '10min');
 $redis->kill9;
