@@ -1169,6 +1169,7 @@ sc_apply_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(main_arg),
 											  InvalidOid, 0);
+	sc_worker_stay_itself();
 	sc_workload_paused = true;
 	sc_apply_in_builder = true;
 	cxt = AllocSetContextCreate(TopMemoryContext, SC_BUILDER,

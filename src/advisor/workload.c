@@ -661,19 +661,18 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
  * Recording.
  */
 
-/* Without an error for one that is gone, or whose name means nothing now. */
+/* What the statement itself has dropped is not. */
 static bool
 is_temporary(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool		result = false;
+	bool		result;
 
-	if (HeapTupleIsValid(tuple))
-	{
-		result = ((Form_pg_class) GETSTRUCT(tuple))->relpersistence ==
-			RELPERSISTENCE_TEMP;
-		ReleaseSysCache(tuple);
-	}
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relpersistence ==
+		RELPERSISTENCE_TEMP;
+	ReleaseSysCache(tuple);
 	return result;
 }
 
@@ -922,6 +921,7 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 	uint64		queryid = pstmt->queryId;
 	int			location = pstmt->stmt_location;
 	int			len = pstmt->stmt_len;
+	bool		temporary;
 	instr_time	start;
 	instr_time	end;
 
@@ -932,11 +932,13 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 		next(pstmt, source, readonly, context, params, env, dest, qc);
 		return;
 	}
+	/* Triggers may change by what path, and by whom, it would be found then. */
+	temporary = is_temporary(RangeVarGetRelid(copy->relation, NoLock, true));
 	INSTR_TIME_SET_CURRENT(start);
 	next(pstmt, source, readonly, context, params, env, dest, qc);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
-	if (is_temporary(RangeVarGetRelid(copy->relation, NoLock, true)))
+	if (temporary)
 		return;
 	source = CleanQuerytext(source, &location, &len);
 	/* Of the last statement it is all that follows. */
@@ -1209,7 +1211,8 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 
 /*
  * How often each execution comes.  Those kept by chance are like those that
- * are not; the slowest was counted whenever it came.
+ * are not; the slowest was sampled once because it was that, of all calls, and
+ * then by chance, too.
  */
 static void
 set_parts(ScStatement *stmt, int slowest, uint64 observed)
@@ -1222,7 +1225,10 @@ set_parts(ScStatement *stmt, int slowest, uint64 observed)
 		all += stmt->executions[i].count;
 	if (slowest >= 0 && all > stmt->executions[slowest].count)
 	{
-		part = stmt->executions[slowest].count / Max(all, (double) observed);
+		double		sampled = Max(all, (double) observed);
+
+		part = (stmt->executions[slowest].count - 1) / sampled +
+			1 / Max(sampled, (double) stmt->calls);
 		all -= stmt->executions[slowest].count;
 	}
 	else

@@ -421,12 +421,13 @@ sc_cache_wrote_key(const char *key, uint32 keylen)
 /* ---- the trigger ---- */
 
 /*
- * Does the condition hold?  If it fails, the key had better go.  It is the
+ * Does the condition hold?  If it fails, the key had better go, and no value be
+ * stored, of which nobody knows whether it is to be there.  It is the
  * owner's, as the rule's value is: writers need no rights for it, and none of
  * their settings, search_path least of all, has a say in it.
  */
 static bool
-holds(ScRule *rule, TupleTableSlot *slot)
+holds(ScRule *rule, TupleTableSlot *slot, bool *failed)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -436,7 +437,10 @@ holds(ScRule *rule, TupleTableSlot *slot)
 	int			savesec;
 
 	if (rule->condstate == NULL && rule->broken_in == MyProc->lxid)
+	{
+		*failed = true;
 		return true;
+	}
 	GetUserIdAndSecContext(&saveuser, &savesec);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
@@ -470,7 +474,10 @@ holds(ScRule *rule, TupleTableSlot *slot)
 	if (error && !sc_error_is_harmless(error->sqlerrcode))
 		ReThrowError(error);
 	if (error)
+	{
+		*failed = true;
 		FreeErrorData(error);
+	}
 	if (rule->condstate)
 		ResetExprContext(rule->econtext);
 	else
@@ -536,6 +543,8 @@ capture(ScRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 	static StringInfoData key;
 	static StringInfoData parts;
 	MemoryContext cxt;
+	StringInfo	wanted;
+	bool		failed = false;
 
 	if (key.data == NULL)
 	{
@@ -546,14 +555,15 @@ capture(ScRule *rule, TupleTableSlot *old, TupleTableSlot *new)
 	}
 	if (old && new && rule->columns && same_columns(rule, old, new))
 		return;
-	if (rule->condition && !(old && holds(rule, old)) &&
-		!(new && holds(rule, new)))
+	if (rule->condition && !(old && holds(rule, old, &failed)) &&
+		!(new && holds(rule, new, &failed)))
 		return;
-	if (old && sc_rule_key(rule, old, &key, rule->write ? &parts : NULL))
-		add_key(rule, &key, rule->write ? &parts : NULL);
+	wanted = rule->write && !failed ? &parts : NULL;
+	if (old && sc_rule_key(rule, old, &key, wanted))
+		add_key(rule, &key, wanted);
 	if (new && !(old && same_key(rule, old, new)) &&
-		sc_rule_key(rule, new, &key, rule->write ? &parts : NULL))
-		add_key(rule, &key, rule->write ? &parts : NULL);
+		sc_rule_key(rule, new, &key, wanted))
+		add_key(rule, &key, wanted);
 	if (key.maxlen > KEEP_BUFFER || parts.maxlen > KEEP_BUFFER)
 	{
 		pfree(key.data);

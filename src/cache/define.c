@@ -1633,19 +1633,29 @@ check_called(FunctionCallInfo fcinfo, const char *function)
 				 errhint("The extension's event triggers call it.")));
 }
 
-/* Has the command dropped some trigger? */
-static bool
-triggers_dropped(void)
+/* Oids of the objects of a catalog that the command has dropped, or of which a column. */
+static List *
+dropped_objects(Oid catalog, bool columns)
 {
-	bool		result;
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *oids = NIL;
 
 	SPI_connect();
-	if (SPI_execute("SELECT FROM pg_catalog.pg_event_trigger_dropped_objects()"
-					" WHERE classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass", true, 1) != SPI_OK_SELECT)
+	if (SPI_execute(psprintf("SELECT objid FROM pg_catalog.pg_event_trigger_dropped_objects()"
+							 " WHERE classid OPERATOR(pg_catalog.=) %u::pg_catalog.oid"
+							 " AND (objsubid OPERATOR(pg_catalog.<>) 0) OPERATOR(pg_catalog.=) %s",
+							 catalog, columns ? "true" : "false"), true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read what was dropped");
-	result = SPI_processed > 0;
+	MemoryContextSwitchTo(cxt);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		oids = lappend_oid(oids, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+																SPI_tuptable->tupdesc, 1, &isnull)));
+	}
 	SPI_finish();
-	return result;
+	return oids;
 }
 
 /*
@@ -1679,22 +1689,33 @@ keep_truncate_triggers(int64 id)
 
 /*
  * sql_drop: rules go with their table, or with their trigger.  A partition
- * takes its rows along, whatever drops it: DROP SCHEMA, DROP OWNED.
+ * takes its rows along, whatever drops it: DROP SCHEMA, DROP OWNED.  DROP TYPE
+ * may take a column from what is a type itself, for which no other event tells.
  */
 Datum
 scalecache_cache_dropped(PG_FUNCTION_ARGS)
 {
+	List	   *ids;
+	List	   *types = NIL;
 	ListCell   *lc;
 
 	check_called(fcinfo, "cache_dropped");
 	if (own_commands)
 		PG_RETURN_NULL();
 	forget_dead_rules();
-	foreach(lc, sc_rules_all())
+	ids = sc_rules_all();
+	if (ids == NIL)
+		PG_RETURN_NULL();
+	foreach(lc, ids)
 		follow(*(int64 *) lfirst(lc), NIL, false, NULL);
-	if (triggers_dropped())
-		foreach(lc, sc_rules_all())
+	if (dropped_objects(TriggerRelationId, false))
+		foreach(lc, ids)
 			keep_truncate_triggers(*(int64 *) lfirst(lc));
+	foreach(lc, dropped_objects(RelationRelationId, true))
+		if (OidIsValid(get_rel_type_id(lfirst_oid(lc))))
+			types = lappend_oid(types, get_rel_type_id(lfirst_oid(lc)));
+	foreach(lc, types ? ids : NIL)
+		follow_types(*(int64 *) lfirst(lc), types);
 	PG_RETURN_NULL();
 }
 

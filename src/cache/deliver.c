@@ -54,7 +54,7 @@
 static ScRedisStatus status;
 static char *used_url = NULL;	/* that we are or were connected to */
 static int	failures = 0;		/* in a row */
-static TimestampTz last_contact = 0;
+static TimestampTz last_ping = 0;
 static TimestampTz last_look = 0;	/* whether the route is still right */
 
 /* A tuple that waits for a walk, and for which of its patterns. */
@@ -209,7 +209,6 @@ note_success(void)
 	failures = 0;
 	status.breaker = SC_BREAKER_CLOSED;
 	status.retry_at = 0;
-	last_contact = GetCurrentTimestamp();
 }
 
 /* The turn ended with an error: what was in flight is unknown. */
@@ -325,7 +324,7 @@ be_connected(void)
 	status.connected = true;
 	status.connected_at = GetCurrentTimestamp();
 	status.connects++;
-	last_contact = 0;
+	last_ping = 0;
 	last_look = GetCurrentTimestamp();
 	note_absent();
 	return true;
@@ -1127,7 +1126,10 @@ forget_dropped(char *error, Size errlen)
 	return ok;
 }
 
-/* Ask an idle Redis whether it is still there, and the same. */
+/*
+ * Ask Redis whether it is still there, and the same; also while there is much
+ * to deliver, as nobody else says which databases have gone.
+ */
 static bool
 ping(void)
 {
@@ -1135,8 +1137,9 @@ ping(void)
 
 	if (any_walks())
 		return true;
-	if (!TimestampDifferenceExceeds(last_contact, GetCurrentTimestamp(), sc_naptime))
+	if (!TimestampDifferenceExceeds(last_ping, GetCurrentTimestamp(), sc_naptime))
 		return true;
+	last_ping = GetCurrentTimestamp();
 	if (!sc_link_ping(error, sizeof(error)) || !forget_dropped(error, sizeof(error)))
 	{
 		note_failure(error);

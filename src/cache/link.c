@@ -10,6 +10,7 @@
 
 #include "access/transam.h"
 #include "access/xlog.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -21,7 +22,7 @@
 #include "cache/token.h"
 
 #define MANY_TOMBSTONES		200000
-#define OTHERS				64	/* databases looked at at a time */
+#define OTHERS				8	/* databases looked at at a time */
 
 Peer	   *sc_nodes = NULL;
 int			sc_nnodes = 0;
@@ -259,19 +260,29 @@ typedef struct Hello
 	Oid			others[OTHERS];
 } Hello;
 
-/* Databases of this server in a list of whom the library knows. */
+/*
+ * Databases of this server in a list of whom the library knows.  Of many some,
+ * each as likely as any other: the list may be in the same order every time.
+ */
 static void
 read_others(Hello *hello, const char *list)
 {
 	const char *p = list;
+	uint64		n = 0;
 
-	while (*p && hello->nothers < OTHERS)
+	while (*p)
 	{
 		char	   *rest;
 		uint64		cluster = strtou64(p, &rest, 10);
 
 		if (*rest == '/' && cluster == GetSystemIdentifier())
-			hello->others[hello->nothers++] = (Oid) strtoul(rest + 1, NULL, 10);
+		{
+			uint64		i = n < OTHERS ? n : pg_prng_uint64_range(&pg_global_prng_state, 0, n);
+
+			if (i < OTHERS)
+				hello->others[i] = (Oid) strtoul(rest + 1, NULL, 10);
+			hello->nothers = (int) Min(++n, OTHERS);
+		}
 		p = strchr(p, ' ');
 		if (p == NULL)
 			break;
@@ -838,7 +849,8 @@ sc_link_ping(char *error, Size errlen)
 	if (hello == NULL)
 		return false;
 	status->hits = status->misses = status->fills = status->refused = 0;
-	others = list_truncate(others, 0);
+	list_free(others);
+	others = NIL;
 	for (int i = 0; i < sc_nnodes; i++)
 	{
 		if (sc_nodes[i].redis == NULL)

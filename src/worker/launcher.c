@@ -559,17 +559,26 @@ worker_turn(MemoryContext turn_context)
 	return more;
 }
 
-static void
-worker_settings(void)
+/*
+ * A database may be set to another role, and, other than for its users' own
+ * sessions, to another session's user.  No worker is to become either.
+ */
+void
+sc_worker_stay_itself(void)
 {
-	/* Who a database's sessions are to be is meant for its users. */
 	StartTransactionCommand();
 	SetConfigOption("session_authorization",
 					GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false),
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	CommitTransactionCommand();
-	/* And so is what it is set to. */
+}
+
+static void
+worker_settings(void)
+{
+	/* What a database is set to is meant for its users. */
+	sc_worker_stay_itself();
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "false",

@@ -27,6 +27,9 @@ extern void sc_cache_notify(void);
 /* The caller is going to wait for a turn that begins from now on. */
 extern void sc_cache_hurry(void);
 
+/* Be who a worker is, whatever sessions of the database are set to. */
+extern void sc_worker_stay_itself(void);
+
 /* Is the extension in this database?  In a transaction of its own. */
 extern bool sc_extension_exists(void);
 

@@ -75,6 +75,14 @@ $redis->command('FCALL', 'scalecache_arm', 0, '77/1000000', '77', 1, 'boot', '10
 ok(poll(sub { known() !~ m{$cluster/1000000} }), 'one that is not there is forgotten');
 is(join(' ', sort split(' ', known())), join(' ', sort("$cluster/$database", '77/1000000')), 'others are not');
 is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
+# Also by a worker that always has something to deliver.
+my $writer = $node->background_psql($p);
+$writer->{stdin} .= "DO \$\$ BEGIN LOOP UPDATE w SET v = 'third' WHERE id = 1; COMMIT; END LOOP; END \$\$;\n";
+$writer->{run}->pump_nb;
+$redis->command('FCALL', 'scalecache_arm', 0, "$cluster/1000000", $cluster, 1, 'boot', '1000:', 2000, 'begin', 'link');
+ok(poll(sub { known() !~ m{$cluster/1000000} }), 'also when there is much to deliver');
+sql(q{SELECT pg_terminate_backend(pid, 180000) FROM pg_stat_activity WHERE query ~ 'LOOP UPDATE' AND pid <> pg_backend_pid()});
+eval { $writer->{run}->finish };
 sql('CREATE DATABASE other');
 $node->safe_psql('other', 'CREATE EXTENSION scalecache');
 my $other = "$cluster/" . sql(q{SELECT oid FROM pg_database WHERE datname = 'other'});
@@ -83,9 +91,34 @@ $node->safe_psql('other', 'DROP EXTENSION scalecache');
 ok(poll(sub { known() !~ m{$other} }), 'is forgotten with its extension');
 $node->safe_psql('other', 'CREATE EXTENSION scalecache');
 ok(poll(sub { known() =~ m{$other} }), 'comes back');
+# A worker that knows of others for long needs no more memory for that.
+sub used_memory
+{
+	my $size = -s $node->logfile;
+	my $used;
+
+	sql(q{SELECT pg_log_backend_memory_contexts(pid) FROM pg_stat_activity
+		WHERE backend_type = 'scalecache delivery' AND datname = current_database()});
+	poll(sub { ($used) = PostgreSQL::Test::Utils::slurp_file($node->logfile, $size) =~ /level: 0; TopMemoryContext: .* (\d+) used/; defined $used });
+	return $used;
+}
+sub calls { return $redis->command('INFO', 'commandstats') =~ /cmdstat_fcall:calls=(\d+)/ ? $1 : 0; }
+set('naptime', '10');
+my ($used, $calls) = (used_memory(), calls());
+ok(poll(sub { calls() > $calls + 2000 }), 'Redis is asked often');
+cmp_ok(used_memory(), '<', $used + 16384, 'in the same memory');
+set('naptime', '100');
 sql('DROP DATABASE other WITH (FORCE)');
 ok(poll(sub { known() !~ m{$other} }), 'and goes');
 is($redis->command('FCALL', 'scalecache_get', 1, 'w:1'), 'third', 'and Redis serves');
+
+# Also among many that are there.
+sql("CREATE DATABASE tenant$_") for 1 .. 12;
+sub arm { $redis->command('FCALL', 'scalecache_arm', 0, "$cluster/$_[0]", $cluster, 1, 'boot', '1000:', 2000, 'done', 'link'); }
+arm($_) for split(/\n/, sql(q{SELECT oid FROM pg_database WHERE datname ~ 'tenant'})), 2000000 .. 2000011;
+ok(poll(sub { known() !~ m{$cluster/20000\d\d} }), 'all are forgotten that have gone');
+is(scalar(() = known() =~ m{$cluster/}g), 13, 'and no others');
+sql("DROP DATABASE tenant$_") for 1 .. 12;
 
 # ---- who waits when the extension goes ----
 set('redis_retry_max', '10min');

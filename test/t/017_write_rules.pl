@@ -41,6 +41,15 @@ ok(delivered(), 'delivered');
 is($redis->command('GET', 'w1:3'), undef, 'truncated');
 is($redis->command('GET', 'w1:4'), 'y', 'written after TRUNCATE');
 
+# ---- where a condition fails nothing is stored ----
+sql(q{CREATE TABLE c (id int PRIMARY KEY, d int);
+	SELECT scalecache.create_cache_rule('c', 'c', 'c:{id}', 'write', 'd::text', condition => '1 / d > 0')});
+$redis->command('SET', "c:$_", 'old') for 1, 2;
+sql('INSERT INTO c VALUES (1, 1), (2, 0)');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'c:1'), '1', 'a value for which the condition holds');
+is($redis->command('GET', 'c:2'), undef, 'none for which it fails');
+
 # ---- errors that are not for everyone ----
 sql(q{
 	CREATE FUNCTION bad(i int) RETURNS text STABLE LANGUAGE plpgsql AS $$BEGIN

@@ -133,12 +133,14 @@ is(sql('SELECT count(*) FROM bad.calls'), '0', 'by the operators of pg_catalog')
 sql('ALTER DATABASE postgres RESET search_path; DROP SCHEMA bad CASCADE');
 # Nor do the workers become whom a database's sessions are to be.
 sql('CREATE DATABASE with_role');
-sql('ALTER DATABASE with_role SET role = writer');
-sql('ALTER DATABASE with_role SET session_authorization = writer');
+sql('ALTER DATABASE with_role SET role = writer; ALTER DATABASE with_role SET session_authorization = writer');
 $node->safe_psql('with_role', q{SET ROLE none; CREATE EXTENSION scalecache; CREATE TABLE t (id int);
+	INSERT INTO scalecache.index_action (ddl, advice, definition, relid, index_name, expressions, requested_by, automatic, requested_at)
+		VALUES ('-', '-', '-', 0, 'none', false, 10, false, now() - interval '1 h');
 	SELECT scalecache.create_cache_rule('t', 't', 'with_role:{id}', 'write', 'id::text'); INSERT INTO t VALUES (1)});
 is($node->safe_psql('with_role', "SELECT scalecache.wait_for_cache('60 s')"), 't', 'keys are delivered');
 is($redis->command('GET', 'with_role:1'), '1', 'and values');
+ok($node->poll_query_until('with_role', 'SET ROLE none; SELECT finished_at IS NOT NULL FROM scalecache.index_action', "SET\nt"), 'and work is looked for');
 sql('DROP DATABASE with_role WITH (FORCE)');
 
 # ---- triggers ----
@@ -269,6 +271,9 @@ is($redis->command('GET', 'wrote_mood:1'), undef, 'values, too');
 is(gone('ALTER TYPE part ADD ATTRIBUTE n int', @mood_keys), 'part_mood:1', 'a row has another attribute');
 is(gone('ALTER TYPE part RENAME ATTRIBUTE n TO o', @mood_keys), 'part_mood:1', 'or of another name');
 is(gone('ALTER TYPE part DROP ATTRIBUTE o', @mood_keys), 'part_mood:1', 'or one less');
+sql('CREATE TYPE gone_soon AS ENUM (); ALTER TYPE part ADD ATTRIBUTE g gone_soon');
+ok(delivered(), 'delivered');
+is(gone('DROP TYPE gone_soon CASCADE', @mood_keys), 'part_mood:1', 'also one that goes with its type');
 sql(q{ALTER TABLE other_mood ADD w plain_mood});
 is(gone('ALTER TABLE plain_mood RENAME m TO mood', 'other_mood:1', 'no_mood:1'), 'other_mood:1', 'so may a table\'s');
 # One who has made his key of the old label, and commits later
