@@ -94,10 +94,33 @@ sc_install_needs()
 	sc_find_postgres || sc_die "no PostgreSQL with server headers was found"
 }
 
+# Options for apt, in sc_apt, with which it knows of source packages: where its own
+# sources have none, by lists in directory $1 made of them.
+sc_apt_sources()
+{
+	local file
+
+	sc_apt=()
+	! apt-cache showsrc postgresql-common 2>/dev/null | grep -q . || return 0
+	mkdir -p "$1/apt/parts" "$1/apt/lists/partial"
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+		case $file in
+			*.list) sed -n 's/^[[:space:]]*deb[[:space:]]/deb-src /p' "$file" \
+				>"$1/apt/parts/${file##*/}" ;;
+			*.sources) sed 's/^Types:.*/Types: deb-src/' "$file" \
+				>"$1/apt/parts/${file##*/}" ;;
+		esac
+	done 2>/dev/null
+	sc_apt=(-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$1/apt/parts"
+		-o "Dir::State::lists=$1/apt/lists" -o APT::Sandbox::User=)
+	apt-get "${sc_apt[@]}" update -qq >/dev/null 2>&1
+	return 0
+}
+
 # Print where the server's source is: $PG_SOURCE, or fetched by apt into $1.
 sc_postgres_source()
 {
-	local version package exact
+	local version package releases release
 
 	if [ -n "${PG_SOURCE:-}" ]; then
 		echo "$PG_SOURCE"
@@ -107,14 +130,20 @@ sc_postgres_source()
 	sc_say "Fetching the source of PostgreSQL $version by apt" >&2
 	command -v dpkg-source >/dev/null || sc_install_needs dpkg-dev >&2
 	package=postgresql-${version%%.*}
-	exact=$(apt-cache showsrc "$package" 2>/dev/null |
-		sed -n "s/^Version: \(${version//./\\.}-.*\)/\1/p" | head -n 1)
-	(cd "$1" && apt-get source -qq "$package${exact:+=$exact}") \
-		>"$1/source.log" 2>&1 || {
-		cat "$1/source.log" >&2
-		sc_die "no source package; set PG_SOURCE, or add deb-src to apt's sources"
-	}
-	echo "$1"/postgresql-"${version%%.*}"-*/
+	sc_apt_sources "$1"
+	releases=$(apt-cache "${sc_apt[@]}" showsrc "$package" 2>/dev/null |
+		sed -n 's/^Version: //p' | sort -ruV)
+	# The server's own, or else another that is to be had
+	for release in $(grep "^${version//./\\.}-" <<<"$releases") $releases; do
+		rm -rf "$1"/postgresql-*
+		if (cd "$1" && apt-get "${sc_apt[@]}" source -qq "$package=$release") \
+			>"$1/source.log" 2>&1; then
+			echo "$1"/postgresql-"${version%%.*}"-*/
+			return 0
+		fi
+	done
+	cat "$1/source.log" >&2
+	sc_die "no source package; set PG_SOURCE"
 }
 
 # Build the tree in $1 and install it.
