@@ -1,5 +1,5 @@
 /*
- * rules.h: the catalog of cache rules, shared by rules.c and define.c only.
+ * rules.h: the catalog of cache rules, shared by rules.c, define.c and follow.c only.
  */
 #ifndef SC_CACHE_RULES_H
 #define SC_CACHE_RULES_H
