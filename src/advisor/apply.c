@@ -58,7 +58,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -67,6 +66,7 @@
 #include "advisor/choose.h"
 #include "advisor/replay.h"
 #include "advisor/statements.h"
+#include "base/attempt.h"
 #include "base/guc.h"
 #include "base/owner.h"
 #include "worker/launcher.h"
@@ -1034,43 +1034,27 @@ wait_for_caller(TransactionId xid)
  * The worker: advice of its own
  */
 
+static void
+request_index(void *arg)
+{
+	(void) DirectFunctionCall1(scalecache_apply_index, CStringGetTextDatum((char *) arg));
+}
+
 /* Ask for an index; false, with a line in the log, if that is refused. */
 static bool
 apply_suggestion(char *ddl)
 {
-	MemoryContext oldcxt = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
-	volatile bool ok = true;
+	ErrorData  *error = sc_attempt(request_index, ddl, true);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcxt);
-	PG_TRY();
-	{
-		(void) DirectFunctionCall1(scalecache_apply_index,
-								   CStringGetTextDatum(ddl));
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(oldcxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			ReThrowError(error);
-		ereport(LOG,
-				(errmsg("could not apply a suggested index: %s",
-						error->message),
-				 errdetail("%s", ddl)));
-		ok = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(oldcxt);
-	CurrentResourceOwner = oldowner;
-	return ok;
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		ReThrowError(error);
+	ereport(LOG,
+			(errmsg("could not apply a suggested index: %s", error->message),
+			 errdetail("%s", ddl)));
+	return false;
 }
 
 /* Bytes of the indexes that were built automatically and are still there. */

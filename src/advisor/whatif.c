@@ -60,6 +60,7 @@
 #include "utils/syscache.h"
 
 #include "advisor/advisor.h"
+#include "base/attempt.h"
 #include "base/position.h"
 #include "rollup/rollup.h"
 
@@ -365,6 +366,22 @@ sc_study_begin(void)
 	return study;
 }
 
+typedef struct Planning
+{
+	void		(*fn) (void *arg);
+	void	   *arg;
+} Planning;
+
+static void
+plan_read_only(void *arg)
+{
+	Planning   *planning = arg;
+
+	/* Planning calls functions; not all that they do is rolled back. */
+	XactReadOnly = true;
+	planning->fn(planning->arg);
+}
+
 /*
  * Run something that plans in a subtransaction, and undo all it did but what
  * it left in memory.
@@ -372,36 +389,13 @@ sc_study_begin(void)
 void
 sc_study_run(void (*fn) (void *arg), void *arg)
 {
-	MemoryContext oldcxt = CurrentMemoryContext;
-	ResourceOwner oldowner = CurrentResourceOwner;
+	Planning	planning = {fn, arg};
 	ScStudy    *saved = active_study;
+	ErrorData  *error = sc_attempt(plan_read_only, &planning, false);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(oldcxt);
-	PG_TRY();
-	{
-		/* Planning calls functions; not all that they do is rolled back. */
-		XactReadOnly = true;
-		fn(arg);
-		active_study = saved;
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcxt);
-		CurrentResourceOwner = oldowner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		active_study = saved;
-		MemoryContextSwitchTo(oldcxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(oldcxt);
-		CurrentResourceOwner = oldowner;
-		ReThrowError(edata);
-	}
-	PG_END_TRY();
+	active_study = saved;
+	if (error)
+		ReThrowError(error);
 }
 
 static void

@@ -180,7 +180,6 @@ extern void sc_cache_touch_rule(ScRule *rule);
 extern void sc_cache_touch_pattern(int64 rule, const char *pattern);
 extern bool sc_cache_wrote_key(const char *key, uint32 keylen);
 extern void sc_cache_add_delete(const char *key, uint32 keylen);
-extern bool sc_error_is_harmless(int code);
 extern void sc_cache_committed_prepared(void);
 
 /* ---- outbox.c ---- */

@@ -29,9 +29,9 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/attempt.h"
 #include "base/condition.h"
 #include "base/hooks.h"
 #include "base/known.h"
@@ -420,57 +420,55 @@ sc_cache_wrote_key(const char *key, uint32 keylen)
 
 /* ---- the trigger ---- */
 
+typedef struct Condition
+{
+	ScRule	   *rule;
+	TupleTableSlot *slot;
+	bool		holds;			/* out */
+} Condition;
+
+/*
+ * It is the owner's, as the rule's value is: writers need no rights for it, and
+ * none of their settings, search_path least of all, has a say in it.
+ */
+static void
+evaluate_condition(void *arg)
+{
+	Condition  *condition = arg;
+	ScRule	   *rule = condition->rule;
+	Oid			saveuser;
+	int			savesec;
+	int			nest = sc_rule_modes(rule);
+	bool		isnull;
+	Datum		d;
+
+	GetUserIdAndSecContext(&saveuser, &savesec);
+	sc_rule_expression_modes();
+	SetUserIdAndSecContext(rule->owner, savesec | SECURITY_RESTRICTED_OPERATION);
+	sc_rule_compile_condition(rule);
+	rule->econtext->ecxt_scantuple = condition->slot;
+	d = ExecEvalExprSwitchContext(rule->condstate, rule->econtext, &isnull);
+	condition->holds = !isnull && DatumGetBool(d);
+	SetUserIdAndSecContext(saveuser, savesec);
+	AtEOXact_GUC(true, nest);
+}
+
 /*
  * Does the condition hold?  If it fails, the key had better go, and no value be
- * stored, of which nobody knows whether it is to be there.  It is the
- * owner's, as the rule's value is: writers need no rights for it, and none of
- * their settings, search_path least of all, has a say in it.
+ * stored, of which nobody knows whether it is to be there.
  */
 static bool
 holds(ScRule *rule, TupleTableSlot *slot, bool *failed)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *error = NULL;
-	volatile bool result = true;
-	Oid			saveuser;
-	int			savesec;
+	Condition	condition = {rule, slot, true};
+	ErrorData  *error;
 
 	if (rule->condstate == NULL && rule->broken_in == MyProc->lxid)
 	{
 		*failed = true;
 		return true;
 	}
-	GetUserIdAndSecContext(&saveuser, &savesec);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		int			nest = sc_rule_modes(rule);
-		bool		isnull;
-		Datum		d;
-
-		sc_rule_expression_modes();
-		SetUserIdAndSecContext(rule->owner, savesec | SECURITY_RESTRICTED_OPERATION);
-		sc_rule_compile_condition(rule);
-		rule->econtext->ecxt_scantuple = slot;
-		d = ExecEvalExprSwitchContext(rule->condstate, rule->econtext, &isnull);
-		result = !isnull && DatumGetBool(d);
-		SetUserIdAndSecContext(saveuser, savesec);
-		AtEOXact_GUC(true, nest);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		/* Gives the user and the settings back, too. */
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
+	error = sc_attempt(evaluate_condition, &condition, true);
 	if (error && !sc_error_is_harmless(error->sqlerrcode))
 		ReThrowError(error);
 	if (error)
@@ -482,18 +480,7 @@ holds(ScRule *rule, TupleTableSlot *slot, bool *failed)
 		ResetExprContext(rule->econtext);
 	else
 		rule->broken_in = MyProc->lxid; /* not for each row anew */
-	return result;
-}
-
-/* An error of the user's expression, and not a cancel or out of memory. */
-bool
-sc_error_is_harmless(int code)
-{
-	return code != ERRCODE_QUERY_CANCELED && code != ERRCODE_ADMIN_SHUTDOWN &&
-		code != ERRCODE_OUT_OF_MEMORY && code != ERRCODE_CRASH_SHUTDOWN &&
-		code != ERRCODE_DATABASE_DROPPED &&
-		code != ERRCODE_LOCK_NOT_AVAILABLE &&
-		code != ERRCODE_ASSERT_FAILURE;
+	return condition.holds;
 }
 
 static bool

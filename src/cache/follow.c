@@ -624,29 +624,18 @@ relation_has_type(Oid relid, const List *types)
 	return false;
 }
 
-/* Is a column of such a type in the rule's key? */
-static bool
-key_has_type(Relation catalog, HeapTuple tuple, const List *types)
-{
-	TupleDesc	desc = RelationGetDescr(catalog);
-	Oid			relid = sc_rule_relation(catalog, tuple);
-	bool		isnull;
-	List	   *parts;
-	Datum		d = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
-
-	parts = sc_template_parse(TextDatumGetCString(d));
-	for (int i = 1; i < list_length(parts); i += 2)
-		if (has_type(column_type(relid, get_attnum(relid, list_nth(parts, i))), types))
-			return true;
-	return false;
-}
-
 /*
  * The command has changed how values of the types look: an enum's label, a
  * composite type's attributes.  Keys that were made of them are not those that
  * writers make from now on, and cached rows show what was.  Writers that have
  * made theirs, and have yet to commit, are waited for, and later ones wait for
  * the command: nobody else would delete the key that they did not think of.
+ *
+ * So are readers.  What a type's values look like does not depend on a snapshot
+ * but on the catalog's cache, and a commit is seen by new snapshots before other
+ * sessions are told to forget that: one in between would fill a cache with the
+ * old text under a snapshot that sees the command.  Who waits for the lock of
+ * the table is told when it is granted.
  */
 static void
 follow_types(int64 id, const List *types)
@@ -654,9 +643,7 @@ follow_types(int64 id, const List *types)
 	Relation	catalog = sc_rules_open(AccessShareLock);
 	HeapTuple	tuple = catalog ? sc_rule_fetch(catalog, id) : NULL;
 	Oid			relid = tuple ? sc_rule_relation(catalog, tuple) : InvalidOid;
-	char		kind = get_rel_relkind(relid);
-	bool		concerned = kind != '\0' && relation_has_type(relid, types);
-	bool		in_key = concerned && kind != RELKIND_VIEW && key_has_type(catalog, tuple, types);
+	bool		concerned = get_rel_relkind(relid) != '\0' && relation_has_type(relid, types);
 	char	   *pattern;
 	char	   *prefix;
 
@@ -664,11 +651,8 @@ follow_types(int64 id, const List *types)
 		table_close(catalog, AccessShareLock);
 	if (!concerned)
 		return;
-	if (in_key)
-	{
-		LockRelationOid(relid, ShareRowExclusiveLock);
-		(void) sc_rule_members_of(relid, ShareRowExclusiveLock);
-	}
+	LockRelationOid(relid, AccessExclusiveLock);
+	(void) sc_rule_members_of(relid, AccessExclusiveLock);
 	if (sc_rule_pattern(id, &pattern, &prefix))
 		sc_cache_touch_pattern(id, pattern);
 }

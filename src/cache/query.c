@@ -21,10 +21,10 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/attempt.h"
 #include "base/position.h"
 #include "cache/cache.h"
 #include "cache/link.h"
@@ -370,36 +370,30 @@ may_use_redis(void)
 		pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
 }
 
+typedef struct Rows
+{
+	char	   *text;
+	Jsonb	   *jsonb;			/* out */
+} Rows;
+
+static void
+read_rows(void *arg)
+{
+	Rows	   *rows = arg;
+
+	rows->jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(rows->text)));
+}
+
 /* The rows as jsonb; NULL when they are none. */
 static Jsonb *
-parse_rows(char *rows)
+parse_rows(char *text)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *error = NULL;
-	Jsonb	   *volatile result = NULL;
+	Rows		rows = {text};
+	ErrorData  *error = sc_attempt(read_rows, &rows, true);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(rows)));
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		result = NULL;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
 	if (error && !sc_error_is_harmless(error->sqlerrcode))
 		ReThrowError(error);
-	return result;
+	return error ? NULL : rows.jsonb;
 }
 
 /*

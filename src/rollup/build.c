@@ -26,10 +26,10 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/attempt.h"
 #include "base/guc.h"
 #include "rollup/rollup.h"
 
@@ -111,49 +111,41 @@ unlock_build(Oid view)
 
 /* ---- the steps ---- */
 
+typedef struct Wanted
+{
+	Oid			relid;
+	LOCKMODE	mode;
+	long		timeout;		/* ms */
+} Wanted;
+
+static void
+wait_for_lock(void *arg)
+{
+	Wanted	   *wanted = arg;
+	int			nest = NewGUCNestLevel();
+
+	set_config_option("lock_timeout", psprintf("%ld", wanted->timeout), PGC_USERSET,
+					  PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(wanted->relid, wanted->mode);
+	AtEOXact_GUC(false, nest);
+}
+
 /* Wait for a lock, but not beyond the deadline. */
 static bool
 lock_until(Oid relid, LOCKMODE mode, TimestampTz deadline)
 {
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext cxt = CurrentMemoryContext;
-	volatile bool locked = true;
-	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-													   deadline);
+	Wanted		wanted = {relid, mode,
+	TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline)};
+	ErrorData  *error;
 
 	if (ConditionalLockRelationOid(relid, mode))
 		return true;
-	if (left <= 0)
+	if (wanted.timeout <= 0)
 		return false;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		int			nest = NewGUCNestLevel();
-
-		set_config_option("lock_timeout", psprintf("%ld", left), PGC_USERSET,
-						  PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		LockRelationOid(relid, mode);
-		AtEOXact_GUC(false, nest);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		locked = false;
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
-	return locked;
+	error = sc_attempt(wait_for_lock, &wanted, true);
+	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	return error == NULL;
 }
 
 /* Step 1.  False: there is nothing to be done now. */

@@ -34,12 +34,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "base/attempt.h"
 #include "base/guc.h"
 #include "base/owner.h"
 #include "rollup/rollup.h"
@@ -71,32 +71,10 @@ sc_refuse_nulls(FunctionCallInfo fcinfo, const char *args)
 static void
 do_aside(void (*what) (void *arg), void *arg)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error = sc_attempt(what, arg, false);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		what(arg);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		/* Who catches it ends the subtransaction that he has begun. */
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
+	if (error)
 		ReThrowError(error);
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
 }
 
 typedef struct WhyNot

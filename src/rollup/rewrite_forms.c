@@ -23,10 +23,10 @@
 #include "optimizer/prep.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/attempt.h"
 #include "rollup/rewrite.h"
 
 /* Are values of the expression that are equal also identical? */
@@ -105,14 +105,19 @@ make_forms(ScSpec *spec)
 	return forms;
 }
 
-/*
- * With the rights that what the rollup runs has elsewhere too.  In forms_cxt,
- * for what was made is to go when the rest cannot be.
- */
-static void
-make_forms_as_owner(ScSpec *spec, MemoryContext forms_cxt)
+typedef struct Making
 {
-	MemoryContext old = MemoryContextSwitchTo(forms_cxt);
+	ScSpec	   *spec;
+	MemoryContext cxt;			/* what was made goes when the rest cannot be */
+} Making;
+
+/* With the rights that what the rollup runs has elsewhere too. */
+static void
+make_forms_as_owner(void *arg)
+{
+	Making	   *making = arg;
+	ScSpec	   *spec = making->spec;
+	MemoryContext old = MemoryContextSwitchTo(making->cxt);
 	ScIdentity	caller;
 	ScForms    *forms;
 
@@ -127,41 +132,21 @@ make_forms_as_owner(ScSpec *spec, MemoryContext forms_cxt)
 static void
 try_forms(ScSpec *spec)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	MemoryContext forms_cxt = AllocSetContextCreate(spec->cxt, "scalecache forms",
-													ALLOCSET_SMALL_SIZES);
-	ResourceOwner owner = CurrentResourceOwner;
+	Making		making = {spec, AllocSetContextCreate(spec->cxt, "scalecache forms",
+													  ALLOCSET_SMALL_SIZES)};
+	ErrorData  *error = sc_attempt(make_forms_as_owner, &making, true);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		make_forms_as_owner(spec, forms_cxt);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(cxt);
-		CurrentResourceOwner = owner;
-		spec->forms = NULL;
-		MemoryContextDelete(forms_cxt);
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		if (spec->formless)
-			pfree(spec->formless);
-		spec->formless = MemoryContextStrdup(spec->cxt, error->message);
-		spec->formless_at = GetCurrentStatementStartTimestamp();
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
+	if (error == NULL)
+		return;
+	spec->forms = NULL;
+	MemoryContextDelete(making.cxt);
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	if (spec->formless)
+		pfree(spec->formless);
+	spec->formless = MemoryContextStrdup(spec->cxt, error->message);
+	spec->formless_at = GetCurrentStatementStartTimestamp();
+	FreeErrorData(error);
 }
 
 static bool
@@ -205,6 +190,6 @@ sc_spec_has_forms(ScSpec *spec)
 	if (!IsInParallelMode())
 		try_forms(spec);
 	else if (!inlines_text((Node *) spec->query, NULL))
-		make_forms_as_owner(spec, spec->cxt);
+		make_forms_as_owner(&(Making) {spec, spec->cxt});
 	return spec->forms != NULL;
 }

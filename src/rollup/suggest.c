@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_aggregate.h"
@@ -42,12 +41,12 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "base/attempt.h"
 #include "base/guc.h"
 #include "base/owner.h"
 #include "base/queries.h"
@@ -503,46 +502,18 @@ query_text(Candidate *cand)
 
 /* ---- planning ---- */
 
-typedef void (*Guarded) (void *arg);
-
 /* Call in a subtransaction that leaves nothing behind; false: it failed. */
 static bool
-guarded(Guarded call, void *arg)
+guarded(void (*call) (void *arg), void *arg)
 {
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool result = true;
 	bool		saved = sc_enable_rewrite;
+	ErrorData  *error = sc_attempt(call, arg, false);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
-	PG_TRY();
-	{
-		call(arg);
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(old);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		{
-			sc_enable_rewrite = saved;
-			sc_rewrite_suppose(NIL);
-			ReThrowError(error);
-		}
-		result = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	CurrentResourceOwner = owner;
 	sc_enable_rewrite = saved;
 	sc_rewrite_suppose(NIL);
-	return result;
+	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	return error == NULL;
 }
 
 typedef struct PlanCall

@@ -283,13 +283,26 @@ my $renamer_pid = $renamer->query('SELECT pg_backend_pid()');
 $renamer->{stdin} .= "ALTER TYPE mood RENAME VALUE 'low' TO 'blue';\n";
 $renamer->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $renamer_pid"), 'is waited for');
-is(sql(q{SELECT count(*) FROM kept_moods WHERE m = 'low'}), '0', 'and not seen yet');
 $redis->command('SET', 'by_mood:blue', '0');
 $early->query_safe('COMMIT');
 $renamer->query_safe('SELECT 1');
-$_->quit for $early, $renamer;
 ok(delivered(), 'delivered');
 is($redis->command('GET', 'by_mood:blue'), undef, 'so that nothing is left under the new one');
+# Who reads sees the old label, whatever his snapshot, until he is told.
+$early->query_safe('BEGIN; SELECT FROM other_mood');
+$renamer->{stdin} .= "ALTER TYPE mood RENAME VALUE 'blue' TO 'grey';\n";
+$renamer->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $renamer_pid"), 'so is a reader of a value');
+$early->query_safe('COMMIT');
+$renamer->query_safe('SELECT 1');
+$renamer->query_safe(q{BEGIN; ALTER TYPE mood RENAME VALUE 'grey' TO 'green'});
+my $early_pid = $early->query('SELECT pg_backend_pid()');
+$early->{stdin} .= "SELECT m FROM other_mood;\n";
+$early->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $early_pid"), 'who waits for the commit himself');
+$renamer->query_safe('COMMIT');
+$early->query_safe('SELECT 1');
+$_->quit for $early, $renamer;
 
 # ---- rollups ----
 sql(q{
