@@ -294,6 +294,9 @@ sc_session_fill(const char *key, uint32 keylen, const char *value,
 
 	if (text == value && sc_text_is_converted())
 		return SC_SESSION_MISS;
+	/* It may be longer there, and nobody would fetch it. */
+	if (bytes > SC_SESSION_VALUE_MAX)
+		return SC_SESSION_MISS;
 	initStringInfo(&token);
 	sc_token_text(snapshot, &token);
 	argv[5] = token.data;
