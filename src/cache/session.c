@@ -274,7 +274,8 @@ sc_session_get(const char *key, uint32 keylen, bool lease, char **value,
 	*value = sc_text_from_redis(a.value, a.length, length);
 	if (*value == NULL)
 		return SC_SESSION_FAILED;
-	*ttl_us = a.ttl_ms > 0 ? a.ttl_ms * 1000 : 0;
+	/* It may be in its last millisecond; -1: it has no end. */
+	*ttl_us = a.ttl_ms >= 0 ? Max(a.ttl_ms, 1) * 1000 : 0;
 	return SC_SESSION_HIT;
 }
 
