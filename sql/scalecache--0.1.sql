@@ -294,6 +294,27 @@ CREATE TABLE scalecache.cache_outbox_3 (LIKE scalecache.cache_outbox_0 INCLUDING
 	WITH (autovacuum_enabled = off);
 CREATE TABLE scalecache.cache_outbox_prepared (LIKE scalecache.cache_outbox_0 INCLUDING STORAGE);
 
+-- As scalecache.fold and scalecache.rollup are; whose rows may be restored has
+-- been said above.
+CREATE FUNCTION scalecache.cache_protect() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_cache_protect';
+REVOKE ALL ON FUNCTION scalecache.cache_protect() FROM PUBLIC;
+DO $$
+DECLARE
+	name text;
+BEGIN
+	FOREACH name IN ARRAY '{cache_rule, cache_failure, cache_target, cache_outbox_0, cache_outbox_1,
+		cache_outbox_2, cache_outbox_3, cache_outbox_prepared}'::pg_catalog.text[] LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER protect_rows BEFORE INSERT OR UPDATE OR DELETE
+			ON scalecache.%I FOR EACH ROW EXECUTE FUNCTION scalecache.cache_protect()', name);
+		EXECUTE pg_catalog.format('ALTER TABLE scalecache.%I ENABLE ALWAYS TRIGGER protect_rows', name);
+		EXECUTE pg_catalog.format('CREATE TRIGGER protect BEFORE %s ON scalecache.%I
+			FOR EACH STATEMENT EXECUTE FUNCTION scalecache.cache_protect()',
+			CASE name WHEN 'cache_rule' THEN '' ELSE 'INSERT OR ' END OPERATOR(pg_catalog.||)
+			'UPDATE OR DELETE OR TRUNCATE', name);
+	END LOOP;
+END $$;
+
 CREATE FUNCTION scalecache.create_cache_rule(name text, relation regclass, key text,
 	action text DEFAULT 'invalidate', value text DEFAULT NULL, ttl interval DEFAULT NULL,
 	columns name[] DEFAULT NULL, condition text DEFAULT NULL)
@@ -523,6 +544,7 @@ COMMENT ON FUNCTION scalecache.cached_query IS 'the rows of a query as JSON, fro
 COMMENT ON FUNCTION scalecache.cache_token IS 'the query''s snapshot, for filling the cache from an application';
 COMMENT ON FUNCTION scalecache.cache_capture IS 'internal: trigger of cache rules, for row changes';
 COMMENT ON FUNCTION scalecache.cache_truncate IS 'internal: trigger of cache rules, for TRUNCATE';
+COMMENT ON FUNCTION scalecache.cache_protect IS 'internal: trigger on the tables of cache rules, refuses changes by hand';
 COMMENT ON FUNCTION scalecache.cache_rule_restored IS 'internal: trigger for cache rules that come from a dump';
 COMMENT ON FUNCTION scalecache.cache_dropped IS 'internal: event trigger that removes cache rules of dropped tables';
 COMMENT ON FUNCTION scalecache.cache_altered IS 'internal: event trigger for changes of tables with cache rules';

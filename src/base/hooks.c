@@ -10,3 +10,4 @@ sc_view_has_rules_hook_type sc_view_has_rules_hook = NULL;
 sc_is_rollup_hook_type sc_is_rollup_hook = NULL;
 sc_is_rollup_key_hook_type sc_is_rollup_key_hook = NULL;
 sc_lock_rollup_hook_type sc_lock_rollup_hook = NULL;
+sc_changed_views_hook_type sc_changed_views_hook = NULL;

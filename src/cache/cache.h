@@ -308,6 +308,11 @@ extern ScTurn sc_cache_work(void);
 extern void sc_cache_work_failed(void);
 extern void sc_cache_work_ended(void);
 
+/* ---- target.c ---- */
+
+extern bool sc_targets_differ(void);
+extern void sc_targets_remember(void);
+
 /* ---- encoding.c ---- */
 
 extern bool sc_text_is_converted(void);

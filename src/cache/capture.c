@@ -397,6 +397,33 @@ touch_unloaded(int64 id)
 		add_epoch(id, pattern);
 }
 
+/*
+ * Which groups of a rollup have changed is told when their deltas are written,
+ * which is late: until then it may be any.
+ */
+static bool
+is_of_changed_rollup(const char *key, uint32 keylen)
+{
+	ListCell   *lc;
+
+	foreach(lc, sc_changed_views_hook ? sc_changed_views_hook() : NIL)
+	{
+		int			n;
+		int64	   *ids = sc_rules_of_view(lfirst_oid(lc), &n);
+
+		for (int i = 0; i < n; i++)
+		{
+			char	   *pattern;
+			char	   *prefix;
+
+			if (sc_rule_pattern(ids[i], &pattern, &prefix) && strlen(prefix) <= keylen &&
+				memcmp(prefix, key, strlen(prefix)) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Has this transaction, as far as it has got, changed this key? */
 bool
 sc_cache_wrote_key(const char *key, uint32 keylen)
@@ -404,6 +431,8 @@ sc_cache_wrote_key(const char *key, uint32 keylen)
 	const char *p = entries.data;
 	const char *end = entries.data + entries.len;
 
+	if (is_of_changed_rollup(key, keylen))
+		return true;
 	if (nentries == 0)
 		return false;
 	while (p < end)

@@ -38,6 +38,7 @@
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
 #include "pgtime.h"
+#include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -62,6 +63,7 @@
 
 PG_FUNCTION_INFO_V1(scalecache_create_cache_rule);
 PG_FUNCTION_INFO_V1(scalecache_drop_cache_rule);
+PG_FUNCTION_INFO_V1(scalecache_cache_protect);
 
 #define TEMPLATE_MAX	3000	/* its pattern must fit an outbox entry */
 
@@ -942,4 +944,40 @@ scalecache_drop_cache_rule(PG_FUNCTION_ARGS)
 	CommandCounterIncrement();
 	drop_triggers(id, relid, sc_rule_members_of(relid, NoLock));
 	PG_RETURN_VOID();
+}
+
+/* ---- by hand ---- */
+
+/*
+ * On the tables of rules and of keys.  The library writes to them without
+ * firing triggers, so whoever fires these is somebody else: members of
+ * pg_write_all_data, and superusers who are to know what they do.  A publisher's
+ * rows are of no use to a subscriber, who has his own; they are passed over.
+ */
+Datum
+scalecache_cache_protect(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" serves cache rules only", "cache_protect"),
+				 errdetail("It is called by triggers of the extension's tables."),
+				 errhint("Create rules with scalecache.create_cache_rule.")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	/* Rows are looked at for subscribers only. */
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
+							   data->tg_newtuple : data->tg_trigtuple);
+	/* Scripts that update the extension may. */
+	if (!creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot change \"%s\" directly",
+						RelationGetRelationName(data->tg_relation)),
+				 errdetail("It is what cache rules, and the delivery of their keys, go by."),
+				 errhint("Use scalecache.create_cache_rule and scalecache.drop_cache_rule.")));
+	return PointerGetDatum(NULL);
 }

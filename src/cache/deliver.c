@@ -16,9 +16,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "common/pg_prng.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "pgstat.h"
@@ -904,69 +902,6 @@ end_transaction(void)
 	CommitTransactionCommand();
 }
 
-/*
- * Which Redis gets our keys is on record, so that one that we come back to
- * after a time with another is known to have missed some.  A change of the
- * record is committed no later than what that Redis acknowledges.
- */
-
-static void
-run_sql(const char *sql, const char *arg)
-{
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(arg);
-
-	if (SPI_execute_with_args(sql, 1, &type, &value, NULL, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
-}
-
-/* Which of the nodes were we not with the last time?  True: some. */
-static bool
-find_others(void)
-{
-	bool		some = false;
-	int			present = 0;
-	char		identity[80];
-
-	SPI_connect();
-	for (int i = 0; i < sc_link_count(); i++)
-	{
-		bool		another;
-
-		sc_link_identity(i, identity, sizeof(identity));
-		if (identity[0] == '\0')
-			continue;
-		present++;
-		run_sql("SELECT FROM scalecache.cache_target WHERE redis OPERATOR(pg_catalog.=) $1", identity);
-		another = SPI_processed == 0;
-		sc_link_mark_other(i, another);
-		some |= another;
-	}
-	if (SPI_execute("SELECT FROM scalecache.cache_target", true, 0) < 0)
-		elog(ERROR, "could not read cache_target");
-	if (SPI_processed != (uint64) present)
-		some = true;
-	SPI_finish();
-	return some;
-}
-
-static void
-remember_nodes(void)
-{
-	char		identity[80];
-
-	SPI_connect();
-	if (SPI_execute("DELETE FROM scalecache.cache_target", false, 0) < 0)
-		elog(ERROR, "could not empty cache_target");
-	for (int i = 0; i < sc_link_count(); i++)
-	{
-		sc_link_identity(i, identity, sizeof(identity));
-		if (identity[0] != '\0')
-			run_sql("INSERT INTO scalecache.cache_target VALUES ($1)", identity);
-	}
-	SPI_finish();
-}
-
 /* Say who we are; if Redis may hold older values, have them deleted. */
 static bool
 introduce(char *error, Size errlen)
@@ -986,11 +921,11 @@ introduce(char *error, Size errlen)
 	if (held)
 		held->arms = false;
 	sc_own_tables_hold();
-	others = find_others();
+	others = sc_targets_differ();
 	if (!sc_link_arm(false, &older, error, errlen))
 		return false;
 	if (others)
-		remember_nodes();
+		sc_targets_remember();
 	if (!older)
 		return true;
 	foreach(lc, sc_rules_all())

@@ -23,6 +23,8 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -624,6 +626,44 @@ relation_has_type(Oid relid, const List *types)
 	return false;
 }
 
+static bool
+collect_tables(Node *node, List **tables)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		/* A view's own entries are in it, too. */
+		if (rte->rtekind == RTE_RELATION && rte->relkind != RELKIND_VIEW)
+			*tables = list_append_unique_oid(*tables, rte->relid);
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, collect_tables, tables,
+								 QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, collect_tables, tables);
+}
+
+/* The tables that have the rows of a rule's relation, which is locked. */
+static List *
+rows_of(Oid relid)
+{
+	List	   *tables = NIL;
+	Relation	view;
+
+	if (get_rel_relkind(relid) != RELKIND_VIEW)
+		return list_make1_oid(relid);
+	view = try_relation_open(relid, NoLock);
+	if (view)
+	{
+		(void) collect_tables((Node *) get_view_query(view), &tables);
+		relation_close(view, NoLock);
+	}
+	return tables;
+}
+
 /*
  * The command has changed how values of the types look: an enum's label, a
  * composite type's attributes.  Keys that were made of them are not those that
@@ -646,13 +686,18 @@ follow_types(int64 id, const List *types)
 	bool		concerned = get_rel_relkind(relid) != '\0' && relation_has_type(relid, types);
 	char	   *pattern;
 	char	   *prefix;
+	ListCell   *lc;
 
 	if (catalog)
 		table_close(catalog, AccessShareLock);
 	if (!concerned)
 		return;
 	LockRelationOid(relid, AccessExclusiveLock);
-	(void) sc_rule_members_of(relid, AccessExclusiveLock);
+	foreach(lc, rows_of(relid))
+	{
+		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+		(void) sc_rule_members_of(lfirst_oid(lc), AccessExclusiveLock);
+	}
 	if (sc_rule_pattern(id, &pattern, &prefix))
 		sc_cache_touch_pattern(id, pattern);
 }

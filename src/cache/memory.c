@@ -1226,6 +1226,19 @@ sc_memory_delete(const char *key, uint32 keylen)
 }
 
 void
+sc_memory_forget_database(Oid dboid)
+{
+	for (int p = 0; memory && p < PARTS; p++)
+	{
+		LWLockAcquire(memory->parts[p].lock, LW_EXCLUSIVE);
+		for (int32 i = 0; i < part_entries; i++)
+			if (entries_of(p)[i].used && entries_of(p)[i].db == dboid)
+				drop_value(p, &entries_of(p)[i]);
+		LWLockRelease(memory->parts[p].lock);
+	}
+}
+
+void
 sc_memory_stats(ScMemoryStats *stats)
 {
 	memset(stats, 0, sizeof(*stats));

@@ -61,6 +61,8 @@ extern bool sc_memory_put(const char *key, uint32 keylen, Oid owner,
 extern bool sc_memory_fresh(const char *key, uint32 keylen,
 							Snapshot snapshot, uint64 clock);
 extern bool sc_memory_delete(const char *key, uint32 keylen);
+/* The database has been dropped; another one may get its oid. */
+extern void sc_memory_forget_database(Oid dboid);
 
 typedef struct ScMemoryStats
 {

@@ -962,12 +962,15 @@ sc_rule_value_query(ScRule *rule)
 		type = format_type_extended(att->atttypid, att->atttypmod,
 									FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 		n++;
-		/* The equality reaches an index, the text decides. */
+		/*
+		 * The equality reaches an index, the text decides: byte by byte,
+		 * whatever the column's collation takes for the same.
+		 */
 		eq = sc_equality_operator(att->atttypid);
 		if (eq)
 			appendStringInfo(&buf, " AND %s.%s %s $%d::%s",
 							 quote_identifier(name), column, eq, n, type);
-		appendStringInfo(&buf, " AND pg_catalog.format('%%s', %s.%s) OPERATOR(pg_catalog.=) $%d",
+		appendStringInfo(&buf, " AND pg_catalog.format('%%s', %s.%s) COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) $%d",
 						 quote_identifier(name), column, n);
 	}
 	appendStringInfoString(&buf, " LIMIT 2");

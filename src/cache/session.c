@@ -274,7 +274,8 @@ sc_session_get(const char *key, uint32 keylen, bool lease, char **value,
 	*value = sc_text_from_redis(a.value, a.length, length);
 	if (*value == NULL)
 		return SC_SESSION_FAILED;
-	*ttl_us = a.ttl_ms > 0 ? a.ttl_ms * 1000 : 0;
+	/* It may be in its last millisecond; -1: it has no end. */
+	*ttl_us = a.ttl_ms >= 0 ? Max(a.ttl_ms, 1) * 1000 : 0;
 	return SC_SESSION_HIT;
 }
 
@@ -293,6 +294,9 @@ sc_session_fill(const char *key, uint32 keylen, const char *value,
 	Answer		a;
 
 	if (text == value && sc_text_is_converted())
+		return SC_SESSION_MISS;
+	/* It may be longer there, and nobody would fetch it. */
+	if (bytes > SC_SESSION_VALUE_MAX)
 		return SC_SESSION_MISS;
 	initStringInfo(&token);
 	sc_token_text(snapshot, &token);

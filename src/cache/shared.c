@@ -20,6 +20,7 @@
 #include "access/xlog_internal.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -876,6 +877,16 @@ lift_at_exit(int code, Datum arg)
 	lift_all(true);
 }
 
+/* What was known of the database is not to be believed of another with its oid. */
+static void
+forget_database(Oid dboid)
+{
+	if (!OidIsValid(dboid))
+		return;
+	sc_memory_forget_database(dboid);
+	sc_cache_forget_databases(list_make1_oid(dboid));
+}
+
 /* COMMIT PREPARED commits keys that this session never had. */
 static void
 utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
@@ -886,6 +897,7 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		prev_ProcessUtility_hook : standard_ProcessUtility;
 	bool		prepared = IsA(pstmt->utilityStmt, TransactionStmt) &&
 		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+	Oid			dropped = InvalidOid;
 
 	pstmt = permit_replacement(pstmt, readOnlyTree);
 	queryString = hide_url(pstmt, queryString, context);
@@ -893,9 +905,12 @@ utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	if ((IsA(pstmt->utilityStmt, DropStmt) || IsA(pstmt->utilityStmt, DropOwnedStmt)) &&
 		IsTransactionState() && sc_outbox_exists())
 		may_have_dropped = true;
+	if (IsA(pstmt->utilityStmt, DropdbStmt) && IsTransactionState())
+		dropped = get_database_oid(((DropdbStmt *) pstmt->utilityStmt)->dbname, true);
 	if (!prepared || !IsTransactionState() || !sc_outbox_exists())
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		forget_database(dropped);
 		return;
 	}
 	fence_all();

@@ -122,4 +122,5 @@ sc_notify_init(void)
 	sc_is_rollup_hook = is_rollup;
 	sc_is_rollup_key_hook = is_key;
 	sc_lock_rollup_hook = lock_rollup;
+	sc_changed_views_hook = sc_capture_changed_views;
 }

@@ -390,6 +390,7 @@ extern bool sc_capture_differs(int64 id, Relation rel, TupleTableSlot *old,
 extern void sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row,
 							  ItemPointer tid, CommandId cid);
 extern bool sc_capture_flush(ScSpec *spec, Snapshot snapshot);
+extern List *sc_capture_changed_views(void);
 extern void sc_capture_query_started(QueryDesc *query);
 extern void sc_capture_scan(ScSpec *spec, Relation rel, Snapshot snapshot,
 							int sign);

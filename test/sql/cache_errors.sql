@@ -78,6 +78,29 @@ SELECT scalecache.cache_capture();
 RESET ROLE;
 SELECT scalecache.cache_altered();
 SELECT scalecache.cache_dropped();
+-- nobody changes by hand what rules and keys on their way are in
+CREATE ROLE sc_writer;
+GRANT pg_read_all_data, pg_write_all_data TO sc_writer;
+SET ROLE sc_writer;
+UPDATE scalecache.cache_rule SET key = 'mine';
+DELETE FROM scalecache.cache_rule;
+INSERT INTO scalecache.cache_rule (id, name, relation, key, action) VALUES (1, 'mine', 'users', 'mine', 'invalidate');
+INSERT INTO scalecache.cache_failure VALUES (1, 'mine');
+INSERT INTO scalecache.cache_target VALUES ('mine');
+DELETE FROM scalecache.cache_target;
+\set VERBOSITY terse
+DELETE FROM scalecache.cache_outbox_0;
+UPDATE scalecache.cache_outbox_1 SET entries = '\x4b';
+INSERT INTO scalecache.cache_outbox_2 VALUES (now(), '\x4b');
+INSERT INTO scalecache.cache_outbox_3 VALUES (now(), '\x4b');
+INSERT INTO scalecache.cache_outbox_prepared VALUES (now(), '\x4b');
+RESET ROLE;
+TRUNCATE scalecache.cache_rule;
+TRUNCATE scalecache.cache_outbox_0;
+DELETE FROM scalecache.cache_outbox_prepared;
+\set VERBOSITY default
+SELECT scalecache.cache_protect();
+DROP ROLE sc_writer;
 -- settings
 SET scalecache.redis_url = 'http://localhost';
 SET scalecache.redis_url = 'redis://h:0';

@@ -27,6 +27,19 @@ sql(q{
 		$$ BEGIN RAISE LOG 'slow has run'; PERFORM pg_sleep($1); RETURN 42; END $$;
 	SELECT scalecache.create_cache_rule('u', 'users', 'user:{id}')});
 
+# ---- what a transaction has changed itself ----
+my $total = q{SELECT scalecache.cached_query('total:1', 'SELECT n FROM totals WHERE k = 1')};
+sql(q{CREATE TABLE part (k int, v int); INSERT INTO part VALUES (1, 5);
+	SELECT scalecache.create_rollup('totals', 'SELECT k, sum(v) AS n FROM part GROUP BY k');
+	SELECT scalecache.create_cache_rule('totals', 'totals', 'total:{k}')});
+is(sql($total), '[{"n": 5}]', 'a value of a rollup');
+is(sql("BEGIN; INSERT INTO part VALUES (1, 100); $total; ROLLBACK"), '[{"n": 105}]', 'with changes of its own');
+is(sql("BEGIN; SAVEPOINT a; INSERT INTO part VALUES (1, 100); ROLLBACK TO a; INSERT INTO runs VALUES (1); $total; ROLLBACK"),
+	'[{"n": 5}]', 'and with none');
+is(sql('BEGIN; INSERT INTO part VALUES (1, 100); ' . $total =~ s/total:1/other:1/r =~ s/SELECT n.* = 1/SELECT 7 AS n/r . '; ROLLBACK'),
+	'[{"n": 7}]', 'other keys are as they were');
+is(sql($total), '[{"n": 5}]', 'nobody else sees them');
+
 # ---- by hand ----
 is(sql("SELECT scalecache.cache_set('a', 'x', '1 h')"), 't', 'set');
 is(sql("SELECT scalecache.cache_get('a')"), 'x', 'get');

@@ -99,6 +99,13 @@ sql('UPDATE t SET v = v + 1 WHERE id = 100');
 ok($server->hears(qr/UNLINK t:100\n/, $from), 'a key is deleted');
 my @heard = map { /(scalecache_bury|UNLINK)/ ? $1 : () } split /\n/, substr($server->heard, $from);
 is("@heard", 'scalecache_bury UNLINK', 'after its tombstone');
+
+# A value in its last millisecond is one with an end.
+$server->set_mode("scalecache_read\n*2\r\n\$3\r\nold\r\n:0\r\n");
+ok($node->poll_query_until($p, "SELECT scalecache.cache_get('other') = 'old'"), 'a value that is about to expire');
+$from = length $server->heard;
+ok($node->poll_query_until($p, "SELECT scalecache.cache_get('other') IS NOT NULL"), 'asked for again');
+ok($server->hears(qr/scalecache_read .*other/, $from), 'is not in memory any more');
 $server->stop;
 $node->stop;
 $redis->stop;

@@ -75,6 +75,26 @@ is($redis->command('GET', 'late:1'), 'ANN', 'and the rule works');
 is($redis->command('GET', 'late1:1'), undef, 'as does one of a partition');
 is($redis->command('GET', 'u:2:{'), 'x', 'and their conditions');
 is($redis->command('GET', 'sub:9'), undef, 'all of them');
+
+# ---- a publication of all tables: rules and queues are each server's own ----
+$_->safe_psql($p, 'DROP TABLE IF EXISTS t, u CASCADE; CREATE TABLE all_t (id int PRIMARY KEY, v int)') for $node, $sub;
+sql(q{DROP PUBLICATION pub; CREATE EXTENSION scalecache; CREATE PUBLICATION everything FOR ALL TABLES;
+	SELECT scalecache.create_cache_rule('publishers', 'all_t', 'pub:{id}');
+	INSERT INTO all_t VALUES (1, 1)});
+$sub->safe_psql($p, q{SELECT scalecache.create_cache_rule('subscribers', 'all_t', 'sub:{id}')});
+ok(delivered(), 'delivered');
+$redis->command('SET', "$_:2", 'x') for 'sub', 'pub';
+$sub->safe_psql($p, sprintf("CREATE SUBSCRIPTION sub CONNECTION '%s dbname=postgres' PUBLICATION everything", $node->connstr));
+$sub->wait_for_subscription_sync($node, 'sub');
+sql(q{INSERT INTO all_t VALUES (2, 2);
+	SELECT scalecache.create_cache_rule('late', 'all_t', 'late:{id}'); SELECT scalecache.drop_cache_rule('publishers')});
+$node->wait_for_catchup('sub');
+ok(delivered(), 'delivered');
+is($sub->safe_psql($p, 'SELECT string_agg(name, chr(32) ORDER BY name) FROM scalecache.cache_rules'), 'subscribers', 'no rule is copied');
+is($redis->command('GET', 'sub:2'), undef, 'the rows are');
+is($redis->command('GET', 'pub:2'), 'x', 'and the publisher\'s keys are not here');
+$sub->safe_psql($p, 'DROP SUBSCRIPTION sub');
+
 # ---- another encoding: Redis has UTF-8, as applications have ----
 $sub->safe_psql($p, q{CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
 my $latin = sub { return $sub->safe_psql('latin', "SET client_encoding = 'UTF8'; $_[0]"); };
@@ -96,6 +116,10 @@ is($latin->(q{SELECT scalecache.cache_set('grün', 'süß')}), 't', 'and what is
 is($redis->command('GET', 'grün'), 'süß', 'is what applications read');
 is($latin->(q{SELECT scalecache.cached_query('öl', 'SELECT v FROM w')}), '[{"v": "für"}]', 'a result');
 like($redis->command('GET', 'öl'), qr/"rows":\[\{"v": "für"\}\]/, 'too');
+# What is longer in Redis than sessions fetch is not stored.
+is($latin->(q{SET scalecache.session_timeout = '60s'; SELECT scalecache.cache_set('long', repeat('é', 9000000))}), 'f', 'a value that is twice as long there');
+is($redis->command('EXISTS', 'long'), 0, 'which nobody could read');
+is($latin->(q{SET scalecache.session_timeout = '60s'; SELECT scalecache.cache_set('long', repeat('e', 9000000))}), 't', 'and one that is not');
 $latin->(q{SELECT scalecache.drop_cache_rule('d')});
 $all->();
 is($redis->command('GET', 'dé:ä'), undef, 'a walk looks for the same keys');

@@ -50,6 +50,22 @@ ok(delivered(), 'delivered');
 is($redis->command('GET', 'c:1'), '1', 'a value for which the condition holds');
 is($redis->command('GET', 'c:2'), undef, 'none for which it fails');
 
+# ---- a collation that takes keys for the same ----
+SKIP:
+{
+	skip 'no ICU', 5 unless sql(q{SELECT count(*) > 0 FROM pg_collation WHERE collprovider = 'i'}) eq 't';
+	sql(q{CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+		CREATE TABLE coll (id text COLLATE any_case PRIMARY KEY, v int);
+		SELECT scalecache.create_cache_rule('coll', 'coll', 'coll:{id}', 'write', 'v::text');
+		INSERT INTO coll VALUES ('ann', 1)});
+	ok(delivered(), 'delivered');
+	is($redis->command('GET', 'coll:ann'), '1', 'a value');
+	sql(q{UPDATE coll SET id = 'Ann', v = 2});
+	ok(delivered(), 'delivered');
+	is($redis->command('GET', 'coll:ann'), undef, 'which goes with its key');
+	is($redis->command('GET', 'coll:Ann'), '2', 'and is under the new one');
+}
+
 # ---- errors that are not for everyone ----
 sql(q{
 	CREATE FUNCTION bad(i int) RETURNS text STABLE LANGUAGE plpgsql AS $$BEGIN

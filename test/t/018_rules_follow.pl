@@ -289,7 +289,8 @@ $renamer->query_safe('SELECT 1');
 ok(delivered(), 'delivered');
 is($redis->command('GET', 'by_mood:blue'), undef, 'so that nothing is left under the new one');
 # Who reads sees the old label, whatever his snapshot, until he is told.
-$early->query_safe('BEGIN; SELECT FROM other_mood');
+sql(q{INSERT INTO other_mood VALUES (5, '{blue}')});
+$early->query_safe('BEGIN; SELECT a FROM other_mood WHERE id = 5');
 $renamer->{stdin} .= "ALTER TYPE mood RENAME VALUE 'blue' TO 'grey';\n";
 $renamer->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $renamer_pid"), 'so is a reader of a value');
@@ -297,12 +298,34 @@ $early->query_safe('COMMIT');
 $renamer->query_safe('SELECT 1');
 $renamer->query_safe(q{BEGIN; ALTER TYPE mood RENAME VALUE 'grey' TO 'green'});
 my $early_pid = $early->query('SELECT pg_backend_pid()');
-$early->{stdin} .= "SELECT m FROM other_mood;\n";
+$early->{stdin} .= "SELECT a FROM other_mood WHERE id = 5;\n";
 $early->{run}->pump_nb;
 ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $early_pid"), 'who waits for the commit himself');
 $renamer->query_safe('COMMIT');
-$early->query_safe('SELECT 1');
+like($early->query_safe('SELECT 1'), qr/\{green\}/, 'and sees the new label');
 $_->quit for $early, $renamer;
+
+# As are those of a rollup's table, whose view they do not lock
+sql(q{
+	CREATE TABLE felt (m mood, v int);
+	SELECT scalecache.create_rollup('feelings', 'SELECT m, sum(v) AS total FROM felt GROUP BY m');
+	SELECT scalecache.create_cache_rule('feelings', 'feelings', 'felt:{m}');
+	INSERT INTO felt VALUES ('green', 1)});
+ok(delivered(), 'delivered');
+($early, $renamer) = map { $node->background_psql($p) } 1 .. 2;
+$early->query_safe(q{BEGIN; SAVEPOINT a; INSERT INTO felt VALUES ('green', 1); RELEASE a; SAVEPOINT b});
+$renamer_pid = $renamer->query('SELECT pg_backend_pid()');
+$renamer->{stdin} .= "ALTER TYPE mood RENAME VALUE 'green' TO 'red';\n";
+$renamer->{run}->pump_nb;
+ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' OR state = 'idle' AND query ~ 'RENAME' FROM pg_stat_activity WHERE pid = $renamer_pid"), 'another command');
+ok(delivered(), 'delivered');
+$redis->command('SET', 'felt:red', '1');
+$early->query_safe('COMMIT');
+$renamer->query_safe('SELECT 1');
+ok(delivered(), 'delivered');
+is($redis->command('GET', 'felt:red'), undef, 'waits for who changes a rollup');
+$_->quit for $early, $renamer;
+sql('DROP TABLE felt CASCADE');
 
 # ---- rollups ----
 sql(q{

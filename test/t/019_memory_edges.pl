@@ -130,6 +130,15 @@ $old->query_safe('COMMIT');
 $old->quit;
 $standby->stop;
 
+# ---- another database with the oid of one that was dropped ----
+for my $n (1, 2)
+{
+	sql('CREATE DATABASE same OID 543210');
+	$node->safe_psql('same', 'CREATE EXTENSION scalecache');
+	is($node->safe_psql('same', "SELECT scalecache.cached_query('k', 'SELECT $n AS n')"), qq([{"n": $n}]), "database $n has its own values");
+	sql('DROP DATABASE same');
+}
+
 # ---- more databases than there is room for, one after the other ----
 sql('CREATE DATABASE model');
 $node->safe_psql('model', $setup . $rule);
