@@ -40,6 +40,8 @@
 #define SC_TIMINGS			3
 /* And all statements in this many times the timeout of one. */
 #define SC_TIMEOUTS			30
+/* How often a statement whose time is over is told so */
+#define SC_CANCELS			5
 /* Differences below this are noise. */
 #define SC_NOISE_MS			0.5
 
@@ -56,24 +58,40 @@ typedef struct Timed
 /*
  * Statements are whoever's who ran them, and so are the functions that are
  * called while they are parsed and planned: a builder, whom nobody would stop,
- * gives each of these its time, and no more.
+ * gives each of these its time, and no more.  A function may catch that it is
+ * canceled, so it is canceled again and again, and then the builder ends.
  */
+static TimeoutId limit = MAX_TIMEOUTS;
+static volatile sig_atomic_t limit_reached = 0;	/* times */
+
+static void
+limit_handler(void)
+{
+	limit_reached++;
+	kill(MyProcPid, limit_reached <= SC_CANCELS ? SIGINT : SIGTERM);
+}
+
 void
 sc_limit_begin(void)
 {
-	enable_timeout_after(STATEMENT_TIMEOUT, sc_advisor_verify_timeout);
+	if (limit == MAX_TIMEOUTS)
+		limit = RegisterTimeout(USER_TIMEOUT, limit_handler);
+	limit_reached = 0;
+	enable_timeout_every(limit,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 sc_advisor_verify_timeout),
+						 sc_advisor_verify_timeout);
 }
 
 /* Is the time over?  If it was only just reached, nobody is to be canceled. */
 bool
 sc_limit_end(void)
 {
-	bool		over = !get_timeout_active(STATEMENT_TIMEOUT);
-
-	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+	if (limit != MAX_TIMEOUTS)
+		disable_timeout(limit, false);
+	if (limit_reached > 0)
 		QueryCancelPending = false;
-	return over;
+	return limit_reached > 0;
 }
 
 /* May this be executed to see how long it takes? */

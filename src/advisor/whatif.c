@@ -408,7 +408,21 @@ refuse_statement(const char *why)
 			 errhint("Pass one SELECT, INSERT, UPDATE, DELETE or MERGE.")));
 }
 
-/* The statement inside of EXPLAIN and the like. */
+/* SELECT ... INTO is CREATE TABLE AS, too. */
+static void
+strip_into(Node *node)
+{
+	SelectStmt *stmt = (SelectStmt *) node;
+
+	if (!IsA(node, SelectStmt))
+		return;
+	/* Of UNION and the like the first one has it. */
+	while (stmt->op != SETOP_NONE)
+		stmt = stmt->larg;
+	stmt->intoClause = NULL;
+}
+
+/* The statement inside of EXPLAIN and the like; may change it. */
 static RawStmt *
 unwrap(RawStmt *raw)
 {
@@ -435,6 +449,7 @@ unwrap(RawStmt *raw)
 		raw = (RawStmt *) copyObject(raw);
 		raw->stmt = stmt;
 	}
+	strip_into(raw->stmt);
 	return raw;
 }
 
