@@ -44,6 +44,16 @@ SELECT 1 AS one\; CREATE TABLE item_copy AS SELECT * FROM item WHERE owner = 8 A
 INSERT INTO item VALUES (101, 1, 'x', 1)\; DELETE FROM item WHERE id = 101;
 SELECT * FROM show();
 
+-- SELECT INTO, which is CREATE TABLE AS, can be planned again.
+SELECT scalecache.reset_workload();
+SELECT id, owner INTO item_into FROM item WHERE owner = 9 UNION SELECT id, owner FROM item WHERE price = 7;
+SELECT statement FROM show();
+SELECT used FROM scalecache.what_if('SELECT * INTO item_more FROM item WHERE owner = 9', 'CREATE INDEX ON item (owner)');
+SET client_min_messages = notice;
+SELECT count(*) FROM scalecache.suggest_indexes();
+SET client_min_messages = warning;
+DROP TABLE item_into;
+
 -- What EXPLAIN executes, as one of several, too; a row's columns
 SELECT scalecache.reset_workload();
 SELECT 1 AS one\; EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT FROM item WHERE id = 500\; SELECT 2 AS two;
