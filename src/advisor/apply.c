@@ -242,15 +242,19 @@ execute_utility(const char *sql)
 static void
 run_utility(void *arg)
 {
+	const char *sql = (const char *) arg;
 	MemoryContext cxt = CurrentMemoryContext;
-	Relation	rel;
 
 	StartTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	rel = sc_own_table_open("index_action", RowExclusiveLock);
-	if (rel != NULL)
-		table_close(rel, NoLock);
-	execute_utility((const char *) arg);
+	if (strncmp(sql, "CREATE ", strlen("CREATE ")) == 0)
+	{
+		Relation	rel = sc_own_table_open("index_action", RowExclusiveLock);
+
+		if (rel != NULL)
+			table_close(rel, NoLock);
+	}
+	execute_utility(sql);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
 }
