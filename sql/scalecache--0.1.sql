@@ -447,6 +447,7 @@ CREATE TABLE scalecache.index_action (
 	state text NOT NULL DEFAULT 'queued',
 	outcome text,				-- state to be, when it is cleaned up after
 	attempts int NOT NULL DEFAULT 0,
+	built oid[] NOT NULL DEFAULT '{}',	-- indexes, some of them dropped again
 	statements int,
 	before_ms float8,
 	after_ms float8,

@@ -17,9 +17,9 @@
  *	 lock was interrupted, and whoever takes the lock cleans up after it.
  *
  * - No invalid index is left behind, and no index of anybody else's is
- *	 dropped: until it is kept, the index has a name that only the action has.
- *	 It gets the one that was asked for in the transaction that ends the
- *	 action.
+ *	 dropped: the action's row has the numbers of what was built for it, see
+ *	 apply_built.c.  Until it is kept, the index is named after the action.  It
+ *	 gets the name that was asked for in the transaction that ends the action.
  *
  * - The index is built in the name of who asked for it, so his rights are
  *	 checked again, with the table locked: he, or the table, may have changed.
@@ -28,6 +28,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
@@ -47,12 +48,14 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/procarray.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -63,6 +66,7 @@
 #include "utils/timestamp.h"
 
 #include "advisor/apply.h"
+#include "advisor/apply_built.h"
 #include "advisor/choose.h"
 #include "advisor/replay.h"
 #include "advisor/statements.h"
@@ -103,6 +107,7 @@ typedef struct Action
 	Oid			role;			/* who asked */
 	char	   *name;			/* to be, when it is kept */
 	char	   *build_name;		/* until then */
+	List	   *built;			/* of Oid, by builders before this one */
 	bool		exists;			/* is the table still there? */
 	bool		analyze;		/* has it expressions? */
 	bool		queued;			/* not begun yet */
@@ -208,18 +213,14 @@ finish_action(Action *action, const char *state, const char *verdict)
  * CONCURRENTLY commits on its way.
  */
 static void
-run_utility(void *arg)
+execute_utility(const char *sql)
 {
-	const char *sql = (const char *) arg;
-	MemoryContext cxt = CurrentMemoryContext;
 	RawStmt    *raw;
 	List	   *plans;
 	Portal		portal;
 	QueryCompletion qc;
 	DestReceiver *dest;
 
-	StartTransactionCommand();
-	MemoryContextSwitchTo(cxt);
 	raw = linitial_node(RawStmt, pg_parse_query(sql));
 	plans = pg_plan_queries(pg_analyze_and_rewrite_fixedparams(raw, sql, NULL,
 															   0, NULL),
@@ -232,6 +233,28 @@ run_utility(void *arg)
 	dest = CreateDestReceiver(DestNone);
 	(void) PortalRun(portal, FETCH_ALL, true, true, dest, dest, &qc);
 	PortalDrop(portal, false);
+}
+
+/*
+ * An index that is made is entered in the action's row: that is locked before
+ * the table is, as who drops the extension does it.
+ */
+static void
+run_utility(void *arg)
+{
+	const char *sql = (const char *) arg;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	if (strncmp(sql, "CREATE ", strlen("CREATE ")) == 0)
+	{
+		Relation	rel = sc_own_table_open("index_action", RowExclusiveLock);
+
+		if (rel != NULL)
+			table_close(rel, NoLock);
+	}
+	execute_utility(sql);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
 }
@@ -274,7 +297,7 @@ set_lock_timeout(int ms)
  * everybody else waits behind it, so it asks for that in short attempts.
  */
 static bool
-try_briefly(Oid role, char *sql, ErrorData **error)
+try_briefly(Oid role, void (*fn) (void *arg), void *arg, ErrorData **error)
 {
 	int			tries;
 
@@ -283,7 +306,10 @@ try_briefly(Oid role, char *sql, ErrorData **error)
 		bool		ok;
 
 		set_lock_timeout(Min(SC_BRIEF_LOCK_MS, sc_advisor_lock_timeout));
-		ok = try_utility(role, sql, error);
+		if (OidIsValid(role))
+			SetCurrentRoleId(role, role == BOOTSTRAP_SUPERUSERID);
+		ok = attempt(fn, arg, error);
+		SetCurrentRoleId(InvalidOid, false);
 		set_lock_timeout(sc_advisor_lock_timeout);
 		if (ok || tries == SC_BRIEF_TRIES || !passing_error(*error))
 			return ok;
@@ -316,52 +342,81 @@ qualified_name(Oid relid)
 typedef struct Found
 {
 	Oid			oid;
-	Oid			relid;
 	bool		valid;
 	char	   *qualified;
 } Found;
 
-/*
- * Find the action's index, or a partition's, by the name that nobody else
- * gives: its schema may have changed.
- */
+/* Find what was built for a table, under that name. */
 static bool
-find_index(const char *name, Found *found)
+find_built(Oid relid, const char *name, Found *found)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	bool		result;
 
 	memset(found, 0, sizeof(*found));
 	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute(psprintf("SELECT x.indexrelid, x.indrelid, x.indisvalid "
-							 "FROM pg_catalog.pg_class c "
-							 "JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid "
-							 "WHERE c.relname = %s", quote_literal_cstr(name)),
-					true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for the index");
-	result = SPI_processed > 0;
-	if (result)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		MemoryContext oldcxt;
-
-		found->oid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
-		found->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-		found->valid = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
-		oldcxt = MemoryContextSwitchTo(cxt);
+	MemoryContextSwitchTo(cxt);
+	found->oid = sc_built_index(relid, name, &found->valid);
+	if (OidIsValid(found->oid))
 		found->qualified = qualified_name(found->oid);
-		MemoryContextSwitchTo(oldcxt);
-		result = found->qualified != NULL;
-	}
-	SPI_finish();
-	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	return result;
+	return found->qualified != NULL;
+}
+
+/* The action's index; of a partitioned table, the root. */
+static bool
+find_index(Action *action, Found *found)
+{
+	return find_built(action->relid, action->build_name, found);
+}
+
+/*
+ * Drop an index.  It is locked, and its table before it, so that it has still
+ * the name by which it is dropped.  One that has become part of somebody
+ * else's, by ATTACH PARTITION or the like, is his.
+ */
+static void
+run_drop(void *arg)
+{
+	Oid			indexoid = *(Oid *) arg;
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		concurrently;
+	LOCKMODE	mode;
+	Oid			relid;
+	char	   *name;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	concurrently = get_rel_relkind(indexoid) == RELKIND_INDEX;
+	mode = concurrently ? ShareUpdateExclusiveLock : AccessExclusiveLock;
+	relid = IndexGetRelation(indexoid, true);
+	if (OidIsValid(relid))
+	{
+		LockRelationOid(relid, mode);
+		LockRelationOid(indexoid, mode);
+		name = qualified_name(indexoid);
+		if (name != NULL && !get_rel_relispartition(indexoid))
+			execute_utility(psprintf("DROP INDEX %s %s",
+									 concurrently ? "CONCURRENTLY" : "", name));
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+}
+
+/* The same; false, with the error, when it failed. */
+static bool
+drop_built(Oid indexoid, ErrorData **error)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char		relkind;
+
+	StartTransactionCommand();
+	relkind = get_rel_relkind(indexoid);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return relkind == RELKIND_PARTITIONED_INDEX ?
+		try_briefly(InvalidOid, run_drop, &indexoid, error) :
+		attempt(run_drop, &indexoid, error);
 }
 
 /* The table's name now, or NULL, and whether who asked still exists. */
@@ -436,10 +491,11 @@ build_root(Action *action, ErrorData **error)
 				   quote_identifier(action->build_name),
 				   action->partitioned ? "ONLY" : "", table,
 				   action->definition);
-	if (action->partitioned ? !try_briefly(action->role, sql, error) :
+	if (action->partitioned ?
+		!try_briefly(action->role, run_utility, sql, error) :
 		!try_utility(action->role, sql, error))
 		return false;
-	if (find_index(action->build_name, &found) && found.relid == action->relid)
+	if (find_index(action, &found))
 		return true;
 	*error = make_error(ERRCODE_UNDEFINED_TABLE,
 						"the table or the index was replaced");
@@ -452,7 +508,7 @@ build_root(Action *action, ErrorData **error)
  * The root is made first, on ONLY the table, and is invalid until the last
  * partition's index has been attached.  Partitions that are made meanwhile
  * get theirs by themselves.  The others' are named after the root's and the
- * partition's OID, so that those not attached yet can be found again.
+ * partition's OID.
  */
 
 /* The partition that comes next; relid is 0 when there is none left. */
@@ -461,10 +517,9 @@ typedef struct Part
 	Oid			relid;
 	Oid			role;			/* who may build an index of it */
 	bool		leaf;
-	char	   *table;			/* qualified, as the following */
-	char	   *index;			/* its index, ours */
-	char	   *parent;			/* the index it belongs to */
-	bool		built;
+	char	   *table;			/* qualified */
+	char	   *name;			/* of its index, ours */
+	char	   *parent;			/* the index it belongs to, qualified */
 } Part;
 
 static char *
@@ -477,33 +532,24 @@ part_index_name(const char *name, Oid relid)
 static void
 read_part(Action *action, Part *part, HeapTuple tuple, TupleDesc desc)
 {
-	char	   *name;
-	char	   *nsp = SPI_getvalue(tuple, desc, 2);
-	Oid			nspid;
-	Oid			index;
 	bool		isnull;
 
 	part->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
-	part->table = quote_qualified_identifier(nsp, SPI_getvalue(tuple, desc, 3));
+	part->table = quote_qualified_identifier(SPI_getvalue(tuple, desc, 2),
+											 SPI_getvalue(tuple, desc, 3));
 	part->leaf = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
-	if (SPI_getvalue(tuple, desc, 5) != NULL)
-		part->parent = quote_qualified_identifier(SPI_getvalue(tuple, desc, 5),
-												  SPI_getvalue(tuple, desc, 6));
+	part->parent = quote_qualified_identifier(SPI_getvalue(tuple, desc, 5),
+											  SPI_getvalue(tuple, desc, 6));
 	/* An index of a table is one of its partitions', whoever owns them. */
 	part->role = action->role;
 	if (!pg_class_ownercheck(part->relid, action->role))
 		part->role = DatumGetObjectId(SPI_getbinval(tuple, desc, 7, &isnull));
-	name = part_index_name(action->build_name, part->relid);
-	part->index = quote_qualified_identifier(nsp, name);
-	nspid = get_namespace_oid(nsp, true);
-	index = OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
-	part->built = OidIsValid(index) &&
-		IndexGetRelation(index, true) == part->relid;
+	part->name = part_index_name(action->build_name, part->relid);
 }
 
-/* Partitions by a query that has the columns of read_part(); List of Part. */
+/* Partitions without a part of the index, the nearest to the root first. */
 static List *
-list_parts(Action *action, const char *sql)
+missing_parts(Action *action, Oid root)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *result = NIL;
@@ -512,7 +558,18 @@ list_parts(Action *action, const char *sql)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute(sql, true, 0) != SPI_OK_SELECT)
+		SPI_execute(psprintf("WITH parts AS (SELECT x.indrelid, x.indexrelid FROM pg_catalog.pg_partition_tree(%u) p "
+							 "JOIN pg_catalog.pg_index x ON x.indexrelid = p.relid) "
+							 "SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, xn.nspname, xc.relname, c.relowner "
+							 "FROM pg_catalog.pg_partition_tree(%u) t "
+							 "JOIN pg_catalog.pg_class c ON c.oid = t.relid "
+							 "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+							 "JOIN parts x ON x.indrelid = t.parentrelid "
+							 "JOIN pg_catalog.pg_class xc ON xc.oid = x.indexrelid "
+							 "JOIN pg_catalog.pg_namespace xn ON xn.oid = xc.relnamespace "
+							 "WHERE NOT EXISTS (SELECT FROM parts p WHERE p.indrelid = t.relid) "
+							 "ORDER BY t.level, t.relid", root, action->relid),
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read partitions");
 	for (i = 0; i < SPI_processed; i++)
 	{
@@ -530,60 +587,47 @@ list_parts(Action *action, const char *sql)
 	return result;
 }
 
-/* Partitions without a part of the index, the nearest to the root first. */
-static List *
-missing_parts(Action *action, Oid root)
+static bool
+create_part(Action *action, Part *part, Found *found, ErrorData **error)
 {
-	return list_parts(action, psprintf(
-		"WITH parts AS (SELECT x.indrelid, x.indexrelid FROM pg_catalog.pg_partition_tree(%u) p "
-		"JOIN pg_catalog.pg_index x ON x.indexrelid = p.relid) "
-		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, xn.nspname, xc.relname, c.relowner "
-		"FROM pg_catalog.pg_partition_tree(%u) t "
-		"JOIN pg_catalog.pg_class c ON c.oid = t.relid "
-		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-		"JOIN parts x ON x.indrelid = t.parentrelid "
-		"JOIN pg_catalog.pg_class xc ON xc.oid = x.indexrelid "
-		"JOIN pg_catalog.pg_namespace xn ON xn.oid = xc.relnamespace "
-		"WHERE NOT EXISTS (SELECT FROM parts p WHERE p.indrelid = t.relid) "
-		"ORDER BY t.level, t.relid", root, action->relid));
-}
+	char	   *sql = psprintf("CREATE INDEX %s %s ON %s %s %s",
+							   part->leaf ? "CONCURRENTLY" : "",
+							   quote_identifier(part->name),
+							   part->leaf ? "" : "ONLY", part->table,
+							   action->definition);
+	ErrorData  *other;
 
-static List *
-all_parts(Action *action)
-{
-	return list_parts(action, psprintf(
-		"SELECT t.relid::pg_catalog.oid, n.nspname, c.relname, t.isleaf, NULL, NULL, c.relowner "
-		"FROM pg_catalog.pg_partition_tree(%u) t "
-		"JOIN pg_catalog.pg_class c ON c.oid = t.relid "
-		"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-		"WHERE t.level > 0 ORDER BY t.level DESC, t.relid", action->relid));
+	if (part->leaf ? try_utility(part->role, sql, error) :
+		try_briefly(part->role, run_utility, sql, error))
+	{
+		if (find_built(part->relid, part->name, found))
+			return true;
+		*error = make_error(ERRCODE_UNDEFINED_TABLE,
+							"a partition or its index was replaced");
+	}
+	else if (find_built(part->relid, part->name, found))
+		(void) drop_built(found->oid, &other);
+	return false;
 }
 
 static bool
 build_part(Action *action, Part *part, ErrorData **error)
 {
-	char	   *sql = psprintf("CREATE INDEX %s %s ON %s %s %s",
-							   part->leaf ? "CONCURRENTLY" : "",
-							   quote_identifier(part_index_name(action->build_name,
-																part->relid)),
-							   part->leaf ? "" : "ONLY", part->table,
-							   action->definition);
+	Found		found;
+	bool		built = find_built(part->relid, part->name, &found);
 
-	if (!part->built &&
-		(part->leaf ? !try_utility(part->role, sql, error) :
-		 !try_briefly(part->role, sql, error)))
+	/* One that failed, and could not be dropped then, is not one that was built. */
+	if (built && part->leaf && !found.valid)
 	{
-		ErrorData  *other;
-
-		/* An invalid one must not be taken for one that was built. */
-		(void) try_utility(InvalidOid,
-						   psprintf("DROP INDEX CONCURRENTLY IF EXISTS %s",
-									part->index), &other);
-		return false;
+		if (!drop_built(found.oid, error))
+			return false;
+		built = false;
 	}
-	return try_briefly(InvalidOid,
+	if (!built && !create_part(action, part, &found, error))
+		return false;
+	return try_briefly(InvalidOid, run_utility,
 					   psprintf("ALTER INDEX %s ATTACH PARTITION %s",
-								part->parent, part->index), error);
+								part->parent, found.qualified), error);
 }
 
 /* Build what is missing; may be called again after an error. */
@@ -593,9 +637,8 @@ build_partitioned(Action *action, ErrorData **error)
 	Found		root;
 	List	   *parts;
 
-	if (!find_index(action->build_name, &root) &&
-		(!build_root(action, error) ||
-		 !find_index(action->build_name, &root)))
+	if (!find_index(action, &root) &&
+		(!build_root(action, error) || !find_index(action, &root)))
 		return false;
 	/* Those below a partitioned one are seen when it has its index. */
 	while ((parts = missing_parts(action, root.oid)) != NIL)
@@ -611,35 +654,6 @@ build_partitioned(Action *action, ErrorData **error)
 	return true;
 }
 
-/* Drop the root with what is attached to it, then what is not. */
-static bool
-drop_partitioned(Action *action, ErrorData **error)
-{
-	Found		root;
-	bool		ok = true;
-	ListCell   *lc;
-
-	if (find_index(action->build_name, &root) &&
-		!try_briefly(InvalidOid, psprintf("DROP INDEX %s", root.qualified),
-					 error))
-		return false;
-	foreach(lc, all_parts(action))
-	{
-		Part	   *part = (Part *) lfirst(lc);
-
-		if (!part->built)
-			continue;
-		if (part->leaf)
-			ok = try_utility(InvalidOid,
-							 psprintf("DROP INDEX CONCURRENTLY %s",
-									  part->index), error) && ok;
-		else
-			ok = try_briefly(InvalidOid, psprintf("DROP INDEX %s", part->index),
-							 error) && ok;
-	}
-	return ok;
-}
-
 /* The indexes that plans are to be looked for. */
 static List *
 action_indexes(Action *action)
@@ -648,7 +662,7 @@ action_indexes(Action *action)
 	Found		found;
 	List	   *result;
 
-	if (!find_index(action->build_name, &found))
+	if (!find_index(action, &found))
 		return NIL;
 	StartTransactionCommand();
 	MemoryContextSwitchTo(cxt);
@@ -659,8 +673,9 @@ action_indexes(Action *action)
 }
 
 /*
- * Drop the action's index if there is one; tries again when it is locked, so
- * many times at most.  False, with the last error, when it is still there.
+ * Drop what was built, the root with what is attached to it first; tries again
+ * when it is locked, so many times at most.  False, with the last error, when
+ * it is still there.
  */
 static bool
 drop_index(Action *action, int most, ErrorData **error)
@@ -669,19 +684,19 @@ drop_index(Action *action, int most, ErrorData **error)
 
 	for (tries = 0; tries < most; tries++)
 	{
+		List	   *oids = list_copy(sc_built_list());
 		Found		found;
+		bool		ok = true;
+		ListCell   *lc;
 
 		if (tries > 0)
 			pause_ms(Min(SC_APPLY_PAUSE_MS * tries, 10000));
-		if (action->partitioned)
-		{
-			if (drop_partitioned(action, error))
-				return true;
-		}
-		else if (!find_index(action->build_name, &found) ||
-				 try_utility(InvalidOid,
-							 psprintf("DROP INDEX CONCURRENTLY %s",
-									  found.qualified), error))
+		/* It may have been rebuilt. */
+		if (find_index(action, &found))
+			oids = list_append_unique_oid(oids, found.oid);
+		foreach(lc, oids)
+			ok = ok && drop_built(lfirst_oid(lc), error);
+		if (ok)
 			return true;
 	}
 	return false;
@@ -715,17 +730,26 @@ keep(void *arg)
 {
 	Action	   *action = ((Keeping *) arg)->action;
 	Found		found;
+	char	   *name;
 	List	   *all;
 	ListCell   *lc;
 
-	if (!find_index(action->build_name, &found))
+	if (!find_index(action, &found))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the index was dropped")));
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	LockRelationOid(found.oid, ShareUpdateExclusiveLock);
 	all = find_all_inheritors(found.oid, ShareUpdateExclusiveLock, NULL);
-	rename_index(found.oid, action->name);
+	name = get_rel_name(found.oid);
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the index was dropped")));
+	/* If somebody has renamed it, that is its name. */
+	if (strcmp(name, action->build_name) == 0)
+		rename_index(found.oid, action->name);
 	CommandCounterIncrement();
 	foreach(lc, all)
 	{
@@ -866,19 +890,21 @@ static char *
 twin(Action *action)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	Found		found;
 	char	   *result = NULL;
 
+	if (!find_index(action, &found))
+		return NULL;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT ||
-		SPI_execute(psprintf("WITH defined AS (SELECT c.relname, x.indisvalid, pg_catalog.substr(pg_catalog.pg_get_indexdef(c.oid), "
+		SPI_execute(psprintf("WITH defined AS (SELECT c.oid, c.relname, x.indisvalid, pg_catalog.substr(pg_catalog.pg_get_indexdef(c.oid), "
 							 "pg_catalog.length(CASE WHEN x.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END "
 							 "|| pg_catalog.quote_ident(c.relname)) + 1) AS def "
 							 "FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = %u) "
-							 "SELECT o.relname FROM defined o JOIN defined m ON m.def = o.def AND m.relname = %s "
-							 "WHERE o.relname <> m.relname AND o.indisvalid ORDER BY 1",
-							 action->relid,
-							 quote_literal_cstr(action->build_name)),
+							 "SELECT o.relname FROM defined o JOIN defined m ON m.def = o.def AND m.oid = %u "
+							 "WHERE o.oid <> m.oid AND o.indisvalid ORDER BY 1",
+							 action->relid, found.oid),
 					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for indexes that are alike");
 	if (SPI_processed > 0)
@@ -895,23 +921,43 @@ twin(Action *action)
 	return result;
 }
 
+/* What has the name that the index is built under, or NULL. */
+static char *
+name_taken(Action *action)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid			taken;
+	char	   *result = NULL;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	taken = get_relname_relid(action->build_name,
+							  get_rel_namespace(action->relid));
+	if (OidIsValid(taken))
+		result = qualified_name(taken);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
+
 static void
 perform(Action *action)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *statements;
-	Found		found;
 	ErrorData  *error;
+	char	   *taken;
 	char	   *same;
 
 	set_state(action, "measuring",
 			  ", started_at = pg_catalog.clock_timestamp()");
 	MemoryContextSwitchTo(cxt);
-	if (find_index(action->build_name, &found))
+	taken = name_taken(action);
+	if (taken != NULL)
 	{
 		finish_action(action, "refused",
 					  psprintf("%s has the name that it would be built under",
-							   found.qualified));
+							   taken));
 		return;
 	}
 	statements = sc_replay_load(action->relid);
@@ -947,6 +993,21 @@ perform(Action *action)
 	judge(action, statements);
 }
 
+static List *
+oid_list(Datum array)
+{
+	List	   *result = NIL;
+	Datum	   *values;
+	int			n;
+	int			i;
+
+	deconstruct_array(DatumGetArrayTypeP(array), OIDOID, sizeof(Oid), true,
+					  TYPALIGN_INT, &values, NULL, &n);
+	for (i = 0; i < n; i++)
+		result = lappend_oid(result, DatumGetObjectId(values[i]));
+	return result;
+}
+
 /*
  * The oldest action that is not finished, or NULL.  What could not be dropped
  * before comes last.
@@ -962,7 +1023,7 @@ next_action(void)
 	initStringInfo(&sql);
 	appendStringInfoString(&sql,
 						   "SELECT a.id, a.ddl, a.relid, a.definition, a.index_name, a.expressions, a.state, a.requested_by, c.relkind = 'p', "
-						   "a.outcome, a.verdict, a.tableoid "
+						   "a.outcome, a.verdict, a.tableoid, a.built "
 						   "FROM scalecache.index_action a "
 						   "LEFT JOIN pg_catalog.pg_class c ON c.oid = a.relid "
 						   "WHERE a.finished_at IS NULL");
@@ -1001,6 +1062,7 @@ next_action(void)
 		action->verdict = SPI_getvalue(tuple, desc, 11);
 		action->tableoid = DatumGetObjectId(SPI_getbinval(tuple, desc, 12, &isnull));
 		action->build_name = psprintf("scalecache_" INT64_FORMAT, action->id);
+		action->built = oid_list(SPI_getbinval(tuple, desc, 13, &isnull));
 		MemoryContextSwitchTo(oldcxt);
 	}
 	SPI_finish();
@@ -1063,12 +1125,14 @@ automatic_bytes(void)
 {
 	bool		isnull;
 
-	if (SPI_execute("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(coalesce(p.relid, c.oid))), 0)::bigint "
+	/* One that was rebuilt by REINDEX CONCURRENTLY has the name, but another OID. */
+	if (SPI_execute("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(i.oid)), 0)::bigint "
+					"FROM (SELECT DISTINCT coalesce(p.relid, c.oid) AS oid "
 					"FROM scalecache.index_action a "
 					"JOIN pg_catalog.pg_index x ON x.indrelid = a.relid "
-					"JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid AND c.relname = a.index_name "
+					"JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid AND (c.relname = a.index_name OR c.oid = ANY (a.built)) "
 					"LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) p ON true "
-					"WHERE a.automatic AND a.state = 'kept'",
+					"WHERE a.automatic AND a.state = 'kept') i",
 					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the sizes of indexes");
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
@@ -1156,6 +1220,7 @@ sc_apply_main(Datum main_arg)
 	sc_worker_stay_itself();
 	sc_workload_paused = true;
 	sc_apply_in_builder = true;
+	sc_built_init();
 	cxt = AllocSetContextCreate(TopMemoryContext, SC_BUILDER,
 								ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cxt);
@@ -1192,6 +1257,8 @@ sc_apply_main(Datum main_arg)
 		if (action == NULL)
 			break;
 		pgstat_report_activity(STATE_RUNNING, action->ddl);
+		sc_built_begin(action->id, action->tableoid, action->build_name,
+					   action->built);
 		if (action->outcome != NULL)
 			give_up(action, action->outcome, action->verdict);
 		else if (!action->exists)

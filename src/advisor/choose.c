@@ -137,6 +137,13 @@ is_redundant(ScAdvice *advice, ScCandidate *cand, bool *copy)
 					equal(list_nth(exprs, nth++),
 						  list_nth(hypo->exprs, hypoth++));
 		}
+		/* Where BRIN finds pages, a btree that starts with the column finds rows. */
+		if (hypo->am == BRIN_AM_OID && index->rd_rel->relam == BTREE_AM_OID &&
+			form->indisvalid && form->indkey.values[0] == hypo->attnums[0] &&
+			form->indkey.values[0] != 0 &&
+			RelationGetIndexPredicate(index) == NIL &&
+			!list_member_oid(advice->study->hidden, lfirst_oid(lc)))
+			result = true;
 		*copy = *copy || same;
 		/* With columns that the other lacks, it can answer alone. */
 		for (i = Min(hypo->nkeys, form->indnkeyatts); same && i < hypo->natts; i++)

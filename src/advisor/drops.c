@@ -210,6 +210,8 @@ index_bytes(Oid indexoid)
 		rel = index_open(lfirst_oid(lc), AccessShareLock);
 		bytes += (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
 		index_close(rel, AccessShareLock);
+		if (lfirst_oid(lc) != indexoid)
+			UnlockRelationOid(lfirst_oid(lc), AccessShareLock);
 	}
 	return bytes;
 }
@@ -222,7 +224,7 @@ index_scans(Oid indexoid)
 	ListCell   *lc;
 
 	if (get_rel_relkind(indexoid) == RELKIND_PARTITIONED_INDEX)
-		all = find_all_inheritors(indexoid, AccessShareLock, NULL);
+		all = find_all_inheritors(indexoid, NoLock, NULL);
 	foreach(lc, all)
 		scans += DatumGetInt64(DirectFunctionCall1(pg_stat_get_numscans,
 												   ObjectIdGetDatum(lfirst_oid(lc))));
@@ -299,6 +301,33 @@ of_extension(Oid relid)
 	return OidIsValid(getExtensionOfObject(RelationRelationId, relid));
 }
 
+/*
+ * Lock an index and its table; whatever is being rebuilt is passed over, and
+ * what has been dropped.  Not for long: there may be more of them than locks.
+ */
+static bool
+lock_index(Oid relid, Oid indexoid)
+{
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	if (ConditionalLockRelationOid(indexoid, AccessShareLock))
+	{
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
+			SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(indexoid)))
+			return true;
+		UnlockRelationOid(indexoid, AccessShareLock);
+	}
+	UnlockRelationOid(relid, AccessShareLock);
+	return false;
+}
+
+static void
+unlock_index(Oid relid, Oid indexoid)
+{
+	UnlockRelationOid(indexoid, AccessShareLock);
+	UnlockRelationOid(relid, AccessShareLock);
+}
+
 static void
 read_indexes(Drops *d)
 {
@@ -325,17 +354,13 @@ read_indexes(Drops *d)
 		bool		missing = false;
 
 		CHECK_FOR_INTERRUPTS();
-		/* Whatever is dropped meanwhile, or being rebuilt, is passed over. */
 		if (!OidIsValid(relid) || of_extension(relid) ||
 			pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT,
 								  &missing) != ACLCHECK_OK || missing ||
-			!ConditionalLockRelationOid(relid, AccessShareLock) ||
-			!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+			!lock_index(relid, lfirst_oid(lc)))
 			continue;
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
-			SearchSysCacheExists1(INDEXRELID,
-								  ObjectIdGetDatum(lfirst_oid(lc))))
-			d->indexes = lappend(d->indexes, read_index(d, lfirst_oid(lc)));
+		d->indexes = lappend(d->indexes, read_index(d, lfirst_oid(lc)));
+		unlock_index(relid, lfirst_oid(lc));
 	}
 	list_sort(d->indexes, compare_indexes);
 }
@@ -559,7 +584,7 @@ static double
 reads_lost(Drops *d, Existing *e, bool *used, bool *informs)
 {
 	ScStudy    *study = d->advice->study;
-	List	   *all = find_all_inheritors(e->oid, AccessShareLock, NULL);
+	List	   *all = find_all_inheritors(e->oid, NoLock, NULL);
 	List	   *plans;
 	double		lost = 0;
 	ListCell   *lc;
@@ -653,7 +678,10 @@ redundant_reason(Drops *d, Existing *e)
 			reads_lost(d, e, &used, &informs) > writes_saved(d, e) && used &&
 			other->bytes > 3 * e->bytes)
 			continue;
-		name = pstrdup(quote_identifier(get_rel_name(other->oid)));
+		name = get_rel_name(other->oid);
+		if (name == NULL)
+			continue;			/* dropped just now */
+		name = pstrdup(quote_identifier(name));
 		if (same)
 			return psprintf("is the same as %s", name);
 		return psprintf("%s starts with its columns", name);
@@ -704,27 +732,35 @@ put_drop(Drops *d, Existing *e, char *reason)
 	tuplestore_putvalues(d->rsinfo->setResult, d->rsinfo->setDesc, values,
 						 nulls);
 	d->dropped = list_concat_unique_oid(d->dropped,
-										find_all_inheritors(e->oid,
-															AccessShareLock,
+										find_all_inheritors(e->oid, NoLock,
 															NULL));
 }
 
+/*
+ * Since when scans are counted.  After a crash that is anew, of which a database
+ * knows nothing; but then all that is counted for the whole server is as old as
+ * that, or younger if somebody has reset it.
+ */
 static void
 set_since(Drops *d)
 {
 	LOCAL_FCINFO(call, 1);
-	Datum		when;
+	Datum		datum;
+	TimestampTz when;
 
 	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
 	call->args[0].value = ObjectIdGetDatum(MyDatabaseId);
 	call->args[0].isnull = false;
-	when = pg_stat_get_db_stat_reset_time(call);
-	if (call->isnull)
-		d->since = "counting began";
+	datum = pg_stat_get_db_stat_reset_time(call);
+	if (!call->isnull)
+		when = DatumGetTimestampTz(datum);
 	else
-		d->since = psprintf("%s",
-							pnstrdup(timestamptz_to_str(DatumGetTimestampTz(when)),
-									 16));
+	{
+		when = pgstat_fetch_stat_bgwriter()->stat_reset_timestamp;
+		when = Min(when, pgstat_fetch_stat_archiver()->stat_reset_timestamp);
+		when = Min(when, pgstat_fetch_stat_wal()->stat_reset_timestamp);
+	}
+	d->since = pnstrdup(timestamptz_to_str(when), 16);
 }
 
 static bool
@@ -777,7 +813,8 @@ drops_run(void *arg)
 			char	   *reason = NULL;
 
 			CHECK_FOR_INTERRUPTS();
-			if (e->guards || list_member_oid(d->dropped, e->oid))
+			if (e->guards || list_member_oid(d->dropped, e->oid) ||
+				!lock_index(e->relid, e->oid))
 				continue;
 			if (pass == 0 && !e->valid)
 				reason = invalid_reason(e);
@@ -787,6 +824,7 @@ drops_run(void *arg)
 				reason = unused_reason(d, e);
 			if (reason != NULL)
 				put_drop(d, e, reason);
+			unlock_index(e->relid, e->oid);
 		}
 	}
 }

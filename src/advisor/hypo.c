@@ -22,6 +22,8 @@
 #include "access/reloptions.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "catalog/catalog.h"
+#include "catalog/heap.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -43,6 +45,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -75,6 +78,18 @@ sc_parse_one(const char *sql)
 	return linitial_node(RawStmt, statements)->stmt;
 }
 
+/* The server's own tables have the indexes that it knows of. */
+static void
+check_not_catalog(Oid relid, Oid nsp)
+{
+	if (!allowSystemTableMods &&
+		(IsCatalogRelationOid(relid) || IsToastNamespace(nsp)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied: \"%s\" is a system catalog",
+						get_rel_name(relid))));
+}
+
 /*
  * If the DDL is DROP INDEX name, the index's OID, locked as for planning;
  * otherwise InvalidOid.
@@ -102,6 +117,7 @@ sc_hypo_drop_target(const char *ddl)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not an index", name->relname)));
+	check_not_catalog(indexoid, get_rel_namespace(indexoid));
 	return indexoid;
 }
 
@@ -125,6 +141,7 @@ check_relation(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot use temporary tables of other sessions")));
+	check_not_catalog(rel->rd_id, rel->rd_rel->relnamespace);
 }
 
 /* Sizes tell something about the rows, and errors of expressions more. */
@@ -309,6 +326,8 @@ set_column(ScHypo *hypo, int i, IndexElem *elem, Relation rel)
 			hypo->attnums[i] = ((Var *) expr)->varattno;
 		else
 		{
+			CheckAttributeType(elem->indexcolname ? elem->indexcolname : "expr",
+							   type, collation, NIL, 0);
 			hypo->attnums[i] = 0;
 			hypo->exprs = lappend(hypo->exprs,
 								  check_immutable(expr, false));
@@ -358,7 +377,7 @@ set_options(ScHypo *hypo, IndexAmRoutine *am, IndexStmt *stmt)
 		DefElem    *def = lfirst_node(DefElem, lc);
 
 		if (pg_strcasecmp(def->defname, "fillfactor") == 0)
-			hypo->fillfactor = pg_strtoint32(defGetString(def));
+			(void) parse_int(defGetString(def), &hypo->fillfactor, 0, NULL);
 		else if (pg_strcasecmp(def->defname, "deduplicate_items") == 0)
 			hypo->dedup = defGetBoolean(def);
 	}

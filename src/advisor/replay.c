@@ -19,12 +19,17 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type_d.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
+#include "parser/parsetree.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -40,6 +45,8 @@
 #define SC_TIMINGS			3
 /* And all statements in this many times the timeout of one. */
 #define SC_TIMEOUTS			30
+/* How often a statement whose time is over is told so */
+#define SC_CANCELS			5
 /* Differences below this are noise. */
 #define SC_NOISE_MS			0.5
 
@@ -56,24 +63,77 @@ typedef struct Timed
 /*
  * Statements are whoever's who ran them, and so are the functions that are
  * called while they are parsed and planned: a builder, whom nobody would stop,
- * gives each of these its time, and no more.
+ * gives each of these its time, and no more.  A function may catch that it is
+ * canceled, so it is canceled again and again, and then the builder ends.
  */
+static TimeoutId limit = MAX_TIMEOUTS;
+static volatile sig_atomic_t limit_reached = 0;	/* times */
+
+static void
+limit_handler(void)
+{
+	limit_reached++;
+	kill(MyProcPid, limit_reached <= SC_CANCELS ? SIGINT : SIGTERM);
+}
+
 void
 sc_limit_begin(void)
 {
-	enable_timeout_after(STATEMENT_TIMEOUT, sc_advisor_verify_timeout);
+	if (limit == MAX_TIMEOUTS)
+		limit = RegisterTimeout(USER_TIMEOUT, limit_handler);
+	limit_reached = 0;
+	enable_timeout_every(limit,
+						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													 sc_advisor_verify_timeout),
+						 sc_advisor_verify_timeout);
 }
 
 /* Is the time over?  If it was only just reached, nobody is to be canceled. */
 bool
 sc_limit_end(void)
 {
-	bool		over = !get_timeout_active(STATEMENT_TIMEOUT);
-
-	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+	if (limit != MAX_TIMEOUTS)
+		disable_timeout(limit, false);
+	if (limit_reached > 0)
 		QueryCancelPending = false;
-	return over;
+	return limit_reached > 0;
+}
+
+/*
+ * What is executed of a statement, as a copy: all of a SELECT but its locks,
+ * and of an UPDATE or DELETE the search for the rows, which is what an index
+ * helps with.  Whether they may be changed does not matter then.
+ */
+static Query *
+search_of(const Query *statement)
+{
+	Query	   *tree = (Query *) copyObject(statement);
+	ListCell   *lc;
+
+	if (tree->commandType == CMD_UPDATE || tree->commandType == CMD_DELETE)
+	{
+		char		relkind = rt_fetch(tree->resultRelation, tree->rtable)->relkind;
+		Var		   *tid = makeVar(tree->resultRelation,
+								  SelfItemPointerAttributeNumber, TIDOID, -1,
+								  InvalidOid, 0);
+
+		/* Of a view with triggers there are no rows. */
+		if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+			return tree;
+		tree->commandType = CMD_SELECT;
+		tree->resultRelation = 0;
+		tree->targetList = list_make1(makeTargetEntry((Expr *) tid, 1,
+													  pstrdup("ctid"), false));
+		tree->returningList = NIL;
+		tree->withCheckOptions = NIL;
+	}
+	else if (tree->commandType != CMD_SELECT)
+		return tree;
+	tree->rowMarks = NIL;
+	tree->hasForUpdate = false;
+	foreach(lc, tree->rtable)
+		lfirst_node(RangeTblEntry, lc)->requiredPerms &= ACL_SELECT;
+	return tree;
 }
 
 /* May this be executed to see how long it takes? */
@@ -84,9 +144,8 @@ replayable(ScQuery *query)
 
 	if (list_length(query->queries) != 1)
 		return false;
-	tree = linitial_node(Query, query->queries);
-	return tree->commandType == CMD_SELECT && tree->rowMarks == NIL &&
-		!tree->hasModifyingCTE &&
+	tree = search_of(linitial_node(Query, query->queries));
+	return tree->commandType == CMD_SELECT && !tree->hasModifyingCTE &&
 		!contain_volatile_functions((Node *) tree);
 }
 
@@ -101,7 +160,7 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	instr_time	start;
 	instr_time	end;
 
-	tree = (Query *) copyObject(linitial(query->queries));
+	tree = search_of(linitial_node(Query, query->queries));
 	/* It is nobody's query, for those who count. */
 	tree->queryId = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -408,7 +408,21 @@ refuse_statement(const char *why)
 			 errhint("Pass one SELECT, INSERT, UPDATE, DELETE or MERGE.")));
 }
 
-/* The statement inside of EXPLAIN and the like. */
+/* SELECT ... INTO is CREATE TABLE AS, too. */
+static void
+strip_into(Node *node)
+{
+	SelectStmt *stmt = (SelectStmt *) node;
+
+	if (!IsA(node, SelectStmt))
+		return;
+	/* Of UNION and the like the first one has it. */
+	while (stmt->op != SETOP_NONE)
+		stmt = stmt->larg;
+	stmt->intoClause = NULL;
+}
+
+/* The statement inside of EXPLAIN and the like; may change it. */
 static RawStmt *
 unwrap(RawStmt *raw)
 {
@@ -435,6 +449,7 @@ unwrap(RawStmt *raw)
 		raw = (RawStmt *) copyObject(raw);
 		raw->stmt = stmt;
 	}
+	strip_into(raw->stmt);
 	return raw;
 }
 
@@ -450,17 +465,87 @@ check_rights(Node *node, void *context)
 	return query_tree_walker((Query *) node, check_rights, context, 0);
 }
 
+/* Analyze what has been parsed, which is to be one statement. */
+static Query *
+analyze_raws(List *raws, const char *text, const Oid *types, int ntypes)
+{
+	RawStmt    *raw;
+	Oid		   *vartypes = NULL;
+	int			nvartypes = 0;
+
+	if (list_length(raws) != 1)
+		refuse_statement(raws == NIL ? "There is no statement in it." :
+						 "There is more than one statement in it.");
+	raw = unwrap(linitial_node(RawStmt, raws));
+	if (ntypes > 0)
+		return parse_analyze_fixedparams(raw, text, types, ntypes, NULL);
+	return parse_analyze_varparams(raw, text, &vartypes, &nvartypes, NULL);
+}
+
+typedef struct Recorded
+{
+	const char *text;
+	const Oid  *types;
+	int			ntypes;
+	RawParseMode mode;
+	bool		parsed;
+	Query	   *query;
+} Recorded;
+
+static void
+analyze_as(void *arg)
+{
+	Recorded   *r = (Recorded *) arg;
+	List	   *raws = raw_parser(r->text, r->mode);
+	RawStmt    *raw = raws != NIL ? linitial_node(RawStmt, raws) : NULL;
+
+	r->parsed = true;
+	if (raw != NULL && IsA(raw->stmt, PLAssignStmt))
+		raw->stmt = (Node *) ((PLAssignStmt *) raw->stmt)->val;
+	r->query = analyze_raws(raws, r->text, r->types, r->ntypes);
+}
+
 /*
- * Parse, analyze and rewrite one statement, as the current user.  Result is
- * in the current memory context.
+ * What is recorded may be a part of a PL/pgSQL statement: an expression, as of
+ * IF, or an assignment, of which what is assigned counts.  "x = y" may be
+ * either.
+ */
+static Query *
+analyze_recorded(const char *text, const Oid *types, int ntypes)
+{
+	static const RawParseMode modes[] = {
+		RAW_PARSE_DEFAULT, RAW_PARSE_PLPGSQL_EXPR, RAW_PARSE_PLPGSQL_ASSIGN1
+	};
+	ErrorData  *first = NULL;
+	int			i;
+
+	for (i = 0; i < lengthof(modes); i++)
+	{
+		Recorded	r = {text, types, ntypes, modes[i]};
+		ErrorData  *error = sc_attempt(analyze_as, &r, true);
+
+		if (error == NULL)
+			return r.query;
+		if ((r.parsed && modes[i] == RAW_PARSE_DEFAULT) ||
+			!sc_error_is_harmless(error->sqlerrcode))
+			ReThrowError(error);
+		if (first == NULL)
+			first = error;
+	}
+	ReThrowError(first);
+	return NULL;				/* keep compiler quiet */
+}
+
+/*
+ * Parse, analyze and rewrite one statement, as the current user, whose own it
+ * is if it is to be checked, and a recorded one if not.  Result is in the
+ * current memory context.
  */
 ScQuery *
 sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
 {
 	ScQuery    *result = (ScQuery *) palloc0(sizeof(ScQuery));
 	ErrorContextCallback callback;
-	List	   *raws;
-	RawStmt    *raw;
 	Query	   *query;
 	ListCell   *lc;
 
@@ -468,21 +553,9 @@ sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
 	callback.arg = (void *) text;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	raws = pg_parse_query(text);
-	if (list_length(raws) != 1)
-		refuse_statement(raws == NIL ? "There is no statement in it." :
-						 "There is more than one statement in it.");
-	raw = unwrap(linitial_node(RawStmt, raws));
-	if (ntypes > 0)
-		query = parse_analyze_fixedparams(raw, text, types, ntypes, NULL);
-	else
-	{
-		Oid		   *vartypes = NULL;
-		int			nvartypes = 0;
-
-		query = parse_analyze_varparams(raw, text, &vartypes, &nvartypes,
-										NULL);
-	}
+	query = check ?
+		analyze_raws(pg_parse_query(text), text, types, ntypes) :
+		analyze_recorded(text, types, ntypes);
 	error_context_stack = callback.previous;
 	if (query->commandType == CMD_UTILITY)
 		refuse_statement("It is a utility statement.");

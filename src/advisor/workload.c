@@ -529,7 +529,9 @@ append_value(StringInfo buf, ParamExternData *param)
 		appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
 		return true;
 	}
-	if (get_typtype(param->ptype) == TYPTYPE_PSEUDO)
+	/* The statement may have dropped the type, by a function. */
+	if (!get_typisdefined(param->ptype) ||
+		get_typtype(param->ptype) == TYPTYPE_PSEUDO)
 		return false;
 	getTypeOutputInfo(param->ptype, &output, &isvarlena);
 	if (isvarlena &&

@@ -144,6 +144,13 @@ SELECT scalecache.reset_workload();
 SELECT count(pad) FROM s WHERE a % 50 >= 2;
 SELECT index, regexp_replace(reason, '(since) \S+ \S+', '\1 then') AS reason FROM scalecache.suggest_index_drops() WHERE relation = 's'::regclass ORDER BY 1;
 
+-- BRIN beside a btree that begins with its column would be the next to go: it is not suggested.
+CREATE TABLE stay AS SELECT i AS at, i * 7919 % 5000 AS room, repeat('x', 60) AS pad FROM generate_series(1, 200000) i;
+CREATE INDEX stay_at ON stay (at, room, pad);
+VACUUM ANALYZE stay;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT ctid FROM stay WHERE at BETWEEN 20000 AND 90000']);
+DROP TABLE stay;
+
 -- Only of tables the caller may read
 CREATE ROLE much_nobody;
 GRANT USAGE ON SCHEMA much TO much_nobody;

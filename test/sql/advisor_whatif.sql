@@ -232,6 +232,11 @@ SELECT used FROM scalecache.what_if('SELECT 1', 'CREATE INDEX CONCURRENTLY ON it
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX nowhere');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX item');
 SELECT * FROM scalecache.what_if('SELECT 1', 'DROP TABLE item');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON pg_class (relpages)');
+SELECT * FROM scalecache.what_if('SELECT 1', 'DROP INDEX pg_class_oid_index');
+SELECT * FROM scalecache.what_if('SELECT 1', 'CREATE INDEX ON item ((ROW(owner, kind)))');
+SELECT scalecache.what_if_size('CREATE INDEX ON item (owner) WITH (fillfactor = ''0x32'')') =
+	scalecache.what_if_size('CREATE INDEX ON item (owner) WITH (fillfactor = 49.6)') AS as_50;
 
 -- Planning calls functions, which change nothing.
 CREATE SEQUENCE whatif_seq;

@@ -44,6 +44,40 @@ SELECT 1 AS one\; CREATE TABLE item_copy AS SELECT * FROM item WHERE owner = 8 A
 INSERT INTO item VALUES (101, 1, 'x', 1)\; DELETE FROM item WHERE id = 101;
 SELECT * FROM show();
 
+-- SELECT INTO, which is CREATE TABLE AS, can be planned again.
+SELECT scalecache.reset_workload();
+SELECT id, owner INTO item_into FROM item WHERE owner = 9 UNION SELECT id, owner FROM item WHERE price = 7;
+SELECT statement FROM show();
+SELECT used FROM scalecache.what_if('SELECT * INTO item_more FROM item WHERE owner = 9', 'CREATE INDEX ON item (owner)');
+SET client_min_messages = notice;
+SELECT count(*) FROM scalecache.suggest_indexes();
+SET client_min_messages = warning;
+DROP TABLE item_into;
+
+-- So can be what is in PL/pgSQL's expressions and assignments.
+SELECT scalecache.reset_workload();
+CREATE FUNCTION expressions(p_owner int) RETURNS bigint LANGUAGE plpgsql AS $$
+<<here>>
+DECLARE
+	x int; r record; many int[] := '{}';
+BEGIN
+	IF EXISTS (SELECT FROM item WHERE owner = p_owner AND id < 5) THEN x := 1; END IF;
+	IF (SELECT count(*) FROM item WHERE owner = 3) > 100 THEN x := 2; END IF;
+	x := (SELECT max(id) FROM item WHERE owner = p_owner);
+	here.x = count(*) FROM item WHERE price = p_owner;
+	many[2] := (SELECT min(id) FROM item WHERE price = here.x);
+	WHILE NOT EXISTS (SELECT FROM item WHERE kind > 'a') LOOP END LOOP;
+	RETURN (SELECT count(*) FROM item WHERE price = many[2]);
+END $$;
+SELECT expressions(7);
+SELECT statement FROM show();
+SET client_min_messages = notice;
+SELECT count(*) FROM scalecache.suggest_indexes();
+SET client_min_messages = warning;
+-- But nobody else may write so.
+SELECT * FROM scalecache.what_if('EXISTS (SELECT FROM item)');
+SELECT * FROM scalecache.suggest_indexes(queries => ARRAY['x := 1']);
+
 -- What EXPLAIN executes, as one of several, too; a row's columns
 SELECT scalecache.reset_workload();
 SELECT 1 AS one\; EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) SELECT FROM item WHERE id = 500\; SELECT 2 AS two;

@@ -78,6 +78,19 @@ $node->safe_psql($db, 'SELECT scalecache.reset_workload()');
 # No recorded statement
 is(finished(apply('CREATE INDEX ON other (a)')), 'refused', 'without recorded statements nothing is built');
 
+# Of statements that change or lock rows the search for them is timed.
+$node->safe_psql($db, 'DROP INDEX t_a_idx');
+$node->safe_psql($db, 'UPDATE t SET b = b + (random() * 0)::int WHERE a = 77; DELETE FROM t WHERE a = -7;
+	SELECT id FROM t WHERE a = 78 LIMIT 30 FOR UPDATE SKIP LOCKED;
+	UPDATE t SET b = o.b FROM other o WHERE o.id = t.id AND t.a = -7 RETURNING t.*;' x 3);
+my $state = 'SET scalecache.advisor_record = off; SELECT sum(b), count(*), max(xmin::text::bigint) FROM t';
+my $rows = $node->safe_psql($db, $state);
+$id = apply('CREATE INDEX ON t (a)');
+is(finished($id), 'kept', 'an index that UPDATE and DELETE need');
+is($node->safe_psql($db, "SELECT statements FROM scalecache.index_actions WHERE id = $id"), '4', 'all of them are timed');
+is($node->safe_psql($db, $state), $rows, 'and change nothing');
+$node->safe_psql($db, 'SELECT scalecache.reset_workload()');
+
 # A builder that is killed in the middle leaves nothing.
 $node->safe_psql($db, "DROP INDEX t_a_idx; $query; $query");
 my $writer = $node->background_psql($db);

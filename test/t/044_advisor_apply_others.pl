@@ -329,6 +329,17 @@ make_table('later', q{CREATE FUNCTION ends_later() RETURNS int LANGUAGE plpgsql 
 		RETURN 79; END $$;},
 	q{SELECT count(pad) FROM later WHERE a = ends_later()});
 like(finished(apply('CREATE INDEX ON later (a)')), qr/^(kept|dropped)$/, 'or when it is planned to be timed again');
+# Not even if it catches that it is canceled.
+make_table('stubborn', q{CREATE FUNCTION stays(int) RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN
+		WHILE (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) ~ 'builder' LOOP
+			BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END;
+		END LOOP;
+		RETURN $1; END $$;},
+	q{SELECT count(pad) FROM stubborn WHERE a = stays(79)});
+$id = apply('CREATE INDEX ON stubborn (a)');
+is(finished($id), 'interrupted', 'a function that cannot be canceled ends the builder');
+make_table('after_that');
+is(finished(apply('CREATE INDEX ON after_that (a)')), 'kept', 'and another one goes on');
 $node->safe_psql($db, 'ALTER SYSTEM RESET scalecache.advisor_verify_timeout');
 $node->reload;
 
