@@ -135,7 +135,7 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'scalecache_rollup_altered';
 REVOKE ALL ON FUNCTION scalecache.rollup_starting(), scalecache.rollup_dropped(), scalecache.rollup_altered() FROM PUBLIC;
 
 CREATE EVENT TRIGGER scalecache_starting ON ddl_command_start
-	WHEN TAG IN ('ALTER TABLE', 'DROP TABLE', 'DROP VIEW', 'DROP EXTENSION', 'ALTER DOMAIN',
+	WHEN TAG IN ('ALTER TABLE', 'DROP TABLE', 'DROP VIEW', 'DROP EXTENSION', 'ALTER DOMAIN', 'ALTER SCHEMA',
 		'DROP SCHEMA', 'DROP OWNED', 'DROP FUNCTION', 'DROP PROCEDURE', 'DROP ROUTINE', 'DROP AGGREGATE',
 		'DROP TYPE', 'DROP DOMAIN', 'DROP OPERATOR', 'DROP COLLATION',
 		'DROP TEXT SEARCH CONFIGURATION', 'DROP TEXT SEARCH DICTIONARY')
@@ -181,7 +181,8 @@ RETURNS boolean LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 
 
 CREATE FUNCTION scalecache.rollup_query(rollup regclass, time_zone text)
 RETURNS text LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_query';
-CREATE FUNCTION scalecache.rollup_counters(id bigint, OUT last_fold timestamptz, OUT rewrites bigint)
+CREATE FUNCTION scalecache.rollup_counters(id bigint, OUT last_fold timestamptz, OUT rewrites bigint,
+	OUT failing text)
 RETURNS record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'scalecache_rollup_counters';
 
 CREATE VIEW scalecache.rollups AS
@@ -193,7 +194,7 @@ SELECT r.rollup,
 		WHEN 's' THEN 'stale' ELSE 'unfilled' END AS state,
 	r.time_zone,
 	s.groups, s.pending_deltas, s.size_bytes,
-	n.last_fold, n.rewrites
+	n.last_fold, n.rewrites, n.failing
 FROM scalecache.rollup r
 	JOIN pg_catalog.pg_class c ON c.oid = r.rollup,
 	LATERAL scalecache.rollup_stats(r.rollup) s,

@@ -26,6 +26,7 @@
 #include "base/guc.h"
 
 int			sc_fold_delay = 100;
+int			sc_fold_timeout = 60000;
 int			sc_naptime = 1000;
 bool		sc_worker = true;
 bool		sc_enable_rollup_scan = true;
@@ -298,6 +299,17 @@ sc_guc_init(void)
 							NULL,
 							&sc_fold_delay,
 							100, 1, 60000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("scalecache.fold_timeout",
+							"Time that a worker spends on one rollup before "
+							"it goes on with the others.",
+							"The same again for each gigabyte of its source. "
+							"0 means no limit.",
+							&sc_fold_timeout,
+							60000, 0, INT_MAX,
 							PGC_SIGHUP,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);

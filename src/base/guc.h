@@ -12,6 +12,7 @@
 #define SC_BASE_GUC_H
 
 extern int	sc_fold_delay;		/* ms a worker lets deltas gather */
+extern int	sc_fold_timeout;	/* ms one rollup may take of the worker's time */
 extern int	sc_naptime;			/* ms between two unasked looks */
 extern bool sc_worker;			/* do workers run? */
 extern bool sc_enable_rollup_scan;	/* do views read the rollup's storage? */

@@ -308,9 +308,35 @@ sc_adopt(void)
 	CommandCounterIncrement();
 }
 
-/* The name of a relation's trigger that does what this one would, or NULL. */
+/*
+ * Is it of a form that rollups' triggers have?  Any other one would capture
+ * rows too early, or once more.
+ */
+static void
+check_form(CreateTrigStmt *stmt, bool capture)
+{
+	bool		right = capture ?
+		stmt->row && stmt->timing == TRIGGER_TYPE_AFTER &&
+		(stmt->events == TRIGGER_TYPE_INSERT || stmt->events == TRIGGER_TYPE_DELETE ||
+		 stmt->events == TRIGGER_TYPE_UPDATE) && stmt->columns == NIL :
+		!stmt->row && stmt->events == TRIGGER_TYPE_TRUNCATE;
+
+	if (!right || stmt->isconstraint || stmt->replace || list_length(stmt->args) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("trigger \"%s\" is not one that rollups have", stmt->trigname),
+				 capture ?
+				 errdetail("They have one after INSERT, one after DELETE and one after UPDATE of any column, for each row.") :
+				 errdetail("They have one before TRUNCATE and one after it, for each statement."),
+				 errhint("Create rollups with scalecache.create_rollup. What they lack, scalecache.rebuild_rollup makes.")));
+}
+
+/*
+ * The name of a relation's trigger that does what this one would, or NULL.  Of
+ * a partition it may be that of the whole table.
+ */
 static char *
-trigger_like(Oid relid, CreateTrigStmt *stmt)
+trigger_like(Oid relid, CreateTrigStmt *stmt, bool *cloned)
 {
 	Relation	rel = table_open(relid, NoLock);
 	Oid			function = LookupFuncName(stmt->funcname, 0, NULL, true);
@@ -333,7 +359,10 @@ trigger_like(Oid relid, CreateTrigStmt *stmt)
 				strcmp(strVal(lfirst(lc)), t->tgargs[nth++]) == 0;
 		/* If there are several, the one with its name. */
 		if (same && (name == NULL || strcmp(t->tgname, stmt->trigname) == 0))
+		{
 			name = pstrdup(t->tgname);
+			*cloned = t->tgisclone;
+		}
 	}
 	table_close(rel, NoLock);
 	return name;
@@ -404,14 +433,11 @@ scalecache_rollup_check(PG_FUNCTION_ARGS)
 static bool
 pass_over(CreateTrigStmt *stmt, Oid relid)
 {
-	char	   *name = strVal(lsecond(stmt->funcname));
 	Oid			function = LookupFuncName(stmt->funcname, 0, NULL, true);
 	Oid			view;
 	char	   *end;
 
-	if ((strcmp(name, "rollup_capture") != 0 && strcmp(name, "rollup_truncate") != 0) ||
-		!OidIsValid(function) || list_length(stmt->args) != 1 ||
-		pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK)
+	if (pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK)
 		return false;
 	view = view_of_id(strtoi64(strVal(linitial(stmt->args)), &end, 10));
 	if (*end != '\0' || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)) ||
@@ -448,22 +474,38 @@ sc_trigger_passed_over(AlterTableStmt *stmt)
 bool
 sc_trigger_restored(CreateTrigStmt *stmt)
 {
+	char	   *called = strVal(llast(stmt->funcname));
+	Oid			function;
+	bool		capture;
 	Oid			relid;
 	char	   *name;
+	bool		cloned = false;
 
-	if (stmt->isconstraint || stmt->replace ||
-		list_length(stmt->funcname) != 2 ||
-		strcmp(strVal(linitial(stmt->funcname)), "scalecache") != 0)
+	if (strcmp(called, "rollup_capture") != 0 && strcmp(called, "rollup_truncate") != 0)
 		return false;
+	function = LookupFuncName(stmt->funcname, 0, NULL, true);
+	if (!OidIsValid(function))
+		return false;
+	capture = function == sc_own_function("rollup_capture", 0, NULL);
+	if (!capture && function != sc_own_function("rollup_truncate", 0, NULL))
+		return false;
+	check_form(stmt, capture);
 	/* As CREATE TRIGGER: the worker may be about to commit its own. */
 	relid = RangeVarGetRelidExtended(stmt->relation, ShareRowExclusiveLock,
 									 RVR_MISSING_OK,
 									 RangeVarCallbackOwnsTable, NULL);
 	if (!OidIsValid(relid))
 		return false;
-	name = trigger_like(relid, stmt);
+	name = trigger_like(relid, stmt, &cloned);
 	if (name == NULL)
 		return pass_over(stmt, relid);
+	if (cloned && strcmp(name, stmt->trigname) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("trigger \"%s\" for relation \"%s\" already exists, as \"%s\"",
+						stmt->trigname, get_rel_name(relid), name),
+				 errdetail("With both of them each row would be captured twice."),
+				 errhint("Create rollups with scalecache.create_rollup, which makes their triggers.")));
 	if (strcmp(name, stmt->trigname) != 0)
 	{
 		RenameStmt *rename = makeNode(RenameStmt);

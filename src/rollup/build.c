@@ -36,9 +36,6 @@
 /* Let writers pass so many times longer than they were made to wait. */
 #define PASS_FACTOR		9
 
-/* After an error, a worker leaves a rollup alone for so long. */
-#define ERROR_PAUSE_MS	30000
-
 /* Writers that may not have known of the triggers. */
 typedef struct Waiting
 {
@@ -478,10 +475,7 @@ build_steps(Oid view)
 	commit();
 }
 
-/*
- * One attempt at a rollup that is not live, by the worker.  Errors are
- * reported here, so that other rollups have their turn.
- */
+/* One attempt at a rollup that is not live, by the worker. */
 void
 sc_build_step(Oid view)
 {
@@ -496,25 +490,11 @@ sc_build_step(Oid view)
 	MemoryContextSwitchTo(cxt);
 	if (!mine)
 		return;
-	PG_TRY();
-	{
-		build_steps(view);
-		MemoryContextSwitchTo(cxt);
-		begin();
-		unlock_build(view);
-		commit();
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(cxt);
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		waiting_for(view)->not_before =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ERROR_PAUSE_MS);
-	}
-	PG_END_TRY();
+	/* An error gives up the lock, too. */
+	build_steps(view);
+	MemoryContextSwitchTo(cxt);
+	begin();
+	unlock_build(view);
+	commit();
 	MemoryContextSwitchTo(cxt);
 }

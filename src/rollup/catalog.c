@@ -440,6 +440,24 @@ sc_catalog_set_turn(int64 id, int64 turn)
 	set_column(id, Anum_rollup_turn, Int64GetDatum(turn));
 }
 
+/*
+ * Until the transaction ends nobody renames a schema that a rollup is being
+ * created with in its path, as its row cannot be seen yet; or the other way
+ * round, nobody creates one with a name that is about to go.
+ */
+void
+sc_catalog_lock_schema(Oid schema, LOCKMODE mode)
+{
+	Oid			relid = sc_catalog_relid();
+	LOCKTAG		tag;
+
+	if (!OidIsValid(relid))
+		return;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, relid, schema, 2);
+	(void) LockAcquire(&tag, mode, false, false);
+	AcceptInvalidationMessages();
+}
+
 /* The same list of schemas, one of which has another name; NULL: it is not there. */
 static char *
 renamed(const char *path, const char *old, const char *now)

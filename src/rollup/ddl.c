@@ -767,6 +767,16 @@ start_alter_domain(AlterDomainStmt *stmt)
 		empty_storage(lfirst_oid(lc));
 }
 
+/* Rollups that are being created may have the schema in their path. */
+static void
+start_rename_schema(RenameStmt *stmt)
+{
+	Oid			schema = get_namespace_oid(stmt->subname, true);
+
+	if (OidIsValid(schema) && pg_namespace_ownercheck(schema, GetUserId()))
+		sc_catalog_lock_schema(schema, ExclusiveLock);
+}
+
 Datum
 scalecache_rollup_starting(PG_FUNCTION_ARGS)
 {
@@ -781,6 +791,9 @@ scalecache_rollup_starting(PG_FUNCTION_ARGS)
 		start_alter_domain((AlterDomainStmt *) data->parsetree);
 	else if (IsA(data->parsetree, DropOwnedStmt))
 		start_drop_owned((DropOwnedStmt *) data->parsetree);
+	else if (IsA(data->parsetree, RenameStmt) &&
+			 ((RenameStmt *) data->parsetree)->renameType == OBJECT_SCHEMA)
+		start_rename_schema((RenameStmt *) data->parsetree);
 	else if (IsA(data->parsetree, DropStmt))
 	{
 		DropStmt   *stmt = (DropStmt *) data->parsetree;

@@ -307,17 +307,40 @@ source_of(Query *query)
 					query->rtable)->relid;
 }
 
+/* Until the transaction ends, no schema of the path gets another name. */
+static void
+lock_path(void)
+{
+	List	   *locked = NIL;
+	List	   *path;
+
+	while ((path = list_difference_oid(fetch_search_path(true), locked)) != NIL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, path)
+			sc_catalog_lock_schema(lfirst_oid(lc), ShareLock);
+		locked = list_concat(locked, path);
+	}
+}
+
 /* Make the view and a row of the catalog. */
 static Oid
 define(const char *name, const char *sql, char state)
 {
 	List	   *views = NIL;
-	Query	   *query = sc_query_analyze(sql, &views);
-	RangeVar   *rv = parse_name(name);
-	Oid			nsp = RangeVarGetCreationNamespace(rv);
+	Query	   *query;
+	RangeVar   *rv;
+	Oid			nsp;
 	Oid			view;
 	int64		id;
-	Oid			source = source_of(query);
+	Oid			source;
+
+	lock_path();
+	query = sc_query_analyze(sql, &views);
+	rv = parse_name(name);
+	nsp = RangeVarGetCreationNamespace(rv);
+	source = source_of(query);
 
 	if (isAnyTempNamespace(nsp))
 		refuse_temporary_view();

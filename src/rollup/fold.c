@@ -78,6 +78,11 @@ typedef struct Pace
 	BlockNumber pages;			/* of the written delta table then */
 	int			failures;		/* in a row, of the worker's turns */
 	TimestampTz not_before;		/* of the turn after a failure */
+	int64		id;				/* of the rollup, when last looked at */
+	int64		epoch;			/* then, or of what failed */
+	bool		unfinished;		/* and was not live then */
+	bool		blind;			/* looking at it is what failed */
+	bool		shown;			/* people can see that it fails */
 } Pace;
 
 #define SC_DELTAS_PER_GROUP	8
@@ -85,9 +90,15 @@ typedef struct Pace
 #define SC_MAX_JOIN_DELAYS	4
 #define SC_GATHER_PAGES		64
 
-/* A rollup that fails is left alone, longer each time, up to 32 seconds. */
+/*
+ * A rollup that fails is left alone, longer each time, up to 32 seconds, and
+ * for longer where all of its source is read again.  One that has taken all of
+ * its time is tried again only after a multiple of it.
+ */
 #define SC_FAILED_PAUSE_MS	1000
+#define SC_FILL_PAUSE_MS	30000
 #define SC_MAX_DOUBLINGS	5
+#define SC_OVER_FACTOR		10
 
 static HTAB *paces = NULL;
 
@@ -112,6 +123,11 @@ pace_of(Oid view)
 		pace->pages = 0;
 		pace->failures = 0;
 		pace->not_before = 0;
+		pace->id = 0;
+		pace->epoch = 0;
+		pace->unfinished = false;
+		pace->blind = false;
+		pace->shown = false;
 	}
 	return pace;
 }
@@ -233,6 +249,7 @@ sc_fold(Oid view, bool nowait)
 		n = 0;
 	else if (mark != NULL)
 	{
+		sc_bound_start(spec);
 		if (n + logged > 0 && may_spare_base(groups, base, mark))
 		{
 			if (n > 0)
@@ -275,6 +292,8 @@ sc_fold(Oid view, bool nowait)
 		sc_parts_close(parts);
 		n += Max(logged, 0);
 	}
+	(void) sc_bound_stop();
+	sc_rollup_stats_recover(spec->id);
 	MemoryContextDelete(groups->cxt);
 	PopActiveSnapshot();
 	sc_become_caller(&caller);
@@ -329,6 +348,7 @@ sc_fill(Oid view)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	sc_become_owner(spec, &caller);
+	sc_bound_start(spec);
 
 	sc_delta_discard(spec, snapshot);
 	sc_delete_all(base, snapshot);
@@ -356,6 +376,8 @@ sc_fill(Oid view)
 	compute_values(groups, snapshot);
 	sc_groups_write_base(groups, base);
 	MemoryContextDelete(groups->cxt);
+	(void) sc_bound_stop();
+	sc_rollup_stats_recover(spec->id);
 
 	sc_become_caller(&caller);
 	sc_catalog_set(spec->id, SC_LIVE, true, InvalidOid, NULL, spec->members);
@@ -396,21 +418,36 @@ fold_one(Oid view)
 		deferred = true;
 }
 
-/* Does it need its storage made anew, or what is being made finished? */
+/*
+ * Is it to be worked on?  Not when it has failed, unless it was folded or
+ * filled by somebody else since, or has lost what it had then.  And does it
+ * need its storage made anew, or what is being made finished?
+ */
 static bool
-is_unfinished(Oid view)
+is_wanted(Oid view, Pace *pace, bool paused)
 {
 	ScSpec	   *spec;
-	bool		result;
+	bool		wanted = !paused;
 
+	if (paused && pace->blind)
+		return false;
+	pace->blind = true;
 	StartTransactionCommand();
 	spec = sc_keep_rollup(view) ? sc_spec_by_view(view) : NULL;
-	result = spec != NULL && spec->part != SC_PART_STORED &&
+	pace->unfinished = spec != NULL && spec->part != SC_PART_STORED &&
 		(spec->stored == SC_STALE || spec->stored == SC_FILLING);
 	if (spec)
+	{
+		if (pace->epoch != spec->epoch || (pace->shown && !sc_rollup_stats_fails(spec->id)))
+			wanted = true;
+		pace->id = spec->id;
+		if (wanted)
+			pace->epoch = spec->epoch;
 		sc_spec_release(spec);
+	}
 	CommitTransactionCommand();
-	return result;
+	pace->blind = false;
+	return wanted;
 }
 
 /* Give back the space of folded deltas; the locks as for a fold. */
@@ -448,40 +485,87 @@ in_transaction(void (*work) (Oid view), Oid view)
 	MemoryContextSwitchTo(keep);
 }
 
+static void
+take_turn(Oid view, Pace *pace, bool paused)
+{
+	if (!is_wanted(view, pace, paused))
+		return;
+	if (pace->unfinished)
+		sc_build_step(view);
+	else
+		in_transaction(fold_one, view);
+	in_transaction(reclaim, view);
+	in_transaction(install_parts, view);
+	pace->failures = 0;
+	pace->not_before = 0;
+}
+
+/* In the log, and in the view scalecache.rollups. */
+static void
+report_failure(Pace *pace, const ScTried *what, ErrorData *error, bool over, int ms,
+			   int64 pause)
+{
+	char	   *message = error->message;
+
+	if (over)
+	{
+		message = psprintf("took the worker more than %d ms", ms);
+		ereport(WARNING,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("rollup \"%s\" %s", NameStr(what->name), message),
+				 errdetail("It is left alone for %d s, so that others have their turn. Its queries add up what is pending.",
+						   (int) (pause / 1000)),
+				 errhint("scalecache.fold_rollup and scalecache.rebuild_rollup take as long as they need. If that is more, raise scalecache.fold_timeout."),
+				 error->context ? errcontext("%s", error->context) : 0));
+	}
+	pace->shown = pace->id != 0 && sc_rollup_stats_fail(pace->id, message);
+}
+
 /*
- * What there is to do for one rollup.  Its aggregates may raise errors, and
- * go on doing so until its rows have changed; they are reported here, so that
- * other rollups have their turn.
+ * What there is to do for one rollup.  Its functions may raise errors, or not
+ * return, and go on like that until its rows have changed; this is reported
+ * here, so that other rollups have their turn.
  */
 static void
 work_on(Oid view)
 {
 	Pace	   *pace = pace_of(view);
 	MemoryContext keep = CurrentMemoryContext;
+	bool		paused = pace->not_before > GetCurrentTimestamp();
 
-	if (pace->not_before > GetCurrentTimestamp())
-		return;
+	sc_bound_begin();
 	PG_TRY();
 	{
-		if (is_unfinished(view))
-			sc_build_step(view);
-		else
-			in_transaction(fold_one, view);
-		in_transaction(reclaim, view);
-		in_transaction(install_parts, view);
-		pace->failures = 0;
+		take_turn(view, pace, paused);
+		(void) sc_bound_end();
 	}
 	PG_CATCH();
 	{
+		const ScTried *what = sc_bound_end();
+		int			ms = what->ms;
+		bool		over = sc_bound_stop();
+		int64		pause = (int64) SC_FAILED_PAUSE_MS << pace->failures;
+		ErrorData  *error;
+
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(keep);
-		EmitErrorReport();
+		error = CopyErrorData();
+		over = over && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+		if (!over)
+			EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
+		MemoryContextSwitchTo(keep);
+		if (what->id != 0)
+			pace->epoch = what->epoch;
+		if (over)
+			pause = (int64) ms * SC_OVER_FACTOR;
+		else if (pace->unfinished)
+			pause = Max(pause, SC_FILL_PAUSE_MS);
+		report_failure(pace, what, error, over, ms, pause);
 		RESUME_INTERRUPTS();
-		pace->not_before =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										SC_FAILED_PAUSE_MS << pace->failures);
+		FreeErrorData(error);
+		pace->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 		pace->failures = Min(pace->failures + 1, SC_MAX_DOUBLINGS);
 	}
 	PG_END_TRY();

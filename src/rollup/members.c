@@ -352,6 +352,13 @@ add_new(ScSpec *spec, List *new, bool *some)
 {
 	ListCell   *lc;
 
+	/*
+	 * What is below a child that comes is not locked by the command, and may
+	 * have triggers already, from when it was a member before: whoever writes
+	 * there now does not count his rows, and they cannot be seen yet.
+	 */
+	foreach(lc, new)
+		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
 	sc_install_triggers(spec, new);
 	/* Rows may have come while it was none, or was none any more. */
 	foreach(lc, new)

@@ -325,6 +325,7 @@ extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
+extern void sc_catalog_lock_schema(Oid schema, LOCKMODE mode);
 extern void sc_catalog_rename_schema(const char *old, const char *now);
 extern void sc_catalog_set_distincts(int64 id, Oid relid);
 extern void sc_catalog_set_rewrite(int64 id, bool enabled);
@@ -464,6 +465,20 @@ extern bool sc_fill(Oid view);
 extern void sc_delete_all(Relation rel, Snapshot snapshot);
 extern bool sc_rollup_work(bool idle);
 
+/* bound.c */
+typedef struct ScTried
+{
+	int64		id;				/* of the rollup; 0: it came to nothing */
+	int64		epoch;
+	int			ms;				/* that it may take, or 0 */
+	NameData	name;
+} ScTried;
+
+extern void sc_bound_begin(void);
+extern void sc_bound_start(ScSpec *spec);
+extern bool sc_bound_stop(void);
+extern const ScTried *sc_bound_end(void);
+
 /* source.c */
 extern TupleDesc sc_source_desc(ScSpec *spec);
 extern PlannedStmt *sc_query_plan(Query *query, Snapshot snapshot);
@@ -568,6 +583,9 @@ extern bool sc_trigger_passed_over(AlterTableStmt *stmt);
 /* stats.c */
 extern void sc_rollup_stats_init(void);
 extern void sc_rollup_stats_fold(int64 id);
+extern bool sc_rollup_stats_fail(int64 id, const char *message);
+extern bool sc_rollup_stats_fails(int64 id);
+extern void sc_rollup_stats_recover(int64 id);
 extern void sc_rollup_stats_rewrite(int64 id);
 extern void sc_rollup_stats_forget(int64 id);
 extern List *sc_rollup_stats_databases(void);

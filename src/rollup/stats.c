@@ -1,5 +1,5 @@
 /*
- * stats.c: counters of rollups, in shared memory.
+ * stats.c: counters of rollups, and why they fail, in shared memory.
  *
  * They are for people: not transactional, lost in a crash, kept over a clean
  * restart in a file.  Without preloading there are none.  The lock guards the
@@ -10,7 +10,10 @@
 
 #include <unistd.h>
 
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/atomics.h"
@@ -18,6 +21,9 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "rollup/rollup.h"
@@ -25,6 +31,10 @@
 #define STATS_FILE		PGSTAT_STAT_PERMANENT_DIRECTORY "/scalecache_rollups.stat"
 #define STATS_MAGIC		0x5ca1e001
 #define MAX_ENTRIES		8192
+
+/* Rollups that fail at a time; of more, only the log tells. */
+#define MAX_FAILURES	256
+#define MAX_MESSAGE		200
 
 typedef struct Key
 {
@@ -47,7 +57,15 @@ typedef struct Saved
 	uint64		rewrites;
 } Saved;
 
+/* Why the worker could not fold or fill a rollup. */
+typedef struct Failure
+{
+	Key			key;			/* must be first */
+	char		message[MAX_MESSAGE];
+} Failure;
+
 static HTAB *counters = NULL;
+static HTAB *failures = NULL;
 static LWLock *lock = NULL;
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
@@ -108,6 +126,59 @@ sc_rollup_stats_rewrite(int64 id)
 	count(id, false);
 }
 
+/* The worker has met with an error.  False: there is no room to say so. */
+bool
+sc_rollup_stats_fail(int64 id, const char *message)
+{
+	Key			key = {.id = id, .dboid = MyDatabaseId};
+	Failure    *failure;
+
+	if (failures == NULL)
+		return false;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	failure = hash_search(failures, &key, HASH_FIND, NULL);
+	if (failure == NULL && hash_get_num_entries(failures) < MAX_FAILURES)
+		failure = hash_search(failures, &key, HASH_ENTER_NULL, NULL);
+	if (failure)
+	{
+		int			len = pg_mbcliplen(message, strlen(message), MAX_MESSAGE - 1);
+
+		memcpy(failure->message, message, len);
+		failure->message[len] = '\0';
+	}
+	LWLockRelease(lock);
+	return failure != NULL;
+}
+
+/* Has nobody folded or filled it since? */
+bool
+sc_rollup_stats_fails(int64 id)
+{
+	Key			key = {.id = id, .dboid = MyDatabaseId};
+	bool		fails;
+
+	if (failures == NULL)
+		return false;
+	LWLockAcquire(lock, LW_SHARED);
+	fails = hash_search(failures, &key, HASH_FIND, NULL) != NULL;
+	LWLockRelease(lock);
+	return fails;
+}
+
+/* Somebody has folded or filled it. */
+void
+sc_rollup_stats_recover(int64 id)
+{
+	Key			key = {.id = id, .dboid = MyDatabaseId};
+
+	/* As a rule there is none, which takes no lock to see. */
+	if (failures == NULL || hash_get_num_entries(failures) == 0)
+		return;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	(void) hash_search(failures, &key, HASH_REMOVE, NULL);
+	LWLockRelease(lock);
+}
+
 /* The rollup has gone, or its going may yet be rolled back: no matter. */
 void
 sc_rollup_stats_forget(int64 id)
@@ -118,6 +189,7 @@ sc_rollup_stats_forget(int64 id)
 		return;
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	(void) hash_search(counters, &key, HASH_REMOVE, NULL);
+	(void) hash_search(failures, &key, HASH_REMOVE, NULL);
 	LWLockRelease(lock);
 }
 
@@ -131,6 +203,7 @@ sc_rollup_stats_databases(void)
 	List	   *dboids = NIL;
 	HASH_SEQ_STATUS seq;
 	Counters   *entry;
+	Failure    *failure;
 
 	if (counters == NULL)
 		return NIL;
@@ -139,6 +212,9 @@ sc_rollup_stats_databases(void)
 	while ((entry = hash_seq_search(&seq)) != NULL)
 		if (dboids == NIL || llast_oid(dboids) != entry->key.dboid)
 			dboids = lappend_oid(dboids, entry->key.dboid);
+	hash_seq_init(&seq, failures);
+	while ((failure = hash_seq_search(&seq)) != NULL)
+		dboids = lappend_oid(dboids, failure->key.dboid);
 	LWLockRelease(lock);
 	list_sort(dboids, list_oid_cmp);
 	list_deduplicate_oid(dboids);
@@ -151,6 +227,7 @@ sc_rollup_stats_forget_databases(List *dboids)
 {
 	HASH_SEQ_STATUS seq;
 	Counters   *entry;
+	Failure    *failure;
 
 	if (counters == NULL || dboids == NIL)
 		return;
@@ -159,32 +236,68 @@ sc_rollup_stats_forget_databases(List *dboids)
 	while ((entry = hash_seq_search(&seq)) != NULL)
 		if (list_member_oid(dboids, entry->key.dboid))
 			(void) hash_search(counters, &entry->key, HASH_REMOVE, NULL);
+	hash_seq_init(&seq, failures);
+	while ((failure = hash_seq_search(&seq)) != NULL)
+		if (list_member_oid(dboids, failure->key.dboid))
+			(void) hash_search(failures, &failure->key, HASH_REMOVE, NULL);
 	LWLockRelease(lock);
 }
 
-/* rollup_counters(id, OUT last_fold, OUT rewrites) */
+/* Messages may have values of rows in them. */
+static bool
+may_see_failure(int64 id)
+{
+	HeapTuple	row = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id), NULL);
+	HeapTuple	view;
+	bool		isnull;
+	bool		may = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+
+	if (may || row == NULL)
+		return may;
+	view = SearchSysCache1(RELOID, sc_catalog_attr(row, Anum_rollup_rollup, &isnull));
+	if (!HeapTupleIsValid(view))
+		return false;
+	may = has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(view))->relowner);
+	ReleaseSysCache(view);
+	return may;
+}
+
+/* rollup_counters(id, OUT last_fold, OUT rewrites, OUT failing) */
 Datum
 scalecache_rollup_counters(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[2] = {0};
-	bool		nulls[2] = {true, counters == NULL};
+	int64		id = PG_GETARG_INT64(0);
+	Datum		values[3] = {0};
+	bool		nulls[3] = {true, counters == NULL, true};
+	char		message[MAX_MESSAGE];
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	if (counters != NULL)
 	{
+		Key			key = {.id = id, .dboid = MyDatabaseId};
 		Counters   *entry;
+		Failure    *failure;
 
 		LWLockAcquire(lock, LW_SHARED);
-		entry = find(MyDatabaseId, PG_GETARG_INT64(0), false);
+		entry = find(MyDatabaseId, id, false);
 		if (entry)
 		{
 			values[0] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&entry->last_fold));
 			nulls[0] = pg_atomic_read_u64(&entry->last_fold) == 0;
 			values[1] = Int64GetDatum((int64) pg_atomic_read_u64(&entry->rewrites));
 		}
+		failure = hash_search(failures, &key, HASH_FIND, NULL);
+		if (failure)
+		{
+			strlcpy(message, failure->message, MAX_MESSAGE);
+			nulls[2] = false;
+		}
 		LWLockRelease(lock);
+		if (!nulls[2])
+			values[2] = CStringGetTextDatum(may_see_failure(id) ? message :
+											"<insufficient privilege>");
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, nulls)));
@@ -257,6 +370,7 @@ shmem_request(void)
 	if (prev_shmem_request)
 		prev_shmem_request();
 	RequestAddinShmemSpace(hash_estimate_size(MAX_ENTRIES, sizeof(Counters)));
+	RequestAddinShmemSpace(hash_estimate_size(MAX_FAILURES, sizeof(Failure)));
 	RequestNamedLWLockTranche("scalecache_rollups", 1);
 }
 
@@ -269,6 +383,9 @@ shmem_startup(void)
 		prev_shmem_startup();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	counters = ShmemInitHash("scalecache rollup counters", 128, MAX_ENTRIES,
+							 &ctl, HASH_ELEM | HASH_BLOBS);
+	ctl.entrysize = sizeof(Failure);
+	failures = ShmemInitHash("scalecache rollup failures", 16, MAX_FAILURES,
 							 &ctl, HASH_ELEM | HASH_BLOBS);
 	lock = &GetNamedLWLockTranche("scalecache_rollups")->lock;
 	LWLockRelease(AddinShmemInitLock);

@@ -274,6 +274,26 @@ SELECT error_of('SELECT scalecache.row_differs(VARIADIC ARRAY[1, 2])');
 SELECT error_of('SELECT scalecache.' || f || '()') FROM unnest('{rollup_capture,rollup_truncate,rollup_protect}'::text[]) f;
 SELECT scalecache.row_differs(1, 1), scalecache.row_differs(NULL::int, NULL::int), scalecache.row_differs(1.0, 1.00),
 	scalecache.row_differs(1, 1, 'a'::text, NULL::text);
+-- Triggers like those of a rollup, by hand: no row is captured twice, or too early.
+CREATE TABLE parts (a int, v int) PARTITION BY LIST (a);
+CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1);
+SELECT scalecache.create_rollup('r_parts', 'SELECT a, sum(v) AS s FROM parts GROUP BY a');
+SELECT error_of(format('CREATE %s FUNCTION scalecache.rollup_%s(''%s'')', t, f, id))
+	FROM scalecache.rollup, (VALUES
+		('TRIGGER x AFTER INSERT ON part1 FOR EACH ROW EXECUTE', 'capture'),
+		('TRIGGER x AFTER INSERT OR UPDATE ON part1 FOR EACH ROW EXECUTE', 'capture'),
+		('TRIGGER x AFTER INSERT OR UPDATE OR DELETE ON parts FOR EACH ROW EXECUTE', 'capture'),
+		('TRIGGER x AFTER UPDATE OF v ON parts FOR EACH ROW EXECUTE', 'capture'),
+		('CONSTRAINT TRIGGER x AFTER INSERT ON parts DEFERRABLE FOR EACH ROW EXECUTE', 'capture'),
+		('OR REPLACE TRIGGER x AFTER INSERT ON part1 FOR EACH ROW EXECUTE', 'capture'),
+		('TRIGGER x BEFORE INSERT ON part1 FOR EACH ROW EXECUTE', 'capture'),
+		('TRIGGER x AFTER INSERT ON part1 EXECUTE', 'capture'),
+		('TRIGGER x AFTER INSERT ON part1 EXECUTE', 'truncate')) x (t, f)
+	WHERE rollup = 'r_parts'::regclass;
+SELECT error_of('CREATE TRIGGER x AFTER INSERT ON part1 FOR EACH ROW EXECUTE FUNCTION scalecache.rollup_capture()');
+INSERT INTO part1 VALUES (1, 1);
+SELECT s, scalecache.verify_rollup('r_parts') FROM r_parts;
+DROP TABLE parts CASCADE;
 
 -- Nothing is left of any of that.
 SELECT count(*) FROM scalecache.rollups;

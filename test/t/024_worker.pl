@@ -57,6 +57,56 @@ is(sql($p, q{SELECT pending_deltas FROM scalecache.rollups WHERE rollup::text = 
 	'nor does it fail when its rows have changed');
 sql($p, 'DROP VIEW fails; DROP TABLE a');
 
+# ---- nor does one with a function that never returns ----
+$node->append_conf('postgresql.conf', 'scalecache.fold_timeout = 500');
+$node->reload;
+my $returns = q{CREATE OR REPLACE FUNCTION add(bigint, int) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS
+	$$BEGIN RETURN $1 + coalesce($2, 0); END$$};
+(my $loops = $returns) =~ s/BEGIN/BEGIN WHILE \$2 < 0 LOOP END LOOP;/;
+sql($p, "CREATE TABLE a (k int, v int); $loops;
+	CREATE AGGREGATE total (int) (sfunc = add, stype = bigint, initcond = '0');
+	SELECT scalecache.create_rollup('stuck', 'SELECT k, total(v) AS s, count(*) AS n FROM a GROUP BY k');
+	SELECT scalecache.create_rollup('a_sum', 'SELECT k, sum(v) AS s FROM a GROUP BY k')");
+my $failing = q{SELECT failing FROM scalecache.rollups WHERE rollup::text = 'stuck'};
+my $stuck = 'took the worker more than 500 ms';
+my $is_stuck = sub {
+	ok($node->poll_query_until($p, "SELECT ($failing) = '$stuck'"), $_[0]);
+	sql($p, $WRITE);
+	ok($node->poll_query_until($p, q{SELECT sum(pending_deltas) = 0 FROM scalecache.rollups WHERE rollup::text <> 'stuck'}),
+		'the others are folded');
+};
+sql($p, 'INSERT INTO a VALUES (1, 1), (1, -1)');
+$is_stuck->('a fold is ended');
+is(workers($p), $worker, 'by the same worker');
+like(slurp_file($node->logfile), qr/WARNING:  rollup "stuck" $stuck\n.*left alone for 5 s.*\n.*HINT.*\n.*CONTEXT:  PL\/pgSQL function add/,
+	'the log says so');
+is(sql($p, "CREATE ROLE guest; SET ROLE guest; $failing"), '<insufficient privilege>', 'why is not for everybody');
+# Nobody waits for the time when it is tried again, once it can be.
+my $again = sub {
+	my ($what) = @_;
+
+	ok($node->poll_query_until($p, "WITH w AS (INSERT INTO a VALUES (2, 1))
+		SELECT bool_and(state = 'live' AND failing IS NULL AND pending_deltas <= 1) FROM scalecache.rollups"), $what);
+};
+sql($p, q{UPDATE a SET v = 1; SELECT scalecache.fold_rollup('stuck')});
+$again->('somebody has folded it');
+sql($p, 'INSERT INTO a VALUES (1, -1)');
+$is_stuck->('another one is ended');
+sql($p, $returns);
+$again->('its function has been replaced');
+sql($p, $loops);
+$is_stuck->('filling it is ended');
+is(sql($p, q{SELECT state FROM scalecache.rollups WHERE rollup::text = 'stuck'}), 'filling', 'its source answers');
+sql($p, $returns);
+$again->('replaced again');
+exact($node, $p, 'at last');
+sql($p, 'INSERT INTO a VALUES (1, -1)');
+sql($p, $loops);
+$is_stuck->('and stuck again');
+sql($p, 'DROP VIEW stuck; DROP TABLE a CASCADE; DROP AGGREGATE total (int); DROP FUNCTION add');
+$node->append_conf('postgresql.conf', 'scalecache.fold_timeout = 60000');
+$node->reload;
+
 # ---- what goes with a session, without event triggers, leaves nothing ----
 sql($p, q{CREATE FUNCTION pg_temp.half(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 / 2';
 	CREATE FUNCTION half(v int) RETURNS int IMMUTABLE LANGUAGE sql BEGIN ATOMIC SELECT pg_temp.half(v); END;
