@@ -45,6 +45,13 @@ SELECT secret, k, s FROM rights_by ORDER BY 1, 2 LIMIT 2;
 SELECT secret, name, s FROM rights_join ORDER BY 1, 2 LIMIT 2;
 RESET ROLE;
 EXECUTE by_secret;
+-- who may call what others may not
+SELECT plain_text(secret), sum(v) FROM rights GROUP BY 1 ORDER BY 1;
+SELECT n.name, sum(r.v) FROM rights r JOIN rights_name n ON n.k = r.k WHERE plain_text(r.secret) = 's1' GROUP BY 1 ORDER BY 1;
+SELECT n.name, plain_text(r.secret), count(*), grouping(n.name) FROM rights r JOIN rights_name n ON n.k = r.k
+	WHERE n.k < 2 GROUP BY CUBE (1, 2) ORDER BY 1, 2;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
+SELECT n.name, plain_text(r.secret), count(*) FROM rights r LEFT JOIN rights_name n ON n.k = r.k AND good(r.k) GROUP BY 1, 2;
 -- a built-in aggregate
 REVOKE EXECUTE ON FUNCTION sum(int) FROM PUBLIC;
 SET ROLE rights_reader;
