@@ -769,14 +769,15 @@ note_costs(List *paths, RewritePath *best, Path *raw)
 		/* The better one of what is stored, and what its groups are joined to. */
 		if (path != best && sc_rollup_of(best->match->view) == view)
 			continue;
-		sc_rewrite_note(view,
-						cost >= raw->total_cost ?
-						psprintf("it is not cheaper: its cost is %.2f, that of the table %.2f",
-								 cost, raw->total_cost) :
-						path != best ?
-						psprintf("another rollup is cheaper: \"%s\"", get_rel_name(sc_rollup_of(best->match->view))) :
-						psprintf("its cost is %.2f, that of the table %.2f",
-								 cost, raw->total_cost));
+		if (cost >= raw->total_cost)
+			sc_rewrite_note(view, psprintf("it is not cheaper: its cost is %.2f, that of the table %.2f",
+										   cost, raw->total_cost));
+		else if (path != best)
+			sc_rewrite_note(view, psprintf("another rollup is cheaper: \"%s\"",
+										   get_rel_name(sc_rollup_of(best->match->view))));
+		else
+			sc_rewrite_note_chosen(view, psprintf("its cost is %.2f, that of the table %.2f",
+												  cost, raw->total_cost));
 	}
 }
 

@@ -402,6 +402,7 @@ typedef enum ScWholePrivate
 
 /* rewrite_explain.c */
 extern void sc_rewrite_note(Oid view, const char *reason);
+extern void sc_rewrite_note_chosen(Oid view, const char *reason);
 extern void sc_rewrite_note_match(Oid view);
 extern bool sc_rewrite_noting(void);
 extern bool sc_rewrite_checking(void);

@@ -488,7 +488,7 @@ merge_groups(RewriteState *state)
 		}
 	}
 	if (unknown)
-		state->nrecomputed += sc_source_values(state->changed, estate->es_snapshot);
+		state->nrecomputed += sc_scan_recompute(state->changed, false, estate->es_snapshot);
 }
 
 static void

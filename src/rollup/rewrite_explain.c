@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(scalecache_explain_rewrite);
 PG_FUNCTION_INFO_V1(scalecache_set_rollup_rewrite);
 
 static List *notes = NIL;		/* of list (view Oid), String */
+static List *chosen = NIL;		/* the same, of those that were the cheapest */
 static List *matched = NIL;		/* views that a path was made for */
 static bool noting = false;
 static bool checking = false;	/* only whether a rollup could answer */
@@ -41,6 +42,27 @@ sc_rewrite_note(Oid view, const char *reason)
 	if (noting)
 		notes = lappend(notes, list_make2(list_make1_oid(view),
 										  makeString(pstrdup(reason))));
+}
+
+/* Remember that a rollup was the cheapest, which holds if it is used. */
+void
+sc_rewrite_note_chosen(Oid view, const char *reason)
+{
+	if (noting)
+		chosen = lappend(chosen, list_make2(list_make1_oid(view),
+											makeString(pstrdup(reason))));
+}
+
+/* The last reason that was noted for a rollup, or the other one. */
+static const char *
+last_note(List *list, Oid view, const char *other)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (linitial_oid(linitial(lfirst(lc))) == view)
+			other = strVal(lsecond(lfirst(lc)));
+	return other;
 }
 
 static List *plan_query(const char *sql);
@@ -61,23 +83,18 @@ const char *
 sc_rewrite_why_not(Oid view)
 {
 	const char *reason = NULL;
-	ListCell   *lc;
 
-	notes = matched = NIL;
+	notes = chosen = matched = NIL;
 	noting = checking = true;
 	PG_TRY();
 	{
 		(void) plan_query(psprintf("SELECT * FROM %s", sc_qualified_name(view)));
-		foreach(lc, notes)
-			if (linitial_oid(linitial(lfirst(lc))) == view)
-				reason = strVal(lsecond(lfirst(lc)));
-		if (list_member_oid(matched, view))
-			reason = NULL;
+		reason = list_member_oid(matched, view) ? NULL : last_note(notes, view, NULL);
 	}
 	PG_FINALLY();
 	{
 		noting = checking = false;
-		notes = matched = NIL;
+		notes = chosen = matched = NIL;
 	}
 	PG_END_TRY();
 	return reason;
@@ -189,12 +206,13 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 	List	   *plans = NIL;
 	List	   *used = NIL;
 	List	   *found;
+	List	   *cheapest;
 	ListCell   *lc;
 
 	sc_refuse_nulls(fcinfo, "query");
 	sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	InitMaterializedSRF(fcinfo, 0);
-	notes = matched = NIL;
+	notes = chosen = matched = NIL;
 	noting = true;
 	PG_TRY();
 	{
@@ -204,7 +222,8 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 	{
 		noting = false;
 		found = notes;
-		notes = matched = NIL;
+		cheapest = chosen;
+		notes = chosen = matched = NIL;
 	}
 	PG_END_TRY();
 	foreach(lc, plans)
@@ -217,13 +236,13 @@ scalecache_explain_rewrite(PG_FUNCTION_ARGS)
 			"the query has no aggregation of its source" : "scalecache.enable_rewrite is off";
 		Datum		values[3];
 		bool		nulls[3] = {false};
-		ListCell   *l2;
 
 		if (get_rel_relkind(view) != RELKIND_VIEW)
 			continue;
-		foreach(l2, found)
-			if (linitial_oid(linitial(lfirst(l2))) == view)
-				reason = strVal(lsecond(lfirst(l2)));
+		/* A query can have several aggregations, and use it for one of them. */
+		reason = last_note(found, view, last_note(cheapest, view, reason));
+		if (list_member_oid(used, view))
+			reason = last_note(cheapest, view, reason);
 		values[0] = ObjectIdGetDatum(view);
 		values[1] = BoolGetDatum(list_member_oid(used, view));
 		values[2] = CStringGetTextDatum(reason);

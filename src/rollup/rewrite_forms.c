@@ -12,9 +12,8 @@
 #include "postgres.h"
 
 #include "access/nbtree.h"
+#include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/pg_language.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -23,7 +22,6 @@
 #include "optimizer/prep.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "base/attempt.h"
@@ -150,27 +148,19 @@ try_forms(ScSpec *spec)
 }
 
 static bool
-is_inlined_text(Oid funcid, void *context)
+is_of_users(Oid funcid, void *context)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	result = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId &&
-		heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL);
-	ReleaseSysCache(tuple);
-	return result;
+	return funcid >= FirstNormalObjectId;
 }
 
 static bool
-inlines_text(Node *node, void *context)
+calls_functions_of_users(Node *node, void *context)
 {
 	return node != NULL &&
-		(check_functions_in_node(node, is_inlined_text, context) ||
+		(check_functions_in_node(node, is_of_users, context) ||
 		 (IsA(node, Query) ?
-		  query_tree_walker((Query *) node, inlines_text, context, 0) :
-		  expression_tree_walker(node, inlines_text, context)));
+		  query_tree_walker((Query *) node, calls_functions_of_users, context, 0) :
+		  expression_tree_walker(node, calls_functions_of_users, context)));
 }
 
 /*
@@ -186,10 +176,13 @@ sc_spec_has_forms(ScSpec *spec)
 	if (spec->formless &&
 		GetCurrentStatementStartTimestamp() - spec->formless_at < USECS_PER_SEC)
 		return false;
-	/* Subtransactions cannot be begun there. */
+	/*
+	 * Subtransactions cannot be begun there: only what worked when the rollup
+	 * was created, and can have become nothing else since, is done without.
+	 */
 	if (!IsInParallelMode())
 		try_forms(spec);
-	else if (!inlines_text((Node *) spec->query, NULL))
+	else if (!calls_functions_of_users((Node *) spec->query, NULL))
 		make_forms_as_owner(&(Making) {spec, spec->cxt});
 	return spec->forms != NULL;
 }

@@ -46,9 +46,24 @@ typedef struct JoinContext
 } JoinContext;
 
 static bool
+has_column_of(Node *node, void *varno)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+		return ((Var *) node)->varlevelsup == 0 && ((Var *) node)->varno == *(Index *) varno;
+	return expression_tree_walker(node, has_column_of, varno);
+}
+
+/*
+ * What LATERAL hands through the nullable side of an outer join reads the
+ * source, though it is computed elsewhere.
+ */
+static bool
 reads_source(ScMatch *m, Node *node)
 {
-	return bms_is_member(m->srcvarno, pull_varnos(m->root, node));
+	return bms_is_member(m->srcvarno, pull_varnos(m->root, node)) ||
+		has_column_of(node, &m->srcvarno);
 }
 
 /* Does the expression read no other table? */

@@ -225,15 +225,17 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 	state->uses = palloc0(sizeof(List *) * (state->nslots + 1));
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		open_edges(state);
-	else if (!sc_node_anybody_may_call(list_nth(state->private, PRIVATE_CALLED)))
-	{
-		sc_node_open_plain(node, eflags, &state->plain);
-		open_edges(state);
-	}
 	else
+	{
+		if (!sc_node_anybody_may_call(list_nth(state->private, PRIVATE_CALLED)))
+		{
+			sc_node_open_plain(node, eflags, &state->plain);
+			open_edges(state);
+		}
 		state->tspec = sc_node_target(NULL, cscan->custom_exprs,
 									  list_nth(state->private, PRIVATE_OPS),
 									  state->nqkeys, size);
+	}
 	state->cxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache join",
 									   ALLOCSET_DEFAULT_SIZES);
 	state->rowcxt = AllocSetContextCreate(estate->es_query_cxt, "scalecache join row",

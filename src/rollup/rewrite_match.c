@@ -167,7 +167,7 @@ read_rollup(ScMatch *m)
 	if (!sc_spec_has_forms(spec))
 		return fail(m, spec->formless ?
 					psprintf("planning its expressions fails: %s", spec->formless) :
-					"its functions cannot be inlined in a parallel worker");
+					"its functions are not looked into by a parallel worker");
 	m->keys = palloc0(sizeof(Expr *) * (spec->nkeys + 1));
 	m->buckets = palloc0(sizeof(ScBucket *) * (spec->nkeys + 1));
 	m->sharp = spec->forms->sharp;

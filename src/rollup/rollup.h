@@ -593,6 +593,7 @@ extern void sc_rollup_stats_forget_databases(List *dboids);
 
 /* scan.c */
 extern void sc_scan_init(void);
+extern int64 sc_scan_recompute(ScGroups *groups, bool states, Snapshot snapshot);
 extern bool sc_scan_answers_part(ScSpec *spec, Snapshot snapshot);
 extern bool sc_scan_answers(ScSpec *spec, Relation base, Snapshot snapshot);
 extern bool sc_scan_load(ScSpec *spec, Relation base, Snapshot snapshot,

@@ -629,6 +629,7 @@ ask_source(RollupScanState *state)
 	ScSpec	   *spec = state->spec;
 	EState	   *estate = state->css.ss.ps.state;
 	TupleDesc	desc;
+	ScIdentity	caller;
 
 	state->source = true;
 	state->groups = NULL;
@@ -636,7 +637,9 @@ ask_source(RollupScanState *state)
 	{
 		/* All groups, with their states. */
 		state->groups = sc_groups_create(spec, estate->es_query_cxt);
+		sc_become_owner(spec, &caller);
 		sc_source_scan(state->groups, estate->es_snapshot);
+		sc_become_caller(&caller);
 	}
 	else
 	{
@@ -646,10 +649,39 @@ ask_source(RollupScanState *state)
 		if (state->whole)
 			state->plain = sc_whole_run(spec, state->whole, estate, state->store);
 		else
+		{
+			sc_become_owner(spec, &caller);
 			sc_source_run(spec, estate->es_snapshot, state->store, desc);
+			sc_become_caller(&caller);
+		}
 	}
 	state->group = NULL;
 	state->groupsdone = state->groups == NULL;
+}
+
+/*
+ * Compute what groups have lost from the source, with the owner's rights, as
+ * writers and folds do: who reads has been asked for no others than to the
+ * view, or to what his query calls.  How many were computed.
+ */
+int64
+sc_scan_recompute(ScGroups *groups, bool states, Snapshot snapshot)
+{
+	ScIdentity	caller;
+	ScGroup    *group = sc_groups_next(groups, NULL);
+	int64		n = 0;
+
+	while (group && group->lost == NULL && (group->known || !group->finished))
+		group = sc_groups_next(groups, group);
+	if (group == NULL)
+		return 0;
+	sc_become_owner(groups->spec, &caller);
+	if (states)
+		sc_source_states(groups, snapshot);
+	else
+		n = sc_source_values(groups, snapshot);
+	sc_become_caller(&caller);
+	return n;
 }
 
 /*
@@ -674,10 +706,8 @@ merge_groups(RollupScanState *state)
 	while ((group = sc_groups_next(state->groups, group)) != NULL)
 		if (group->loaded && !group->finished)
 			sc_group_finish(state->groups, group);
-	if (state->states)
-		sc_source_states(state->groups, estate->es_snapshot);
-	else
-		state->nrecomputed += sc_source_values(state->groups, estate->es_snapshot);
+	state->nrecomputed += sc_scan_recompute(state->groups, state->states,
+											estate->es_snapshot);
 	/* The child does not find these in its index. */
 	if (!IsA(linitial(((CustomScan *) state->css.ss.ps.plan)->custom_plans), SeqScan))
 		sc_groups_load_wide(state->groups, state->css.ss.ss_currentRelation,

@@ -905,7 +905,15 @@ sc_stored_load(ScSpec *stored, Relation base, Snapshot snapshot,
 	if (known && (*ndeltas > 0 || stored->maywide))
 	{
 		*groups = sc_groups_create(stored, cxt);
-		known = *ndeltas == 0 || sc_parts_correct(p, *groups, snapshot);
+		if (*ndeltas > 0)
+		{
+			ScIdentity	caller;
+
+			/* Who reads may not be able to call what the rollup's query calls. */
+			sc_become_owner(p->fact, &caller);
+			known = sc_parts_correct(p, *groups, snapshot);
+			sc_become_caller(&caller);
+		}
 		/* By then it has read all tables: see sc_spec_current. */
 		for (int i = 0; known && i <= p->nlogs; i++)
 			known = sc_spec_current(sc_parts_captured(p, i));

@@ -365,12 +365,35 @@ wanted_by_table(Query *query)
 	return want_all(cand, query, make_ands_implicit((Expr *) query->jointree->quals));
 }
 
+/*
+ * What a query groups by as GROUP BY alone would say it: sets of keys are of
+ * groups of all of them, and DISTINCT of what is no aggregation is one.
+ */
+static Query *
+with_plain_groups(Query *query)
+{
+	Query	   *copy;
+
+	if (query->groupingSets == NIL && query->distinctClause == NIL)
+		return query;
+	copy = copyObject(query);
+	copy->groupingSets = NIL;
+	if (!copy->hasAggs && copy->groupClause == NIL && copy->havingQual == NULL &&
+		!copy->hasDistinctOn && !copy->hasWindowFuncs)
+	{
+		copy->groupClause = copy->distinctClause;
+		copy->distinctClause = NIL;
+	}
+	return copy;
+}
+
 /* The rollup this query level asks for, or NULL. */
 static Candidate *
 wanted_by(Query *query)
 {
+	query = with_plain_groups(query);
 	if (query->commandType != CMD_SELECT || (!query->hasAggs && query->groupClause == NIL) ||
-		query->groupingSets || query->hasTargetSRFs || query->rowMarks ||
+		query->hasTargetSRFs || query->rowMarks ||
 		query->jointree == NULL || query->jointree->fromlist == NIL)
 		return NULL;
 	return sc_query_joins(query) ? wanted_by_join(query) : wanted_by_table(query);

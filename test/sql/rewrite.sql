@@ -204,6 +204,9 @@ EXPLAIN (COSTS OFF) EXECUTE p;
 DEALLOCATE p;
 SELECT scalecache.set_rollup_rewrite('orders', true);
 SELECT rewrites > 10 FROM scalecache.rollups WHERE rollup = 'daily'::regclass;
+-- of several aggregations, that which it answers is what counts
+SELECT rollup, used, reason ~ '^its cost is' FROM scalecache.explain_rewrite($$SELECT sum(amount) FROM orders
+	UNION ALL SELECT sum(amount) FROM orders WHERE id = 3$$) WHERE used;
 
 -- permissions stay, row-level security too
 CREATE ROLE sc_reader;

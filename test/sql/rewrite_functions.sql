@@ -121,7 +121,28 @@ SET scalecache.enable_rewrite = on;
 SELECT sum(v) FROM called;
 SELECT why_not($$SELECT k, sum(v) FROM called GROUP BY 1$$);
 
+-- A parallel worker cannot find out whether they can be computed at all.
+CREATE FUNCTION inner_step(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE FUNCTION step(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_step($1); END';
+SELECT scalecache.create_rollup('by_step', 'SELECT k + step(1) AS key, sum(v) AS s FROM called GROUP BY 1');
+CREATE OR REPLACE FUNCTION inner_step(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RAISE 'no step';
+END $$;
+CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+	RETURN (SELECT sum(v) FROM called);
+END $$;
+SET force_parallel_mode = on;
+SET parallel_leader_participation = off;
+SELECT max(total()) FROM generate_series(1, 3);
+RESET force_parallel_mode;
+RESET parallel_leader_participation;
+SELECT total();
+SELECT why_not($$SELECT sum(v) FROM called$$);
+
 DROP TABLE called CASCADE;
+DROP FUNCTION inner_step, step, total;
 DROP SCHEMA aside CASCADE;
 DROP SCHEMA other CASCADE;
 DROP FUNCTION plain_key, named_key, loose_key, whose, why_not;

@@ -205,6 +205,9 @@ SELECT joins_check($$ SELECT l.label, sum(o.amount), count(*) FROM joins_order o
 SELECT joins_check($$ SELECT l.m, sum(o.amount) FROM joins_order o JOIN joins_product q ON q.id = o.product_id, LATERAL
 	(SELECT max(p.price) m FROM joins_product p WHERE p.category_id = q.category_id AND p.id IN (SELECT category_id FROM joins_product r WHERE r.id < o.product_id)) l GROUP BY 1 $$);
 SELECT joins_check($$ SELECT l.m, sum(o.amount) FROM joins_order o, LATERAL (SELECT max(p.price) m FROM joins_product p WHERE p.id <= o.rate) l GROUP BY 1 $$);
+-- what it hands through an outer join, that perhaps is none
+SELECT joins_check($$ SELECT count(*) FROM joins_order o LEFT JOIN LATERAL (SELECT o.qty AS n, p.* FROM joins_product p) s ON s.id = o.product_id WHERE s.n = s.category_id $$);
+SELECT joins_check($$ SELECT s.n, sum(o.amount), count(s.n) FROM joins_order o LEFT JOIN LATERAL (SELECT coalesce(o.qty, 1) AS n, p.* FROM joins_product p) s ON s.id = o.product_id GROUP BY 1 $$);
 SELECT joins_check($$ WITH w AS MATERIALIZED (SELECT id, label FROM joins_product WHERE price > 5) SELECT w.label, sum(o.amount) FROM joins_order o JOIN w ON w.id = o.product_id GROUP BY 1 $$);
 SELECT joins_check($$ WITH w AS MATERIALIZED (SELECT id, label FROM joins_product WHERE price > 5) SELECT w.label, sum(o.amount) FROM joins_order o JOIN w ON w.id = o.product_id
 	JOIN w v ON v.label = w.label WHERE o.created_at > '2024-02-12' GROUP BY 1 $$);

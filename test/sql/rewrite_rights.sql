@@ -45,6 +45,34 @@ SELECT secret, k, s FROM rights_by ORDER BY 1, 2 LIMIT 2;
 SELECT secret, name, s FROM rights_join ORDER BY 1, 2 LIMIT 2;
 RESET ROLE;
 EXECUTE by_secret;
+-- who may call what others may not
+SELECT plain_text(secret), sum(v) FROM rights GROUP BY 1 ORDER BY 1;
+SELECT n.name, sum(r.v) FROM rights r JOIN rights_name n ON n.k = r.k WHERE plain_text(r.secret) = 's1' GROUP BY 1 ORDER BY 1;
+SELECT n.name, plain_text(r.secret), count(*), grouping(n.name) FROM rights r JOIN rights_name n ON n.k = r.k
+	WHERE n.k < 2 GROUP BY CUBE (1, 2) ORDER BY 1, 2;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF)
+SELECT n.name, plain_text(r.secret), count(*) FROM rights r LEFT JOIN rights_name n ON n.k = r.k AND good(r.k) GROUP BY 1, 2;
+-- what a rollup calls besides, for changes that are pending, the reader need not be able to call
+CREATE FUNCTION cut(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1 % 3; END $$;
+REVOKE EXECUTE ON FUNCTION cut FROM PUBLIC;
+SELECT scalecache.create_rollup('rights_cut', 'SELECT cut(r.k) AS c, cut(n.k) AS d, n.name, max(r.v) AS m, count(*) AS n
+	FROM rights r JOIN rights_name n ON n.k = r.k GROUP BY 1, 2, 3');
+GRANT SELECT ON rights_cut TO rights_reader;
+BEGIN;
+INSERT INTO rights SELECT i, NULL, 9000 + i FROM generate_series(0, 4) i;
+SET LOCAL ROLE rights_reader;
+EXPLAIN (COSTS OFF) SELECT n.name, max(r.v), count(*) FROM rights r JOIN rights_name n ON n.k = r.k GROUP BY 1;
+SELECT n.name, max(r.v), count(*) FROM rights r JOIN rights_name n ON n.k = r.k GROUP BY 1 ORDER BY 1;
+RESET ROLE;
+UPDATE rights_name SET name = 'm' WHERE k = 3;
+DELETE FROM rights WHERE v > 7000;
+SET LOCAL ROLE rights_reader;
+SELECT n.name, max(r.v), count(*) FROM rights r JOIN rights_name n ON n.k = r.k GROUP BY 1 ORDER BY 1;
+SELECT * FROM rights_cut ORDER BY 3, 1 LIMIT 3;
+SELECT secret, k, t FROM rights_by ORDER BY 1, 2 LIMIT 2;
+ROLLBACK;
+DROP VIEW rights_cut;
+DROP FUNCTION cut;
 -- a built-in aggregate
 REVOKE EXECUTE ON FUNCTION sum(int) FROM PUBLIC;
 SET ROLE rights_reader;

@@ -42,6 +42,12 @@ SELECT * FROM gains(ARRAY[
 	'SELECT sum(price) FROM shipped WHERE day BETWEEN ''2023-02-01'' AND ''2023-02-11''']);
 SELECT * FROM gains(ARRAY['SELECT extract(year FROM at::date), sum(price) FROM shipped GROUP BY 1']);
 DROP TABLE shipped;
+-- sets of keys, and keys alone
+SELECT * FROM gains(ARRAY['SELECT country, n, sum(amount), grouping(n) FROM orders GROUP BY ROLLUP (country, n)']);
+SELECT * FROM gains(ARRAY['SELECT country, n, count(*) FROM orders GROUP BY GROUPING SETS ((country), (n), ())',
+	'SELECT DISTINCT country FROM orders', 'SELECT DISTINCT n, count(*) FROM orders WHERE country = ''DE'' GROUP BY n']);
+SELECT * FROM gains(ARRAY['SELECT DISTINCT country FROM orders WHERE created_at >= ''2024-02-01'' ORDER BY 1']);
+SELECT * FROM gains(ARRAY['SELECT DISTINCT ON (country) country, id FROM orders', 'SELECT DISTINCT customer FROM orders']);
 -- inside other queries; hours
 SELECT * FROM gains(ARRAY['WITH x AS (SELECT date_trunc(''hour'', created_at) AS h, count(*) FROM orders
 	GROUP BY 1) SELECT * FROM x ORDER BY 1']);

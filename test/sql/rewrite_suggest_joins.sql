@@ -36,6 +36,12 @@ SELECT * FROM gains(ARRAY[
 	$$SELECT c.name, date_trunc('month', o.created_at), sum(o.amount) FROM orders o JOIN products p ON p.id = o.product_id JOIN categories c ON c.id = p.category_id GROUP BY 1, 2$$]);
 SELECT scalecache.drop_rollup('orders_rollup');
 
+-- sets of keys, and keys alone; of a LEFT JOIN too
+SELECT * FROM gains(ARRAY[
+	'SELECT c.name, o.state, sum(o.amount), grouping(c.name) FROM orders o JOIN products p ON p.id = o.product_id JOIN categories c ON c.id = p.category_id GROUP BY CUBE (1, 2)',
+	'SELECT DISTINCT c.name FROM orders o JOIN products p ON p.id = o.product_id JOIN categories c ON c.id = p.category_id',
+	'SELECT o.state, p.price, count(*), grouping(o.state, p.price) FROM orders o LEFT JOIN products p ON p.id = o.product_id GROUP BY GROUPING SETS ((1, 2), (1), ())']);
+
 -- other conditions, other joins; a table twice; with a rollup of one table
 SELECT rank, source, gains, reason FROM gains(ARRAY[
 	'SELECT p.price, sum(o.qty) FROM orders o JOIN products p ON p.id = o.product_id GROUP BY 1',
