@@ -322,13 +322,24 @@ sc_delete_all(Relation rel, Snapshot snapshot)
 }
 
 /*
+ * Are all rows that change now captured, and were since before the snapshot?
+ * A command that found the rollup stale, and was committed afterwards, may have
+ * given it a member, or disabled a trigger, without a thought of that.
+ */
+static bool
+misses_nothing(ScSpec *spec)
+{
+	if (spec->recorded == NIL)
+		return true;			/* truncated, in this transaction */
+	return equal(spec->members, spec->recorded) &&
+		(spec->stored == SC_LIVE || sc_members_intact(spec, true));
+}
+
+/*
  * Fill the base table from the source in one snapshot, drop the deltas that
  * snapshot sees, and let the storage answer for newer ones.  Changes must
  * have been captured since before the snapshot, or be locked out.  False:
  * that has changed, so there is nothing to fill.
- *
- * Of a member that came from a command that found the rollup stale, and was
- * committed afterwards, nobody has made sure of that.
  */
 bool
 sc_fill(Oid view)
@@ -348,7 +359,7 @@ sc_fill(Oid view)
 		sc_spec_release(spec);
 		return false;
 	}
-	if (spec->recorded != NIL && !equal(spec->members, spec->recorded))
+	if (!misses_nothing(spec))
 	{
 		if (spec->stored == SC_FILLING)
 			sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
