@@ -12,7 +12,7 @@ ISOLATION_OPTS = $(REGRESS_OPTS)
 
 srcdir = .
 PKG_CONFIG ?= pkg-config
-PG_CFLAGS = -fno-semantic-interposition
+PG_CFLAGS = -fno-semantic-interposition -fno-plt
 PG_CPPFLAGS = -I$(srcdir)/src $(shell $(PKG_CONFIG) --cflags hiredis)
 SHLIB_LINK = -Wl,-Bsymbolic $(shell $(PKG_CONFIG) --libs hiredis)
 EXTRA_CLEAN = src/cache/library_text.h tmp_check results output_iso regression.diffs regression.out log

@@ -317,7 +317,7 @@ sc_asked_selects(const ScAsked *asked, const ScGroup *group)
  * A delta of a group has been appended: see who has asked for it.  Those who
  * have locked the table were seen when it was.
  */
-void
+pg_attribute_hot void
 sc_asked_check(ScSpec *spec, Relation delta, const Datum *keys, const bool *nulls)
 {
 	uint32		all = 0;
@@ -411,7 +411,7 @@ sc_asked_leave(Oid delta, bool exclusive)
 }
 
 /* A SERIALIZABLE writer is about to commit or to prepare. */
-void
+pg_attribute_hot void
 sc_asked_check_left(void)
 {
 	LockedRelation at;
@@ -425,7 +425,7 @@ sc_asked_check_left(void)
 }
 
 /* The transaction is over. */
-void
+pg_attribute_hot void
 sc_asked_end(bool committed)
 {
 	for (int i = 0; committed && i + 1 < list_length(left); i += 2)

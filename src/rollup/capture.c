@@ -75,7 +75,7 @@ PG_FUNCTION_INFO_V1(scalecache_row_differs);
 
 static Pending *spare = NULL;
 
-static void
+static pg_attribute_hot void
 forget(Pending **link)
 {
 	Pending    *p = *link;
@@ -93,7 +93,7 @@ forget(Pending **link)
 }
 
 /* Append the groups as deltas of command cid. */
-static void
+static pg_attribute_hot void
 write_out(Pending *p, CommandId cid)
 {
 	if (sc_delta_append(p->groups, cid) > 0)
@@ -112,7 +112,7 @@ is_read_between(Pending *p, CommandId cid)
 }
 
 /* Zeros, but for the specification and no groups. */
-static Pending *
+static pg_attribute_hot Pending *
 make_pending(ScSpec *spec)
 {
 	Pending    *p;
@@ -139,7 +139,7 @@ make_pending(ScSpec *spec)
 }
 
 /* Where changes by command cid of this subtransaction go. */
-static Pending *
+static pg_attribute_hot Pending *
 pending_for(ScSpec *spec, CommandId cid)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
@@ -275,7 +275,7 @@ scalecache_row_differs(PG_FUNCTION_ARGS)
 }
 
 /* Write changes out that take too much memory. */
-static void
+static pg_attribute_hot void
 bound(Pending *p)
 {
 	Size		limit = (Size) sc_rollup_buffer * 1024;
@@ -337,7 +337,7 @@ sc_capture_rollup_id(const char *arg)
 	return id;
 }
 
-static bool
+static pg_attribute_hot bool
 is_captured(ScSpec *spec)
 {
 	return spec->stored == SC_LIVE || spec->stored == SC_FILLING;
@@ -347,7 +347,7 @@ is_captured(ScSpec *spec)
  * How to count rows of rel, or NULL, with the listeners told, when they are
  * not counted one by one.
  */
-static ScEval *
+static pg_attribute_hot ScEval *
 counting(ScSpec *spec, Relation rel)
 {
 	ScEval	   *eval = NULL;
@@ -459,7 +459,7 @@ scalecache_rollup_capture(PG_FUNCTION_ARGS)
  * A row that command cid has inserted into rel, in the place tid (NULL: not
  * known).  *spec, pinned, is replaced when it has become invalid meanwhile.
  */
-void
+pg_attribute_hot void
 sc_capture_insert(ScSpec **spec, Relation rel, TupleTableSlot *row, ItemPointer tid,
 				  CommandId cid)
 {
@@ -545,7 +545,7 @@ sc_capture_flush(ScSpec *spec, Snapshot snapshot)
 	return true;
 }
 
-static void
+static pg_attribute_hot void
 flush_level(SubTransactionId subid)
 {
 	Pending   **link = &pending;
@@ -579,7 +579,7 @@ remove_reader(void *arg)
  * A query has been started.  Transaction ids cannot be assigned any more once
  * workers are, and these do not have what is pending here.
  */
-void
+pg_attribute_hot void
 sc_capture_query_started(QueryDesc *query)
 {
 	EState	   *estate = query->estate;
@@ -652,7 +652,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 	}
 }
 
-static void
+static pg_attribute_hot void
 xact_callback(XactEvent event, void *arg)
 {
 	switch (event)
@@ -683,6 +683,7 @@ xact_callback(XactEvent event, void *arg)
 void
 sc_capture_init(void)
 {
+	sc_append_init();
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }

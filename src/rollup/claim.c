@@ -83,7 +83,7 @@ sc_claims_init(void)
  * else the last block of the table, to be looked up after this call.  *used
  * is false when claims are not in use.
  */
-bool
+pg_attribute_hot bool
 sc_claim_begin(Oid relid, BlockNumber block, bool *used)
 {
 	pg_atomic_uint64 *mine;
@@ -106,19 +106,20 @@ sc_claim_begin(Oid relid, BlockNumber block, bool *used)
 }
 
 /* Done; the next append is to go to block. */
-void
+pg_attribute_hot void
 sc_claim_end(BlockNumber block)
 {
 	if (busy == NULL)
 		return;
 	/* What was read and written is complete before others see this. */
-	pg_memory_barrier();
+	pg_read_barrier();
+	pg_write_barrier();
 	pg_atomic_write_u64(busy, ClaimWord(ClaimTable(pg_atomic_read_u64(busy)), block));
 	busy = NULL;
 }
 
 /* An error came between. */
-void
+pg_attribute_hot void
 sc_claim_abort(void)
 {
 	if (busy)

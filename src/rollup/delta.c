@@ -88,14 +88,6 @@
 /* Blocks at the end that writers may keep, if it is not two for each. */
 #define SC_KEPT_BLOCKS		8
 
-/* Rows appended with one WAL record, and bytes of them. */
-#define SC_APPEND_ROWS		256
-#define SC_APPEND_BYTES		65536
-
-/* Rows without header that may need the TOAST table. */
-#define SC_WIDE_BYTES		1900
-
-#define WrittenDelta(turn)	((int) ((((turn) + 1) / 2) % 2))	/* written */
 #define IsRetiring(turn)	((turn) % 2 == 1)
 
 /* ---- marks ---- */
@@ -280,320 +272,6 @@ sc_mark_drop(int64 id)
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
-}
-
-/* ---- appending ---- */
-
-/*
- * Open the delta table that is written now.  Once it is locked, whoever
- * retires it waits for this transaction, so look at the turn again after.
- * The specification is pinned, but may be an old one.  NULL when the rollup
- * has been dropped meanwhile.
- */
-static Relation
-open_written(ScSpec *given)
-{
-	int64		id = given->id;
-
-	for (;;)
-	{
-		ScSpec	   *spec = given;
-		Relation	rel;
-		bool		valid;
-		int64		turn;
-
-		if (given->valid)
-			sc_spec_pin(spec);
-		else if ((spec = sc_spec_by_id(id)) == NULL)
-			return NULL;
-		turn = spec->turn;
-		LockRelationOid(spec->delta[WrittenDelta(turn)], AccessShareLock);
-		rel = RelationIdGetRelation(spec->delta[WrittenDelta(turn)]);
-		valid = spec->valid;
-		sc_spec_release(spec);
-		if (!valid && rel)
-		{
-			spec = sc_spec_by_id(id);
-			valid = spec != NULL && spec->turn == turn &&
-				spec->delta[WrittenDelta(turn)] == RelationGetRelid(rel);
-			if (spec)
-				sc_spec_release(spec);
-		}
-		if (rel == NULL || valid)
-			return rel;
-		table_close(rel, NoLock);
-	}
-}
-
-/* Packed changes up to this size are made in memory that is kept. */
-#define SC_KEPT_BYTES		8192
-
-/* A group's change, good until the next call. */
-static Datum
-pack_change(ScGroups *groups, ScGroup *group, TransactionId top)
-{
-	static StringInfoData buf = {NULL};
-
-	if (buf.maxlen > SC_KEPT_BYTES)
-	{
-		pfree(buf.data);
-		buf.data = NULL;
-		buf.maxlen = 0;
-	}
-	if (buf.data == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&buf);
-		MemoryContextSwitchTo(old);
-	}
-	buf.len = VARHDRSZ;
-	if (TransactionIdIsValid(top))
-	{
-		appendStringInfoCharMacro(&buf, SC_PACK_TOP_XID);
-		appendBinaryStringInfo(&buf, (char *) &top, sizeof(TransactionId));
-	}
-	sc_group_put(groups, group, &buf);
-	SET_VARSIZE(buf.data, buf.len);
-	return PointerGetDatum(buf.data);
-}
-
-/*
- * Append to the block this session has claimed or to the last one.  The free
- * space map is not asked, and what else the session remembers does not count.
- */
-static bool
-begin_append(Relation rel)
-{
-	bool		claims;
-
-	if (!sc_claim_begin(RelationGetRelid(rel), RelationGetTargetBlock(rel), &claims))
-		RelationSetTargetBlock(rel, InvalidBlockNumber);
-	if (!claims)
-		LockRelation(rel, RowExclusiveLock);
-	return claims;
-}
-
-static void
-end_append(Relation rel, bool claims)
-{
-	if (claims)
-		sc_claim_end(RelationGetTargetBlock(rel));
-	else
-		UnlockRelation(rel, RowExclusiveLock);
-}
-
-/* Rows up to this size are made in memory that is kept. */
-#define SC_KEPT_ROW		512
-
-/* heap_form_tuple, but a small row is good until the next call only. */
-static HeapTuple
-form_row(TupleDesc desc, Datum *values, bool *nulls)
-{
-	static HeapTupleData tuple;
-	static union
-	{
-		HeapTupleHeaderData header;
-		int64		align;
-		char		data[SC_KEPT_ROW];
-	}			row;
-	bool		hasnull = memchr(nulls, true, desc->natts) != NULL;
-	Size		hoff = MAXALIGN(SizeofHeapTupleHeader +
-								(hasnull ? BITMAPLEN(desc->natts) : 0));
-	Size		size = heap_compute_data_size(desc, values, nulls);
-
-	if (hoff + size > SC_KEPT_ROW)
-		return heap_form_tuple(desc, values, nulls);
-	memset(&row, 0, hoff + size);
-	tuple.t_data = &row.header;
-	tuple.t_len = hoff + size;
-	ItemPointerSetInvalid(&tuple.t_self);
-	ItemPointerSetInvalid(&row.header.t_ctid);
-	HeapTupleHeaderSetNatts(&row.header, desc->natts);
-	row.header.t_hoff = hoff;
-	heap_fill_tuple(desc, values, nulls, row.data + hoff, size,
-					&row.header.t_infomask, hasnull ? row.header.t_bits : NULL);
-	return &tuple;
-}
-
-/* A group's delta.  If kept, it is good until the next call only. */
-static HeapTuple
-form_delta(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top,
-		   bool kept)
-{
-	int			nkeys = groups->spec->nkeys;
-	Datum		values[INDEX_MAX_KEYS + 1];
-	bool		nulls[INDEX_MAX_KEYS + 1];
-
-	memcpy(values, group->keys, sizeof(Datum) * nkeys);
-	memcpy(nulls, group->nulls, sizeof(bool) * nkeys);
-	values[nkeys] = pack_change(groups, group, top);
-	nulls[nkeys] = false;
-	return kept ? form_row(RelationGetDescr(rel), values, nulls) :
-		heap_form_tuple(RelationGetDescr(rel), values, nulls);
-}
-
-/*
- * heap_insert, which is told in which buffer the block is that was appended to
- * last, so that it need not be looked for.  Reading it so does not count as use,
- * by which the buffer pool keeps pages; so now and then that is not done.
- */
-static void
-insert_row(Relation rel, HeapTuple tuple, CommandId cid)
-{
-	static Buffer recent[8] = {InvalidBuffer};	/* by table */
-	static uint8 n = 0;
-	Buffer	   *buffer = &recent[RelationGetRelid(rel) % lengthof(recent)];
-	BulkInsertStateData at = {NULL, InvalidBuffer};
-	BlockNumber block = RelationGetTargetBlock(rel);
-
-	if (block != InvalidBlockNumber && BufferIsValid(*buffer) && ++n % 8 != 0 &&
-		ReadRecentBuffer(rel->rd_node, MAIN_FORKNUM, block, *buffer))
-	{
-		at.current_buf = *buffer;
-		pgstat_count_buffer_read(rel);
-		pgstat_count_buffer_hit(rel);
-	}
-	heap_insert(rel, tuple, cid, HEAP_INSERT_SKIP_FSM, &at);
-	*buffer = at.current_buf;
-	ReleaseBuffer(at.current_buf);
-}
-
-/* One delta, by far the most common case. */
-static void
-append_one(Relation rel, ScGroups *groups, ScGroup *group, TransactionId top,
-		   CommandId cid)
-{
-	HeapTuple	tuple = form_delta(rel, groups, group, top, true);
-	bool		snapshot = !ActiveSnapshotSet();
-	bool		claims;
-
-#ifndef USE_ASSERT_CHECKING
-	/* Only the TOAST table needs one, whatever the assertion says. */
-	snapshot = snapshot && tuple->t_len > SC_WIDE_BYTES;
-#endif
-	if (snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	claims = begin_append(rel);
-	insert_row(rel, tuple, cid);
-	end_append(rel, claims);
-	sc_asked_check(groups->spec, rel, group->keys, group->nulls);
-	if (snapshot)
-		PopActiveSnapshot();
-}
-
-/*
- * Append a batch, and free it; rows that need the TOAST table need a snapshot
- * as well.
- */
-static void
-append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
-			 CommandId cid)
-{
-	bool		snapshot = !ActiveSnapshotSet();
-	bool		claims;
-
-	/* A table with a TOAST table is written under a snapshot. */
-	if (snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	claims = begin_append(rel);
-	table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
-	end_append(rel, claims);
-	for (int i = 0; i < n; i++)
-	{
-		if (IsolationIsSerializable())
-		{
-			slot_getallattrs(slots[i]);
-			sc_asked_check(spec, rel, slots[i]->tts_values, slots[i]->tts_isnull);
-		}
-		ExecClearTuple(slots[i]);
-	}
-	if (snapshot)
-		PopActiveSnapshot();
-}
-
-/*
- * Any number of deltas, made in memory that is reset for each batch.  Not in
- * line, so that it is out of the way of the one.
- */
-static pg_noinline int64
-append_many(Relation rel, ScGroups *groups, TransactionId top, CommandId cid,
-			MemoryContext batch)
-{
-	TupleTableSlot *slots[SC_APPEND_ROWS];
-	ScGroup    *group = NULL;
-	int			nslots = 0;
-	int			used = 0;
-	Size		bytes = 0;
-	int64		n = 0;
-
-	while ((group = sc_groups_next(groups, group)) != NULL)
-	{
-		MemoryContext old;
-		HeapTuple	tuple;
-
-		if (sc_group_is_empty(groups, group))
-			continue;
-		n++;
-		old = MemoryContextSwitchTo(batch);
-		tuple = form_delta(rel, groups, group, top, false);
-		MemoryContextSwitchTo(old);
-		if (used == nslots)
-			slots[nslots++] = MakeSingleTupleTableSlot(RelationGetDescr(rel),
-													   &TTSOpsHeapTuple);
-		/* The slot's, so that it is not copied again. */
-		ExecStoreHeapTuple(tuple, slots[used++], true);
-		bytes += tuple->t_len;
-		if (used == SC_APPEND_ROWS || bytes > SC_APPEND_BYTES)
-		{
-			CHECK_FOR_INTERRUPTS();
-			append_batch(rel, groups->spec, slots, used, cid);
-			MemoryContextReset(batch);
-			used = 0;
-			bytes = 0;
-		}
-	}
-	if (used > 0)
-		append_batch(rel, groups->spec, slots, used, cid);
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	return n;
-}
-
-/*
- * Append the groups as deltas of command cid.  Returns how many, or -1 when
- * the rollup has been dropped meanwhile.
- */
-int64
-sc_delta_append(ScGroups *groups, CommandId cid)
-{
-	static MemoryContext batch = NULL;
-	TransactionId xid = GetCurrentTransactionId();
-	TransactionId top = GetTopTransactionId();
-	Relation	rel = open_written(groups->spec);
-	ScGroup    *first = sc_groups_next(groups, NULL);
-	int64		n = 0;
-
-	if (rel == NULL)
-		return -1;
-	if (batch == NULL)
-		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
-									  ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(batch);
-	if (xid == top)
-		top = InvalidTransactionId;
-	if (groups->ngroups != 1)
-		n = append_many(rel, groups, top, cid, batch);
-	else if (!sc_group_is_empty(groups, first))
-	{
-		MemoryContext old = MemoryContextSwitchTo(batch);
-
-		append_one(rel, groups, first, top, cid);
-		MemoryContextSwitchTo(old);
-		n = 1;
-	}
-	table_close(rel, NoLock);
-	return n;
 }
 
 /* ---- reading ---- */
@@ -835,9 +513,9 @@ scan_pending(DeltaScan *ds, BlockNumber left[2])
 	bool		wanted[2] = {mark == NULL, mark == NULL};
 	bool		usable = true;
 
-	wanted[WrittenDelta(turn)] = true;
+	wanted[ScWrittenDelta(turn)] = true;
 	if (IsRetiring(turn) && (mark == NULL || !mark->drained))
-		wanted[1 - WrittenDelta(turn)] = true;
+		wanted[1 - ScWrittenDelta(turn)] = true;
 	for (int i = 0; i < 2; i++)
 		if (wanted[i] || IsolationIsSerializable())
 			rels[i] = table_open(spec->delta[i], AccessShareLock);
@@ -933,7 +611,7 @@ sc_delta_pages_to_read(ScSpec *spec)
 		Relation	delta;
 		BlockNumber low = mark ? mark->low[i] : 0;
 
-		if (mark && i != WrittenDelta(mark->turn) &&
+		if (mark && i != ScWrittenDelta(mark->turn) &&
 			(!IsRetiring(mark->turn) || mark->drained))
 			continue;
 		delta = try_table_open(spec->delta[i], AccessShareLock);
@@ -953,7 +631,7 @@ sc_delta_pages_to_read(ScSpec *spec)
 BlockNumber
 sc_delta_pages(ScSpec *spec)
 {
-	Oid			relid = spec->delta[WrittenDelta(spec->turn)];
+	Oid			relid = spec->delta[ScWrittenDelta(spec->turn)];
 	BlockNumber pages = 0;
 	Relation	rel;
 
@@ -1070,7 +748,7 @@ int64
 sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed)
 {
 	ScSpec	   *spec = groups->spec;
-	int			written = WrittenDelta(spec->turn);
+	int			written = ScWrittenDelta(spec->turn);
 	Relation	rel = table_open(spec->delta[written], AccessShareLock);
 	BlockNumber closed = closed_block(rel, close);
 	bool		retired = IsRetiring(spec->turn) &&
@@ -1141,7 +819,7 @@ sc_delta_take(ScGroups *groups, bool close, ScMark **next, bool *changed)
 bool
 sc_delta_retire(ScSpec *spec, ScMark *mark)
 {
-	int			written = WrittenDelta(mark->turn);
+	int			written = ScWrittenDelta(mark->turn);
 	Relation	rel = table_open(spec->delta[written], AccessShareLock);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
 
@@ -1184,7 +862,7 @@ empty_table(Relation rel)
 bool
 sc_delta_empty(ScSpec *spec)
 {
-	Oid			relid = spec->delta[1 - WrittenDelta(spec->turn)];
+	Oid			relid = spec->delta[1 - ScWrittenDelta(spec->turn)];
 	ScMark	   *mark;
 	Relation	rel;
 
@@ -1209,7 +887,7 @@ sc_delta_empty(ScSpec *spec)
 	/* As the next turn finds it. */
 	mark->turn++;
 	mark->drained = false;
-	mark->low[1 - WrittenDelta(spec->turn)] = 0;
+	mark->low[1 - ScWrittenDelta(spec->turn)] = 0;
 	sc_catalog_set_turn(spec->id, mark->turn);
 	sc_mark_put(spec->id, mark);
 	return true;

@@ -19,7 +19,7 @@
 #define HEADROOM		8
 
 /* Make room for additions at positions lo to hi. */
-void
+pg_attribute_hot void
 sc_exact_reserve(ScExact *e, int lo, int hi, MemoryContext cxt)
 {
 	int			newlo,
@@ -48,7 +48,7 @@ sc_exact_reserve(ScExact *e, int lo, int hi, MemoryContext cxt)
 }
 
 /* The index of the last digit that is not zero, or -1. */
-static int
+static pg_attribute_hot int
 last_digit(ScExact *e)
 {
 	int			i = e->n - 1;
@@ -59,7 +59,7 @@ last_digit(ScExact *e)
 }
 
 /* Sums are digits already, most often, and dividing takes long. */
-static bool
+static pg_attribute_hot bool
 is_normal(ScExact *e, int64 base, int last)
 {
 	int64		least = 0;
@@ -73,7 +73,7 @@ is_normal(ScExact *e, int64 base, int last)
 	return least > -base && greatest < base && (least == 0 || greatest == 0);
 }
 
-void
+pg_attribute_hot void
 sc_exact_normalize(ScExact *e, int64 base)
 {
 	int64		carry = 0;
@@ -119,7 +119,7 @@ sc_exact_normalize(ScExact *e, int64 base)
  * Normalize, and find the first and the last digit (as indexes) that are not
  * zero.  Returns false if there is none.
  */
-bool
+pg_attribute_hot bool
 sc_exact_trim(ScExact *e, int64 base, int *first, int *last)
 {
 	*first = 0;

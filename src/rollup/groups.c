@@ -26,7 +26,7 @@
 /* Room for the first group, most often all that a transaction changes. */
 #define SC_FIRST_ROOM	256
 
-static ScGroups *
+static pg_attribute_hot ScGroups *
 make_groups(ScSpec *spec, MemoryContext cxt)
 {
 	ScGroups   *groups = MemoryContextAllocZero(cxt, MAXALIGN(sizeof(ScGroups)) + SC_FIRST_ROOM);
@@ -48,7 +48,7 @@ sc_groups_create(ScSpec *spec, MemoryContext parent)
 }
 
 /* No groups, in the memory context of these, which are gone. */
-ScGroups *
+pg_attribute_hot ScGroups *
 sc_groups_renew(ScGroups *groups, ScSpec *spec)
 {
 	MemoryContext cxt = groups->cxt;
@@ -130,7 +130,7 @@ grow(ScGroups *groups)
  * that hold as many groups as there are already, so that one costs little and
  * a million are close together, in the order they came.
  */
-static ScGroup *
+static pg_attribute_hot ScGroup *
 new_group(ScGroups *groups)
 {
 	ScSpec	   *spec = groups->spec;
@@ -155,8 +155,17 @@ new_group(ScGroups *groups)
 	return g;
 }
 
+static void
+add_to_bucket(ScGroups *groups, ScGroup *g)
+{
+	ScGroup   **bucket = &groups->buckets[g->hash & (groups->nbuckets - 1)];
+
+	g->next = *bucket;
+	*bucket = g;
+}
+
 /* Is it the only group?  So it is for a fold that merges many deltas of one. */
-static bool
+static pg_attribute_hot bool
 is_only_group(ScGroups *groups, const Datum *keys, const bool *nulls)
 {
 	ScGroup    *g = groups->oldest;
@@ -171,7 +180,7 @@ is_only_group(ScGroups *groups, const Datum *keys, const bool *nulls)
 	return true;
 }
 
-ScGroup *
+pg_attribute_hot ScGroup *
 sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 			  bool create)
 {
@@ -182,7 +191,17 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 
 	if (is_only_group(groups, keys, nulls))
 		return groups->oldest;
-	hash = hash_keys(spec, keys, nulls);
+	if (groups->ngroups == 0 && !create)
+		return NULL;
+	if (groups->unhashed)
+	{
+		groups->unhashed = false;
+		groups->oldest->hash = hash_keys(spec, groups->oldest->keys, groups->oldest->nulls);
+		add_to_bucket(groups, groups->oldest);
+	}
+	/* There may never be another; wide keys' hashes are stored. */
+	groups->unhashed = groups->ngroups == 0 && spec->fixedsize >= 0;
+	hash = groups->unhashed ? 0 : hash_keys(spec, keys, nulls);
 	for (g = groups->buckets[hash & (groups->nbuckets - 1)]; g; g = g->next)
 		if (g->hash == hash && keys_equal(spec, g->keys, g->nulls, keys, nulls))
 			return g;
@@ -209,14 +228,22 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 			g->keys[i] = datumCopy(keys[i], spec->keys[i].typbyval,
 								   spec->keys[i].typlen);
 	}
-	g->next = groups->buckets[hash & (groups->nbuckets - 1)];
-	groups->buckets[hash & (groups->nbuckets - 1)] = g;
+	if (!groups->unhashed)
+		add_to_bucket(groups, g);
 	MemoryContextSwitchTo(old);
 	return g;
 }
 
+/* What is most often a column is taken from the row at once. */
+static inline Datum
+row_value(AttrNumber column, ExprState *expr, ExprContext *econtext, bool *isnull)
+{
+	return column > 0 ? slot_getattr(econtext->ecxt_scantuple, column, isnull) :
+		ExecEvalExpr(expr, econtext, isnull);
+}
+
 /* Add sign times the row in slot, if it passes the quals. */
-void
+pg_attribute_hot void
 sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 				  int sign)
 {
@@ -242,7 +269,8 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 		}
 	}
 	for (int i = 0; i < spec->nkeys; i++)
-		keys[i] = ExecEvalExpr(eval->keys[i], econtext, &nulls[i]);
+		keys[i] = row_value(eval->columns[i],
+							eval->columns[i] > 0 ? NULL : eval->keys[i], econtext, &nulls[i]);
 	group = sc_groups_get(groups, keys, nulls, !groups->closed);
 	if (group == NULL)
 	{
@@ -253,13 +281,14 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 	for (int i = 0; i < spec->nslots; i++)
 	{
 		ScSlot	   *ss = &spec->slots[i];
+		AttrNumber *columns = &eval->columns[spec->nkeys + 2 * i];
 		Datum		args[2] = {0};
 		bool		argnulls[2] = {0};
 
 		if (ss->def.kind == SC_STATE_RECOMPUTE ||
 			(groups->slots != NULL && !bms_is_member(i, groups->slots)))
 			continue;
-		if (eval->filters[i])
+		if (eval->filtered && eval->filters[i])
 		{
 			bool		isnull;
 			Datum		pass = ExecEvalExpr(eval->filters[i], econtext, &isnull);
@@ -268,7 +297,8 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 				continue;
 		}
 		for (int a = 0; a < ss->def.nargs; a++)
-			args[a] = ExecEvalExpr(eval->args[i][a], econtext, &argnulls[a]);
+			args[a] = row_value(columns[a], columns[a] > 0 ? NULL : eval->args[i][a],
+								econtext, &argnulls[a]);
 		sc_state_accum(&ss->def, group->states + ss->offset, args, argnulls,
 					   sign, groups->cxt);
 	}
@@ -276,7 +306,7 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 }
 
 /* Append the packed form: the signed row count, then each state. */
-void
+pg_attribute_hot void
 sc_group_put(ScGroups *groups, ScGroup *group, StringInfo buf)
 {
 	ScSpec	   *spec = groups->spec;
@@ -362,7 +392,7 @@ sc_group_merge_some(ScGroups *groups, ScGroup *group, bytea *packed,
 }
 
 /* True when the change cancels out, and nothing has to be recomputed. */
-bool
+pg_attribute_hot bool
 sc_group_is_empty(ScGroups *groups, ScGroup *group)
 {
 	ScSpec	   *spec = groups->spec;
@@ -439,7 +469,7 @@ sc_groups_resolve(ScGroups *groups, ScValues *values)
 }
 
 /* All groups in the order they came; start with NULL. */
-ScGroup *
+pg_attribute_hot ScGroup *
 sc_groups_next(ScGroups *groups, ScGroup *last)
 {
 	return last ? last->younger : groups->oldest;

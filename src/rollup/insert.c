@@ -96,7 +96,7 @@ remove_tap(void *arg)
 		}
 }
 
-static void
+static pg_attribute_hot void
 capture_row(Tap *tap)
 {
 	TupleTableSlot *row = tap->row;
@@ -110,7 +110,7 @@ capture_row(Tap *tap)
 		sc_capture_insert(&tap->specs[i], tap->rel, row, &stored->tts_tid, tap->cid);
 }
 
-static TupleTableSlot *
+static pg_attribute_hot TupleTableSlot *
 tapped_node(PlanState *node)
 {
 	Tap		   *tap = taps;
@@ -131,7 +131,7 @@ tapped_node(PlanState *node)
 }
 
 /* Does the plan return what is inserted, column by column? */
-static bool
+static pg_attribute_hot bool
 returns_rows(Plan *plan)
 {
 	ListCell   *lc;
@@ -174,7 +174,7 @@ learn_from(TriggerDesc *desc, int16 event)
 		}
 }
 
-static bool
+static pg_attribute_hot bool
 counts_rows(ScSpec *spec, Relation rel)
 {
 	return (spec->stored == SC_LIVE || spec->stored == SC_FILLING) &&
@@ -240,7 +240,7 @@ take_triggers(TriggerDesc *desc, Relation rel, ScSpec **specs)
 }
 
 /* Tap the node below an INSERT for the rollups of these n specifications. */
-static void
+static pg_attribute_hot void
 tap_node(QueryDesc *query, ScSpec **specs, int n)
 {
 	ModifyTableState *mt = (ModifyTableState *) query->planstate;
@@ -334,7 +334,7 @@ forget_target(Datum arg, Oid relid)
 }
 
 /* The specification, pinned, of the one rollup of rel if that is known, or NULL. */
-static ScSpec *
+static pg_attribute_hot ScSpec *
 usual_spec(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
@@ -350,7 +350,7 @@ usual_spec(Relation rel)
 }
 
 /* As rollups_only, where rel takes rows as they are. */
-static int
+static pg_attribute_hot int
 find_rollups(ModifyTable *plan, Relation rel, ScSpec **specs)
 {
 	uint64		before;
@@ -373,7 +373,7 @@ find_rollups(ModifyTable *plan, Relation rel, ScSpec **specs)
  * The target, opened, of an INSERT of a single row, whose triggers are to be
  * hidden while it starts, and the *n rollups to tap it for; else NULL.
  */
-static Relation
+static pg_attribute_hot Relation
 hidden_target(QueryDesc *query, ScSpec **specs, int *n)
 {
 	ModifyTable *plan = (ModifyTable *) query->plannedstmt->planTree;
@@ -405,7 +405,7 @@ static TriggerDesc *hidden = NULL;
  * Show the triggers again.  When the cache entry has been built anew meanwhile
  * it has them already: who inserts has a lock against changing them.
  */
-static void
+static pg_attribute_hot void
 show_triggers(void)
 {
 	if (hidden_from == NULL)
@@ -417,7 +417,7 @@ show_triggers(void)
 	hidden_from = NULL;
 }
 
-static void
+static pg_attribute_hot void
 start(QueryDesc *query, int eflags)
 {
 	if (prev_start)
@@ -427,7 +427,7 @@ start(QueryDesc *query, int eflags)
 }
 
 /* Start an INSERT into rel, opened, and tap it for n rollups. */
-static void
+static pg_attribute_hot void
 start_hiding(QueryDesc *query, int eflags, Relation rel, ScSpec **specs, int n)
 {
 	hidden = rel->trigdesc;
@@ -472,7 +472,7 @@ row_differs(ExprState *state, ExprContext *econtext, bool *isnull)
  * For each statement the server reads a trigger's condition from its text, for
  * a single row too.  It need not where it finds one that is ready.
  */
-static void
+static pg_attribute_hot void
 prepare_conditions(EState *estate)
 {
 	ListCell   *lc;
@@ -499,7 +499,7 @@ prepare_conditions(EState *estate)
 	}
 }
 
-static void
+static pg_attribute_hot void
 executor_start(QueryDesc *query, int eflags)
 {
 	ScSpec	   *specs[SC_TAPPED];
@@ -527,7 +527,7 @@ executor_start(QueryDesc *query, int eflags)
 }
 
 /* The last row, where the plan was not asked for another one. */
-static void
+static pg_attribute_hot void
 executor_finish(QueryDesc *query)
 {
 	Tap		   *tap = taps;

@@ -26,7 +26,7 @@ column_of_key(ScSpec *spec, int key)
 	return tle->resjunk ? InvalidAttrNumber : tle->resno;
 }
 
-void
+pg_attribute_hot void
 sc_notify_groups(ScGroups *groups)
 {
 	ScSpec	   *spec = groups->spec;

@@ -48,6 +48,7 @@ typedef struct ScKey
 	Oid			collation;
 	int16		typlen;
 	bool		typbyval;
+	char		typalign;
 	FmgrInfo	eq;
 	FmgrInfo	hash;			/* fn_oid invalid: hash the image, or nothing */
 	bool		imagehash;		/* equal values have equal images */
@@ -56,10 +57,10 @@ typedef struct ScKey
 
 typedef struct ScSlot
 {
+	Size		offset;			/* into a group's states */
 	ScStateDef	def;
 	List	   *args;			/* of Expr over the source, varno 1 */
 	Expr	   *filter;
-	Size		offset;			/* into a group's states */
 } ScSlot;
 
 typedef struct ScAgg
@@ -86,15 +87,19 @@ typedef struct ScZones
 /* Compiled expressions for one relation of the source's tree. */
 typedef struct ScEval
 {
+	/* What a row of columns needs, and no more of zones as a rule. */
 	Oid			relid;
+	bool		counted;		/* the storage counts this relation's rows */
+	bool		filtered;		/* there are filters */
+	struct ScEval *next;
 	ExprState  *qual;
+	AttrNumber *columns;		/* that an expression is, or 0: of each key, and
+								 * two of each slot */
+	ScZones		zones;
 	ExprState **keys;
 	ExprState ***args;			/* [slot][arg] */
 	ExprState **filters;		/* [slot] */
 	Bitmapset  *used;			/* attribute numbers read */
-	bool		counted;		/* the storage counts this relation's rows */
-	ScZones		zones;
-	struct ScEval *next;
 } ScEval;
 
 /*
@@ -131,6 +136,7 @@ typedef struct ScSpec
 	ExprContext *econtext;
 	int			nkeys;
 	int			nslots;
+	int			fixedsize;		/* room for all keys in a row, or -1: some vary */
 	ScKey	   *keys;
 	ScSlot	   *slots;
 	Size		statesize;		/* bytes of all states of a group */
@@ -270,6 +276,7 @@ typedef struct ScGroups
 	struct ScValues *values;	/* where a fill may put distinct values */
 	bool		complete;		/* every group of the source is here */
 	bool		closed;			/* rows of other groups are passed over */
+	bool		unhashed;		/* the first group is in no bucket yet */
 	Bitmapset  *slots;			/* add rows to these only; NULL: all */
 } ScGroups;
 
@@ -414,8 +421,15 @@ extern void sc_asked_leave(Oid delta, bool exclusive);
 extern void sc_asked_check_left(void);
 extern void sc_asked_end(bool committed);
 
-/* delta.c */
+/* append.c */
 extern int64 sc_delta_append(ScGroups *groups, CommandId cid);
+extern void sc_append_init(void);
+
+/* delta.c */
+
+/* Which of the two tables is written in this turn. */
+#define ScWrittenDelta(turn)	((int) ((((turn) + 1) / 2) % 2))
+
 extern int64 sc_delta_load(ScGroups *groups, Snapshot snapshot,
 						   const ScAsked *asked);
 extern bool sc_delta_usable(ScSpec *spec);

@@ -152,7 +152,7 @@ invalidate(Datum arg, Oid relid)
 }
 
 /* Pins that an error left behind; what they kept is freed at the next use. */
-static void
+static pg_attribute_hot void
 unpin_all(XactEvent event, void *arg)
 {
 	ListCell   *lc;
@@ -265,6 +265,16 @@ to_source_vars(ScSpec *spec, void *expr)
 }
 
 static void
+key_type(ScSpec *spec, ScKey *key)
+{
+	get_typlenbyvalalign(key->type, &key->typlen, &key->typbyval, &key->typalign);
+	if (key->typlen < 0)
+		spec->fixedsize = -1;
+	else if (spec->fixedsize >= 0)
+		spec->fixedsize += key->typlen + MAXIMUM_ALIGNOF;
+}
+
+static void
 key_prepare(ScSpec *spec, ScKey *key, SortGroupClause *sgc, Expr *expr)
 {
 	Oid			hashfn;
@@ -274,7 +284,7 @@ key_prepare(ScSpec *spec, ScKey *key, SortGroupClause *sgc, Expr *expr)
 	key->type = exprType((Node *) expr);
 	key->typmod = exprTypmod((Node *) expr);
 	key->collation = exprCollation((Node *) expr);
-	get_typlenbyval(key->type, &key->typlen, &key->typbyval);
+	key_type(spec, key);
 	if (key->typlen == -1)
 		spec->maywide = true;
 	fmgr_info_cxt(get_opcode(sgc->eqop), &key->eq, spec->cxt);
@@ -410,7 +420,7 @@ analyze_log(ScSpec *spec, Query *query)
 		key->type = var->vartype;
 		key->typmod = var->vartypmod;
 		key->collation = var->varcollid;
-		get_typlenbyval(key->type, &key->typlen, &key->typbyval);
+		key_type(spec, key);
 		key->imagehash = key->imageeq = true;
 	}
 	spec->query = query;
@@ -719,7 +729,7 @@ sc_spec_by_view(Oid view)
 	return spec;
 }
 
-ScSpec *
+pg_attribute_hot ScSpec *
 sc_spec_by_id(int64 id)
 {
 	IdEntry    *entry;
@@ -772,14 +782,14 @@ sc_spec_by_base(Oid base)
 	return spec;
 }
 
-void
+pg_attribute_hot void
 sc_spec_pin(ScSpec *spec)
 {
 	spec->pins++;
 	npins++;
 }
 
-void
+pg_attribute_hot void
 sc_spec_release(ScSpec *spec)
 {
 	if (spec->pins > 0)
@@ -840,19 +850,34 @@ sc_spec_used(ScSpec *spec, Relation rel)
 	return used;
 }
 
-/* Expressions of spec over rel, a member of the source. */
-ScEval *
-sc_spec_eval(ScSpec *spec, Relation rel)
+/* The column that an expression is, or 0. */
+static AttrNumber
+column_of(Expr *expr)
+{
+	while (IsA(expr, RelabelType))
+		expr = ((RelabelType *) expr)->arg;
+	return IsA(expr, Var) && ((Var *) expr)->varattno > 0 ? ((Var *) expr)->varattno : 0;
+}
+
+/* Compile an expression of the rollup over the columns of a member. */
+static ExprState *
+compile(void *expr, AttrMap *map, AttrNumber *column)
+{
+	Expr	   *planned = expression_planner(of_member(expr, map));
+
+	if (column)
+		*column = column_of(planned);
+	return ExecInitExpr(planned, NULL);
+}
+
+static pg_noinline ScEval *
+make_eval(ScSpec *spec, Relation rel)
 {
 	ScEval	   *eval;
 	MemoryContext cxt;
 	MemoryContext old;
 	AttrMap    *map;
 	ScIdentity	caller;
-
-	for (eval = spec->evals; eval; eval = eval->next)
-		if (eval->relid == RelationGetRelid(rel))
-			return eval;
 
 	/* Functions are called with the owner's rights to them. */
 	sc_become_owner(spec, &caller);
@@ -861,15 +886,15 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 								ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(cxt);
 	map = member_map(spec, rel);
-#define COMPILE(e)	ExecInitExpr(expression_planner(of_member(e, map)), NULL)
 	eval = palloc0(sizeof(ScEval));
 	eval->relid = RelationGetRelid(rel);
 	eval->counted = sc_spec_counts(spec, eval->relid);
 	if (spec->quals)
-		eval->qual = COMPILE(make_ands_explicit(spec->quals));
+		eval->qual = compile(make_ands_explicit(spec->quals), map, NULL);
+	eval->columns = palloc0(sizeof(AttrNumber) * (spec->nkeys + 2 * spec->nslots + 1));
 	eval->keys = palloc0(sizeof(ExprState *) * (spec->nkeys + 1));
 	for (int i = 0; i < spec->nkeys; i++)
-		eval->keys[i] = COMPILE(spec->keys[i].expr);
+		eval->keys[i] = compile(spec->keys[i].expr, map, &eval->columns[i]);
 	eval->args = palloc0(sizeof(ExprState **) * (spec->nslots + 1));
 	eval->filters = palloc0(sizeof(ExprState *) * (spec->nslots + 1));
 	for (int i = 0; i < spec->nslots; i++)
@@ -879,16 +904,32 @@ sc_spec_eval(ScSpec *spec, Relation rel)
 
 		eval->args[i] = palloc0(sizeof(ExprState *) * 2);
 		foreach(lc, spec->slots[i].args)
-			eval->args[i][n++] = COMPILE(lfirst(lc));
+		{
+			eval->args[i][n] = compile(lfirst(lc), map,
+									   &eval->columns[spec->nkeys + 2 * i + n]);
+			n++;
+		}
 		if (spec->slots[i].filter)
-			eval->filters[i] = COMPILE(spec->slots[i].filter);
+		{
+			eval->filters[i] = compile(spec->slots[i].filter, map, NULL);
+			eval->filtered = true;
+		}
 	}
 	eval->used = sc_spec_used(spec, rel);
-#undef COMPILE
 	eval->next = spec->evals;
 	spec->evals = eval;
 	MemoryContextSetParent(cxt, spec->cxt);
 	MemoryContextSwitchTo(old);
 	sc_become_caller(&caller);
 	return eval;
+}
+
+/* Expressions of spec over rel, a member of the source. */
+pg_attribute_hot ScEval *
+sc_spec_eval(ScSpec *spec, Relation rel)
+{
+	for (ScEval *eval = spec->evals; eval; eval = eval->next)
+		if (eval->relid == RelationGetRelid(rel))
+			return eval;
+	return make_eval(spec, rel);
 }

@@ -385,7 +385,7 @@ sc_final_prepare(Aggref *agg, ScFinalDef *fin, MemoryContext cxt)
 
 /* ---- by kind ---- */
 
-void
+pg_attribute_hot void
 sc_state_accum(const ScStateDef *def, ScState *st, const Datum *args,
 			   const bool *nulls, int sign, MemoryContext cxt)
 {
@@ -406,7 +406,7 @@ sc_state_is_empty(const ScStateDef *def, const ScState *st)
 		state_ops[def->kind]->is_empty(unconstify(ScState *, st));
 }
 
-void
+pg_attribute_hot void
 sc_state_pack(const ScStateDef *def, const ScState *st, StringInfo buf)
 {
 	if (state_ops[def->kind])

@@ -38,7 +38,7 @@ typedef struct BitsState
 
 /* ---- count ---- */
 
-static void
+static pg_attribute_hot void
 count_accum(const ScStateDef *def, ScState *st, const Datum *args,
 			int sign, MemoryContext cxt)
 {
@@ -51,7 +51,7 @@ count_is_empty(ScState *st)
 	return ((CountState *) st)->n == 0;
 }
 
-static void
+static pg_attribute_hot void
 count_pack(const ScStateDef *def, ScState *st, StringInfo buf)
 {
 	sc_put_int(buf, ((CountState *) st)->n);

@@ -45,7 +45,7 @@ typedef struct NumState
 
 /* ---- integers ---- */
 
-static void
+static pg_attribute_hot void
 int_accum(const ScStateDef *def, ScState *st, const Datum *args,
 		  int sign, MemoryContext cxt)
 {
@@ -66,7 +66,7 @@ int_is_empty(ScState *st)
 	return s->n == 0 && s->sum == 0 && s->sumsq == 0;
 }
 
-static void
+static pg_attribute_hot void
 int_pack(const ScStateDef *def, ScState *st, StringInfo buf)
 {
 	IntState   *s = (IntState *) st;
@@ -203,7 +203,7 @@ const ScStateOps sc_int_ops = {
  * Numeric
  * ------------------------------------------------------------------------
  */
-static void
+static pg_attribute_hot void
 count_scale(NumState *s, int dscale, int64 count, MemoryContext cxt)
 {
 	int			i;
@@ -236,7 +236,7 @@ count_scale(NumState *s, int dscale, int64 count, MemoryContext cxt)
 }
 
 /* Digits are most significant first, the first one at position weight. */
-static void
+static pg_attribute_hot void
 add_digits(NumState *s, bool squares, const int16 *digits, int ndigits,
 		   int weight, int sign, bool negative, MemoryContext cxt)
 {
@@ -280,7 +280,7 @@ numeric_accum_int8(NumState *s, bool squares, int64 value, int sign,
 	count_scale(s, 0, sign, cxt);
 }
 
-static void
+static pg_attribute_hot void
 numeric_accum_datum(NumState *s, bool squares, Datum value, int sign,
 					MemoryContext cxt)
 {
@@ -342,7 +342,7 @@ numeric_accum_datum(NumState *s, bool squares, Datum value, int sign,
 		pfree(p);
 }
 
-static void
+static pg_attribute_hot void
 num_accum(const ScStateDef *def, ScState *st, const Datum *args,
 		  int sign, MemoryContext cxt)
 {
@@ -365,7 +365,7 @@ num_is_empty(ScState *st)
 		sc_exact_is_zero(&s->sumsq, DEC);
 }
 
-static void
+static pg_attribute_hot void
 num_pack(const ScStateDef *def, ScState *st, StringInfo buf)
 {
 	int			i;

@@ -30,7 +30,7 @@ sc_state_corrupted(void)
 			 errhint("Recompute the rollup with scalecache.rebuild_rollup.")));
 }
 
-static void
+static pg_attribute_hot void
 put_uint128(StringInfo buf, uint128 v)
 {
 	while (v >= 0x80)
@@ -41,7 +41,7 @@ put_uint128(StringInfo buf, uint128 v)
 	appendStringInfoCharMacro(buf, (char) v);
 }
 
-void
+pg_attribute_hot void
 sc_put_int128(StringInfo buf, int128 v)
 {
 	put_uint128(buf, ((uint128) v << 1) ^ (uint128) (v >> 127));
@@ -60,7 +60,7 @@ put_digits(char *p, uint64 v)
 	return p;
 }
 
-void
+pg_attribute_hot void
 sc_put_uint(StringInfo buf, uint64 v)
 {
 	char	   *p;
@@ -72,7 +72,7 @@ sc_put_uint(StringInfo buf, uint64 v)
 	buf->len = p - buf->data;
 }
 
-void
+pg_attribute_hot void
 sc_put_int(StringInfo buf, int64 v)
 {
 	sc_put_uint(buf, ((uint64) v << 1) ^ (uint64) (v >> 63));
@@ -141,7 +141,7 @@ sc_get_int(const char **p, const char *end)
 }
 
 /* number of digits and sign, position of the first, digits */
-void
+pg_attribute_hot void
 sc_put_exact(StringInfo buf, ScExact *e, int64 base)
 {
 	int			first,
@@ -359,7 +359,7 @@ sc_get_value(const ScStateDef *def, const char **p, const char *end)
  * Rows
  * ------------------------------------------------------------------------
  */
-int64
+pg_attribute_hot int64
 sc_int_arg(const ScStateDef *def, Datum arg)
 {
 	switch (def->typlen)

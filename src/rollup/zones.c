@@ -363,7 +363,7 @@ find_maps(ScZones *zones, Oid base, Oid relid)
 }
 
 /* Are there maps that a new row of the relation has to be entered in? */
-bool
+pg_attribute_hot bool
 sc_zones_wanted(ScZones *zones, Oid base, Oid relid)
 {
 	if (shared == NULL)
@@ -387,7 +387,7 @@ sc_zones_enter(ScZones *zones, int i, ItemPointer tid, Datum value)
 }
 
 /* The same for a row of rel; tid NULL: nobody knows where it is. */
-void
+pg_attribute_hot void
 sc_zones_enter_row(ScZones *zones, Oid base, Relation rel, TupleTableSlot *row,
 				   ItemPointer tid)
 {

@@ -263,7 +263,7 @@ wake_launcher(void)
  */
 
 /* This database's entry, or NULL. */
-static ScDb *
+static pg_attribute_hot ScDb *
 my_entry(ScWorkerKind kind)
 {
 	static ScDb *cached[SC_WORKER_KINDS] = {NULL};
@@ -294,7 +294,7 @@ wake_worker(ScDb *db, ScWorkerKind kind)
 	return latch != NULL;
 }
 
-static void
+static pg_attribute_hot void
 notify(ScWorkerKind kind)
 {
 	static TimestampTz last_nudge = 0;
@@ -328,7 +328,7 @@ notify(ScWorkerKind kind)
 	}
 }
 
-void
+pg_attribute_hot void
 sc_worker_notify(void)
 {
 	notify(SC_WORKER_FOLD);
