@@ -236,10 +236,58 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 
 /* What is most often a column is taken from the row at once. */
 static inline Datum
-row_value(AttrNumber column, ExprState *expr, ExprContext *econtext, bool *isnull)
+row_value(AttrNumber column, ExprState **expr, TupleTableSlot *slot,
+		  ExprContext *econtext, bool *isnull)
 {
-	return column > 0 ? slot_getattr(econtext->ecxt_scantuple, column, isnull) :
-		ExecEvalExpr(expr, econtext, isnull);
+	return column > 0 ? slot_getattr(slot, column, isnull) :
+		ExecEvalExpr(*expr, econtext, isnull);
+}
+
+static bool
+is_true(ExprState *expr, ExprContext *econtext)
+{
+	bool		isnull;
+	Datum		result = ExecEvalExpr(expr, econtext, &isnull);
+
+	return !isnull && DatumGetBool(result);
+}
+
+/* The same, in a context for what the row needs; econtext has the row. */
+static pg_attribute_hot void
+add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
+		ExprContext *econtext, int sign)
+{
+	ScSpec	   *spec = groups->spec;
+	AttrNumber *columns = eval->columns;
+	Datum		keys[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+	ScGroup    *group;
+
+	if (eval->qual && !is_true(eval->qual, econtext))
+		return;
+	for (int i = 0; i < spec->nkeys; i++)
+		keys[i] = row_value(*columns++, &eval->keys[i], slot, econtext, &nulls[i]);
+	group = sc_groups_get(groups, keys, nulls, !groups->closed);
+	if (group == NULL)
+		return;
+	group->nrows += sign;
+	for (int i = 0; i < spec->nslots; i++, columns += 2)
+	{
+		ScSlot	   *ss = &spec->slots[i];
+		Datum		args[2] = {0};
+		bool		argnulls[2] = {0};
+
+		if (ss->def.kind == SC_STATE_RECOMPUTE ||
+			(groups->slots != NULL && !bms_is_member(i, groups->slots)))
+			continue;
+		if (eval->filtered && eval->filters[i] && !is_true(eval->filters[i], econtext))
+			continue;
+		for (int a = 0; a < ss->def.nargs; a++)
+			args[a] = row_value(columns[a], columns[a] > 0 ? NULL : &eval->args[i][a],
+								slot, econtext, &argnulls[a]);
+		sc_state_accum(&ss->def, group->states + ss->offset, args, argnulls,
+					   sign, groups->cxt);
+	}
 }
 
 /* Add sign times the row in slot, if it passes the quals. */
@@ -247,61 +295,20 @@ pg_attribute_hot void
 sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 				  int sign)
 {
-	ScSpec	   *spec = groups->spec;
-	ExprContext *econtext = spec->econtext;
-	Datum		keys[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
-	ScGroup    *group;
+	ExprContext *econtext = NULL;
 	MemoryContext old;
 
-	ResetExprContext(econtext);
-	econtext->ecxt_scantuple = slot;
-	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-	if (eval->qual)
+	/* One row of columns needs next to nothing. */
+	if (eval->plain && groups->ngroups == 0)
+		old = MemoryContextSwitchTo(groups->cxt);
+	else
 	{
-		bool		isnull;
-		Datum		pass = ExecEvalExpr(eval->qual, econtext, &isnull);
-
-		if (isnull || !DatumGetBool(pass))
-		{
-			MemoryContextSwitchTo(old);
-			return;
-		}
+		econtext = groups->spec->econtext;
+		ResetExprContext(econtext);
+		econtext->ecxt_scantuple = slot;
+		old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 	}
-	for (int i = 0; i < spec->nkeys; i++)
-		keys[i] = row_value(eval->columns[i],
-							eval->columns[i] > 0 ? NULL : eval->keys[i], econtext, &nulls[i]);
-	group = sc_groups_get(groups, keys, nulls, !groups->closed);
-	if (group == NULL)
-	{
-		MemoryContextSwitchTo(old);
-		return;
-	}
-	group->nrows += sign;
-	for (int i = 0; i < spec->nslots; i++)
-	{
-		ScSlot	   *ss = &spec->slots[i];
-		AttrNumber *columns = &eval->columns[spec->nkeys + 2 * i];
-		Datum		args[2] = {0};
-		bool		argnulls[2] = {0};
-
-		if (ss->def.kind == SC_STATE_RECOMPUTE ||
-			(groups->slots != NULL && !bms_is_member(i, groups->slots)))
-			continue;
-		if (eval->filtered && eval->filters[i])
-		{
-			bool		isnull;
-			Datum		pass = ExecEvalExpr(eval->filters[i], econtext, &isnull);
-
-			if (isnull || !DatumGetBool(pass))
-				continue;
-		}
-		for (int a = 0; a < ss->def.nargs; a++)
-			args[a] = row_value(columns[a], columns[a] > 0 ? NULL : eval->args[i][a],
-								econtext, &argnulls[a]);
-		sc_state_accum(&ss->def, group->states + ss->offset, args, argnulls,
-					   sign, groups->cxt);
-	}
+	add_row(groups, eval, slot, econtext, sign);
 	MemoryContextSwitchTo(old);
 }
 
