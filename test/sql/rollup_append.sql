@@ -74,6 +74,14 @@ ROLLBACK TO b;
 COMMIT;
 SELECT differ();
 
+-- Emptied in the same transaction
+BEGIN;
+TRUNCATE appended;
+INSERT INTO appended VALUES (421, 1, 'after', NULL, 1);
+COMMIT;
+SELECT * FROM appended_ints ORDER BY k;
+SELECT differ();
+
 DROP TABLE appended CASCADE;
 DROP FUNCTION differ;
 DROP PROCEDURE append;
