@@ -287,7 +287,8 @@ keep_row(int natts, bool hasnull)
 	ItemPointerSetInvalid(&header->t_ctid);
 	HeapTupleHeaderSetNatts(header, natts);
 	header->t_hoff = MAXALIGN(SizeofHeapTupleHeader + (hasnull ? BITMAPLEN(natts) : 0));
-	memset(kept_row.data + SizeofHeapTupleHeader, 0, header->t_hoff - SizeofHeapTupleHeader);
+	memset(kept_row.data + SizeofHeapTupleHeader, 0,
+		   header->t_hoff - SizeofHeapTupleHeader);
 	kept.t_data = header;
 	return kept_row.data + header->t_hoff;
 }

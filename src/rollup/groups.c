@@ -349,7 +349,7 @@ sc_packed_rows(const char **data, const char *end)
 	const char *p = *data;
 	int64		n = 0;
 
-	/* A delta may have its transaction's id in front: see delta.c. */
+	/* A delta may have its transaction's id in front: see append.c. */
 	if (end - p > (int) sizeof(TransactionId) && *p == SC_PACK_TOP_XID)
 		p += 1 + sizeof(TransactionId);
 	if (p < end)
