@@ -287,7 +287,8 @@ keep_row(int natts, bool hasnull)
 	ItemPointerSetInvalid(&header->t_ctid);
 	HeapTupleHeaderSetNatts(header, natts);
 	header->t_hoff = MAXALIGN(SizeofHeapTupleHeader + (hasnull ? BITMAPLEN(natts) : 0));
-	memset(kept_row.data + SizeofHeapTupleHeader, 0, header->t_hoff - SizeofHeapTupleHeader);
+	memset(kept_row.data + SizeofHeapTupleHeader, 0,
+		   header->t_hoff - SizeofHeapTupleHeader);
 	kept.t_data = header;
 	return kept_row.data + header->t_hoff;
 }
@@ -478,9 +479,9 @@ append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
  * line, so that it is out of the way of the one.
  */
 static pg_noinline int64
-append_many(Relation rel, ScGroups *groups, TransactionId top, CommandId cid,
-			MemoryContext batch)
+append_many(Relation rel, ScGroups *groups, TransactionId top, CommandId cid)
 {
+	static MemoryContext batch = NULL;
 	TupleTableSlot *slots[SC_APPEND_ROWS];
 	ScGroup    *group = NULL;
 	int			nslots = 0;
@@ -488,6 +489,10 @@ append_many(Relation rel, ScGroups *groups, TransactionId top, CommandId cid,
 	Size		bytes = 0;
 	int64		n = 0;
 
+	if (batch == NULL)
+		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
+									  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(batch);
 	while ((group = sc_groups_next(groups, group)) != NULL)
 	{
 		MemoryContext old;
@@ -529,7 +534,6 @@ append_many(Relation rel, ScGroups *groups, TransactionId top, CommandId cid,
 pg_attribute_hot int64
 sc_delta_append(ScGroups *groups, CommandId cid)
 {
-	static MemoryContext batch = NULL;
 	TransactionId xid = GetCurrentTransactionId();
 	TransactionId top = GetTopTransactionId();
 	Oid			relid = lock_written(groups->spec);
@@ -540,17 +544,13 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 
 	if (!OidIsValid(relid))
 		return -1;
-	if (batch == NULL)
-		batch = AllocSetContextCreate(TopMemoryContext, "scalecache deltas",
-									  ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(batch);
 	if (xid == top)
 		top = InvalidTransactionId;
 	if (groups->ngroups == 1)
 	{
 		if (sc_group_is_empty(groups, first))
 			return 0;
-		old = MemoryContextSwitchTo(batch);
+		old = MemoryContextSwitchTo(groups->cxt);
 		n = append_one(relid, groups, first, top, cid) ? 1 : -1;
 		MemoryContextSwitchTo(old);
 		return n;
@@ -558,7 +558,7 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 	rel = RelationIdGetRelation(relid);
 	if (rel == NULL)
 		return -1;
-	n = append_many(rel, groups, top, cid, batch);
+	n = append_many(rel, groups, top, cid);
 	RelationClose(rel);
 	return n;
 }

@@ -13,7 +13,7 @@
  * fold clears words that are not busy.  No lock is held, nobody waits.
  *
  * Without shared memory (the library was not preloaded) nothing is claimed,
- * and appends hold RowExclusiveLock instead: see delta.c.
+ * and appends hold RowExclusiveLock instead: see append.c.
  */
 #include "postgres.h"
 

@@ -38,7 +38,6 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
-#include "access/hio.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"

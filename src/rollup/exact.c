@@ -73,19 +73,13 @@ is_normal(ScExact *e, int64 base, int last)
 	return least > -base && greatest < base && (least == 0 || greatest == 0);
 }
 
-pg_attribute_hot void
-sc_exact_normalize(ScExact *e, int64 base)
+/* Carry, so that all digits are below the base and of one sign. */
+static void
+carry_over(ScExact *e, int64 base, int last)
 {
 	int64		carry = 0;
-	int			last;
 	int			i;
 
-	if (e->pending == 0)
-		return;
-	e->pending = 0;
-	last = last_digit(e);
-	if (is_normal(e, base, last))
-		return;
 	for (i = 0; i <= last || (carry != 0 && i < e->n); i++)
 	{
 		int64		v = e->d[i] + carry;
@@ -115,6 +109,27 @@ sc_exact_normalize(ScExact *e, int64 base)
 	}
 }
 
+/* The same, where it has to be done; the index of the last digit, or -1. */
+static pg_attribute_hot int
+normalized(ScExact *e, int64 base)
+{
+	int			last = last_digit(e);
+
+	if (e->pending == 0)
+		return last;
+	e->pending = 0;
+	if (is_normal(e, base, last))
+		return last;
+	carry_over(e, base, last);
+	return last_digit(e);
+}
+
+void
+sc_exact_normalize(ScExact *e, int64 base)
+{
+	(void) normalized(e, base);
+}
+
 /*
  * Normalize, and find the first and the last digit (as indexes) that are not
  * zero.  Returns false if there is none.
@@ -126,8 +141,7 @@ sc_exact_trim(ScExact *e, int64 base, int *first, int *last)
 	*last = -1;
 	if (e->d == NULL)
 		return false;
-	sc_exact_normalize(e, base);
-	*last = last_digit(e);
+	*last = normalized(e, base);
 	while (*first < *last && e->d[*first] == 0)
 		(*first)++;
 	return *last >= 0;

@@ -236,49 +236,42 @@ sc_groups_get(ScGroups *groups, const Datum *keys, const bool *nulls,
 
 /* What is most often a column is taken from the row at once. */
 static inline Datum
-row_value(AttrNumber column, ExprState *expr, ExprContext *econtext, bool *isnull)
+row_value(AttrNumber column, ExprState **expr, TupleTableSlot *slot,
+		  ExprContext *econtext, bool *isnull)
 {
-	return column > 0 ? slot_getattr(econtext->ecxt_scantuple, column, isnull) :
-		ExecEvalExpr(expr, econtext, isnull);
+	return column > 0 ? slot_getattr(slot, column, isnull) :
+		ExecEvalExpr(*expr, econtext, isnull);
 }
 
-/* Add sign times the row in slot, if it passes the quals. */
-pg_attribute_hot void
-sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
-				  int sign)
+static bool
+is_true(ExprState *expr, ExprContext *econtext)
+{
+	bool		isnull;
+	Datum		result = ExecEvalExpr(expr, econtext, &isnull);
+
+	return !isnull && DatumGetBool(result);
+}
+
+/* The same, in a context for what the row needs; econtext has the row. */
+static pg_attribute_hot void
+add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
+		ExprContext *econtext, int sign)
 {
 	ScSpec	   *spec = groups->spec;
-	ExprContext *econtext = spec->econtext;
+	AttrNumber *columns = eval->columns;
 	Datum		keys[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
 	ScGroup    *group;
-	MemoryContext old;
 
-	ResetExprContext(econtext);
-	econtext->ecxt_scantuple = slot;
-	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-	if (eval->qual)
-	{
-		bool		isnull;
-		Datum		pass = ExecEvalExpr(eval->qual, econtext, &isnull);
-
-		if (isnull || !DatumGetBool(pass))
-		{
-			MemoryContextSwitchTo(old);
-			return;
-		}
-	}
+	if (eval->qual && !is_true(eval->qual, econtext))
+		return;
 	for (int i = 0; i < spec->nkeys; i++)
-		keys[i] = row_value(eval->columns[i],
-							eval->columns[i] > 0 ? NULL : eval->keys[i], econtext, &nulls[i]);
+		keys[i] = row_value(*columns++, &eval->keys[i], slot, econtext, &nulls[i]);
 	group = sc_groups_get(groups, keys, nulls, !groups->closed);
 	if (group == NULL)
-	{
-		MemoryContextSwitchTo(old);
 		return;
-	}
 	group->nrows += sign;
-	for (int i = 0; i < spec->nslots; i++)
+	for (int i = 0; i < spec->nslots; i++, columns += 2)
 	{
 		ScSlot	   *ss = &spec->slots[i];
 		AttrNumber *columns = &eval->columns[spec->nkeys + 2 * i];
@@ -288,20 +281,35 @@ sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 		if (ss->def.kind == SC_STATE_RECOMPUTE ||
 			(groups->slots != NULL && !bms_is_member(i, groups->slots)))
 			continue;
-		if (eval->filtered && eval->filters[i])
-		{
-			bool		isnull;
-			Datum		pass = ExecEvalExpr(eval->filters[i], econtext, &isnull);
-
-			if (isnull || !DatumGetBool(pass))
-				continue;
-		}
+		if (eval->filtered && eval->filters[i] && !is_true(eval->filters[i], econtext))
+			continue;
 		for (int a = 0; a < ss->def.nargs; a++)
-			args[a] = row_value(columns[a], columns[a] > 0 ? NULL : eval->args[i][a],
-								econtext, &argnulls[a]);
+			args[a] = row_value(columns[a], columns[a] > 0 ? NULL : &eval->args[i][a],
+								slot, econtext, &argnulls[a]);
 		sc_state_accum(&ss->def, group->states + ss->offset, args, argnulls,
 					   sign, groups->cxt);
 	}
+}
+
+/* Add sign times the row in slot, if it passes the quals. */
+pg_attribute_hot void
+sc_groups_add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
+				  int sign)
+{
+	ExprContext *econtext = NULL;
+	MemoryContext old;
+
+	/* One row of columns needs next to nothing. */
+	if (eval->plain && groups->ngroups == 0)
+		old = MemoryContextSwitchTo(groups->cxt);
+	else
+	{
+		econtext = groups->spec->econtext;
+		ResetExprContext(econtext);
+		econtext->ecxt_scantuple = slot;
+		old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	}
+	add_row(groups, eval, slot, econtext, sign);
 	MemoryContextSwitchTo(old);
 }
 
@@ -342,7 +350,7 @@ sc_packed_rows(const char **data, const char *end)
 	const char *p = *data;
 	int64		n = 0;
 
-	/* A delta may have its transaction's id in front: see delta.c. */
+	/* A delta may have its transaction's id in front: see append.c. */
 	if (end - p > (int) sizeof(TransactionId) && *p == SC_PACK_TOP_XID)
 		p += 1 + sizeof(TransactionId);
 	if (p < end)

@@ -91,6 +91,7 @@ typedef struct ScEval
 	Oid			relid;
 	bool		counted;		/* the storage counts this relation's rows */
 	bool		filtered;		/* there are filters */
+	bool		plain;			/* there are only columns */
 	struct ScEval *next;
 	ExprState  *qual;
 	AttrNumber *columns;		/* that an expression is, or 0: of each key, and

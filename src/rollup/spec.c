@@ -870,6 +870,19 @@ compile(void *expr, AttrMap *map, AttrNumber *column)
 	return ExecInitExpr(planned, NULL);
 }
 
+static bool
+has_columns_only(ScSpec *spec, ScEval *eval)
+{
+	for (int i = 0; i < spec->nkeys; i++)
+		if (eval->columns[i] == 0)
+			return false;
+	for (int i = 0; i < spec->nslots; i++)
+		for (int a = 0; a < spec->slots[i].def.nargs; a++)
+			if (eval->columns[spec->nkeys + 2 * i + a] == 0)
+				return false;
+	return true;
+}
+
 static pg_noinline ScEval *
 make_eval(ScSpec *spec, Relation rel)
 {
@@ -915,6 +928,7 @@ make_eval(ScSpec *spec, Relation rel)
 			eval->filtered = true;
 		}
 	}
+	eval->plain = eval->qual == NULL && !eval->filtered && has_columns_only(spec, eval);
 	eval->used = sc_spec_used(spec, rel);
 	eval->next = spec->evals;
 	spec->evals = eval;

@@ -39,8 +39,9 @@ typedef struct NumState
 	int64		pinf;
 	int64		ninf;
 	int32		nscales;
-	int32		allocated;
-	ScaleCount *scales;
+	int32		allocated;		/* of "more" */
+	ScaleCount	only;			/* most often there is one */
+	ScaleCount *more;			/* all of them, or NULL */
 } NumState;
 
 /* ---- integers ---- */
@@ -203,35 +204,51 @@ const ScStateOps sc_int_ops = {
  * Numeric
  * ------------------------------------------------------------------------
  */
+static inline ScaleCount *
+scales_of(NumState *s)
+{
+	return s->more ? s->more : &s->only;
+}
+
+/* Room for more than there are. */
+static pg_noinline ScaleCount *
+more_scales(NumState *s, MemoryContext cxt)
+{
+	int			n = Max(4, s->allocated * 2);
+
+	if (s->more)
+		s->more = repalloc(s->more, sizeof(ScaleCount) * n);
+	else
+	{
+		s->more = MemoryContextAlloc(cxt, sizeof(ScaleCount) * n);
+		s->more[0] = s->only;
+	}
+	s->allocated = n;
+	return s->more;
+}
+
 static pg_attribute_hot void
 count_scale(NumState *s, int dscale, int64 count, MemoryContext cxt)
 {
+	ScaleCount *scales = scales_of(s);
 	int			i;
 
 	if (count == 0)
 		return;
 	for (i = 0; i < s->nscales; i++)
 	{
-		if (s->scales[i].dscale == dscale)
+		if (scales[i].dscale == dscale)
 		{
-			s->scales[i].count += count;
-			if (s->scales[i].count == 0)
-				s->scales[i] = s->scales[--s->nscales];
+			scales[i].count += count;
+			if (scales[i].count == 0)
+				scales[i] = scales[--s->nscales];
 			return;
 		}
 	}
-	if (s->nscales == s->allocated)
-	{
-		int			newalloc = Max(2, s->allocated * 2);
-
-		if (s->scales == NULL)
-			s->scales = MemoryContextAlloc(cxt, sizeof(ScaleCount) * newalloc);
-		else
-			s->scales = repalloc(s->scales, sizeof(ScaleCount) * newalloc);
-		s->allocated = newalloc;
-	}
-	s->scales[s->nscales].dscale = dscale;
-	s->scales[s->nscales].count = count;
+	if (s->nscales == (s->more ? s->allocated : 1))
+		scales = more_scales(s, cxt);
+	scales[s->nscales].dscale = dscale;
+	scales[s->nscales].count = count;
 	s->nscales++;
 }
 
@@ -381,8 +398,8 @@ num_pack(const ScStateDef *def, ScState *st, StringInfo buf)
 	}
 	for (i = 0; i < s->nscales; i++)
 	{
-		sc_put_uint(buf, s->scales[i].dscale);
-		sc_put_int(buf, s->scales[i].count);
+		sc_put_uint(buf, scales_of(s)[i].dscale);
+		sc_put_int(buf, scales_of(s)[i].count);
 	}
 	sc_put_exact(buf, &s->sum, DEC);
 	if (def->squares)
@@ -454,7 +471,7 @@ num_negate(ScState *st)
 	s->pinf = -s->pinf;
 	s->ninf = -s->ninf;
 	for (int i = 0; i < s->nscales; i++)
-		s->scales[i].count = -s->scales[i].count;
+		scales_of(s)[i].count = -scales_of(s)[i].count;
 }
 
 static bool
@@ -473,11 +490,11 @@ num_final(const ScStateDef *def, const ScFinalDef *fin, ScState *st,
 
 	for (i = 0; i < s->nscales; i++)
 	{
-		n += s->scales[i].count;
-		if (s->scales[i].count > 0 && s->scales[i].dscale >= maxscale)
+		n += scales_of(s)[i].count;
+		if (scales_of(s)[i].count > 0 && scales_of(s)[i].dscale >= maxscale)
 		{
-			maxscale = s->scales[i].dscale;
-			maxcount = s->scales[i].count;
+			maxscale = scales_of(s)[i].dscale;
+			maxcount = scales_of(s)[i].count;
 		}
 	}
 
@@ -514,7 +531,7 @@ num_count(ScState *st)
 	int64		n = s->nan + s->pinf + s->ninf;
 
 	for (int i = 0; i < s->nscales; i++)
-		n += s->scales[i].count;
+		n += scales_of(s)[i].count;
 	return n;
 }
 

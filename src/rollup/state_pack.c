@@ -60,8 +60,9 @@ put_digits(char *p, uint64 v)
 	return p;
 }
 
-pg_attribute_hot void
-sc_put_uint(StringInfo buf, uint64 v)
+/* What sc_put_uint does not do itself. */
+void
+sc_put_long(StringInfo buf, uint64 v)
 {
 	char	   *p;
 
@@ -70,12 +71,6 @@ sc_put_uint(StringInfo buf, uint64 v)
 	p = put_digits(buf->data + buf->len, v);
 	*p = '\0';
 	buf->len = p - buf->data;
-}
-
-pg_attribute_hot void
-sc_put_int(StringInfo buf, int64 v)
-{
-	sc_put_uint(buf, ((uint64) v << 1) ^ (uint64) (v >> 63));
 }
 
 static uint128
@@ -147,6 +142,7 @@ sc_put_exact(StringInfo buf, ScExact *e, int64 base)
 	int			first,
 				last,
 				i;
+	int			room;
 	bool		negative;
 	char	   *p;
 
@@ -158,7 +154,9 @@ sc_put_exact(StringInfo buf, ScExact *e, int64 base)
 	negative = e->d[last] < 0;
 	sc_put_uint(buf, ((uint64) (last - first + 1) << 1) | (negative ? 1 : 0));
 	sc_put_int(buf, e->lo + first);
-	enlargeStringInfo(buf, (last - first + 1) * MAX_UINT_BYTES);
+	room = (last - first + 1) * MAX_UINT_BYTES;
+	if (buf->maxlen - buf->len <= room)
+		enlargeStringInfo(buf, room);
 	p = buf->data + buf->len;
 	for (i = first; i <= last; i++)
 		p = put_digits(p, negative ? -e->d[i] : e->d[i]);

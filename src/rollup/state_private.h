@@ -45,8 +45,28 @@ extern Size sc_distinct_size(const ScStateDef *def);
 /* ---- state_pack.c ---- */
 
 extern void sc_state_corrupted(void) pg_attribute_noreturn();
-extern void sc_put_uint(StringInfo buf, uint64 v);
-extern void sc_put_int(StringInfo buf, int64 v);
+extern void sc_put_long(StringInfo buf, uint64 v);
+
+/* Groups of 7 bits; most numbers are small. */
+static inline void
+sc_put_uint(StringInfo buf, uint64 v)
+{
+	if (v >= 0x80 || buf->maxlen - buf->len < 2)
+	{
+		sc_put_long(buf, v);
+		return;
+	}
+	buf->data[buf->len++] = (char) v;
+	buf->data[buf->len] = '\0';
+}
+
+/* Small ones of either sign are small numbers. */
+static inline void
+sc_put_int(StringInfo buf, int64 v)
+{
+	sc_put_uint(buf, ((uint64) v << 1) ^ (uint64) (v >> 63));
+}
+
 extern void sc_put_int128(StringInfo buf, int128 v);
 extern uint64 sc_get_uint(const char **p, const char *end);
 extern int64 sc_get_int(const char **p, const char *end);
