@@ -54,7 +54,7 @@
 #define SC_ROUGHLY			0.001
 /* Estimated sizes may be a little too small, more so when entries share. */
 #define SC_SIZE_MARGIN		1.01
-#define SC_SHARED_MARGIN	1.06
+#define SC_SHARED_MARGIN	1.10
 
 typedef struct Memo
 {

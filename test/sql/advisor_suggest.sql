@@ -197,7 +197,7 @@ CREATE TABLE fy AS SELECT * FROM fx;
 CREATE TABLE fz AS SELECT * FROM fx;
 CREATE TABLE dim AS SELECT i AS k, i % 20 AS p, i % 7 AS q, md5(i::text) AS name FROM generate_series(1, 400) i;
 VACUUM ANALYZE fx, fy, fz, dim;
-SELECT min(cost_after) < 5400 AS cheap FROM scalecache.suggest_indexes(2200000, ARRAY[
+SELECT min(cost_after) < 5400 AS cheap FROM scalecache.suggest_indexes(2250000, ARRAY[
 	'SELECT sum(f.a + f.c) FROM fz f JOIN dim g ON g.k = f.k WHERE f.b = 9900 AND g.p = 4',
 	'SELECT sum(h.b + h.c + g.a) FROM fy f JOIN fx g ON g.a = f.id JOIN fz h ON h.a = g.a WHERE f.a > 300',
 	'SELECT sum(g.c) FROM fy f JOIN fx g ON g.id = f.k WHERE f.a = 300',
