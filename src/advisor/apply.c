@@ -630,7 +630,25 @@ build_part(Action *action, Part *part, ErrorData **error)
 								part->parent, found.qualified), error);
 }
 
-/* Build what is missing; may be called again after an error. */
+/* Is a partition one of those that lack a part of the index? */
+static bool
+is_missing(Action *action, Oid root, Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, missing_parts(action, root))
+	{
+		if (((Part *) lfirst(lc))->relid == relid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Build what is missing; may be called again after an error.  Partitions may
+ * come and go meanwhile: what fails for one that is none any more does not
+ * matter.
+ */
 static bool
 build_partitioned(Action *action, ErrorData **error)
 {
@@ -647,7 +665,15 @@ build_partitioned(Action *action, ErrorData **error)
 
 		foreach(lc, parts)
 		{
-			if (!build_part(action, (Part *) lfirst(lc), error))
+			Part	   *part = (Part *) lfirst(lc);
+			Found		found;
+
+			if (build_part(action, part, error))
+				continue;
+			if (ProcDiePending || is_missing(action, root.oid, part->relid))
+				return false;
+			if (find_built(part->relid, part->name, &found) &&
+				!drop_built(found.oid, error))
 				return false;
 		}
 	}
@@ -1097,101 +1123,13 @@ wait_for_caller(TransactionId xid)
  */
 
 static void
-request_index(void *arg)
-{
-	(void) DirectFunctionCall1(scalecache_apply_index, CStringGetTextDatum((char *) arg));
-}
-
-/* Ask for an index; false, with a line in the log, if that is refused. */
-static bool
-apply_suggestion(char *ddl)
-{
-	ErrorData  *error = sc_attempt(request_index, ddl, true);
-
-	if (error == NULL)
-		return true;
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-		ReThrowError(error);
-	ereport(LOG,
-			(errmsg("could not apply a suggested index: %s", error->message),
-			 errdetail("%s", ddl)));
-	return false;
-}
-
-/* Bytes of the indexes that were built automatically and are still there. */
-static int64
-automatic_bytes(void)
-{
-	bool		isnull;
-
-	/* One that was rebuilt by REINDEX CONCURRENTLY has the name, but another OID. */
-	if (SPI_execute("SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(i.oid)), 0)::bigint "
-					"FROM (SELECT DISTINCT coalesce(p.relid, c.oid) AS oid "
-					"FROM scalecache.index_action a "
-					"JOIN pg_catalog.pg_index x ON x.indrelid = a.relid "
-					"JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid AND (c.relname = a.index_name OR c.oid = ANY (a.built)) "
-					"LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) p ON true "
-					"WHERE a.automatic AND a.state = 'kept') i",
-					true, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "could not read the sizes of indexes");
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									   SPI_tuptable->tupdesc, 1, &isnull));
-}
-
-/*
- * scalecache.auto_index: the first suggestion that can be applied, if nothing
- * else is under way.  What was kept and is suggested again has been dropped by
- * somebody, who does not want it.
- */
-static void
-apply_advice(void *arg)
-{
-	SPITupleTable *rows;
-	int64		left;
-	uint64		n;
-	uint64		i;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	/* They must not take the space of others while one chooses. */
-	if (SPI_execute("SELECT advice FROM scalecache.index_action WHERE state <> 'interrupted' "
-					"AND requested_at > pg_catalog.now() - interval '7 days'",
-					true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the actions");
-	for (i = 0; i < SPI_processed; i++)
-		sc_unwanted = lappend(sc_unwanted,
-							  SPI_getvalue(SPI_tuptable->vals[i],
-										   SPI_tuptable->tupdesc, 1));
-	left = (int64) sc_auto_index_max_size * 1024 * 1024 - automatic_bytes();
-	if (SPI_execute(psprintf("SELECT s.ddl FROM scalecache.suggest_indexes(" INT64_FORMAT ") s "
-							 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p') "
-							 "WHERE NOT EXISTS (SELECT FROM scalecache.index_action a WHERE a.finished_at IS NULL AND a.outcome IS NULL) "
-							 "ORDER BY s.rank", Max(left, 0)),
-					false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not apply advice");
-	rows = SPI_tuptable;
-	n = SPI_processed;
-	for (i = 0; i < n; i++)
-	{
-		if (apply_suggestion(SPI_getvalue(rows->vals[i], rows->tupdesc, 1)))
-			break;
-	}
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
-static void
 take_advice(void)
 {
 	ErrorData  *error;
 
 	pgstat_report_activity(STATE_RUNNING, "suggesting indexes");
 	sc_unwanted = NIL;
-	if (!attempt(apply_advice, NULL, &error))
+	if (!attempt(sc_apply_advice, NULL, &error))
 		ereport(LOG,
 				(errmsg("could not look for an index to build: %s",
 						error->message)));

@@ -25,6 +25,9 @@ extern bool sc_apply_in_builder;	/* is this one, acting on its own advice? */
 extern char *sc_apply_free_name(Oid nsp, const char *base);
 extern bool sc_apply_start_builder(TransactionId xid, bool advise);
 
+/* apply_auto.c */
+extern void sc_apply_advice(void *arg);
+
 /* apply.c */
 extern void sc_apply_work(void);
 

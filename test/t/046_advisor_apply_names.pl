@@ -166,6 +166,16 @@ $node->safe_psql($db, 'ALTER TABLE whole DETACH PARTITION t5');
 is(finished($id), 'interrupted', 'the builder of a partitioned index is killed');
 is($node->safe_psql($db, "SELECT count(*) $built $id"), '0', 'its parts are gone');
 is(indexes('t5'), 'scalecache_' . ($id - 2), 'also of a table that was detached with it');
+
+# Partitions that go while the index is built are no reason to give up.
+$node->safe_psql($db, 'CREATE TABLE whole_3 PARTITION OF whole FOR VALUES FROM (150000) TO (150001)');
+$writer->query_safe("BEGIN; LOCK TABLE whole_2 IN ROW EXCLUSIVE MODE");
+$id = apply('CREATE INDEX ON whole (a)');
+$node->poll_query_until($db, "SELECT count(*) = 3 $built $id") or die 'the last part but one is not begun';
+$node->safe_psql($db, 'DROP TABLE whole_3');
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'a partition is dropped before it is its turn');
+is(indexes('whole'), 'whole_b, whole_a_idx', 'the others have the index');
 $writer->quit;
 $node->stop;
 done_testing();
