@@ -525,6 +525,7 @@ extern Query *sc_pull_up_views(Query *query, List **views);
 
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */
+extern void sc_depends_lock(Oid view);
 extern List *sc_depending_on(Node *stmt);
 extern List *sc_depending_on_names(Node *stmt);
 extern List *sc_depending_on_rows(List *relids);
