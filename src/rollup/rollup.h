@@ -317,6 +317,7 @@ extern void sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char 
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
+extern bool sc_catalog_lock_row(int64 id, bool nowait);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
 extern void sc_catalog_lock_schema(Oid schema, LOCKMODE mode);
 extern void sc_catalog_rename_schema(const char *old, const char *now);
