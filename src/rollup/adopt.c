@@ -321,7 +321,7 @@ check_form(CreateTrigStmt *stmt, bool capture)
 		 stmt->events == TRIGGER_TYPE_UPDATE) && stmt->columns == NIL :
 		!stmt->row && stmt->events == TRIGGER_TYPE_TRUNCATE;
 
-	if (!right || stmt->isconstraint || stmt->replace || list_length(stmt->args) != 1)
+	if (!right || stmt->isconstraint || list_length(stmt->args) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("trigger \"%s\" is not one that rollups have", stmt->trigname),
@@ -498,14 +498,16 @@ sc_trigger_restored(CreateTrigStmt *stmt)
 		return false;
 	name = trigger_like(relid, stmt, &cloned);
 	if (name == NULL)
-		return pass_over(stmt, relid);
-	if (cloned && strcmp(name, stmt->trigname) != 0)
+		return !stmt->replace && pass_over(stmt, relid);
+	if ((cloned || stmt->replace) && strcmp(name, stmt->trigname) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("trigger \"%s\" for relation \"%s\" already exists, as \"%s\"",
 						stmt->trigname, get_rel_name(relid), name),
 				 errdetail("With both of them each row would be captured twice."),
 				 errhint("Create rollups with scalecache.create_rollup, which makes their triggers.")));
+	if (stmt->replace)
+		return false;
 	if (strcmp(name, stmt->trigname) != 0)
 	{
 		RenameStmt *rename = makeNode(RenameStmt);

@@ -312,6 +312,19 @@ sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char *zone,
 	insert_row(id, handle, source, SC_STALE, zone, path, NIL, part_of, part);
 }
 
+/*
+ * Lock a rollup's row, which not everybody who changes it has the base table
+ * locked for, to the end of the transaction.  False: not to be had at once.
+ */
+bool
+sc_catalog_lock_row(int64 id, bool nowait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sc_catalog_relid(), (Oid) id, 1);
+	return LockAcquire(&tag, ExclusiveLock, false, nowait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 static void
 update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 {
@@ -325,11 +338,8 @@ update_row(int64 id, Datum *values, bool *repl, bool bump_epoch)
 	bool		snapshot = ActiveSnapshotSet();
 	bool		isnull;
 	Oid			invalid[4];
-	LOCKTAG		tag;
 
-	/* Not everybody who changes a row has locked the base table. */
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationGetRelid(rel), (Oid) id, 1);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	(void) sc_catalog_lock_row(id, false);
 	tuple = sc_catalog_fetch(Anum_rollup_id, Int64GetDatum(id), NULL);
 	if (tuple == NULL)
 		refuse_gone();

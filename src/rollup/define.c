@@ -349,6 +349,7 @@ define(const char *name, const char *sql, char state)
 	view = create_view(rv->relname, nsp, query);
 	sc_adopt_by_views(view, views);
 	CommandCounterIncrement();
+	sc_depends_lock(view);
 	sc_refuse_temporary(view);
 
 	if (!pg_strong_random(&id, sizeof(id)))

@@ -829,6 +829,9 @@ sc_delta_retire(ScSpec *spec, ScMark *mark)
 		!TransactionIdPrecedes(mark->since + SC_RETIRE_AGE,
 							   ReadNextTransactionId()))
 		return false;
+	/* There is time: the worker, and readers, are not to wait for who has it. */
+	if (!sc_catalog_lock_row(spec->id, true))
+		return false;
 	mark->turn++;
 	mark->since = ReadNextTransactionId();
 	sc_catalog_set_turn(spec->id, mark->turn);
@@ -869,6 +872,7 @@ sc_delta_empty(ScSpec *spec)
 		return false;
 	mark = sc_mark_get(spec->id, SnapshotSelf, NULL);
 	if (mark == NULL || mark->turn != spec->turn || !mark->drained ||
+		!sc_catalog_lock_row(spec->id, true) ||
 		!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return false;
 	rel = try_table_open(relid, NoLock);

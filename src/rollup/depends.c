@@ -33,7 +33,9 @@
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_type.h"
 #include "rewrite/rewriteSupport.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -59,9 +61,20 @@ rule_relation(Oid rule)
 	return relid;
 }
 
-/* Add an object, and all with which it would be dropped. */
+/* What a command can change without a lock on it. */
+static bool
+is_changed_unlocked(Oid classid)
+{
+	return classid == ProcedureRelationId || classid == TypeRelationId ||
+		classid == TSConfigRelationId || classid == TSDictionaryRelationId;
+}
+
+/*
+ * Add an object, and all with which it would be dropped; and if wanted, to a
+ * list of those that can be changed unlocked.
+ */
 static void
-add_needed(Oid classid, Oid objid, ObjectAddresses *needed)
+add_needed(Oid classid, Oid objid, ObjectAddresses *needed, List **unlocked)
 {
 	ObjectAddress object;
 	Relation	rel;
@@ -74,6 +87,8 @@ add_needed(Oid classid, Oid objid, ObjectAddresses *needed)
 		return;
 	check_stack_depth();
 	add_exact_object_address(&object, needed);
+	if (unlocked && is_changed_unlocked(classid))
+		*unlocked = lappend_oid(*unlocked, objid);
 	rel = table_open(DependRelationId, AccessShareLock);
 	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(classid));
@@ -84,10 +99,44 @@ add_needed(Oid classid, Oid objid, ObjectAddresses *needed)
 	{
 		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
 
-		add_needed(depend->refclassid, depend->refobjid, needed);
+		add_needed(depend->refclassid, depend->refobjid, needed, unlocked);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+}
+
+/*
+ * Who changes such an object waits for rollups that are being created with it,
+ * for he could not see them; and who creates one for what is being changed.
+ */
+static void
+lock_object(Oid objid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, sc_catalog_relid(), objid, 3);
+	(void) LockAcquire(&tag, mode, false, false);
+	AcceptInvalidationMessages();
+}
+
+/* Until the transaction ends, nobody changes what a rollup's values depend on. */
+void
+sc_depends_lock(Oid view)
+{
+	HeapTuple	rule = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view),
+									   PointerGetDatum(ViewSelectRuleName));
+	ObjectAddresses *needed = new_object_addresses();
+	List	   *oids = NIL;
+	ListCell   *lc;
+
+	if (!HeapTupleIsValid(rule))
+		elog(ERROR, "view %u has no query", view);
+	add_needed(RewriteRelationId, ((Form_pg_rewrite) GETSTRUCT(rule))->oid, needed, &oids);
+	ReleaseSysCache(rule);
+	free_object_addresses(needed);
+	list_sort(oids, list_oid_cmp);
+	foreach(lc, oids)
+		lock_object(lfirst_oid(lc), ShareLock);
 }
 
 /* Views of the rollups that go when one of these objects is dropped CASCADE. */
@@ -109,8 +158,8 @@ sc_rollups_with(const ObjectAddress *objects, int n)
 		if (!HeapTupleIsValid(rule))
 			continue;
 		needed = new_object_addresses();
-		add_needed(RelationRelationId, view, needed);
-		add_needed(RewriteRelationId, ((Form_pg_rewrite) GETSTRUCT(rule))->oid, needed);
+		add_needed(RelationRelationId, view, needed, NULL);
+		add_needed(RewriteRelationId, ((Form_pg_rewrite) GETSTRUCT(rule))->oid, needed, NULL);
 		ReleaseSysCache(rule);
 		for (int i = 0; i < n && !found; i++)
 			found = object_address_present(&objects[i], needed);
@@ -264,6 +313,15 @@ follow(Oid classid, Oid objid, ObjectAddresses *seen, List **relids)
 	table_close(rel, AccessShareLock);
 }
 
+/* The same for one that a command has changed. */
+static void
+follow_changed(Oid classid, Oid objid, ObjectAddresses *seen, List **relids)
+{
+	if (OidIsValid(objid))
+		lock_object(objid, ExclusiveLock);
+	follow(classid, objid, seen, relids);
+}
+
 /* The functions that the command in progress has replaced or altered. */
 static List *
 changed_functions(void)
@@ -304,13 +362,23 @@ has_command(AlterTableStmt *stmt, AlterTableType type)
 List *
 sc_depending_on_rows(List *relids)
 {
-	ObjectAddresses *seen = new_object_addresses();
 	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, relids)
-		follow(TypeRelationId, get_rel_type_id(lfirst_oid(lc)), seen, &result);
-	free_object_addresses(seen);
+	{
+		Oid			type = get_rel_type_id(lfirst_oid(lc));
+		ObjectAddresses *seen = new_object_addresses();
+		List	   *found = NIL;
+
+		follow(TypeRelationId, type, seen, &found);
+		free_object_addresses(seen);
+		seen = new_object_addresses();
+		/* Hardly a table's row type is used, and there may be many of them. */
+		if (found || get_rel_relkind(lfirst_oid(lc)) == RELKIND_COMPOSITE_TYPE)
+			follow_changed(TypeRelationId, type, seen, &result);
+		free_object_addresses(seen);
+	}
 	return result;
 }
 
@@ -355,7 +423,7 @@ sc_depending_on_names(Node *stmt)
 		ObjectAddresses *seen = new_object_addresses();
 		List	   *relids = NIL;
 
-		follow(TypeRelationId, typenameTypeId(NULL, name), seen, &relids);
+		follow_changed(TypeRelationId, typenameTypeId(NULL, name), seen, &relids);
 		free_object_addresses(seen);
 		return relids;
 	}
@@ -386,19 +454,19 @@ sc_depending_on(Node *stmt)
 		ListCell   *lc;
 
 		foreach(lc, changed_functions())
-			follow(ProcedureRelationId, lfirst_oid(lc), seen, &relids);
+			follow_changed(ProcedureRelationId, lfirst_oid(lc), seen, &relids);
 	}
 	else if (IsA(stmt, AlterTableStmt) && ((AlterTableStmt *) stmt)->objtype == OBJECT_TYPE &&
 			 has_command((AlterTableStmt *) stmt, AT_AlterColumnType))
 		relids = depending_on_rows_of(((AlterTableStmt *) stmt)->relation);
 	else if (IsA(stmt, AlterTSConfigurationStmt))
-		follow(TSConfigRelationId,
-			   get_ts_config_oid(((AlterTSConfigurationStmt *) stmt)->cfgname, true),
-			   seen, &relids);
+		follow_changed(TSConfigRelationId,
+					   get_ts_config_oid(((AlterTSConfigurationStmt *) stmt)->cfgname, true),
+					   seen, &relids);
 	else if (IsA(stmt, AlterTSDictionaryStmt))
-		follow(TSDictionaryRelationId,
-			   get_ts_dict_oid(((AlterTSDictionaryStmt *) stmt)->dictname, true),
-			   seen, &relids);
+		follow_changed(TSDictionaryRelationId,
+					   get_ts_dict_oid(((AlterTSDictionaryStmt *) stmt)->dictname, true),
+					   seen, &relids);
 	free_object_addresses(seen);
 	return relids;
 }

@@ -325,6 +325,7 @@ extern void sc_catalog_insert_part(int64 id, Oid handle, Oid source, const char 
 extern void sc_catalog_set(int64 id, char state, bool bump_epoch,
 						   Oid base, const Oid *delta, List *members);
 extern void sc_catalog_set_members(int64 id, List *members, bool bump_epoch);
+extern bool sc_catalog_lock_row(int64 id, bool nowait);
 extern void sc_catalog_set_turn(int64 id, int64 turn);
 extern void sc_catalog_lock_schema(Oid schema, LOCKMODE mode);
 extern void sc_catalog_rename_schema(const char *old, const char *now);
@@ -541,6 +542,7 @@ extern Query *sc_pull_up_views(Query *query, List **views);
 
 /* install.c */
 extern bool sc_own_command;		/* a command of ours is running */
+extern void sc_depends_lock(Oid view);
 extern List *sc_depending_on(Node *stmt);
 extern List *sc_depending_on_names(Node *stmt);
 extern List *sc_depending_on_rows(List *relids);
