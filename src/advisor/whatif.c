@@ -62,6 +62,7 @@
 #include "advisor/advisor.h"
 #include "base/attempt.h"
 #include "base/position.h"
+#include "base/queries.h"
 #include "rollup/rollup.h"
 
 PG_FUNCTION_INFO_V1(scalecache_what_if);
@@ -408,36 +409,6 @@ refuse_statement(const char *why)
 			 errhint("Pass one SELECT, INSERT, UPDATE, DELETE or MERGE.")));
 }
 
-/* The statement inside of EXPLAIN and the like. */
-static RawStmt *
-unwrap(RawStmt *raw)
-{
-	Node	   *stmt = raw->stmt;
-
-	for (;;)
-	{
-		if (IsA(stmt, ExplainStmt))
-			stmt = ((ExplainStmt *) stmt)->query;
-		else if (IsA(stmt, DeclareCursorStmt))
-			stmt = ((DeclareCursorStmt *) stmt)->query;
-		else if (IsA(stmt, CreateTableAsStmt) &&
-				 !IsA(((CreateTableAsStmt *) stmt)->query, ExecuteStmt))
-			stmt = ((CreateTableAsStmt *) stmt)->query;
-		else if (IsA(stmt, PrepareStmt))
-			stmt = ((PrepareStmt *) stmt)->query;
-		else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->query != NULL)
-			stmt = ((CopyStmt *) stmt)->query;
-		else
-			break;
-	}
-	if (stmt != raw->stmt)
-	{
-		raw = (RawStmt *) copyObject(raw);
-		raw->stmt = stmt;
-	}
-	return raw;
-}
-
 /* Refuse what the current user may not execute, subqueries included. */
 static bool
 check_rights(Node *node, void *context)
@@ -472,7 +443,7 @@ sc_query_parse(const char *text, const Oid *types, int ntypes, bool check)
 	if (list_length(raws) != 1)
 		refuse_statement(raws == NIL ? "There is no statement in it." :
 						 "There is more than one statement in it.");
-	raw = unwrap(linitial_node(RawStmt, raws));
+	raw = sc_query_inside(linitial_node(RawStmt, raws));
 	if (ntypes > 0)
 		query = parse_analyze_fixedparams(raw, text, types, ntypes, NULL);
 	else

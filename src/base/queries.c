@@ -86,3 +86,33 @@ sc_queries_given(FunctionCallInfo fcinfo, int n, char ***queries,
 	}
 	return nqueries;
 }
+
+/* The statement inside of EXPLAIN, PREPARE and the like. */
+RawStmt *
+sc_query_inside(RawStmt *raw)
+{
+	Node	   *stmt = raw->stmt;
+
+	for (;;)
+	{
+		if (IsA(stmt, ExplainStmt))
+			stmt = ((ExplainStmt *) stmt)->query;
+		else if (IsA(stmt, DeclareCursorStmt))
+			stmt = ((DeclareCursorStmt *) stmt)->query;
+		else if (IsA(stmt, CreateTableAsStmt) &&
+				 !IsA(((CreateTableAsStmt *) stmt)->query, ExecuteStmt))
+			stmt = ((CreateTableAsStmt *) stmt)->query;
+		else if (IsA(stmt, PrepareStmt))
+			stmt = ((PrepareStmt *) stmt)->query;
+		else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->query != NULL)
+			stmt = ((CopyStmt *) stmt)->query;
+		else
+			break;
+	}
+	if (stmt != raw->stmt)
+	{
+		raw = (RawStmt *) copyObject(raw);
+		raw->stmt = stmt;
+	}
+	return raw;
+}
