@@ -62,6 +62,7 @@
 #include "advisor/advisor.h"
 #include "base/attempt.h"
 #include "base/position.h"
+#include "base/queries.h"
 #include "rollup/rollup.h"
 
 PG_FUNCTION_INFO_V1(scalecache_what_if);
@@ -408,51 +409,6 @@ refuse_statement(const char *why)
 			 errhint("Pass one SELECT, INSERT, UPDATE, DELETE or MERGE.")));
 }
 
-/* SELECT ... INTO is CREATE TABLE AS, too. */
-static void
-strip_into(Node *node)
-{
-	SelectStmt *stmt = (SelectStmt *) node;
-
-	if (!IsA(node, SelectStmt))
-		return;
-	/* Of UNION and the like the first one has it. */
-	while (stmt->op != SETOP_NONE)
-		stmt = stmt->larg;
-	stmt->intoClause = NULL;
-}
-
-/* The statement inside of EXPLAIN and the like; may change it. */
-static RawStmt *
-unwrap(RawStmt *raw)
-{
-	Node	   *stmt = raw->stmt;
-
-	for (;;)
-	{
-		if (IsA(stmt, ExplainStmt))
-			stmt = ((ExplainStmt *) stmt)->query;
-		else if (IsA(stmt, DeclareCursorStmt))
-			stmt = ((DeclareCursorStmt *) stmt)->query;
-		else if (IsA(stmt, CreateTableAsStmt) &&
-				 !IsA(((CreateTableAsStmt *) stmt)->query, ExecuteStmt))
-			stmt = ((CreateTableAsStmt *) stmt)->query;
-		else if (IsA(stmt, PrepareStmt))
-			stmt = ((PrepareStmt *) stmt)->query;
-		else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->query != NULL)
-			stmt = ((CopyStmt *) stmt)->query;
-		else
-			break;
-	}
-	if (stmt != raw->stmt)
-	{
-		raw = (RawStmt *) copyObject(raw);
-		raw->stmt = stmt;
-	}
-	strip_into(raw->stmt);
-	return raw;
-}
-
 /* Refuse what the current user may not execute, subqueries included. */
 static bool
 check_rights(Node *node, void *context)
@@ -476,7 +432,7 @@ analyze_raws(List *raws, const char *text, const Oid *types, int ntypes)
 	if (list_length(raws) != 1)
 		refuse_statement(raws == NIL ? "There is no statement in it." :
 						 "There is more than one statement in it.");
-	raw = unwrap(linitial_node(RawStmt, raws));
+	raw = sc_query_inside(linitial_node(RawStmt, raws));
 	if (ntypes > 0)
 		return parse_analyze_fixedparams(raw, text, types, ntypes, NULL);
 	return parse_analyze_varparams(raw, text, &vartypes, &nvartypes, NULL);

@@ -86,3 +86,47 @@ sc_queries_given(FunctionCallInfo fcinfo, int n, char ***queries,
 	}
 	return nqueries;
 }
+
+/* SELECT ... INTO is CREATE TABLE AS, too. */
+static void
+strip_into(Node *node)
+{
+	SelectStmt *stmt = (SelectStmt *) node;
+
+	if (!IsA(node, SelectStmt))
+		return;
+	/* Of UNION and the like the first one has it. */
+	while (stmt->op != SETOP_NONE)
+		stmt = stmt->larg;
+	stmt->intoClause = NULL;
+}
+
+RawStmt *
+sc_query_inside(RawStmt *raw)
+{
+	Node	   *stmt = raw->stmt;
+
+	for (;;)
+	{
+		if (IsA(stmt, ExplainStmt))
+			stmt = ((ExplainStmt *) stmt)->query;
+		else if (IsA(stmt, DeclareCursorStmt))
+			stmt = ((DeclareCursorStmt *) stmt)->query;
+		else if (IsA(stmt, CreateTableAsStmt) &&
+				 !IsA(((CreateTableAsStmt *) stmt)->query, ExecuteStmt))
+			stmt = ((CreateTableAsStmt *) stmt)->query;
+		else if (IsA(stmt, PrepareStmt))
+			stmt = ((PrepareStmt *) stmt)->query;
+		else if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->query != NULL)
+			stmt = ((CopyStmt *) stmt)->query;
+		else
+			break;
+	}
+	if (stmt != raw->stmt)
+	{
+		raw = (RawStmt *) copyObject(raw);
+		raw->stmt = stmt;
+	}
+	strip_into(raw->stmt);
+	return raw;
+}

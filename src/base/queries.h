@@ -5,6 +5,7 @@
 #define SC_BASE_QUERIES_H
 
 #include "fmgr.h"
+#include "nodes/parsenodes.h"
 
 /*
  * What arguments n, a text[], and n + 1, a float8[], give: how many queries,
@@ -13,5 +14,8 @@
  */
 extern int	sc_queries_given(FunctionCallInfo fcinfo, int n, char ***queries,
 							 double **weights);
+
+/* The statement inside of EXPLAIN, PREPARE and the like; raw may be changed. */
+extern RawStmt *sc_query_inside(RawStmt *raw);
 
 #endif							/* SC_BASE_QUERIES_H */

@@ -274,7 +274,6 @@ add_row(ScGroups *groups, ScEval *eval, TupleTableSlot *slot,
 	for (int i = 0; i < spec->nslots; i++, columns += 2)
 	{
 		ScSlot	   *ss = &spec->slots[i];
-		AttrNumber *columns = &eval->columns[spec->nkeys + 2 * i];
 		Datum		args[2] = {0};
 		bool		argnulls[2] = {0};
 

@@ -209,14 +209,19 @@ sc_node_hold(CustomScanState *node, ScSpec *spec)
 		if (rte->rtekind == RTE_RELATION && rte->relkind != RELKIND_VIEW)
 			relids = list_append_unique_oid(relids, rte->relid);
 	}
-	if (ActivePortal && ActivePortal->name[0] != '\0')
-		for_each_from(lc, plans, 1)
-			collect_scanned(lfirst(lc), estate, &relids);
 	foreach(lc, relids)
 		hold(&held, lfirst_oid(lc), NoLock, estate);
-	if (ActivePortal && ActivePortal->name[0] != '\0' && list_length(plans) == 1)
-		foreach(lc, list_difference_oid(spec->members, relids))
+	/* Not what EXECUTE runs to its end. */
+	if (ActivePortal && ActivePortal->visible && ActivePortal->name[0] != '\0')
+	{
+		List	   *others = list_length(plans) == 1 ? list_copy(spec->members) : NIL;
+
+		for_each_from(lc, plans, 1)
+			collect_scanned(lfirst(lc), estate, &others);
+		/* A plan that was kept comes without locks of its indexes. */
+		foreach(lc, list_difference_oid(others, relids))
 			hold(&held, lfirst_oid(lc), AccessShareLock, estate);
+	}
 	return held;
 }
 

@@ -560,8 +560,8 @@ plan_statement(void *arg)
 	call->cost = 0;
 	if (list_length(raw) != 1)
 		elog(ERROR, "not one statement");
-	foreach(lc, pg_analyze_and_rewrite_varparams(linitial_node(RawStmt, raw), call->stmt->sql,
-												 &types, &ntypes, NULL))
+	foreach(lc, pg_analyze_and_rewrite_varparams(sc_query_inside(linitial_node(RawStmt, raw)),
+												 call->stmt->sql, &types, &ntypes, NULL))
 	{
 		Query	   *query = lfirst_node(Query, lc);
 		PlannedStmt *plan;

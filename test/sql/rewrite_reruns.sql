@@ -76,8 +76,31 @@ DROP TABLE shards_2;
 ROLLBACK TO a;
 FETCH ALL FROM c;
 CLOSE c;
-DROP INDEX shards_v;
 COMMIT;
+-- of a plan that was kept, too
+SET plan_cache_mode = force_generic_plan;
+CREATE FUNCTION drops_while(i int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT k, sum(v) AS s FROM shards WHERE k > 1 AND v = i GROUP BY 1 ORDER BY 1 LOOP
+		RETURN NEXT r.s;
+		BEGIN
+			DROP INDEX shards_v;
+		EXCEPTION WHEN object_in_use THEN
+			RETURN NEXT SQLERRM;
+		END;
+	END LOOP;
+END $$;
+SELECT * FROM drops_while(4);
+SELECT * FROM drops_while(5);
+PREPARE shard(int) AS SELECT k, sum(v) FROM shards WHERE k > 1 AND v = $1 GROUP BY 1 ORDER BY 1;
+EXECUTE shard(5);
+EXECUTE shard(5);
+DEALLOCATE shard;
+DROP INDEX shards_v;
+DROP FUNCTION drops_while;
+RESET plan_cache_mode;
 RESET enable_seqscan;
 BEGIN;
 DECLARE c CURSOR FOR SELECT * FROM by_v;

@@ -51,6 +51,10 @@ SELECT * FROM gains(ARRAY['SELECT DISTINCT ON (country) country, id FROM orders'
 -- inside other queries; hours
 SELECT * FROM gains(ARRAY['WITH x AS (SELECT date_trunc(''hour'', created_at) AS h, count(*) FROM orders
 	GROUP BY 1) SELECT * FROM x ORDER BY 1']);
+-- inside statements that run them, as the recorded workload may have them
+SELECT ddl, gains FROM gains(ARRAY['PREPARE p(text) AS SELECT n, sum(amount) FROM orders WHERE country = $1 GROUP BY 1',
+	'DECLARE c CURSOR FOR SELECT country, max(amount) FROM orders GROUP BY 1',
+	'CREATE TABLE copied AS SELECT country, n, count(*) FROM orders GROUP BY 1, 2', 'EXECUTE p(''DE'')']);
 -- the statement it gives is accepted, and the rollup is used
 SELECT ddl FROM gains(ARRAY['SELECT date_trunc(''month'', created_at), sum(amount) FROM orders GROUP BY 1']) \gexec
 SELECT rollup, used FROM scalecache.explain_rewrite('SELECT date_trunc(''month'', created_at), sum(amount) FROM orders GROUP BY 1');
