@@ -451,6 +451,7 @@ static void
 append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 			 CommandId cid)
 {
+	Place	   *place = PlaceOf(RelationGetRelid(rel));
 	bool		snapshot = !ActiveSnapshotSet();
 	bool		claims;
 
@@ -459,6 +460,9 @@ append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 		PushActiveSnapshot(GetTransactionSnapshot());
 	claims = begin_append(rel, InvalidBlockNumber);
 	table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	/* Who asked for the block that is left would lose the one that is claimed. */
+	if (place->relid == RelationGetRelid(rel) && place->block != RelationGetTargetBlock(rel))
+		place->relid = InvalidOid;
 	end_append(rel, claims);
 	for (int i = 0; i < n; i++)
 	{
