@@ -27,11 +27,11 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/changed.h"
 #include "rollup/rollup.h"
 
 /* Rows appended with one WAL record, and bytes of them. */
@@ -570,5 +570,5 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 void
 sc_append_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_places, (Datum) 0);
+	sc_on_relation_changed(forget_places);
 }
