@@ -38,12 +38,12 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/changed.h"
 #include "base/owner.h"
 #include "cache/cache.h"
 #include "cache/token.h"
@@ -73,7 +73,7 @@ forget_relid(Datum arg, Oid relid)
 void
 sc_outbox_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_relid, (Datum) 0);
+	sc_on_relation_changed(forget_relid);
 }
 
 Oid

@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/changed.h"
 #include "base/owner.h"
 #include "cache/cache.h"
 #include "cache/rules.h"
@@ -108,7 +109,7 @@ sc_rules_init(void)
 {
 	cache_cxt = AllocSetContextCreate(TopMemoryContext, "scalecache rules",
 									  ALLOCSET_SMALL_SIZES);
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	sc_on_relation_changed(invalidate);
 	CacheRegisterSyscacheCallback(PROCOID, invalidate_conditions, (Datum) 0);
 }
 

@@ -27,11 +27,11 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/changed.h"
 #include "rollup/rollup.h"
 
 /* Rows appended with one WAL record, and bytes of them. */
@@ -452,6 +452,7 @@ static void
 append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 			 CommandId cid)
 {
+	Place	   *place = PlaceOf(RelationGetRelid(rel));
 	bool		snapshot = !ActiveSnapshotSet();
 	bool		claims;
 
@@ -460,6 +461,9 @@ append_batch(Relation rel, ScSpec *spec, TupleTableSlot **slots, int n,
 		PushActiveSnapshot(GetTransactionSnapshot());
 	claims = begin_append(rel, InvalidBlockNumber);
 	table_multi_insert(rel, slots, n, cid, HEAP_INSERT_SKIP_FSM, NULL);
+	/* Who asked for the block that is left would lose the one that is claimed. */
+	if (place->relid == RelationGetRelid(rel) && place->block != RelationGetTargetBlock(rel))
+		place->relid = InvalidOid;
 	end_append(rel, claims);
 	for (int i = 0; i < n; i++)
 	{
@@ -566,5 +570,5 @@ sc_delta_append(ScGroups *groups, CommandId cid)
 void
 sc_append_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_places, (Datum) 0);
+	sc_on_relation_changed(forget_places);
 }

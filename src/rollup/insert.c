@@ -40,12 +40,12 @@
 #include "parser/parsetree.h"
 #include "rewrite/prs2lock.h"
 #include "tcop/utility.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/changed.h"
 #include "base/condition.h"
 #include "base/known.h"
 #include "rollup/rollup.h"
@@ -828,5 +828,5 @@ sc_insert_init(void)
 	prev_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
 	sc_known_init(&capturing);
-	CacheRegisterRelcacheCallback(forget_target, (Datum) 0);
+	sc_on_relation_changed(forget_target);
 }

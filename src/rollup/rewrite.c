@@ -38,12 +38,12 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
 
+#include "base/changed.h"
 #include "base/guc.h"
 #include "rollup/rewrite.h"
 
@@ -1067,7 +1067,7 @@ plan_rewrite(PlannerInfo *root, RelOptInfo *rel, CustomPath *best_path, List *tl
 void
 sc_rewrite_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_entries, (Datum) 0);
+	sc_on_relation_changed(forget_entries);
 	prev_upper_paths = create_upper_paths_hook;
 	create_upper_paths_hook = add_rewrite_paths;
 }

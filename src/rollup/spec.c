@@ -36,13 +36,13 @@
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "base/changed.h"
 #include "base/guc.h"
 #include "rollup/rollup.h"
 
@@ -186,7 +186,7 @@ sc_spec_cache_init(void)
 	ctl.entrysize = sizeof(IdEntry);
 	by_id = hash_create("scalecache rollup ids", 64, &ctl,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	sc_on_relation_changed(invalidate);
 	RegisterXactCallback(unpin_all, NULL);
 }
 

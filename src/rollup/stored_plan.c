@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "base/changed.h"
 #include "rollup/stored.h"
 
 /* Plans that a backend keeps. */
@@ -67,7 +68,7 @@ register_callbacks(void)
 	if (registered)
 		return;
 	registered = true;
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	sc_on_relation_changed(relation_changed);
 	CacheRegisterSyscacheCallback(PROCOID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, object_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(OPEROID, object_changed, (Datum) 0);

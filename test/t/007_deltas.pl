@@ -160,6 +160,27 @@ for my $try (1 .. 120)
 	usleep(500_000);
 }
 cmp_ok($blocks, '<=', 12, "after a pause a reader looks at $blocks blocks");
+
+# They keep them, too, when they change now one group and now many.
+$node->append_conf('postgresql.conf', 'scalecache.worker = off');
+$node->reload;
+$node->safe_psql('postgres', q{
+	CREATE TABLE mixed (k int, v int);
+	SELECT scalecache.create_rollup('mix', 'SELECT k, sum(v) AS s FROM mixed GROUP BY k')});
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 $WORKER"), 'nobody folds');
+my @writers = map { $node->background_psql('postgres') } 1 .. 2;
+for my $try (1 .. 25)
+{
+	$_->query_safe('INSERT INTO mixed SELECT g, 1 FROM generate_series(1, 260) g') for @writers;
+	$_->query_safe('INSERT INTO mixed VALUES (1, 1)') for @writers;
+}
+$_->quit for @writers;
+$pages = $node->safe_psql('postgres', q{
+	SELECT (pg_relation_size(delta1) + pg_relation_size(delta2)) / 8192
+	FROM scalecache.rollup WHERE rollup = 'mix'::regclass});
+cmp_ok($pages, '<=', 50 * 261 / 200 + 4, "changes of now one, now 260 groups take $pages pages");
+$node->append_conf('postgresql.conf', 'scalecache.worker = on');
+$node->reload;
 folded($node, 'postgres', 'at the end');
 verified($node, 'postgres', 'at the end');
 exact($node, 'postgres', 'at the end');
