@@ -12,6 +12,7 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/stratnum.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_statistic.h"
 #include "commands/defrem.h"
@@ -23,13 +24,20 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "advisor/choose.h"
 
 /* Of a statement's executions, those that must have a constant. */
 #define SC_PRED_WEIGHT		0.8
+/* All of them, but for rounding. */
+#define SC_ALL				0.999
 /* Executions that had a value as a parameter, for it to be a constant. */
 #define SC_PRED_SEEN		4
+/* The same that had a range of many values written into them ... */
+#define SC_SPAN_SEEN		3
+/* ... and, of times, for so long: a day's report is gone the next day. */
+#define SC_SPAN_AGE			USECS_PER_DAY
 /* A partial index must leave out at least the rest of the rows... */
 #define SC_PRED_PART		0.75
 /* ...or of those not deleted, as marked by a time or a boolean. */
@@ -802,9 +810,35 @@ part_with(ScItem *item, ScRelUse *use, Node *clause, double *seen)
 }
 
 /*
+ * Will a range that all executions have in common be asked for again?  Those who
+ * give statements say so.  In a recorded one whose other values are parameters,
+ * this one was written on purpose; where it came without any, all of them may
+ * have been put into the text, so they must have been the same some times.
+ */
+static bool
+span_stays(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause,
+		   double seen)
+{
+	ScBound		bound;
+
+	if (advice->given)
+		return true;
+	if (sc_has_parameter(clause, use->places))
+		return false;
+	if (use->places != NIL)
+		return true;
+	if (seen < SC_SPAN_SEEN || !sc_bound_of(clause, &bound))
+		return false;
+	return !sc_is_time((Node *) bound.column) ||
+		(item->since != 0 &&
+		 GetCurrentTimestamp() - item->since >= SC_SPAN_AGE);
+}
+
+/*
  * Does a condition come with nearly every execution of the statement?  Those
  * that differ from it in nothing but constants are executions of it.  What two
- * executions had as a parameter, the third need not have.
+ * executions had as a parameter, the third need not have.  And where one of many
+ * values is not the same in all of them, it was a parameter.
  */
 static bool
 recurs(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause)
@@ -823,9 +857,36 @@ recurs(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause)
 		with += other->weight * part_with(other, use, clause, &seen);
 		all += other->weight;
 	}
+	if (list_member_ptr(use->spans, clause))
+		return with >= SC_ALL * all &&
+			span_stays(advice, item, use, clause, seen);
 	return with >= SC_PRED_WEIGHT * all &&
 		(advice->given || seen >= SC_PRED_SEEN ||
 		 !sc_has_parameter(clause, use->places));
+}
+
+/*
+ * Do conditions on a time leave its end open?  What has happened since some day
+ * is more every day, and one day the day is another.
+ */
+static bool
+is_open_ended(List *clauses)
+{
+	bool		open = false;
+	ListCell   *lc;
+
+	foreach(lc, clauses)
+	{
+		ScBound		bound;
+
+		if (!sc_bound_of((Node *) lfirst(lc), &bound) ||
+			!sc_is_time((Node *) bound.column))
+			continue;
+		if (bound.strategy < BTEqualStrategyNumber)
+			return false;
+		open = open || bound.strategy > BTEqualStrategyNumber;
+	}
+	return open;
 }
 
 /*
@@ -852,6 +913,41 @@ selects_part(ScAdvice *advice, Oid relid, List *pred)
 	return pred_part(advice, relid, pred) <= sc_pred_limit(pred);
 }
 
+/* Columns with a range of which one end or the other does not recur. */
+static Bitmapset *
+passing_spans(ScAdvice *advice, ScItem *item, ScRelUse *use)
+{
+	Bitmapset  *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, use->spans)
+	{
+		ScBound		bound;
+
+		if (sc_bound_of((Node *) lfirst(lc), &bound) &&
+			!recurs(advice, item, use, (Node *) lfirst(lc)))
+			result = bms_add_member(result, bound.column->varattno);
+	}
+	return result;
+}
+
+/*
+ * May it select the rows of an index?  One of a range is for where space is
+ * limited: where it is not, one of all rows serves this range nearly as well, and
+ * the next one, too.
+ */
+static bool
+may_select(ScAdvice *advice, ScItem *item, ScRelUse *use, Node *clause,
+		   Bitmapset *passing)
+{
+	ScBound		bound;
+
+	if (!list_member_ptr(use->spans, clause))
+		return recurs(advice, item, use, clause);
+	return advice->max_size >= 0 && sc_bound_of(clause, &bound) &&
+		!bms_is_member(bound.column->varattno, passing);
+}
+
 /*
  * Lists of conditions that recur and leave out enough of the rows; those on
  * the same columns, such as both ends of a range, go together.
@@ -859,6 +955,7 @@ selects_part(ScAdvice *advice, Oid relid, List *pred)
 static List *
 recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 {
+	Bitmapset  *passing = passing_spans(advice, item, use);
 	List	   *groups = NIL;
 	List	   *columns = NIL;
 	List	   *result = NIL;
@@ -871,7 +968,7 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 		ListCell   *g;
 		ListCell   *c;
 
-		if (!recurs(advice, item, use, clause))
+		if (!may_select(advice, item, use, clause, passing))
 			continue;
 		pull_varattnos(clause, 1, &attrs);
 		forboth(g, groups, c, columns)
@@ -889,7 +986,8 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	}
 	foreach(lc, groups)
 	{
-		if (selects_part(advice, use->relid, (List *) lfirst(lc)))
+		if ((advice->given || !is_open_ended((List *) lfirst(lc))) &&
+			selects_part(advice, use->relid, (List *) lfirst(lc)))
 			result = lappend(result, lfirst(lc));
 	}
 	return result;

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
 #include "utils/hsearch.h"
 
@@ -54,10 +55,19 @@ typedef struct ScRelUse
 	List	   *special;		/* for access methods other than btree */
 	List	   *orders;			/* of List of ScKeyCol */
 	List	   *preds;			/* clauses that could be predicates */
+	List	   *spans;			/* those of them that are ranges of many values */
 	List	   *clauses;		/* all restrictions, varno 1 */
 	Bitmapset  *target;			/* columns needed above the scan */
 	bool		coverable;		/* could an index alone answer? */
 } ScRelUse;
+
+/* A comparison of a column with a constant: column < value and the like. */
+typedef struct ScBound
+{
+	Var		   *column;
+	Const	   *value;
+	int			strategy;		/* of a btree, as if the column came first */
+} ScBound;
 
 /* A plan that was found: it can be had wherever its indexes are. */
 typedef struct ScPlanned
@@ -176,7 +186,13 @@ extern ScKeyCol *sc_make_keycol(Node *expr, Oid am, Oid opclass, Oid collation,
 								ScRole role);
 extern bool sc_has_parameter(Node *node, List *places);
 extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
+extern bool sc_is_span(Oid relid, Node *clause);
 extern double sc_ndistinct(Oid relid, Node *expr, double tuples);
+
+/* bounds.c */
+extern bool sc_is_time(Node *expr);
+extern bool sc_bound_of(Node *clause, ScBound *bound);
+extern List *sc_bounds_append(StringInfo buf, Oid relid, List *pred);
 
 /* candidates.c */
 extern void sc_candidates_make(ScAdvice *advice);

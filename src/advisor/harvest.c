@@ -345,6 +345,29 @@ sc_has_parameter(Node *node, List *places)
 }
 
 /*
+ * Is it one end of a range of numbers or times, of which there are many?  Only
+ * who asks for the very same range, or for a part of it, has any use for an index
+ * of these rows.
+ */
+bool
+sc_is_span(Oid relid, Node *clause)
+{
+	ScBound		bound;
+	char		category;
+	bool		preferred;
+
+	if (!sc_bound_of(clause, &bound) ||
+		bound.strategy == BTEqualStrategyNumber)
+		return false;
+	if (sc_is_time((Node *) bound.column))
+		return true;
+	get_type_category_preferred(exprType((Node *) bound.column), &category,
+								&preferred);
+	return category == TYPCATEGORY_NUMERIC &&
+		!names_kind(relid, (Node *) bound.column, true);
+}
+
+/*
  * Is a condition on a column of times about some time that passes?  What all ask
  * for today nobody asks for next week.  But a day that is written into the
  * statement and compared for equality may stand for never.
@@ -352,15 +375,14 @@ sc_has_parameter(Node *node, List *places)
 static bool
 will_pass(ScRelUse *use, Node *clause, Node *col, bool range)
 {
-	char		category;
-	bool		preferred;
-
-	get_type_category_preferred(exprType(col), &category, &preferred);
-	return category == TYPCATEGORY_DATETIME &&
+	return sc_is_time(col) &&
 		(range || sc_has_parameter(clause, use->places));
 }
 
-/* Could this condition select the rows of a partial index? */
+/*
+ * Could this condition select the rows of a partial index?  Of those that are
+ * spans, recurs() in candidates.c has more to ask.
+ */
 static bool
 pred_eligible(ScRelUse *use, Node *clause, Node *col, bool range)
 {
@@ -369,6 +391,8 @@ pred_eligible(ScRelUse *use, Node *clause, Node *col, bool range)
 	if (IsA(clause, NullTest))
 		return true;
 	if (exprType(col) == BOOLOID)
+		return true;
+	if (sc_is_span(use->relid, clause))
 		return true;
 	if (IsA(clause, OpExpr) || IsA(clause, ScalarArrayOpExpr))
 		return names_kind(use->relid, col, range) &&
@@ -426,6 +450,8 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 		{
 			key->clause = clause;
 			use->preds = lappend(use->preds, clause);
+			if (sc_is_span(use->relid, clause))
+				use->spans = lappend(use->spans, clause);
 		}
 		use->range = lappend(use->range, key);
 		return;

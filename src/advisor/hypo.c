@@ -53,6 +53,7 @@
 #include "utils/syscache.h"
 
 #include "advisor/advisor.h"
+#include "base/guc.h"
 #include "base/position.h"
 
 /* The one statement in a string, unanalyzed. */
@@ -812,7 +813,10 @@ sc_hypo_pred(const ScHypo *hypo)
 	return buf.data;
 }
 
-/* CREATE INDEX for a hypothetical index; name may be NULL. */
+/*
+ * CREATE INDEX for a hypothetical index; name may be NULL.  It means the same in
+ * any session, whatever way of writing dates that has.
+ */
 char *
 sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
 {
@@ -820,6 +824,7 @@ sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
 	List	   *context = deparse_context_for(get_rel_name(hypo->relid),
 											  hypo->relid);
 	ListCell   *expr = list_head(hypo->exprs);
+	int			nestlevel = sc_portable_begin();
 	StringInfoData buf;
 	int			i;
 
@@ -878,5 +883,6 @@ sc_hypo_ddl(const ScHypo *hypo_in, const char *name)
 		appendStringInfo(&buf, " WITH (fillfactor = %d)", hypo->fillfactor);
 	if (hypo->pred != NIL)
 		appendStringInfo(&buf, " WHERE %s", sc_hypo_pred(hypo));
+	AtEOXact_GUC(false, nestlevel);
 	return buf.data;
 }

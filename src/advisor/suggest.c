@@ -765,6 +765,21 @@ role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col)
 	return col->role;
 }
 
+/* Which rows an index has, and for which ranges alone it can be used. */
+static void
+append_rows(StringInfo buf, ScHypo *hypo)
+{
+	StringInfoData spans;
+	ScHypo		rest = *hypo;
+
+	initStringInfo(&spans);
+	rest.pred = sc_bounds_append(&spans, hypo->relid, hypo->pred);
+	if (rest.pred != NIL)
+		appendStringInfo(buf, ", only rows where %s", sc_hypo_pred(&rest));
+	if (spans.len > 0)
+		appendStringInfo(buf, ", only for %s", spans.data);
+}
+
 static void
 append_columns(StringInfo buf, ScItem *item, ScCandidate *cand)
 {
@@ -789,9 +804,7 @@ append_columns(StringInfo buf, ScItem *item, ScCandidate *cand)
 		last = role;
 		first = false;
 	}
-	if (cand->hypo->pred != NIL)
-		appendStringInfo(buf, ", only rows where %s",
-						 sc_hypo_pred(cand->hypo));
+	append_rows(buf, cand->hypo);
 	if (cand->include != NIL)
 		appendStringInfoString(buf, ", answered from the index alone");
 }

@@ -646,16 +646,13 @@ collect_tables(Node *node, List **tables)
 	return expression_tree_walker(node, collect_tables, tables);
 }
 
-/* The tables that have the rows of a rule's relation, which is locked. */
+/* The tables that a view reads, which is locked. */
 static List *
-rows_of(Oid relid)
+tables_of(Oid relid)
 {
 	List	   *tables = NIL;
-	Relation	view;
+	Relation	view = try_relation_open(relid, NoLock);
 
-	if (get_rel_relkind(relid) != RELKIND_VIEW)
-		return list_make1_oid(relid);
-	view = try_relation_open(relid, NoLock);
 	if (view)
 	{
 		(void) collect_tables((Node *) get_view_query(view), &tables);
@@ -675,31 +672,52 @@ rows_of(Oid relid)
  * but on the catalog's cache, and a commit is seen by new snapshots before other
  * sessions are told to forget that: one in between would fill a cache with the
  * old text under a snapshot that sees the command.  Who waits for the lock of
- * the table is told when it is granted.
+ * the table is told when it is granted.  Views come first, as whoever reads one
+ * locks it before its tables.
  */
 static void
-follow_types(int64 id, const List *types)
+follow_types(const List *ids, const List *types)
 {
-	Relation	catalog = sc_rules_open(AccessShareLock);
-	HeapTuple	tuple = catalog ? sc_rule_fetch(catalog, id) : NULL;
-	Oid			relid = tuple ? sc_rule_relation(catalog, tuple) : InvalidOid;
-	bool		concerned = get_rel_relkind(relid) != '\0' && relation_has_type(relid, types);
-	char	   *pattern;
-	char	   *prefix;
+	List	   *concerned = NIL;
+	List	   *views = NIL;
+	List	   *tables = NIL;
 	ListCell   *lc;
 
-	if (catalog)
-		table_close(catalog, AccessShareLock);
-	if (!concerned)
-		return;
-	LockRelationOid(relid, AccessExclusiveLock);
-	foreach(lc, rows_of(relid))
+	foreach(lc, ids)
+	{
+		Relation	catalog = sc_rules_open(AccessShareLock);
+		HeapTuple	tuple = catalog ? sc_rule_fetch(catalog, *(int64 *) lfirst(lc)) : NULL;
+		Oid			relid = tuple ? sc_rule_relation(catalog, tuple) : InvalidOid;
+		char		kind = get_rel_relkind(relid);
+
+		if (catalog)
+			table_close(catalog, AccessShareLock);
+		if (kind == '\0' || !relation_has_type(relid, types))
+			continue;
+		concerned = lappend(concerned, lfirst(lc));
+		if (kind == RELKIND_VIEW)
+			views = list_append_unique_oid(views, relid);
+		else
+			tables = list_append_unique_oid(tables, relid);
+	}
+	foreach(lc, views)
+		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+	foreach(lc, views)
+		tables = list_concat_unique_oid(tables, tables_of(lfirst_oid(lc)));
+	list_sort(tables, list_oid_cmp);
+	foreach(lc, tables)
 	{
 		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
 		(void) sc_rule_members_of(lfirst_oid(lc), AccessExclusiveLock);
 	}
-	if (sc_rule_pattern(id, &pattern, &prefix))
-		sc_cache_touch_pattern(id, pattern);
+	foreach(lc, concerned)
+	{
+		char	   *pattern;
+		char	   *prefix;
+
+		if (sc_rule_pattern(*(int64 *) lfirst(lc), &pattern, &prefix))
+			sc_cache_touch_pattern(*(int64 *) lfirst(lc), pattern);
+	}
 }
 
 static void
@@ -826,8 +844,8 @@ scalecache_cache_dropped(PG_FUNCTION_ARGS)
 	foreach(lc, dropped_objects(RelationRelationId, true))
 		if (OidIsValid(get_rel_type_id(lfirst_oid(lc))))
 			types = lappend_oid(types, get_rel_type_id(lfirst_oid(lc)));
-	foreach(lc, types ? ids : NIL)
-		follow_types(*(int64 *) lfirst(lc), types);
+	if (types)
+		follow_types(ids, types);
 	PG_RETURN_NULL();
 }
 
@@ -860,7 +878,7 @@ scalecache_cache_altered(PG_FUNCTION_ARGS)
 	foreach(lc, touched)
 		if (OidIsValid(get_rel_type_id(lfirst_oid(lc))))
 			types = lappend_oid(types, get_rel_type_id(lfirst_oid(lc)));
-	foreach(lc, types ? ids : NIL)
-		follow_types(*(int64 *) lfirst(lc), types);
+	if (types)
+		follow_types(ids, types);
 	PG_RETURN_NULL();
 }

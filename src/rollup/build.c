@@ -33,6 +33,9 @@
 #include "base/guc.h"
 #include "rollup/rollup.h"
 
+/* The worker, who has other rollups too, comes back when it has waited so long. */
+#define LOCK_TIMEOUT	"100ms"
+
 /* Let writers pass so many times longer than they were made to wait. */
 #define PASS_FACTOR		9
 
@@ -301,6 +304,29 @@ writers_have_gone(Oid view, bool wait)
 
 /* ---- in one transaction ---- */
 
+/* Lock all members against writers, and the rollup.  Its specification, pinned. */
+static ScSpec *
+lock_all_members(Oid view)
+{
+	for (;;)
+	{
+		ScSpec	   *spec = sc_spec_by_view(view);
+		List	   *members = list_copy(spec->members);
+		ListCell   *lc;
+
+		LockRelationOid(spec->source, ShareRowExclusiveLock);
+		sc_spec_release(spec);
+		foreach(lc, members)
+			LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+		spec = sc_rollup_lock(view);
+		if (equal(spec->members, members))
+			return spec;
+		/* Others have come meanwhile, and may have writers. */
+		UnlockRelationOid(spec->base, ShareUpdateExclusiveLock);
+		sc_spec_release(spec);
+	}
+}
+
 /*
  * Make what is missing and fill it, blocking writers until the caller's
  * transaction ends.
@@ -309,15 +335,9 @@ void
 sc_ensure_storage(Oid view)
 {
 	ScSpec	   *spec;
-	ListCell   *lc;
 
 	sc_install_storage(view);
-	spec = sc_spec_by_view(view);
-	LockRelationOid(spec->source, ShareRowExclusiveLock);
-	foreach(lc, spec->members)
-		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-	sc_spec_release(spec);
-	spec = sc_rollup_lock(view);
+	spec = lock_all_members(view);
 	sc_members_refuse_changing(spec);
 	if (spec->unstable)
 		sc_query_refuse_unstable(copyObject(spec->joined ? spec->joined : spec->query));
@@ -418,7 +438,10 @@ sc_build(Oid view)
 static void
 begin(void)
 {
+	CHECK_FOR_INTERRUPTS();
 	StartTransactionCommand();
+	set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+					  GUC_ACTION_LOCAL, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 

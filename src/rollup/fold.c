@@ -100,6 +100,9 @@ typedef struct Pace
 #define SC_MAX_DOUBLINGS	5
 #define SC_OVER_FACTOR		10
 
+/* One whose tables somebody has locked can be filled once he has done. */
+#define SC_LOCKED_PAUSE_MS	1000
+
 static HTAB *paces = NULL;
 
 static Pace *
@@ -319,6 +322,20 @@ sc_delete_all(Relation rel, Snapshot snapshot)
 }
 
 /*
+ * Are all rows that change now captured, and were since before the snapshot?
+ * A command that found the rollup stale, and was committed afterwards, may have
+ * given it a member, or disabled a trigger, without a thought of that.
+ */
+static bool
+misses_nothing(ScSpec *spec)
+{
+	if (spec->recorded == NIL)
+		return true;			/* truncated, in this transaction */
+	return equal(spec->members, spec->recorded) &&
+		(spec->stored == SC_LIVE || sc_members_intact(spec, true));
+}
+
+/*
  * Fill the base table from the source in one snapshot, drop the deltas that
  * snapshot sees, and let the storage answer for newer ones.  Changes must
  * have been captured since before the snapshot, or be locked out.  False:
@@ -339,6 +356,13 @@ sc_fill(Oid view)
 		spec->part == SC_PART_STORED ||
 		spec->unfit || spec->detaching)
 	{
+		sc_spec_release(spec);
+		return false;
+	}
+	if (!misses_nothing(spec))
+	{
+		if (spec->stored == SC_FILLING)
+			sc_catalog_set(spec->id, SC_STALE, true, InvalidOid, NULL, NIL);
 		sc_spec_release(spec);
 		return false;
 	}
@@ -507,6 +531,8 @@ report_failure(Pace *pace, const ScTried *what, ErrorData *error, bool over, int
 {
 	char	   *message = error->message;
 
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		message = "somebody has locked one of its tables";
 	if (over)
 	{
 		message = psprintf("took the worker more than %d ms", ms);
@@ -551,7 +577,7 @@ work_on(Oid view)
 		MemoryContextSwitchTo(keep);
 		error = CopyErrorData();
 		over = over && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-		if (!over)
+		if (!over && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
@@ -560,6 +586,8 @@ work_on(Oid view)
 			pace->epoch = what->epoch;
 		if (over)
 			pause = (int64) ms * SC_OVER_FACTOR;
+		else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			pause = SC_LOCKED_PAUSE_MS;
 		else if (pace->unfinished)
 			pause = Max(pause, SC_FILL_PAUSE_MS);
 		report_failure(pace, what, error, over, ms, pause);

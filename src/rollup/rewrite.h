@@ -318,7 +318,7 @@ extern void sc_node_find_copied(PlanState *ps, int varno, ScCopied *copied);
 extern TupleTableSlot *sc_node_copy(PlanState *ps, ScCopied *copied, TupleTableSlot *row);
 extern bool sc_node_recheck(ScanState *ss, TupleTableSlot *slot);
 typedef struct ScHold ScHold;
-extern List *sc_node_hold(ScSpec *spec, EState *estate);
+extern List *sc_node_hold(CustomScanState *node, ScSpec *spec);
 extern void sc_node_let_go(List *held);
 extern int	sc_node_holds(Oid relid);
 extern void sc_node_end(CustomScanState *node, ScSpec *spec, List *held);

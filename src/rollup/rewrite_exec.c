@@ -250,7 +250,7 @@ begin_rewrite(CustomScanState *node, EState *estate, int eflags)
 		open_edges(state);
 	}
 	state->spec = sc_node_spec(state->view);
-	state->held = sc_node_hold(state->spec, estate);
+	state->held = sc_node_hold(node, state->spec);
 
 	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
 	for (int i = 0; i < state->nqkeys; i++)

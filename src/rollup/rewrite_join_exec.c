@@ -215,7 +215,7 @@ begin_join(CustomScanState *node, EState *estate, int eflags)
 	state->nitems = list_length(cscan->custom_scan_tlist) - state->ncolumns;
 	node->custom_ps = list_make1(ExecInitNode(linitial(cscan->custom_plans), estate, eflags));
 	state->spec = sc_node_spec(state->view);
-	state->held = sc_node_hold(state->spec, estate);
+	state->held = sc_node_hold(node, state->spec);
 
 	state->qkeys = palloc0(sizeof(ExprState *) * (state->nqkeys + 1));
 	for (int i = 0; i < state->nqkeys; i++)

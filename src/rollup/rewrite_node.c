@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
+#include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
@@ -15,10 +15,12 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "pgtime.h"
+#include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/ruleutils.h"
 
@@ -102,11 +104,99 @@ forget_holds(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *a
  * under it, their columns' types for one, and the plain query, or the rows
  * beyond edges, be started on what is no longer what was planned for.
  */
+static void
+hold(List **held, Oid relid, LOCKMODE mode, EState *estate)
+{
+	Relation	rel = try_relation_open(relid, mode);
+	ScHold	   *hold;
+
+	if (rel == NULL)
+		return;
+	hold = palloc0(sizeof(ScHold));
+	hold->rel = rel;
+	hold->owner = CurrentResourceOwner;
+	dlist_push_tail(&holds, &hold->node);
+	hold->callback.func = forget_hold;
+	hold->callback.arg = hold;
+	MemoryContextRegisterResetCallback(estate->es_query_cxt, &hold->callback);
+	*held = lappend(*held, hold);
+}
+
+/* The tables and indexes that a plan scans, each once. */
+static void
+collect_scanned(Plan *plan, EState *estate, List **relids)
+{
+	Index		scanrelid = 0;
+	Oid			index = InvalidOid;
+	List	   *children = NIL;
+	ListCell   *lc;
+
+	if (plan == NULL)
+		return;
+	check_stack_depth();
+	switch (nodeTag(plan))
+	{
+		case T_IndexScan:
+			index = ((IndexScan *) plan)->indexid;
+			scanrelid = ((Scan *) plan)->scanrelid;
+			break;
+		case T_IndexOnlyScan:
+			index = ((IndexOnlyScan *) plan)->indexid;
+			scanrelid = ((Scan *) plan)->scanrelid;
+			break;
+		case T_BitmapIndexScan:
+			index = ((BitmapIndexScan *) plan)->indexid;
+			break;
+		case T_SeqScan:
+		case T_BitmapHeapScan:
+		case T_TidScan:
+		case T_TidRangeScan:
+			scanrelid = ((Scan *) plan)->scanrelid;
+			break;
+		case T_CustomScan:
+			children = ((CustomScan *) plan)->custom_plans;
+			break;
+		case T_Append:
+			children = ((Append *) plan)->appendplans;
+			break;
+		case T_MergeAppend:
+			children = ((MergeAppend *) plan)->mergeplans;
+			break;
+		case T_BitmapAnd:
+			children = ((BitmapAnd *) plan)->bitmapplans;
+			break;
+		case T_BitmapOr:
+			children = ((BitmapOr *) plan)->bitmapplans;
+			break;
+		case T_SubqueryScan:
+			collect_scanned(((SubqueryScan *) plan)->subplan, estate, relids);
+			break;
+		default:
+			break;
+	}
+	if (OidIsValid(index))
+		*relids = list_append_unique_oid(*relids, index);
+	if (scanrelid > 0)
+		*relids = list_append_unique_oid(*relids, exec_rt_fetch(scanrelid, estate)->relid);
+	foreach(lc, children)
+		collect_scanned(lfirst(lc), estate, relids);
+	collect_scanned(plan->lefttree, estate, relids);
+	collect_scanned(plan->righttree, estate, relids);
+}
+
+/*
+ * Hold them.  A cursor can be left alone for long: what else the plans scan
+ * that are not started yet, indexes and partitions, or the rollup's members
+ * where the plain query has no plan yet, is in use by that, too.
+ */
 List *
-sc_node_hold(ScSpec *spec, EState *estate)
+sc_node_hold(CustomScanState *node, ScSpec *spec)
 {
 	static bool registered = false;
-	List	   *result = NIL;
+	EState	   *estate = node->ss.ps.state;
+	List	   *plans = ((CustomScan *) node->ss.ps.plan)->custom_plans;
+	List	   *relids = NIL;
+	List	   *held = NIL;
 	ListCell   *lc;
 
 	if (!registered)
@@ -115,20 +205,19 @@ sc_node_hold(ScSpec *spec, EState *estate)
 	foreach(lc, spec->query->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-		ScHold	   *hold;
 
-		if (rte->rtekind != RTE_RELATION || rte->relkind == RELKIND_VIEW)
-			continue;
-		hold = palloc0(sizeof(ScHold));
-		hold->rel = table_open(rte->relid, NoLock);
-		hold->owner = CurrentResourceOwner;
-		dlist_push_tail(&holds, &hold->node);
-		hold->callback.func = forget_hold;
-		hold->callback.arg = hold;
-		MemoryContextRegisterResetCallback(estate->es_query_cxt, &hold->callback);
-		result = lappend(result, hold);
+		if (rte->rtekind == RTE_RELATION && rte->relkind != RELKIND_VIEW)
+			relids = list_append_unique_oid(relids, rte->relid);
 	}
-	return result;
+	if (ActivePortal && ActivePortal->name[0] != '\0')
+		for_each_from(lc, plans, 1)
+			collect_scanned(lfirst(lc), estate, &relids);
+	foreach(lc, relids)
+		hold(&held, lfirst_oid(lc), NoLock, estate);
+	if (ActivePortal && ActivePortal->name[0] != '\0' && list_length(plans) == 1)
+		foreach(lc, list_difference_oid(spec->members, relids))
+			hold(&held, lfirst_oid(lc), AccessShareLock, estate);
+	return held;
 }
 
 void
@@ -143,7 +232,7 @@ sc_node_let_go(List *held)
 
 		forget_hold(hold);
 		if (rel)
-			table_close(rel, NoLock);
+			relation_close(rel, NoLock);
 	}
 }
 

@@ -582,7 +582,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	pull_varattnos((Node *) cscan->scan.plan.qual, cscan->scan.scanrelid,
 				   &state->used);
 	state->spec = sc_node_spec(view);
-	state->held = sc_node_hold(state->spec, estate);
+	state->held = sc_node_hold(node, state->spec);
 	state->allowed = state->whole == NIL ||
 		sc_whole_allowed(state->spec, state->whole, estate->es_snapshot);
 	state->states = bms_is_member(ScBaseState(state->spec) - FirstLowInvalidHeapAttributeNumber,

@@ -186,6 +186,8 @@ VACUUM ANALYZE wide;
 SELECT regexp_replace(ddl, '[(]k, .[)] INCLUDE [(]., ., .[)]', '(k, x) INCLUDE (y, z, u)') AS ddl FROM scalecache.suggest_indexes(1900000, ARRAY[
 	'SELECT sum(a) FROM wide WHERE k = 5 AND a > 9000', 'SELECT sum(b) FROM wide WHERE k = 6 AND b > 9000',
 	'SELECT sum(c) FROM wide WHERE k = 7 AND c > 9000', 'SELECT sum(d) FROM wide WHERE k = 8 AND d > 9000',
+	'SELECT sum(a) FROM wide WHERE k = 5 AND a > 9001', 'SELECT sum(b) FROM wide WHERE k = 6 AND b > 9001',
+	'SELECT sum(c) FROM wide WHERE k = 7 AND c > 9001', 'SELECT sum(d) FROM wide WHERE k = 8 AND d > 9001',
 	'SELECT sum(a + b + c + d) FROM wide WHERE k = 9']);
 DROP TABLE wide;
 -- One for which the members that it could stand in for must first make room

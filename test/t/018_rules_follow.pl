@@ -309,6 +309,7 @@ $_->quit for $early, $renamer;
 sql(q{
 	CREATE TABLE felt (m mood, v int);
 	SELECT scalecache.create_rollup('feelings', 'SELECT m, sum(v) AS total FROM felt GROUP BY m');
+	SELECT scalecache.create_cache_rule('felt', 'felt', 'one:{m}:{v}');
 	SELECT scalecache.create_cache_rule('feelings', 'feelings', 'felt:{m}');
 	INSERT INTO felt VALUES ('green', 1)});
 ok(delivered(), 'delivered');
@@ -325,6 +326,23 @@ $renamer->query_safe('SELECT 1');
 ok(delivered(), 'delivered');
 is($redis->command('GET', 'felt:red'), undef, 'waits for who changes a rollup');
 $_->quit for $early, $renamer;
+# Whoever reads a rollup locks its view, and then its table.
+my $holder;
+($holder, $early, $renamer) = map { $node->background_psql($p, on_error_stop => 0) } 1 .. 3;
+$holder->query_safe('BEGIN; LOCK TABLE felt');
+for my $case ([ $renamer, "ALTER TYPE mood RENAME VALUE 'red' TO 'pink'" ], [ $early, 'SELECT * FROM feelings' ])
+{
+	my ($session, $command) = @$case;
+	my $pid_of = $session->query('SELECT pg_backend_pid()');
+
+	$session->{stdin} .= "$command;\n";
+	$session->{run}->pump_nb;
+	ok($node->poll_query_until($p, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid_of"), "waits: $command");
+}
+$holder->query_safe('COMMIT');
+like($early->query_safe('SELECT 1'), qr/pink/, 'and sees the new label');
+$renamer->query_safe('SELECT 1');
+$_->quit for $holder, $early, $renamer;
 sql('DROP TABLE felt CASCADE');
 
 # ---- rollups ----
