@@ -35,6 +35,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/attempt.h"
 #include "cache/cache.h"
 #include "cache/define.h"
 #include "cache/rules.h"
@@ -81,9 +82,27 @@ some_rule_is_dead(void)
 	return result;
 }
 
+static void
+refuse_lost(Relation rel, const char *column, const char *rule, bool restored)
+{
+	if (restored)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of relation \"%s\" does not exist", column,
+						RelationGetRelationName(rel)),
+				 errdetail("The key template of cache rule \"%s\" names it.", rule)));
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("cannot drop column \"%s\" of table \"%s\" because a cache rule depends on it",
+					column, RelationGetRelationName(rel)),
+			 errdetail("It is in the key of cache rule \"%s\".", rule),
+			 errhint("Drop the rule first with scalecache.drop_cache_rule.")));
+}
+
 /* The template with the columns' present names; complains of lost ones. */
 static char *
-rename_template(Relation rel, char **names, const char *template, const char *rule)
+rename_template(Relation rel, char **names, const char *template, const char *rule,
+				bool restored)
 {
 	List	   *parts = sc_template_parse(template);
 	StringInfoData buf;
@@ -104,12 +123,7 @@ rename_template(Relation rel, char **names, const char *template, const char *ru
 			const char *name;
 
 			if (attno == InvalidAttrNumber)
-				ereport(ERROR,
-						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-						 errmsg("cannot drop column \"%s\" of table \"%s\" because a cache rule depends on it",
-								(char *) list_nth(parts, i + 1), RelationGetRelationName(rel)),
-						 errdetail("It is in the key of cache rule \"%s\".", rule),
-						 errhint("Drop the rule first with scalecache.drop_cache_rule.")));
+				refuse_lost(rel, list_nth(parts, i + 1), rule, restored);
 			name = NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname);
 			if (strpbrk(name, "{}"))
 				ereport(ERROR,
@@ -187,10 +201,11 @@ names_in_use(Relation rel, Datum recorded, bool isnull, const RenameStmt *rename
 
 /*
  * Write the present names of a rule's relation into its row.  rename is what
- * the command does to its columns, or NULL.
+ * the command does to its columns, or NULL; with restored it does nothing to it.
  */
 static void
-follow_names(Relation catalog, HeapTuple tuple, Relation rel, const RenameStmt *rename)
+follow_names(Relation catalog, HeapTuple tuple, Relation rel, const RenameStmt *rename,
+			 bool restored)
 {
 	TupleDesc	desc = RelationGetDescr(catalog);
 	Datum		values[Natts_cache_rule] = {0};
@@ -206,7 +221,7 @@ follow_names(Relation catalog, HeapTuple tuple, Relation rel, const RenameStmt *
 
 	d = heap_getattr(tuple, Anum_cache_rule_key, desc, &isnull);
 	values[Anum_cache_rule_key - 1] =
-		CStringGetTextDatum(rename_template(rel, names, TextDatumGetCString(d), rule));
+		CStringGetTextDatum(rename_template(rel, names, TextDatumGetCString(d), rule, restored));
 	repl[Anum_cache_rule_key - 1] = true;
 	error_context_stack = &callback;
 	for (int i = 0; i < 2; i++)
@@ -480,15 +495,23 @@ can_wait(int64 id, Touch touch)
 	return result;
 }
 
+typedef struct Following
+{
+	int64		id;
+	List	   *touched;
+	const RenameStmt *rename;
+	bool		restored;		/* the command is not about it */
+} Following;
+
 /*
  * The relation is opened only for new names, when the command has locked it: one
  * about a partition would deadlock with one that comes down from the relation.
  */
 static void
-follow(int64 id, List *touched, bool kept, const RenameStmt *rename)
+follow_now(void *arg)
 {
-	Touch		touch = is_touched(id, touched, kept, rename);
-	Relation	catalog;
+	Following  *f = arg;
+	Relation	catalog = sc_rules_open(RowExclusiveLock);
 	HeapTuple	tuple;
 	Relation	rel;
 	Oid			relid;
@@ -500,13 +523,10 @@ follow(int64 id, List *touched, bool kept, const RenameStmt *rename)
 	char	   *pattern;
 	char	   *prefix;
 
-	if (touch == TOUCH_NONE || (touch != TOUCH_CHANGED && can_wait(id, touch)))
-		return;
-	catalog = sc_rules_open(RowExclusiveLock);
 	if (catalog == NULL)
 		return;
-	(void) sc_rule_lock(id, true);
-	tuple = sc_rule_fetch(catalog, id);
+	(void) sc_rule_lock(f->id, true);
+	tuple = sc_rule_fetch(catalog, f->id);
 	relid = tuple ? sc_rule_relation(catalog, tuple) : InvalidOid;
 	kind = get_rel_relkind(relid);
 	if (kind == '\0')
@@ -516,27 +536,58 @@ follow(int64 id, List *touched, bool kept, const RenameStmt *rename)
 	}
 	members = sc_rule_members_of(relid, NoLock);
 	sc_rule_check_members(relid, members);
-	changed = list_length(list_difference_oid(members, touched)) < list_length(members);
+	changed = list_length(list_difference_oid(members, f->touched)) < list_length(members);
 	d = heap_getattr(tuple, Anum_cache_rule_attnames, RelationGetDescr(catalog), &isnull);
-	if ((isnull || list_member_oid(touched, relid) || names_differ(relid, d)) &&
+	if ((isnull || list_member_oid(f->touched, relid) || names_differ(relid, d)) &&
 		(rel = try_relation_open(relid, AccessShareLock)) != NULL)
 	{
 		follow_names(catalog, tuple, rel,
-					 renames_columns_of(rename, touched, relid) ? rename : NULL);
+					 renames_columns_of(f->rename, f->touched, relid) ? f->rename : NULL,
+					 f->restored);
 		relation_close(rel, NoLock);
 		changed = true;
+		/* What may have been in the way before, see follow. */
+		if (isnull)
+			sc_failure_set(f->id, NULL);
 	}
-	if (!follow_members(catalog, id, members) && !changed)
+	if (!follow_members(catalog, f->id, members) && !changed)
 	{
 		table_close(catalog, NoLock);
 		return;
 	}
 	CacheInvalidateRelcacheByRelid(relid);
 	if (kind != RELKIND_VIEW)
-		sc_rule_create_triggers(id, relid, members);
-	if (sc_rule_pattern(id, &pattern, &prefix))
-		sc_cache_touch_pattern(id, pattern);
+		sc_rule_create_triggers(f->id, relid, members);
+	if (sc_rule_pattern(f->id, &pattern, &prefix))
+		sc_cache_touch_pattern(f->id, pattern);
 	table_close(catalog, NoLock);
+}
+
+/*
+ * A rule from a dump may not fit its table, where that was another one's and
+ * there before.  That is no reason for commands about anything else to fail.
+ */
+static void
+follow(int64 id, List *touched, bool kept, const RenameStmt *rename)
+{
+	Touch		touch = is_touched(id, touched, kept, rename);
+	Following	following = {id, touched, rename, touch == TOUCH_RESTORED};
+	ErrorData  *error;
+
+	if (touch == TOUCH_NONE || (touch != TOUCH_CHANGED && can_wait(id, touch)))
+		return;
+	if (touch != TOUCH_RESTORED)
+	{
+		follow_now(&following);
+		return;
+	}
+	error = sc_attempt(follow_now, &following, true);
+	if (error == NULL)
+		return;
+	if (!sc_error_is_harmless(error->sqlerrcode))
+		ReThrowError(error);
+	sc_failure_set(id, error->message);
+	CommandCounterIncrement();
 }
 
 /* ---- types whose values get another text ---- */

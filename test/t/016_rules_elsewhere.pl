@@ -75,6 +75,18 @@ is($redis->command('GET', 'late:1'), 'ANN', 'and the rule works');
 is($redis->command('GET', 'late1:1'), undef, 'as does one of a partition');
 is($redis->command('GET', 'u:2:{'), 'x', 'and their conditions');
 is($redis->command('GET', 'sub:9'), undef, 'all of them');
+# One that does not fit its table, which was there before
+is($sub->safe_psql('again', q~INSERT INTO scalecache.cache_rule (id, name, relation, key, action) VALUES (81, 'odd', 'u', 'odd:{ghost}', 'invalidate');
+	CREATE TABLE nothing_to_do_with_it (a int);
+	SELECT failing FROM scalecache.cache_rules WHERE name = 'odd'~),
+	'column "ghost" of relation "u" does not exist', 'does not keep others from being made');
+is($sub->safe_psql('again', q~ALTER TABLE u ADD ghost int;
+	SELECT failing IS NULL FROM scalecache.cache_rules WHERE name = 'odd'~), 't', 'until it does');
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+$redis->command('SET', 'odd:5', 'x');
+$sub->safe_psql('again', q~INSERT INTO u (id, ghost) VALUES (5, 5)~);
+is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');
+is($redis->command('GET', 'odd:5'), undef, 'then it works');
 
 # ---- a publication of all tables: rules and queues are each server's own ----
 $_->safe_psql($p, 'DROP TABLE IF EXISTS t, u CASCADE; CREATE TABLE all_t (id int PRIMARY KEY, v int)') for $node, $sub;
