@@ -87,8 +87,9 @@ check_not_catalog(Oid relid, Oid nsp)
 		(IsCatalogRelationOid(relid) || IsToastNamespace(nsp)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied: \"%s\" is a system catalog",
-						get_rel_name(relid))));
+				 errmsg("\"%s\" is a system catalog", get_rel_name(relid)),
+				 errdetail("Indexes of system catalogs are the server's own."),
+				 errhint("Name a table that was created by a user.")));
 }
 
 /*
