@@ -54,7 +54,7 @@ enter_index(Oid indexoid)
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
 						   seccxt | SECURITY_LOCAL_USERID_CHANGE);
 	if (SPI_execute(psprintf("UPDATE scalecache.index_action SET built = pg_catalog.array_append(built, %u::pg_catalog.oid) "
-							 "WHERE id = " INT64_FORMAT " AND tableoid = %u",
+							 "WHERE id OPERATOR(pg_catalog.=) " INT64_FORMAT " AND tableoid OPERATOR(pg_catalog.=) %u",
 							 indexoid, action_id, action_table),
 					false, 0) != SPI_OK_UPDATE || SPI_processed != 1)
 		ereport(ERROR,

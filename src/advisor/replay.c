@@ -27,6 +27,7 @@
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
@@ -99,6 +100,29 @@ sc_limit_end(void)
 	return limit_reached > 0;
 }
 
+/* Take out row locks, and the rights to make them, down to all subqueries. */
+static bool
+remove_locks(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+		ListCell   *lc;
+
+		if (query->commandType == CMD_SELECT)
+		{
+			query->rowMarks = NIL;
+			query->hasForUpdate = false;
+			foreach(lc, query->rtable)
+				lfirst_node(RangeTblEntry, lc)->requiredPerms &= ACL_SELECT;
+		}
+		return query_tree_walker(query, remove_locks, context, 0);
+	}
+	return expression_tree_walker(node, remove_locks, context);
+}
+
 /*
  * What is executed of a statement, as a copy: all of a SELECT but its locks,
  * and of an UPDATE or DELETE the search for the rows, which is what an index
@@ -108,7 +132,6 @@ static Query *
 search_of(const Query *statement)
 {
 	Query	   *tree = (Query *) copyObject(statement);
-	ListCell   *lc;
 
 	if (tree->commandType == CMD_UPDATE || tree->commandType == CMD_DELETE)
 	{
@@ -129,11 +152,27 @@ search_of(const Query *statement)
 	}
 	else if (tree->commandType != CMD_SELECT)
 		return tree;
-	tree->rowMarks = NIL;
-	tree->hasForUpdate = false;
-	foreach(lc, tree->rtable)
-		lfirst_node(RangeTblEntry, lc)->requiredPerms &= ACL_SELECT;
+	(void) remove_locks((Node *) tree, NULL);
 	return tree;
+}
+
+static bool
+has_locks(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return ((Query *) node)->rowMarks != NIL ||
+			query_tree_walker((Query *) node, has_locks, context, 0);
+	return expression_tree_walker(node, has_locks, context);
+}
+
+/* What changes or locks rows has no parallel plan, and so is not timed with one. */
+static int
+cursor_options(const Query *statement)
+{
+	return statement->commandType == CMD_SELECT &&
+		!has_locks((Node *) statement, NULL) ? CURSOR_OPT_PARALLEL_OK : 0;
 }
 
 /* May this be executed to see how long it takes? */
@@ -153,6 +192,7 @@ replayable(ScQuery *query)
 static double
 execute_once(ScQuery *query, List *indexes, bool *uses)
 {
+	Query	   *statement;
 	Query	   *tree;
 	PlannedStmt *plan;
 	QueryDesc  *qd;
@@ -160,12 +200,13 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	instr_time	start;
 	instr_time	end;
 
-	tree = search_of(linitial_node(Query, query->queries));
+	statement = linitial_node(Query, query->queries);
+	tree = search_of(statement);
 	/* It is nobody's query, for those who count. */
 	tree->queryId = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sc_limit_begin();
-	plan = planner(tree, query->text, CURSOR_OPT_PARALLEL_OK, query->params);
+	plan = planner(tree, query->text, cursor_options(statement), query->params);
 	foreach(lc, sc_plan_indexes(plan))
 		*uses = *uses || list_member_oid(indexes, lfirst_oid(lc));
 	qd = CreateQueryDesc(plan, query->text, GetActiveSnapshot(),

@@ -167,6 +167,7 @@ extern uint32 sc_pattern_prefix(const char *pattern, uint32 length,
 								char *buf, uint32 size);
 extern char *sc_rule_value_query(ScRule *rule);
 extern int64 sc_interval_us(const Interval *interval);
+extern bool sc_failure_is(int64 rule, const char *message);
 extern void sc_failure_set(int64 rule, const char *message);
 extern void sc_rule_set_failing(ScRule *rule, const char *message);
 

@@ -201,7 +201,7 @@ names_in_use(Relation rel, Datum recorded, bool isnull, const RenameStmt *rename
 
 /*
  * Write the present names of a rule's relation into its row.  rename is what
- * the command does to its columns, or NULL; with restored it does nothing to it.
+ * the command does to its columns, or NULL; restored: nobody has written them yet.
  */
 static void
 follow_names(Relation catalog, HeapTuple tuple, Relation rel, const RenameStmt *rename,
@@ -395,7 +395,7 @@ keeps_columns(Node *stmt)
  * it would wait for whoever alters a table with a rule, or deadlock.
  */
 static Touch
-is_touched(int64 id, List *touched, bool kept, const RenameStmt *rename)
+is_touched(int64 id, List *touched, bool kept, const RenameStmt *rename, bool *restored)
 {
 	Relation	catalog = sc_rules_open(AccessShareLock);
 	HeapTuple	tuple;
@@ -408,6 +408,7 @@ is_touched(int64 id, List *touched, bool kept, const RenameStmt *rename)
 	char		kind = '\0';
 	ListCell   *lc;
 
+	*restored = false;
 	if (catalog == NULL)
 		return TOUCH_NONE;
 	tuple = sc_rule_fetch(catalog, id);
@@ -423,6 +424,7 @@ is_touched(int64 id, List *touched, bool kept, const RenameStmt *rename)
 		refuse_heirs(relid, touched, TextDatumGetCString(d));
 		members = sc_rule_members_of(relid, NoLock);
 		d = heap_getattr(tuple, Anum_cache_rule_members, desc, &isnull);
+		*restored = isnull;
 		/* The old name will not be known any more. */
 		if (isnull)
 			result = renames_columns_of(rename, touched, relid) ? TOUCH_CHANGED : TOUCH_RESTORED;
@@ -500,7 +502,7 @@ typedef struct Following
 	int64		id;
 	List	   *touched;
 	const RenameStmt *rename;
-	bool		restored;		/* the command is not about it */
+	Touch		touch;
 } Following;
 
 /*
@@ -543,7 +545,7 @@ follow_now(void *arg)
 	{
 		follow_names(catalog, tuple, rel,
 					 renames_columns_of(f->rename, f->touched, relid) ? f->rename : NULL,
-					 f->restored);
+					 isnull);
 		relation_close(rel, NoLock);
 		changed = true;
 		/* What may have been in the way before, see follow. */
@@ -563,29 +565,43 @@ follow_now(void *arg)
 	table_close(catalog, NoLock);
 }
 
+static void
+follow_gently(void *arg)
+{
+	Following  *f = arg;
+
+	if (f->touch == TOUCH_CHANGED || !can_wait(f->id, f->touch))
+		follow_now(f);
+}
+
 /*
  * A rule from a dump may not fit its table, where that was another one's and
- * there before.  That is no reason for commands about anything else to fail.
+ * there before.  That is no reason for commands to fail, about that table or any
+ * other, or to keep it locked.
  */
 static void
 follow(int64 id, List *touched, bool kept, const RenameStmt *rename)
 {
-	Touch		touch = is_touched(id, touched, kept, rename);
-	Following	following = {id, touched, rename, touch == TOUCH_RESTORED};
+	bool		restored;
+	Touch		touch = is_touched(id, touched, kept, rename, &restored);
+	Following	following = {id, touched, rename, touch};
 	ErrorData  *error;
 
-	if (touch == TOUCH_NONE || (touch != TOUCH_CHANGED && can_wait(id, touch)))
+	if (touch == TOUCH_NONE)
 		return;
-	if (touch != TOUCH_RESTORED)
+	if (!restored)
 	{
-		follow_now(&following);
+		follow_gently(&following);
 		return;
 	}
-	error = sc_attempt(follow_now, &following, true);
+	error = sc_attempt(follow_gently, &following, true);
 	if (error == NULL)
 		return;
 	if (!sc_error_is_harmless(error->sqlerrcode))
 		ReThrowError(error);
+	/* If somebody else has the rule's lock, he says so. */
+	if (sc_failure_is(id, error->message) || !sc_rule_lock(id, false))
+		return;
 	sc_failure_set(id, error->message);
 	CommandCounterIncrement();
 }

@@ -867,41 +867,78 @@ sc_rule_lock(int64 id, bool wait)
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static Relation
+open_failures(LOCKMODE mode)
+{
+	Oid			nsp = sc_own_namespace();
+	Oid			relid = OidIsValid(nsp) ? get_relname_relid("cache_failure", nsp) : InvalidOid;
+
+	/* NULL: the extension is being dropped. */
+	return OidIsValid(relid) ? try_table_open(relid, mode) : NULL;
+}
+
+static SysScanDesc
+scan_failure(Relation rel, int64 rule)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(rule));
+	return systable_beginscan(rel,
+							  get_relname_relid("cache_failure_pkey", RelationGetNamespace(rel)),
+							  true, NULL, 1, &key);
+}
+
+static bool
+says(Relation rel, HeapTuple tuple, const char *message)
+{
+	bool		isnull;
+	Datum		said = heap_getattr(tuple, 2, RelationGetDescr(rel), &isnull);
+
+	return strcmp(TextDatumGetCString(said), message) == 0;
+}
+
+/* Does the rule's row of cache_failure say so? */
+bool
+sc_failure_is(int64 rule, const char *message)
+{
+	Relation	rel = open_failures(AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		result;
+
+	if (rel == NULL)
+		return false;
+	scan = scan_failure(rel, rule);
+	tuple = systable_getnext(scan);
+	result = tuple && says(rel, tuple, message);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
 /* Have the rule's row of cache_failure say so; NULL: have none. */
 void
 sc_failure_set(int64 rule, const char *message)
 {
-	Oid			nsp = sc_own_namespace();
-	Oid			relid = OidIsValid(nsp) ? get_relname_relid("cache_failure", nsp) : InvalidOid;
-	Relation	rel;
+	Relation	rel = open_failures(RowExclusiveLock);
 	TupleDesc	desc;
-	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	old;
 	Datum		values[2] = {Int64GetDatum(rule)};
 	bool		nulls[2] = {false, false};
 
-	rel = OidIsValid(relid) ? try_table_open(relid, RowExclusiveLock) : NULL;
 	if (rel == NULL)
-		return;					/* the extension is being dropped */
+		return;
 	desc = RelationGetDescr(rel);
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(rule));
-	scan = systable_beginscan(rel, get_relname_relid("cache_failure_pkey", nsp),
-							  true, NULL, 1, &key);
+	scan = scan_failure(rel, rule);
 	old = systable_getnext(scan);
 	if (message)
 		values[1] = CStringGetTextDatum(message);
-	if (old && message)
-	{
-		bool		isnull;
-		Datum		said = heap_getattr(old, 2, desc, &isnull);
-
-		if (strcmp(TextDatumGetCString(said), message) != 0)
-			CatalogTupleUpdate(rel, &old->t_self, heap_form_tuple(desc, values, nulls));
-	}
-	else if (old)
+	if (old && message && !says(rel, old, message))
+		CatalogTupleUpdate(rel, &old->t_self, heap_form_tuple(desc, values, nulls));
+	else if (old && message == NULL)
 		CatalogTupleDelete(rel, &old->t_self);
-	else if (message)
+	else if (old == NULL && message)
 		CatalogTupleInsert(rel, heap_form_tuple(desc, values, nulls));
 	systable_endscan(scan);
 	table_close(rel, NoLock);

@@ -1126,11 +1126,13 @@ touched_by(Node *stmt, bool *rewritten)
 
 /*
  * A restore with --disable-triggers must not get past the trigger that takes
- * what is of another database out of the rows of a dump.
+ * what is of another database out of the rows of a dump, and "enables" those
+ * that are to fire always, for a publisher's rows, for its own rows only.
  */
 static void
-keep_restored(Node *parsetree)
+keep_always(Node *parsetree)
 {
+	static const char *const names[] = {"restored", "checked", "protect_rows"};
 	AlterTableStmt *stmt = (AlterTableStmt *) parsetree;
 	Oid			relid;
 	Relation	rel;
@@ -1139,12 +1141,13 @@ keep_restored(Node *parsetree)
 		return;
 	relid = RangeVarGetRelid(stmt->relation, NoLock, true);
 	if (!OidIsValid(relid) ||
-		get_rel_namespace(relid) != get_rel_namespace(sc_catalog_relid()) ||
-		!OidIsValid(get_trigger_oid(relid, "restored", true)))
+		get_rel_namespace(relid) != get_rel_namespace(sc_catalog_relid()))
 		return;
 	rel = table_open(relid, ShareRowExclusiveLock);
-	EnableDisableTrigger(rel, "restored", TRIGGER_FIRES_ALWAYS, false,
-						 ShareRowExclusiveLock);
+	for (int i = 0; i < lengthof(names); i++)
+		if (OidIsValid(get_trigger_oid(relid, names[i], true)))
+			EnableDisableTrigger(rel, names[i], TRIGGER_FIRES_ALWAYS, false,
+								 ShareRowExclusiveLock);
 	table_close(rel, NoLock);
 }
 
@@ -1166,7 +1169,7 @@ scalecache_rollup_altered(PG_FUNCTION_ARGS)
 		refuse_new_query(((RuleStmt *) data->parsetree)->relation);
 	else if (IsA(data->parsetree, CreateTrigStmt))
 		sc_adopt_trigger((CreateTrigStmt *) data->parsetree);
-	keep_restored(data->parsetree);
+	keep_always(data->parsetree);
 	if (IsA(data->parsetree, RenameStmt) &&
 		((RenameStmt *) data->parsetree)->renameType == OBJECT_SCHEMA)
 		sc_catalog_rename_schema(((RenameStmt *) data->parsetree)->subname,

@@ -239,7 +239,9 @@ ALTER TABLE scalecache.cache_rule DISABLE TRIGGER restored;
 INSERT INTO scalecache.rollup (id, rollup, source, base, delta1, delta2, turn, epoch, state, members, distincts)
 	SELECT 1, 'from_dump', o, o, o, o, 5, 1, 'l', ARRAY[o], o FROM CAST('another'::regclass AS oid) o;
 ALTER TABLE scalecache.rollup ENABLE TRIGGER ALL;
-SELECT tgrelid::regclass, tgenabled FROM pg_trigger WHERE tgname = 'restored' ORDER BY tgrelid::regclass::text;
+ALTER TABLE scalecache.cache_rule DISABLE TRIGGER ALL, ENABLE TRIGGER ALL;
+SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger
+	WHERE tgrelid IN ('scalecache.rollup'::regclass, 'scalecache.cache_rule'::regclass) ORDER BY tgrelid::regclass::text, tgname;
 SELECT base, delta1, distincts, state FROM scalecache.rollup WHERE id = 1;
 SELECT scalecache.rebuild_rollup('from_dump');
 INSERT INTO another VALUES (1), (2);

@@ -80,6 +80,10 @@ is($sub->safe_psql('again', q~INSERT INTO scalecache.cache_rule (id, name, relat
 	CREATE TABLE nothing_to_do_with_it (a int);
 	SELECT failing FROM scalecache.cache_rules WHERE name = 'odd'~),
 	'column "ghost" of relation "u" does not exist', 'does not keep others from being made');
+is($sub->safe_psql('again', q~BEGIN; CREATE TABLE nothing_either (a int);
+	SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND (relation = 'u'::regclass OR locktype = 'object' AND objid = 81)~),
+	'0', 'nor anything locked');
+is(($sub->psql('again', 'ALTER TABLE u ADD other int; ALTER TABLE u RENAME other TO another'))[0], 0, 'nor its table from being altered');
 is($sub->safe_psql('again', q~ALTER TABLE u ADD ghost int;
 	SELECT failing IS NULL FROM scalecache.cache_rules WHERE name = 'odd'~), 't', 'until it does');
 is($sub->safe_psql('again', "SELECT scalecache.wait_for_cache('180 s')"), 't', 'delivered');

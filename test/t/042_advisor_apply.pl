@@ -82,14 +82,34 @@ is(finished(apply('CREATE INDEX ON other (a)')), 'refused', 'without recorded st
 $node->safe_psql($db, 'DROP INDEX t_a_idx');
 $node->safe_psql($db, 'UPDATE t SET b = b + (random() * 0)::int WHERE a = 77; DELETE FROM t WHERE a = -7;
 	SELECT id FROM t WHERE a = 78 LIMIT 30 FOR UPDATE SKIP LOCKED;
-	UPDATE t SET b = o.b FROM other o WHERE o.id = t.id AND t.a = -7 RETURNING t.*;' x 3);
+	UPDATE t SET b = o.b FROM other o WHERE o.id = t.id AND t.a = -7 RETURNING t.*;
+	WITH next AS (SELECT id FROM t WHERE a = 79 LIMIT 1 FOR UPDATE SKIP LOCKED) UPDATE t SET b = 1 FROM next WHERE next.id = t.id;' x 3);
 my $state = 'SET scalecache.advisor_record = off; SELECT sum(b), count(*), max(xmin::text::bigint) FROM t';
 my $rows = $node->safe_psql($db, $state);
 $id = apply('CREATE INDEX ON t (a)');
 is(finished($id), 'kept', 'an index that UPDATE and DELETE need');
-is($node->safe_psql($db, "SELECT statements FROM scalecache.index_actions WHERE id = $id"), '4', 'all of them are timed');
+is($node->safe_psql($db, "SELECT statements FROM scalecache.index_actions WHERE id = $id"), '5', 'all of them are timed');
 is($node->safe_psql($db, $state), $rows, 'and change nothing');
 $node->safe_psql($db, 'SELECT scalecache.reset_workload()');
+
+# They have no parallel plans, and so are not timed with such.
+my @settings = ('max_parallel_workers_per_gather = 2', 'parallel_leader_participation = off', 'parallel_setup_cost = 0',
+	'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0');
+$node->safe_psql($db, q{CREATE FUNCTION alone(int) RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN
+	IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) = 'parallel worker' THEN
+		RAISE 'in a parallel worker';
+	END IF;
+	RETURN $1; END $$});
+$node->safe_psql($db, "ALTER SYSTEM SET $_") foreach @settings;
+$node->reload;
+$node->safe_psql($db, 'UPDATE other SET b = b WHERE a = alone(80)');
+my ($rc) = $node->psql($db, 'SELECT count(pad) FROM other WHERE a = alone(80)');
+isnt($rc, 0, 'a SELECT is executed in parallel');
+like(finished(apply('CREATE INDEX ON other (a)')), qr/^(kept|dropped)$/, 'the search of an UPDATE is not');
+$node->safe_psql($db, 'ALTER SYSTEM RESET ' . s/ .*//r) foreach @settings;
+$node->safe_psql($db, 'ALTER SYSTEM SET max_parallel_workers_per_gather = 0');
+$node->safe_psql($db, 'DROP INDEX IF EXISTS other_a_idx; SELECT scalecache.reset_workload()');
+$node->reload;
 
 # A builder that is killed in the middle leaves nothing.
 $node->safe_psql($db, "DROP INDEX t_a_idx; $query; $query");
