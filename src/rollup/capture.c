@@ -545,6 +545,18 @@ sc_capture_flush(ScSpec *spec, Snapshot snapshot)
 	return true;
 }
 
+/* Views of rollups with changes that no delta tells of yet. */
+List *
+sc_capture_changed_views(void)
+{
+	List	   *views = NIL;
+
+	for (Pending *p = pending; p; p = p->next)
+		if (p->written == InvalidSubTransactionId)
+			views = list_append_unique_oid(views, p->spec->view);
+	return views;
+}
+
 static pg_attribute_hot void
 flush_level(SubTransactionId subid)
 {

@@ -670,6 +670,30 @@ appends_in_progress(Relation rel, VirtualTransactionId *before, int nbefore)
 }
 
 /*
+ * The last of n blocks that has been written to.  One that was made by a session
+ * that came no further, because the server crashed, is not in the WAL: a standby
+ * does not have it, nor this server, perhaps, after the machine has crashed.
+ * There deltas would be appended before it.
+ */
+static BlockNumber
+last_written(Relation rel, BlockNumber n)
+{
+	bool		unwritten = true;
+
+	while (n > 1 && unwritten)
+	{
+		Buffer		buffer = ReadBuffer(rel, n - 1);
+
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		unwritten = PageIsNew(BufferGetPage(buffer));
+		UnlockReleaseBuffer(buffer);
+		if (unwritten)
+			n--;
+	}
+	return n - 1;
+}
+
+/*
  * The block before which no delta is appended any more.  That is the last one
  * if close is true and nobody is appending.  Else writers keep the blocks that
  * they are filling, but for stragglers, for whoever loses a block has to find
@@ -700,7 +724,7 @@ closed_block(Relation rel, bool close)
 		if (!claims)
 			first = appends_in_progress(rel, holders, n);
 		if (first == InvalidBlockNumber || tries == 10 || (claims && !close))
-			return Min(first, nblocks - 1);
+			return Min(first, last_written(rel, nblocks));
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(1000L);
 		if (claims)
