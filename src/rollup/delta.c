@@ -671,9 +671,9 @@ appends_in_progress(Relation rel, VirtualTransactionId *before, int nbefore)
 
 /*
  * The last of n blocks that has been written to.  One that was made by a session
- * that came no further, because the server crashed, is not in the WAL: a standby
- * does not have it, nor this server, perhaps, after the machine has crashed.
- * There deltas would be appended before it.
+ * that came no further, because it could not be serialized or the server crashed,
+ * is not in the WAL: a standby does not have it, nor this server, perhaps, after
+ * the machine has crashed.  There deltas would be appended before it.
  */
 static BlockNumber
 last_written(Relation rel, BlockNumber n)
@@ -685,7 +685,7 @@ last_written(Relation rel, BlockNumber n)
 		Buffer		buffer = ReadBuffer(rel, n - 1);
 
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		unwritten = PageIsNew(BufferGetPage(buffer));
+		unwritten = PageIsEmpty(BufferGetPage(buffer));
 		UnlockReleaseBuffer(buffer);
 		if (unwritten)
 			n--;
