@@ -255,7 +255,7 @@ is($node->safe_psql($db, q{SELECT pg_get_expr(indpred, indrelid) FROM pg_index W
 	q{((d = '2026-02-03'::date) AND (e = 'x\y'::text))}, 'is read as it was meant');
 
 # Parameters of operator classes are kept.
-make_table('classy', q{SELECT count(pad) FROM classy WHERE id = 4711;} x 9);
+make_table('classy', q{SELECT count(pad) FROM classy WHERE id = 4711;} x 30);
 is(finished(apply('CREATE INDEX ON classy USING brin (id int4_minmax_multi_ops (values_per_range = 16)) WITH (pages_per_range = 4)')), 'kept',
 	'an operator class with parameters');
 like($node->safe_psql($db, q{SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'classy'::regclass}),
