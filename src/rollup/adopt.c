@@ -308,18 +308,6 @@ sc_adopt(void)
 	CommandCounterIncrement();
 }
 
-static void
-refuse_form(CreateTrigStmt *stmt, bool capture)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-			 errmsg("trigger \"%s\" is not one that rollups have", stmt->trigname),
-			 capture ?
-			 errdetail("They have one after INSERT, one after DELETE and one after UPDATE of any column, for each row.") :
-			 errdetail("They have one before TRUNCATE and one after it, for each statement."),
-			 errhint("Create rollups with scalecache.create_rollup. What they lack, scalecache.rebuild_rollup makes.")));
-}
-
 /*
  * Is it of a form that rollups' triggers have?  Any other one would capture
  * rows too early, or once more.
@@ -334,7 +322,13 @@ check_form(CreateTrigStmt *stmt, bool capture)
 		!stmt->row && stmt->events == TRIGGER_TYPE_TRUNCATE;
 
 	if (!right || stmt->isconstraint || list_length(stmt->args) != 1)
-		refuse_form(stmt, capture);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("trigger \"%s\" is not one that rollups have", stmt->trigname),
+				 capture ?
+				 errdetail("They have one after INSERT, one after DELETE and one after UPDATE of any column, for each row.") :
+				 errdetail("They have one before TRUNCATE and one after it, for each statement."),
+				 errhint("Create rollups with scalecache.create_rollup. What they lack, scalecache.rebuild_rollup makes.")));
 }
 
 /*
@@ -503,10 +497,6 @@ sc_trigger_restored(CreateTrigStmt *stmt)
 	if (!OidIsValid(relid))
 		return false;
 	name = trigger_like(relid, stmt, &cloned);
-	if (stmt->replace && name && strcmp(name, stmt->trigname) == 0)
-		return false;			/* itself */
-	if (stmt->replace)
-		refuse_form(stmt, capture);
 	if (name == NULL)
 		return !stmt->replace && pass_over(stmt, relid);
 	if ((cloned || stmt->replace) && strcmp(name, stmt->trigname) != 0)
