@@ -18,8 +18,8 @@ for my $name (sort keys %left)
 {
 	my $block = $left{$name};
 	my $node = new_server($name, init => [ allows_streaming => 1 ], conf => "autovacuum = off
-	scalecache.worker = off
-	");
+scalecache.worker = off
+");
 	$node->safe_psql($p, q{
 		CREATE EXTENSION scalecache;
 		CREATE TABLE t (k int, v int);
@@ -30,9 +30,10 @@ for my $name (sort keys %left)
 	$standby->init_from_backup($node, 'b', has_streaming => 1);
 	$standby->start;
 
-	# What a crash leaves
+	# What is left
 	my $size = q{SELECT pg_relation_size(delta1) / 8192 FROM scalecache.rollup};
-	my $file = $node->data_dir . '/' . $node->safe_psql($p, 'SELECT pg_relation_filepath(delta1) FROM scalecache.rollup');
+	my $file = $node->data_dir . '/' .
+	  $node->safe_psql($p, 'SELECT pg_relation_filepath(delta1) FROM scalecache.rollup');
 	$node->stop;
 	open(my $delta, '>>:raw', $file) or die "cannot open $file: $!";
 	print $delta $block;
