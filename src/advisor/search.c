@@ -34,7 +34,7 @@
 #include "advisor/search.h"
 
 /* Plannings, weighted by the number of tables, after which to settle. */
-#define SC_MAX_EFFORT		60000.0
+#define SC_MAX_EFFORT		90000.0
 /* The same for looking for one index in place of two, after that. */
 #define SC_MERGE_EFFORT		10000.0
 /* Looking at the known plans of a statement, in the same unit. */
@@ -43,7 +43,7 @@
 #define SC_BRANCHES			12
 /* Part of the effort for that. */
 #define SC_SURVEY_PART		0.4
-#define SC_KICKS			80
+#define SC_KICKS			140
 #define SC_KICK_PLANS		24
 /* Annealing: steps, the first and the last heat, how often one is taken out. */
 #define SC_STEPS			4000
