@@ -21,14 +21,6 @@
 
 #include "advisor/choose.h"
 
-static Node *
-stripped(Node *node)
-{
-	while (node && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
-
 /* Is it a date, a time, or both? */
 bool
 sc_is_time(Node *expr)
@@ -53,8 +45,8 @@ sc_bound_of(Node *clause, ScBound *bound)
 	if (!IsA(clause, OpExpr) || list_length(op->args) != 2)
 		return false;
 	opno = op->opno;
-	left = stripped((Node *) linitial(op->args));
-	right = stripped((Node *) lsecond(op->args));
+	left = sc_strip((Node *) linitial(op->args));
+	right = sc_strip((Node *) lsecond(op->args));
 	if (IsA(right, Var))
 	{
 		Node	   *swap = left;

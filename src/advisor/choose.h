@@ -179,6 +179,7 @@ typedef struct ScAdvice
 } ScAdvice;
 
 /* harvest.c */
+extern Node *sc_strip(Node *node);
 extern bool sc_untrusted_function(Oid funcid, void *context);
 extern void sc_harvest_init(void);
 extern double sc_harvest(ScAdvice *advice, ScItem *item, ScVariant *variant);

@@ -60,8 +60,9 @@ static set_rel_pathlist_hook_type prev_set_rel_pathlist = NULL;
  * Expressions
  */
 
-static Node *
-strip(Node *node)
+/* Without casts that change nothing. */
+Node *
+sc_strip(Node *node)
 {
 	while (node && IsA(node, RelabelType))
 		node = (Node *) ((RelabelType *) node)->arg;
@@ -487,7 +488,7 @@ static void use_clause(PlannerInfo *root, ScRelUse *use, Index rti,
 static void
 use_null_test(PlannerInfo *root, ScRelUse *use, Index rti, NullTest *test)
 {
-	Node	   *col = strip((Node *) test->arg);
+	Node	   *col = sc_strip((Node *) test->arg);
 	ScKeyCol   *key;
 	Node	   *clause;
 
@@ -517,7 +518,7 @@ use_boolean(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 {
 	ScKeyCol   *key;
 
-	col = strip(col);
+	col = sc_strip(col);
 	if (!is_column(root, col, rti, use->relid))
 		return;
 	key = btree_column(renumbered(col, rti), SC_ROLE_EQ);
@@ -536,8 +537,8 @@ use_boolean(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 static void
 use_own_columns(ScRelUse *use, OpExpr *clause)
 {
-	Node	   *left = strip((Node *) linitial(clause->args));
-	Node	   *right = strip((Node *) lsecond(clause->args));
+	Node	   *left = sc_strip((Node *) linitial(clause->args));
+	Node	   *right = sc_strip((Node *) lsecond(clause->args));
 
 	if (!IsA(left, Var) || !IsA(right, Var) ||
 		contain_mutable_functions((Node *) clause) ||
@@ -554,8 +555,8 @@ static void
 use_opexpr(PlannerInfo *root, ScRelUse *use, Index rti, OpExpr *op,
 		   bool isjoin)
 {
-	Node	   *left = strip((Node *) linitial(op->args));
-	Node	   *right = strip((Node *) lsecond(op->args));
+	Node	   *left = sc_strip((Node *) linitial(op->args));
+	Node	   *right = sc_strip((Node *) lsecond(op->args));
 	Node	   *clause = renumbered((Node *) op, rti);
 
 	if (is_column(root, left, rti, use->relid) &&
@@ -580,7 +581,7 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 	else if (IsA(clause, ScalarArrayOpExpr))
 	{
 		ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
-		Node	   *left = strip((Node *) linitial(op->args));
+		Node	   *left = sc_strip((Node *) linitial(op->args));
 
 		if (is_column(root, left, rti, use->relid) &&
 			!bms_is_member(rti, pull_varnos(root, lsecond(op->args))))
@@ -591,7 +592,7 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		use_null_test(root, use, rti, (NullTest *) clause);
 	else if (IsA(clause, RowCompareExpr))
 	{
-		Node	   *left = strip((Node *) linitial(((RowCompareExpr *) clause)->largs));
+		Node	   *left = sc_strip((Node *) linitial(((RowCompareExpr *) clause)->largs));
 		ScKeyCol   *key;
 
 		if (is_column(root, left, rti, use->relid) &&
@@ -603,7 +604,7 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 	else if (IsA(clause, BooleanTest))
 	{
 		BooleanTest *test = (BooleanTest *) clause;
-		Node	   *arg = strip((Node *) test->arg);
+		Node	   *arg = sc_strip((Node *) test->arg);
 
 		/* The planner looks for TRUE and FALSE in an index. */
 		if (IsA(arg, Var))
@@ -613,7 +614,7 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 	}
 	else if (is_notclause(clause))
 	{
-		Node	   *arg = strip((Node *) get_notclausearg(clause));
+		Node	   *arg = sc_strip((Node *) get_notclausearg(clause));
 
 		if (IsA(arg, Var))
 			use_boolean(root, use, rti, clause, arg, true);
@@ -693,7 +694,7 @@ use_joins(PlannerInfo *root, ScRelUse *use, RelOptInfo *rel)
 			bms_membership(ec->ec_relids) != BMS_MULTIPLE ||
 			(em = member_of(ec, rel)) == NULL)
 			continue;
-		col = strip((Node *) em->em_expr);
+		col = sc_strip((Node *) em->em_expr);
 		if (!is_column(root, col, rel->relid, use->relid))
 			continue;
 		key = btree_column(renumbered(col, rel->relid), SC_ROLE_JOIN);
@@ -724,13 +725,13 @@ use_order(PlannerInfo *root, ScRelUse *use, RelOptInfo *rel, List *pathkeys,
 
 		if (em == NULL)
 			break;
-		col = strip((Node *) em->em_expr);
+		col = sc_strip((Node *) em->em_expr);
 		if (!is_column(root, col, rel->relid, use->relid))
 			break;
 		if (order == NIL && IsA(col, OpExpr) &&
 			list_length(((OpExpr *) col)->args) == 2)
 		{
-			Node	   *arg = strip(linitial(((OpExpr *) col)->args));
+			Node	   *arg = sc_strip(linitial(((OpExpr *) col)->args));
 
 			if (is_column(root, arg, rel->relid, use->relid))
 				add_special(use, renumbered(arg, rel->relid),

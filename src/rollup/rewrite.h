@@ -308,6 +308,7 @@ extern ScSpec *sc_node_spec(Oid view);
 extern ScSpec *sc_node_target(const ScSpec *like, List *exprs, List *ops,
 							  int nkeys, Size statesize);
 extern bool sc_node_zone_holds(List *zone);
+extern List *sc_node_children(Plan *plan);
 extern void sc_node_open_plain(CustomScanState *node, int eflags, PlanState **plain);
 extern bool sc_node_anybody_may_call(List *functions);
 extern bool sc_node_allowed(CustomScanState *node, List *functions, int eflags,

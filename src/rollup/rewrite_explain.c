@@ -116,38 +116,18 @@ sc_rewrite_checking(void)
 static void
 used_in_plan(Plan *plan, List **views)
 {
-	List	   *children = NIL;
+	CustomScan *scan = (CustomScan *) plan;
 	ListCell   *lc;
 
 	if (plan == NULL)
 		return;
 	check_stack_depth();
-	switch (nodeTag(plan))
-	{
-		case T_Append:
-			children = ((Append *) plan)->appendplans;
-			break;
-		case T_MergeAppend:
-			children = ((MergeAppend *) plan)->mergeplans;
-			break;
-		case T_SubqueryScan:
-			used_in_plan(((SubqueryScan *) plan)->subplan, views);
-			break;
-		case T_CustomScan:
-			children = ((CustomScan *) plan)->custom_plans;
-			if (((CustomScan *) plan)->methods == &sc_scan_methods &&
-				(((CustomScan *) plan)->custom_scan_tlist != NIL ||
-				 list_length(((CustomScan *) plan)->custom_private) > 1))
-				*views = list_append_unique_oid(*views,
-												sc_rollup_of(linitial_oid(linitial(((CustomScan *) plan)->custom_private))));
-			break;
-		default:
-			break;
-	}
-	foreach(lc, children)
+	if (IsA(plan, CustomScan) && scan->methods == &sc_scan_methods &&
+		(scan->custom_scan_tlist != NIL || list_length(scan->custom_private) > 1))
+		*views = list_append_unique_oid(*views,
+										sc_rollup_of(linitial_oid(linitial(scan->custom_private))));
+	foreach(lc, sc_node_children(plan))
 		used_in_plan(lfirst(lc), views);
-	used_in_plan(plan->lefttree, views);
-	used_in_plan(plan->righttree, views);
 }
 
 /* Views of the rollups that a statement's plan uses. */

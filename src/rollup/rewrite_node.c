@@ -122,17 +122,50 @@ hold(List **held, Oid relid, LOCKMODE mode, EState *estate)
 	*held = lappend(*held, hold);
 }
 
+/* What a plan consists of, but for its subplans in expressions. */
+List *
+sc_node_children(Plan *plan)
+{
+	List	   *children = NIL;
+
+	switch (nodeTag(plan))
+	{
+		case T_CustomScan:
+			children = list_copy(((CustomScan *) plan)->custom_plans);
+			break;
+		case T_Append:
+			children = list_copy(((Append *) plan)->appendplans);
+			break;
+		case T_MergeAppend:
+			children = list_copy(((MergeAppend *) plan)->mergeplans);
+			break;
+		case T_BitmapAnd:
+			children = list_copy(((BitmapAnd *) plan)->bitmapplans);
+			break;
+		case T_BitmapOr:
+			children = list_copy(((BitmapOr *) plan)->bitmapplans);
+			break;
+		case T_SubqueryScan:
+			children = list_make1(((SubqueryScan *) plan)->subplan);
+			break;
+		default:
+			break;
+	}
+	if (plan->lefttree)
+		children = lappend(children, plan->lefttree);
+	if (plan->righttree)
+		children = lappend(children, plan->righttree);
+	return children;
+}
+
 /* The tables and indexes that a plan scans, each once. */
 static void
 collect_scanned(Plan *plan, EState *estate, List **relids)
 {
 	Index		scanrelid = 0;
 	Oid			index = InvalidOid;
-	List	   *children = NIL;
 	ListCell   *lc;
 
-	if (plan == NULL)
-		return;
 	check_stack_depth();
 	switch (nodeTag(plan))
 	{
@@ -153,24 +186,6 @@ collect_scanned(Plan *plan, EState *estate, List **relids)
 		case T_TidRangeScan:
 			scanrelid = ((Scan *) plan)->scanrelid;
 			break;
-		case T_CustomScan:
-			children = ((CustomScan *) plan)->custom_plans;
-			break;
-		case T_Append:
-			children = ((Append *) plan)->appendplans;
-			break;
-		case T_MergeAppend:
-			children = ((MergeAppend *) plan)->mergeplans;
-			break;
-		case T_BitmapAnd:
-			children = ((BitmapAnd *) plan)->bitmapplans;
-			break;
-		case T_BitmapOr:
-			children = ((BitmapOr *) plan)->bitmapplans;
-			break;
-		case T_SubqueryScan:
-			collect_scanned(((SubqueryScan *) plan)->subplan, estate, relids);
-			break;
 		default:
 			break;
 	}
@@ -178,10 +193,8 @@ collect_scanned(Plan *plan, EState *estate, List **relids)
 		*relids = list_append_unique_oid(*relids, index);
 	if (scanrelid > 0)
 		*relids = list_append_unique_oid(*relids, exec_rt_fetch(scanrelid, estate)->relid);
-	foreach(lc, children)
+	foreach(lc, sc_node_children(plan))
 		collect_scanned(lfirst(lc), estate, relids);
-	collect_scanned(plan->lefttree, estate, relids);
-	collect_scanned(plan->righttree, estate, relids);
 }
 
 /*

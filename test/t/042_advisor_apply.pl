@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
+use IndexActions;
 use ScaleCache;
 use Test::More;
 
@@ -13,6 +14,7 @@ scalecache.advisor_lock_timeout = 600s
 autovacuum = off
 });
 my $db = 'postgres';
+act_on($node, $db);
 
 $node->safe_psql($db, q{
 	CREATE EXTENSION scalecache;
@@ -30,21 +32,6 @@ $node->safe_psql($db, q{
 });
 my $query = 'SELECT count(pad) FROM t WHERE a = 77';
 $node->safe_psql($db, "$query;" x 5);
-
-sub apply
-{
-	my ($ddl, %opt) = @_;
-	return $node->safe_psql($db, "SELECT scalecache.apply_index(\$\$$ddl\$\$)");
-}
-
-sub finished
-{
-	my ($id) = @_;
-	$node->poll_query_until($db,
-		"SELECT finished_at IS NOT NULL FROM scalecache.index_actions WHERE id = $id")
-	  or die "action $id does not end";
-	return $node->safe_psql($db, "SELECT state FROM scalecache.index_actions WHERE id = $id");
-}
 
 sub indexes
 {

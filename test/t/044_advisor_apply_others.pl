@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
+use IndexActions qw(:DEFAULT indexes);
 use ScaleCache;
 use Test::More;
 
@@ -16,6 +17,7 @@ max_parallel_workers_per_gather = 0
 autovacuum = off
 });
 my $db = 'postgres';
+act_on($node, $db);
 
 $node->safe_psql($db, q{
 	CREATE EXTENSION scalecache;
@@ -38,32 +40,10 @@ sub make_table
 	$node->safe_psql($db, $_) foreach @more;
 }
 
-sub apply
-{
-	my ($ddl) = @_;
-	return $node->safe_psql($db, "SELECT scalecache.apply_index(\$\$$ddl\$\$)");
-}
-
-sub finished
-{
-	my ($id) = @_;
-	$node->poll_query_until($db,
-		"SELECT finished_at IS NOT NULL FROM scalecache.index_action WHERE id = $id")
-	  or die "action $id does not end";
-	return $node->safe_psql($db, "SELECT state FROM scalecache.index_action WHERE id = $id");
-}
-
 sub verdict
 {
 	my ($id) = @_;
 	return $node->safe_psql($db, "SELECT verdict FROM scalecache.index_action WHERE id = $id");
-}
-
-sub indexes
-{
-	my ($table) = @_;
-	return $node->safe_psql($db, qq{SELECT coalesce(string_agg(indexrelid::regclass || CASE WHEN indisvalid THEN '' ELSE ' invalid' END,
-		', ' ORDER BY 1), 'none') FROM pg_index WHERE indrelid = '$table'::regclass});
 }
 
 # A transaction that an index of a table waits for, and one that a statement

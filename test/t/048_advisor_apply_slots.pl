@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use PostgreSQL::Test::Utils;
+use IndexActions;
 use ScaleCache;
 use Test::More;
 
@@ -16,6 +17,7 @@ autovacuum = off
 log_min_messages = log
 });
 my $db = 'postgres';
+act_on($node, $db);
 $node->safe_psql($db, q{
 	SET scalecache.advisor_record = off;
 	CREATE EXTENSION scalecache;
@@ -33,15 +35,6 @@ $node->safe_psql($db, q{
 $node->safe_psql($db, 'SELECT count(pad) FROM t WHERE a = 77;' x 5);
 $node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'scalecache worker')})
   or die 'no worker';
-
-sub finished
-{
-	my ($id) = @_;
-	$node->poll_query_until($db,
-		"SELECT finished_at IS NOT NULL FROM scalecache.index_action WHERE id = $id")
-	  or die "action $id does not end";
-	return $node->safe_psql($db, "SELECT state FROM scalecache.index_action WHERE id = $id");
-}
 
 # All slots are taken: by parallel workers that sleep.
 my @sleepers = map { $node->background_psql($db) } 1 .. 4;
