@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use ScaleCache;
 use Test::More;
 
-my $node = new_server('turns', init => [ allows_streaming => 1 ], conf => "autovacuum = off
+my $node = new_server('turns', init => [ allows_streaming => 'logical' ], conf => "autovacuum = off
 scalecache.worker = off
 ");
 my $p = 'postgres';
@@ -16,6 +16,9 @@ $node->safe_psql($p, q{
 	CREATE EXTENSION scalecache;
 	CREATE TABLE t (k int, v numeric, x text);
 	SELECT scalecache.create_rollup('r', 'SELECT k, sum(v) AS s, count(*) AS n, max(x) AS x FROM t GROUP BY k')});
+# Catalogs keep what they had: what is pruned from them, and the standby's
+# snapshots see, would not be replayed before these end.
+$node->safe_psql($p, q{SELECT pg_create_logical_replication_slot('keep', 'pgoutput')});
 $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('turns_standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
