@@ -404,6 +404,7 @@ $_->quit foreach $writer, $keeper;
 # Somebody wants to have the database for himself.
 $node->safe_psql('postgres', 'CREATE DATABASE doomed');
 $db = 'doomed';
+act_on($node, $db);
 $node->safe_psql($db, q{
 	CREATE EXTENSION scalecache;
 	CREATE TABLE gate (x int);
