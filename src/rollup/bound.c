@@ -17,11 +17,15 @@
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "base/guc.h"
 #include "rollup/rollup.h"
 
 #define GIGABYTE		(1024.0 * 1024 * 1024)
+
+/* For how long a size is good */
+#define RECENT_MS		60000
 
 static bool working = false;	/* this is the worker, at a rollup */
 static ScTried tried;
@@ -68,6 +72,29 @@ gigabytes(ScSpec *spec)
 	return size;
 }
 
+/* Of one with thousands of partitions, that is not found out for each fold. */
+static double
+recent_gigabytes(ScSpec *spec)
+{
+	static struct
+	{
+		int64		id;
+		double		size;
+		TimestampTz at;
+	}			known[64];
+	int			n = (uint64) spec->id % lengthof(known);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (known[n].id != spec->id ||
+		TimestampDifferenceExceeds(known[n].at, now, RECENT_MS))
+	{
+		known[n].size = gigabytes(spec);
+		known[n].id = spec->id;
+		known[n].at = now;
+	}
+	return known[n].size;
+}
+
 /* The worker begins with a rollup. */
 void
 sc_bound_begin(void)
@@ -90,7 +117,7 @@ sc_bound_start(ScSpec *spec)
 	strlcpy(NameStr(tried.name), name ? name : "?", NAMEDATALEN);
 	if (sc_fold_timeout == 0)
 		return;
-	tried.ms = Min(sc_fold_timeout * (1 + gigabytes(spec)), INT_MAX);
+	tried.ms = Min(sc_fold_timeout * (1 + recent_gigabytes(spec)), INT_MAX);
 	enable_timeout_after(STATEMENT_TIMEOUT, tried.ms);
 }
 
