@@ -24,3 +24,4 @@ INSERT INTO invoices SELECT i, 1 + (power(random(), 2) * 59999)::int, 'INV-' || 
 CREATE TABLE complaints (id int PRIMARY KEY, shipment_id bigint NOT NULL, client_id int NOT NULL, opened_at timestamptz NOT NULL, closed boolean NOT NULL, body text NOT NULL);
 INSERT INTO complaints SELECT i, 1 + (random() * 499999)::bigint, 1 + (power(random(), 2) * 59999)::int, '2024-02-01'::timestamptz + i * interval '12 minutes', random() < 0.98, repeat(md5(i::text) || ' ', 5) FROM generate_series(1, 80000) i;
 VACUUM ANALYZE;
+CREATE SEQUENCE shipment_id START 1000000;

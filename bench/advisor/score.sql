@@ -15,8 +15,9 @@ END $$;
 CREATE FUNCTION bench.cost(all_of_them boolean DEFAULT false) RETURNS float8 LANGUAGE sql AS
 $$ SELECT sum(weight * bench.cost_of(sql)) FROM bench.query WHERE counts OR all_of_them $$;
 
--- Build what is suggested within a budget (NULL: none), and compare.
-CREATE FUNCTION bench.score(budget bigint, OUT indexes int, OUT estimated_mb numeric, OUT real_mb numeric,
+-- Build what is suggested within a budget (NULL: none), and compare.  The advice is for
+-- bench.query, or for what was recorded; what is promised of that is asked of what_if().
+CREATE FUNCTION bench.score(budget bigint, recorded boolean, OUT indexes int, OUT estimated_mb numeric, OUT real_mb numeric,
 	OUT cost_before float8, OUT cost_after float8, OUT ratio numeric, OUT predicted_off numeric,
 	OUT size_off numeric, OUT size_off_90 numeric, OUT seconds numeric)
 LANGUAGE plpgsql AS $$
@@ -31,11 +32,16 @@ BEGIN
 	DELETE FROM bench.suggested;
 	INSERT INTO bench.suggested
 	SELECT s.rank, s.ddl, s.size_bytes, NULL, s.cost_after, s.write_cost, s.reason
-	FROM (SELECT array_agg(sql ORDER BY id) AS queries, array_agg(weight ORDER BY id) AS weights FROM bench.query) q,
+	FROM (SELECT array_agg(sql ORDER BY id) AS queries, array_agg(weight ORDER BY id) AS weights
+		FROM bench.query WHERE NOT recorded) q,
 		scalecache.suggest_indexes(budget, q.queries, q.weights) s;
 	seconds := round(extract(epoch FROM clock_timestamp() - started), 2);
 	SELECT count(*), round(sum(size_bytes) / 1048576.0, 1), min(s.cost_after) INTO indexes, estimated_mb, predicted
 	FROM bench.suggested s;
+	IF recorded THEN
+		SELECT sum(q.weight * w.cost_after) INTO predicted
+		FROM bench.query q, scalecache.what_if(q.sql, VARIADIC ARRAY(SELECT s.ddl FROM bench.suggested s ORDER BY s.rank)) w;
+	END IF;
 	FOR r IN SELECT * FROM bench.suggested s ORDER BY s.rank LOOP
 		name := 'bench_index_' || r.rank;
 		EXECUTE regexp_replace(r.ddl, 'INDEX ON', 'INDEX ' || name || ' ON');

@@ -30,3 +30,5 @@ INSERT INTO categories SELECT i, 'category ' || i, nullif(i / 10, 0) FROM genera
 CREATE TABLE reviews (id bigint PRIMARY KEY, product_id bigint NOT NULL, user_id bigint NOT NULL, rating int NOT NULL, body text, created_at timestamptz NOT NULL, approved boolean NOT NULL);
 INSERT INTO reviews SELECT i, 1 + (power(random(), 2) * 39999)::bigint, 1 + (random() * 99999)::bigint, 1 + (random() * 4)::int, repeat(md5(i::text), 4), '2024-01-01'::timestamptz + random() * interval '700 days', random() < 0.97 FROM generate_series(1, 150000) i;
 VACUUM ANALYZE;
+CREATE SEQUENCE order_id START 1000000;
+CREATE SEQUENCE item_id START 100;
