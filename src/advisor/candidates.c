@@ -506,6 +506,15 @@ popularity(ScAdvice *advice, Oid relid, ScKeyCol *col)
 	return n;
 }
 
+/* Has a column so few values that it is no good as the first of several? */
+bool
+sc_is_coarse(Oid relid, ScKeyCol *col)
+{
+	double		ndistinct = sc_ndistinct(relid, col->expr, 1e6);
+
+	return ndistinct > 0 && ndistinct <= SC_COARSE;
+}
+
 typedef struct Ranked
 {
 	ScKeyCol   *col;
@@ -547,8 +556,7 @@ ranked_columns(ScAdvice *advice, Oid relid, List *cols, bool by_popularity)
 		ranked[i].popularity = by_popularity ?
 			popularity(advice, relid, ranked[i].col) : 0;
 		ranked[i].ndistinct = sc_ndistinct(relid, ranked[i].col->expr, 1e6);
-		ranked[i].coarse = ranked[i].ndistinct > 0 &&
-			ranked[i].ndistinct <= SC_COARSE;
+		ranked[i].coarse = sc_is_coarse(relid, ranked[i].col);
 		ranked[i].position = i;
 		i++;
 	}

@@ -673,6 +673,20 @@ add_unions(ScAdvice *advice)
 }
 
 /*
+ * Does another column come first than b has it, and is one that hardly selects?
+ * To the planner that looks good where its values are mostly the same: it takes
+ * all of the index for as well correlated with the table as that column.
+ */
+static bool
+begins_coarser(Oid relid, List *keys, List *b)
+{
+	ScKeyCol   *first = (ScKeyCol *) linitial(keys);
+
+	return !equal(first->expr, ((ScKeyCol *) linitial(b))->expr) &&
+		sc_is_coarse(relid, first);
+}
+
+/*
  * One index for what two were for; false when there is none, or it would be
  * too wide.
  */
@@ -693,7 +707,7 @@ add_merge(ScAdvice *advice, ScCandidate *a, ScCandidate *b, bool share)
 		keys = reordered(a->keys, b->keys);
 	if (keys == NIL && share)
 		keys = shared_first(a->keys, b->keys);
-	if (keys == NIL)
+	if (keys == NIL || begins_coarser(a->hypo->relid, keys, b->keys))
 		return false;
 	include = united_include(a, b, keys);
 	if (list_length(keys) + list_length(include) > SC_MAX_COLUMNS)

@@ -189,6 +189,7 @@ extern bool sc_has_parameter(Node *node, List *places);
 extern ScKeyCol *sc_plain_column(Oid relid, AttrNumber attnum);
 extern bool sc_is_span(Oid relid, Node *clause);
 extern double sc_ndistinct(Oid relid, Node *expr, double tuples);
+extern bool sc_is_coarse(Oid relid, ScKeyCol *col);
 
 /* bounds.c */
 extern bool sc_is_time(Node *expr);

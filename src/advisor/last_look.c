@@ -19,6 +19,13 @@
  * of both.
  */
 #define SC_PAIR_GAIN		0.001
+/*
+ * An index of some rows is preferred if it takes this part of the space, no
+ * statement costs this part of its cost as it is more, and all of them less
+ * than an index must be worth.
+ */
+#define SC_NARROW			0.25
+#define SC_NARROW_LOSS		0.01
 /* What is nearly the same as another must leave so much of some cost at most. */
 #define SC_SHADOW_COST		0.5
 
@@ -162,9 +169,9 @@ mergeable(ScCandidate *a, ScCandidate *b)
 		a->hypo->am == BTREE_AM_OID && equal(a->hypo->pred, b->hypo->pred);
 }
 
-/* Does some statement cost more with a set, by a part of what it costs now? */
+/* Does some statement cost more with a set, by this part of what it costs now? */
 static bool
-missed(Search *s, Bitmapset *set, Bitmapset *better)
+missed(Search *s, Bitmapset *set, Bitmapset *better, double part)
 {
 	Bitmapset  *items = affected_items(s, set, better);
 	int			i = -1;
@@ -174,7 +181,7 @@ missed(Search *s, Bitmapset *set, Bitmapset *better)
 		double		more = sc_item_cost(s->advice, s->items[i], set) -
 			sc_item_cost(s->advice, s->items[i], better);
 
-		if (more > SC_PAIR_GAIN * sc_item_cost(s->advice, s->items[i], NULL))
+		if (more > part * sc_item_cost(s->advice, s->items[i], NULL))
 			return true;
 	}
 	return false;
@@ -231,7 +238,7 @@ merge_two(Search *s, Bitmapset *set, int x, int y)
 			continue;
 		change = true_change(s, set, next, cand->hypo->relid);
 		if (change > 0 && worthwhile(s, next, set, change) &&
-			missed(s, next, set))
+			missed(s, next, set, SC_PAIR_GAIN))
 			continue;
 		if (best == NULL || change < best_change)
 		{
@@ -263,6 +270,71 @@ sc_search_merged(Search *s, Bitmapset *set)
 			if (mergeable(s->cands[x], s->cands[y]))
 				better = merge_two(s, set, x, y);
 		}
+		if (better == NULL)
+			continue;
+		set = better;
+		x = -1;
+	}
+	return set;
+}
+
+/* The best set that has a much smaller index for one, and is hardly worse, or NULL. */
+static Bitmapset *
+narrow_one(Search *s, Bitmapset *set, ScCandidate *wide)
+{
+	Bitmapset  *rest = sc_without(set, wide->id);
+	Bitmapset  *best = NULL;
+	double		best_change = 0;
+	double		writes = sc_write_cost_of(s->advice, wide->hypo->relid, set);
+	int			i;
+
+	for (i = 0; i < s->ncands && !sc_search_tired(s); i++)
+	{
+		ScCandidate *cand = s->cands[i];
+		Bitmapset  *next;
+		double		change;
+
+		if (!cand->alive || bms_is_member(i, set) ||
+			cand->hypo->relid != wide->hypo->relid ||
+			cand->hypo->am != BTREE_AM_OID || cand->hypo->pred == NIL ||
+			!bms_overlap(cand->items, wide->items) ||
+			bms_overlap(cand->above, rest))
+			continue;
+		next = sc_with_candidate(rest, cand);
+		(void) sc_search_measure(s, next);
+		if (!cand->alive || cand->hypo->bytes > SC_NARROW * wide->hypo->bytes)
+			continue;
+		if (sc_write_cost_of(s->advice, wide->hypo->relid, next) > writes ||
+			missed(s, next, set, SC_NARROW_LOSS))
+			continue;
+		change = true_change(s, set, next, wide->hypo->relid);
+		if (change > SC_MIN_GAIN * s->advice->best)
+			continue;
+		if (best == NULL || change < best_change)
+		{
+			best = next;
+			best_change = change;
+		}
+	}
+	return best;
+}
+
+/*
+ * Where an index of few rows does what one of all rows is for, it is the better
+ * answer, even if the planner thinks a little less of it: it stays in memory, and most
+ * rows that are written have no entry in it.
+ */
+Bitmapset *
+sc_search_narrowed(Search *s, Bitmapset *set)
+{
+	int			x = -1;
+
+	while ((x = bms_next_member(set, x)) >= 0 && !sc_search_tired(s))
+	{
+		Bitmapset  *better = NULL;
+
+		if (s->cands[x]->hypo->am == BTREE_AM_OID)
+			better = narrow_one(s, set, s->cands[x]);
 		if (better == NULL)
 			continue;
 		set = better;

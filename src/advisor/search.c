@@ -1047,7 +1047,8 @@ sc_search(ScAdvice *advice)
 	if (advice->max_size < 0)
 	{
 		s.limit = advice->effort + SC_MERGE_EFFORT;
-		best.set = sc_search_plainest(&s, sc_search_thinned(&s, sc_search_merged(&s, best.set)));
+		best.set = sc_search_thinned(&s, sc_search_merged(&s, best.set));
+		best.set = sc_search_plainest(&s, sc_search_narrowed(&s, best.set));
 	}
 	MemoryContextDelete(s.cxt);
 	return best.set;

@@ -93,6 +93,7 @@ extern void sc_search_warm_up(Search *s, Place *place, Best *best);
 extern Bitmapset *sc_search_read_members(Search *s, Bitmapset *set);
 extern Bitmapset *sc_search_thinned(Search *s, Bitmapset *set);
 extern Bitmapset *sc_search_merged(Search *s, Bitmapset *set);
+extern Bitmapset *sc_search_narrowed(Search *s, Bitmapset *set);
 extern Bitmapset *sc_search_plainest(Search *s, Bitmapset *set);
 
 #endif							/* SC_SEARCH_H */

@@ -713,7 +713,7 @@ load_foreign_keys(ScAdvice *advice)
  */
 
 static const char *
-role_phrase(ScRole role, bool first)
+role_phrase(ScRole role)
 {
 	switch (role)
 	{
@@ -724,7 +724,7 @@ role_phrase(ScRole role, bool first)
 		case SC_ROLE_RANGE:
 			return "the range of";
 		case SC_ROLE_SORT:
-			return first ? "the order by" : "for the order";
+			return "the order by";
 		case SC_ROLE_GROUP:
 			return "grouping by";
 		case SC_ROLE_PATTERN:
@@ -735,9 +735,9 @@ role_phrase(ScRole role, bool first)
 	return "";
 }
 
-/* What a column is for in the statement that gains most. */
-static ScRole
-role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col)
+/* What a column is for in a statement, if it is for anything. */
+static bool
+role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col, ScRole *role)
 {
 	ListCell   *lc;
 
@@ -759,15 +759,43 @@ role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col)
 			ScKeyCol   *other = (ScKeyCol *) lfirst(l);
 
 			if (equal(other->expr, col->expr))
-				return other->role;
+			{
+				*role = other->role;
+				return true;
+			}
 		}
 	}
-	return col->role;
+	return false;
+}
+
+/* In the one that gains most, or else in any of those served. */
+static bool
+role_of(List *served, ScItem *most, ScCandidate *cand, ScKeyCol *col,
+		ScRole *role)
+{
+	ListCell   *lc;
+
+	if (role_in(most, cand, col, role))
+		return true;
+	foreach(lc, served)
+	{
+		if (role_in((ScItem *) lfirst(lc), cand, col, role))
+			return true;
+	}
+	return false;
+}
+
+/* A comma, unless it would be the first thing said. */
+static void
+append_comma(StringInfo buf, int start)
+{
+	if (buf->len > start)
+		appendStringInfoString(buf, ", ");
 }
 
 /* Which rows an index has, and for which ranges alone it can be used. */
 static void
-append_rows(StringInfo buf, ScHypo *hypo)
+append_rows(StringInfo buf, int start, ScHypo *hypo)
 {
 	StringInfoData spans;
 	ScHypo		rest = *hypo;
@@ -775,38 +803,52 @@ append_rows(StringInfo buf, ScHypo *hypo)
 	initStringInfo(&spans);
 	rest.pred = sc_bounds_append(&spans, hypo->relid, hypo->pred);
 	if (rest.pred != NIL)
-		appendStringInfo(buf, ", only rows where %s", sc_hypo_pred(&rest));
+	{
+		append_comma(buf, start);
+		appendStringInfo(buf, "only rows where %s", sc_hypo_pred(&rest));
+	}
 	if (spans.len > 0)
-		appendStringInfo(buf, ", only for %s", spans.data);
+	{
+		append_comma(buf, start);
+		appendStringInfo(buf, "only for %s", spans.data);
+	}
 }
 
+/*
+ * What its columns do.  Some do nothing: an index of few rows, or a narrow one
+ * to be read instead of the table, has to have some key.
+ */
 static void
-append_columns(StringInfo buf, ScItem *item, ScCandidate *cand)
+append_columns(StringInfo buf, List *served, ScItem *most, ScCandidate *cand)
 {
 	List	   *context = deparse_context_for(get_rel_name(cand->hypo->relid),
 											  cand->hypo->relid);
+	int			start = buf->len;
 	int			last = -1;
-	bool		first = true;
 	ListCell   *lc;
 
 	foreach(lc, cand->keys)
 	{
 		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
-		ScRole		role = role_in(item, cand, col);
+		ScRole		role;
 		char	   *name = deparse_expression(col->expr, context, false,
 											  false);
 
+		if (!role_of(served, most, cand, col, &role))
+			continue;
 		if ((int) role == last)
 			appendStringInfo(buf, " and %s", name);
 		else
-			appendStringInfo(buf, "%s%s %s", first ? "" : ", then ",
-							 role_phrase(role, true), name);
+			appendStringInfo(buf, "%s%s %s", last < 0 ? "" : ", then ",
+							 role_phrase(role), name);
 		last = role;
-		first = false;
 	}
-	append_rows(buf, cand->hypo);
-	if (cand->include != NIL)
-		appendStringInfoString(buf, ", answered from the index alone");
+	append_rows(buf, start, cand->hypo);
+	if (cand->include != NIL || last < 0)
+	{
+		append_comma(buf, start);
+		appendStringInfoString(buf, "answered from the index alone");
+	}
 }
 
 static char *
@@ -896,7 +938,7 @@ reason_for(ScCandidate *cand, List *served, ScItem *most, double before,
 	else
 		appendStringInfo(&buf, "serves %d %s: ", n,
 						 n == 1 ? "query" : "queries");
-	append_columns(&buf, most, cand);
+	append_columns(&buf, served, most, cand);
 	foreach(lc, served)
 	{
 		ScItem	   *item = (ScItem *) lfirst(lc);
