@@ -42,6 +42,8 @@
 #define SC_PRED_PART		0.75
 /* ...or of those not deleted, as marked by a time or a boolean. */
 #define SC_LIVE_PART		0.97
+/* A column of which this part is NULL may be indexed without these rows. */
+#define SC_SPARSE			0.5
 /* Columns with so few values are no good as the first. */
 #define SC_COARSE			10
 #define SC_MAX_EQ			4
@@ -1001,6 +1003,63 @@ recurring_preds(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	return result;
 }
 
+/* The part of a column's values that are NULL, as far as is known. */
+static double
+null_fraction(Oid relid, AttrNumber attnum)
+{
+	bool		parted = get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE;
+	HeapTuple	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(relid),
+										Int16GetDatum(attnum),
+										BoolGetDatum(parted));
+	double		result = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_statistic) GETSTRUCT(tuple))->stanullfrac;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* That a column which is mostly NULL is not, or NULL for others. */
+static Node *
+not_null(Oid relid, ScKeyCol *col)
+{
+	NullTest   *test;
+
+	if (!IsA(col->expr, Var) ||
+		(col->clause != NULL && IsA(col->clause, NullTest)) ||
+		null_fraction(relid, ((Var *) col->expr)->varattno) < SC_SPARSE)
+		return NULL;
+	test = makeNode(NullTest);
+	test->arg = (Expr *) copyObject(col->expr);
+	test->nulltesttype = IS_NOT_NULL;
+	test->location = -1;
+	return (Node *) test;
+}
+
+/*
+ * Whoever compares a column finds no NULL, so where most are NULL, an index
+ * can do without these rows, whatever value comes.
+ */
+static List *
+sparse_preds(ScRelUse *use)
+{
+	List	   *compared = list_concat(list_concat_copy(use->eq, use->range),
+									   use->join);
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, compared)
+	{
+		Node	   *test = not_null(use->relid, (ScKeyCol *) lfirst(lc));
+
+		if (test != NULL && !list_member(use->preds, test))
+			result = list_append_unique(result, test);
+	}
+	return result;
+}
+
 /*
  * Rights: what an expression or a condition would be evaluated for
  */
@@ -1111,6 +1170,7 @@ sc_candidates_make(ScAdvice *advice)
 		{
 			ScRelUse   *use = (ScRelUse *) lfirst(l);
 			List	   *preds = recurring_preds(advice, item, use);
+			List	   *sparse = sparse_preds(use);
 			List	   *all = NIL;
 			ListCell   *p;
 
@@ -1125,6 +1185,13 @@ sc_candidates_make(ScAdvice *advice)
 			}
 			if (list_length(preds) > 1)
 				make_for_pred(advice, item, use, all);
+			foreach(p, sparse)
+			{
+				make_for_pred(advice, item, use, list_make1(lfirst(p)));
+				if (all != NIL)
+					make_for_pred(advice, item, use,
+								  lappend(list_copy(all), lfirst(p)));
+			}
 		}
 	}
 	MemoryContextSwitchTo(oldcxt);
