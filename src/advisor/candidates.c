@@ -1188,7 +1188,8 @@ sc_candidates_make(ScAdvice *advice)
 			foreach(p, sparse)
 			{
 				make_for_pred(advice, item, use, list_make1(lfirst(p)));
-				if (all != NIL)
+				if (all != NIL &&
+					!predicate_implied_by(list_make1(lfirst(p)), all, false))
 					make_for_pred(advice, item, use,
 								  lappend(list_copy(all), lfirst(p)));
 			}

@@ -20,12 +20,14 @@
  */
 #define SC_PAIR_GAIN		0.001
 /*
- * An index of some rows is preferred if it takes this part of the space, no
- * statement costs this part of its cost as it is more, and all of them less
- * than an index must be worth.
+ * An index of some rows is preferred if it takes this part of the space, and no
+ * statement costs more by this part of its cost as it is, nor all of them.
  */
 #define SC_NARROW			0.25
 #define SC_NARROW_LOSS		0.01
+#define SC_NARROW_LOSS_ALL	0.0005
+/* The same, where the other begins with a column of few values. */
+#define SC_COARSE_LOSS		0.02
 /* What is nearly the same as another must leave so much of some cost at most. */
 #define SC_SHADOW_COST		0.5
 
@@ -278,14 +280,34 @@ sc_search_merged(Search *s, Bitmapset *set)
 	return set;
 }
 
-/* The best set that has a much smaller index for one, and is hardly worse, or NULL. */
+/*
+ * Is a set good enough that has an index of few rows for another?  The planner
+ * takes an index of several columns for as well correlated with the table as its
+ * first column is, which one with few values is by being mostly the same: then what
+ * the other saves is not so.
+ */
+static bool
+narrow_enough(Search *s, Bitmapset *set, Bitmapset *next, ScCandidate *wide,
+			  double *change)
+{
+	Oid			relid = wide->hypo->relid;
+	bool		coarse = sc_is_coarse(relid, (ScKeyCol *) linitial(wide->keys));
+
+	if (sc_write_cost_of(s->advice, relid, next) >
+		sc_write_cost_of(s->advice, relid, set) ||
+		missed(s, next, set, coarse ? SC_COARSE_LOSS : SC_NARROW_LOSS))
+		return false;
+	*change = true_change(s, set, next, relid);
+	return coarse || *change <= SC_NARROW_LOSS_ALL * s->advice->base;
+}
+
+/* The best set that has a much smaller index for one, or NULL. */
 static Bitmapset *
 narrow_one(Search *s, Bitmapset *set, ScCandidate *wide)
 {
 	Bitmapset  *rest = sc_without(set, wide->id);
 	Bitmapset  *best = NULL;
 	double		best_change = 0;
-	double		writes = sc_write_cost_of(s->advice, wide->hypo->relid, set);
 	int			i;
 
 	for (i = 0; i < s->ncands && !sc_search_tired(s); i++)
@@ -302,15 +324,9 @@ narrow_one(Search *s, Bitmapset *set, ScCandidate *wide)
 			continue;
 		next = sc_with_candidate(rest, cand);
 		(void) sc_search_measure(s, next);
-		if (!cand->alive || cand->hypo->bytes > SC_NARROW * wide->hypo->bytes)
-			continue;
-		if (sc_write_cost_of(s->advice, wide->hypo->relid, next) > writes ||
-			missed(s, next, set, SC_NARROW_LOSS))
-			continue;
-		change = true_change(s, set, next, wide->hypo->relid);
-		if (change > SC_MIN_GAIN * s->advice->best)
-			continue;
-		if (best == NULL || change < best_change)
+		if (cand->alive && cand->hypo->bytes <= SC_NARROW * wide->hypo->bytes &&
+			narrow_enough(s, set, next, wide, &change) &&
+			(best == NULL || change < best_change))
 		{
 			best = next;
 			best_change = change;
@@ -321,8 +337,8 @@ narrow_one(Search *s, Bitmapset *set, ScCandidate *wide)
 
 /*
  * Where an index of few rows does what one of all rows is for, it is the better
- * answer, even if the planner thinks a little less of it: it stays in memory, and most
- * rows that are written have no entry in it.
+ * answer, even if the planner thinks a little less of it: it stays in memory, and
+ * most rows that are written have no entry in it.
  */
 Bitmapset *
 sc_search_narrowed(Search *s, Bitmapset *set)

@@ -844,7 +844,9 @@ append_columns(StringInfo buf, List *served, ScItem *most, ScCandidate *cand)
 		last = role;
 	}
 	append_rows(buf, start, cand->hypo);
-	if (cand->include != NIL || last < 0)
+	if (buf->len == start)
+		appendStringInfoString(buf, "read instead of the table");
+	else if (cand->include != NIL)
 	{
 		append_comma(buf, start);
 		appendStringInfoString(buf, "answered from the index alone");
