@@ -15,6 +15,10 @@ END $$;
 CREATE FUNCTION bench.cost(all_of_them boolean DEFAULT false) RETURNS float8 LANGUAGE sql AS
 $$ SELECT sum(weight * bench.cost_of(sql)) FROM bench.query WHERE counts OR all_of_them $$;
 
+-- The size of an index, or of all its partitions.
+CREATE FUNCTION bench.size_of(i regclass) RETURNS bigint LANGUAGE sql AS
+$$ SELECT coalesce((SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree(i)), pg_relation_size(i)) $$;
+
 -- Build what is suggested within a budget (NULL: none), and compare.  The advice is for
 -- bench.query, or for what was recorded; what is promised of that is asked of what_if().
 CREATE FUNCTION bench.score(budget bigint, recorded boolean, OUT indexes int, OUT estimated_mb numeric, OUT real_mb numeric,
@@ -45,7 +49,7 @@ BEGIN
 	FOR r IN SELECT * FROM bench.suggested s ORDER BY s.rank LOOP
 		name := 'bench_index_' || r.rank;
 		EXECUTE regexp_replace(r.ddl, 'INDEX ON', 'INDEX ' || name || ' ON');
-		UPDATE bench.suggested s SET real_bytes = pg_relation_size(name::regclass) WHERE s.rank = r.rank;
+		UPDATE bench.suggested s SET real_bytes = bench.size_of(name::regclass) WHERE s.rank = r.rank;
 	END LOOP;
 	-- Expressions have statistics after ANALYZE only.  Other tables keep theirs:
 	-- new ones would be others, by chance, with and without indexes.

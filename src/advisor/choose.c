@@ -164,6 +164,65 @@ is_redundant(ScAdvice *advice, ScCandidate *cand, bool *copy)
 	return result;
 }
 
+/* How many of an index's keys a candidate of plain columns starts with, in any order. */
+static int
+keys_shared(ScHypo *hypo, Form_pg_index form, bool *in_order)
+{
+	int			n = Min(hypo->nkeys, form->indnkeyatts);
+	int			shared = 0;
+	int			i;
+	int			j;
+
+	*in_order = true;
+	for (i = 0; i < n; i++)
+	{
+		for (j = 0; j < form->indnkeyatts; j++)
+		{
+			if (hypo->attnums[i] == form->indkey.values[j])
+				break;
+		}
+		if (j == form->indnkeyatts || hypo->attnums[i] == 0)
+			return shared;
+		*in_order = *in_order && i == j;
+		shared++;
+	}
+	return shared;
+}
+
+/*
+ * Does an index of all rows that the table has find most of what the candidate
+ * would?  It starts with the candidate's keys, be these of fewer rows; or it is
+ * unique, and the candidate starts with its columns in another order.
+ */
+static bool
+is_near_existing(ScAdvice *advice, ScHypo *hypo)
+{
+	Relation	rel;
+	bool		result = false;
+	ListCell   *lc;
+
+	if (hypo->am != BTREE_AM_OID)
+		return false;
+	rel = relation_open(hypo->relid, NoLock);
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool		in_order;
+		int			shared = keys_shared(hypo, form, &in_order);
+
+		if (form->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+			RelationGetIndexPredicate(index) == NIL &&
+			!list_member_oid(advice->study->hidden, lfirst_oid(lc)) &&
+			((shared == hypo->nkeys && in_order) ||
+			 (form->indisunique && shared == form->indnkeyatts)))
+			result = true;
+		index_close(index, AccessShareLock);
+	}
+	relation_close(rel, NoLock);
+	return result;
+}
+
 /*
  * Which candidates come into question.
  */
@@ -326,6 +385,7 @@ prepare_candidates(ScAdvice *advice)
 			selects_part(advice, cand) &&
 			!is_redundant(advice, cand, &cand->copy) &&
 			!is_unwanted(cand->hypo);
+		cand->near = cand->usable && is_near_existing(advice, cand->hypo);
 		elog(DEBUG3, "candidate %d: %s, %.0f bytes%s", cand->id,
 			 sc_hypo_ddl(cand->hypo, NULL), cand->hypo->bytes,
 			 cand->usable ? "" : ", unusable");

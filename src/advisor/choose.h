@@ -154,6 +154,7 @@ typedef struct ScCandidate
 	bool		prepared;		/* has the hypothetical index been made? */
 	bool		usable;			/* could it be built, and would it be new? */
 	bool		copy;			/* are its keys those of an existing index? */
+	bool		near;			/* or nearly, or those of more rows? */
 	bool		exact;			/* has it been measured by all of the sample? */
 	double		gain;			/* at its turn */
 	double		write;			/* its part of the write cost */

@@ -15,6 +15,13 @@
 #include "advisor/search.h"
 
 /*
+ * Without a limit, an index must save this part of what all statements cost as
+ * they are, or leave no more than this part of one that costs at least this.
+ */
+#define SC_MIN_ALL			0.0002
+#define SC_MOST_LEFT		0.5
+#define SC_SLOW				100.0
+/*
  * What two must save of a statement's cost as it is, over one with the columns
  * of both.
  */
@@ -46,16 +53,25 @@ affected_items(Search *s, Bitmapset *a, Bitmapset *b)
 	return items;
 }
 
-/* Is a gain worth an index?  In all, or for a statement that needs it. */
+/*
+ * Is a gain worth an index?  In all, or for a statement that needs it.  Where space
+ * is no matter, what is best may cost so little that any index is a part of that: then it
+ * must save a part of what all statements cost as they are, or half of what
+ * a slow one does.
+ */
 static bool
 worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
 {
+	bool		roomy = s->advice->max_size < 0;
+	double		most = roomy ? SC_MOST_LEFT : 1 - SC_MIN_ITEM_GAIN;
+	double		least = roomy ? SC_SLOW : 0;
 	Bitmapset  *items;
 	int			i = -1;
 
 	if (gain <= 0)
 		return false;
-	if (gain >= SC_MIN_GAIN * s->advice->best)
+	if (gain >= SC_MIN_GAIN * s->advice->best &&
+		(!roomy || gain >= SC_MIN_ALL * s->advice->base))
 		return true;
 	items = affected_items(s, before, after);
 	while ((i = bms_next_member(items, i)) >= 0)
@@ -63,7 +79,7 @@ worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
 		double		a = sc_item_cost(s->advice, s->items[i], before);
 		double		b = sc_item_cost(s->advice, s->items[i], after);
 
-		if (a - b > SC_MIN_ITEM_GAIN * a &&
+		if (b < most * a && a >= least &&
 			s->items[i]->weight * (a - b) > SC_LITTLE_GAIN * s->advice->best)
 			return true;
 	}
@@ -95,21 +111,34 @@ sc_search_read_members(Search *s, Bitmapset *set)
 	return set;
 }
 
+/* Are both of the same column, by operator classes of the same method? */
+static bool
+same_search(ScCandidate *a, ScCandidate *b)
+{
+	return a->hypo->am == b->hypo->am && a->hypo->am != BTREE_AM_OID &&
+		a->hypo->nkeys == 1 && b->hypo->nkeys == 1 &&
+		equal(((ScKeyCol *) linitial(a->keys))->expr,
+			  ((ScKeyCol *) linitial(b->keys))->expr);
+}
+
 /*
- * Does it begin like an index that the table has, or are its keys those that
- * another member starts with, be it of other rows?
+ * Does it begin like an index that the table has, be it of more rows unless they are
+ * many more, or are its keys those that another member starts with, be it
+ * of other rows or by another operator class?
  */
 static bool
 is_shadow(Search *s, Bitmapset *set, ScCandidate *cand)
 {
 	int			x = -1;
 
-	if (cand->copy)
+	if (cand->copy ||
+		(cand->near && sc_index_part(s->advice, cand) > SC_NARROW))
 		return true;
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
 		if (x != cand->id && s->cands[x]->hypo->relid == cand->hypo->relid &&
-			sc_keys_start_with(s->cands[x]->keys, cand->keys))
+			(sc_keys_start_with(s->cands[x]->keys, cand->keys) ||
+			 same_search(s->cands[x], cand)))
 			return true;
 	}
 	return false;
@@ -147,12 +176,14 @@ sc_search_thinned(Search *s, Bitmapset *set)
 	while ((x = bms_next_member(set, x)) >= 0)
 	{
 		Bitmapset  *rest = sc_without(set, x);
+		double		gain;
 
 		CHECK_FOR_INTERRUPTS();
-		if (worthwhile(s, rest, set,
-					   sc_set_misses(s->advice, set, s->cands[x])) &&
+		gain = sc_set_misses(s->advice, set, s->cands[x]);
+		if (worthwhile(s, rest, set, gain) &&
 			(s->advice->max_size >= 0 || !is_shadow(s, set, s->cands[x]) ||
-			 stands_out(s, rest, set)))
+			 (gain >= SC_MIN_ALL * s->advice->base &&
+			  stands_out(s, rest, set))))
 		{
 			bms_free(rest);
 			continue;

@@ -33,6 +33,16 @@ SELECT * FROM advise('SELECT * FROM reviews WHERE coupon = $1', 'SELECT id FROM 
 -- A small index of some rows instead of one of all that begins with a boolean
 SELECT * FROM advise('SELECT * FROM reviews WHERE NOT approved ORDER BY at LIMIT 20',
 	'SELECT * FROM reviews WHERE product = $1 AND approved', 'SELECT avg(rating) FROM reviews WHERE product = $1 AND approved');
+-- A unique index in another order, or of fewer rows, for little of what costs little; but not for much
+CREATE TABLE article AS SELECT 1 + i % 40 AS tenant, i AS id, i % 25 > 0 AS active, i % 977 AS price, repeat('y', 120) AS body FROM generate_series(1, 40000) i;
+ALTER TABLE article ADD PRIMARY KEY (tenant, id);
+VACUUM ANALYZE article;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT price FROM article WHERE tenant = $1 AND id = $2',
+	'SELECT id FROM article WHERE tenant = 7 AND id < 200 AND active', 'SELECT sum(price) FROM article'], weights => ARRAY[100, 1, 400]);
+SELECT * FROM advise('SELECT body FROM article WHERE id = 77');
+-- Reading most of a table once, beside what is asked all the time
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT body FROM article WHERE price = $1',
+	'SELECT active, count(*) FROM article GROUP BY active'], weights => ARRAY[10000, 1]);
 -- Some key it must have, of which the reason says nothing
 SELECT * FROM advise('SELECT count(*) FROM reviews WHERE NOT approved');
 SELECT * FROM advise('SELECT sum(rating) FROM reviews');

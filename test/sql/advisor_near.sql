@@ -40,5 +40,22 @@ UPDATE whole SET b = NULL WHERE a % 2 = 0;
 VACUUM ANALYZE whole;
 SELECT advise('SELECT max(b) FROM whole');
 
+-- Where most of a column is NULL, an index of the others serves whatever is searched by it, a parameter too.
+CREATE TABLE sparse AS SELECT i AS id, CASE WHEN i % 50 = 0 THEN 'V' || i % 3000 END AS voucher, CASE WHEN i % 5 > 0 THEN 'T' || i END AS code,
+	CASE WHEN i % 80 = 0 THEN 'late' ELSE 'done' END AS state, repeat('x', 60) AS pad,
+	jsonb_build_object('maker', 'maker' || i % 900, 'unit', i % 3) || CASE WHEN i % 500 = 0 THEN '{"recall": 1}'::jsonb ELSE '{}' END AS attrs
+FROM generate_series(1, 40000) i;
+VACUUM ANALYZE sparse;
+SELECT advise('SELECT pad FROM sparse WHERE voucher = ''V50''');
+SELECT advise('SELECT pad FROM sparse WHERE voucher = $1');
+SELECT advise('SELECT pad FROM sparse WHERE code = ''T51''');
+
+-- One operator class for all searches in a column, unless another does much more.
+SELECT advise('SELECT pad FROM sparse WHERE attrs @> ''{"maker": "maker7", "unit": 1}''', 'SELECT pad FROM sparse WHERE attrs @> ''{"maker": "maker8", "unit": 2}''',
+	'SELECT pad FROM sparse WHERE attrs ? ''recall''');
+
+-- A key of rows that the predicate alone selects is for nothing.
+SELECT ddl, reason FROM scalecache.suggest_indexes(queries => ARRAY['SELECT count(pad) FROM trip WHERE ends = ''infinity''']);
+
 DROP SCHEMA alike CASCADE;
 DROP EXTENSION scalecache;
