@@ -52,6 +52,8 @@
 #define SC_BRIN_PAGES		2048
 /* Bytes of values that are long, on average, of so many rows. */
 #define SC_LONG_VALUE		256
+/* Bytes that may be too many for an entry of a btree. */
+#define SC_TOO_LONG			(BLCKSZ / 3)
 
 /* Fill factor of an index that is only read. */
 #define SC_FULL				100
@@ -712,13 +714,17 @@ make_brin(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	}
 }
 
-/* Are a column's values so long that a btree of them is no good? */
+/*
+ * Are a column's values so long that a btree of them is no good, or some of them
+ * perhaps too long for its entries?
+ */
 static bool
 has_long_values(ScAdvice *advice, Oid relid, Node *expr)
 {
 	ScSample   *sample;
 	AttrNumber	attnum;
 	double		bytes = 0;
+	bool		too_long = false;
 	int			n;
 	int			i;
 
@@ -733,10 +739,13 @@ has_long_values(ScAdvice *advice, Oid relid, Node *expr)
 		Datum		value = heap_getattr(sample->rows[i],
 										 attnum, sample->desc, &isnull);
 
-		if (!isnull)
-			bytes += toast_raw_datum_size(value);
+		if (isnull)
+			continue;
+		bytes += toast_raw_datum_size(value);
+		too_long = too_long ||
+			toast_raw_datum_size(value) > SC_TOO_LONG;
 	}
-	return n > 0 && bytes / n >= SC_LONG_VALUE;
+	return too_long || (n > 0 && bytes / n >= SC_LONG_VALUE);
 }
 
 /*
