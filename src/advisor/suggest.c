@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
@@ -166,6 +167,35 @@ unreadable_walker(Node *node, void *context)
 	return query_tree_walker((Query *) node, unreadable_walker, context, 0);
 }
 
+/* With the generated columns that are computed from those that change. */
+static Bitmapset *
+with_generated(Oid relid, Bitmapset *columns)
+{
+	Relation	rel = table_open(relid, NoLock);
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	Bitmapset  *result = bms_copy(columns);
+	int			i;
+
+	for (i = 0; constr != NULL && constr->has_generated_stored &&
+		 i < constr->num_defval; i++)
+	{
+		AttrNumber	attnum = constr->defval[i].adnum;
+		Bitmapset  *from = NULL;
+		int			x = -1;
+
+		if (!TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attgenerated)
+			continue;
+		pull_varattnos(stringToNode(constr->defval[i].adbin), 1, &from);
+		while ((x = bms_next_member(from, x)) >= 0)
+		{
+			if (bms_is_member(x + FirstLowInvalidHeapAttributeNumber, columns))
+				result = bms_add_member(result, attnum);
+		}
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
 static void
 add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
 		  Bitmapset *columns)
@@ -175,6 +205,8 @@ add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
 
 	if (rows <= 0)
 		return;
+	if (columns != NULL)
+		columns = with_generated(relid, columns);
 	foreach(lc, advice->writes)
 	{
 		write = (ScWrite *) lfirst(lc);
@@ -735,9 +767,12 @@ role_phrase(ScRole role, bool first)
 	return "";
 }
 
-/* What a column is for in the statement that gains most. */
-static ScRole
-role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col)
+/*
+ * What a column is for in the statement that gains most.  False where it is not
+ * for anything there: some column had to be the key.
+ */
+static bool
+role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col, ScRole *role)
 {
 	ListCell   *lc;
 
@@ -759,15 +794,19 @@ role_in(ScItem *item, ScCandidate *cand, ScKeyCol *col)
 			ScKeyCol   *other = (ScKeyCol *) lfirst(l);
 
 			if (equal(other->expr, col->expr))
-				return other->role;
+			{
+				*role = other->role;
+				return true;
+			}
 		}
 	}
-	return col->role;
+	*role = col->role;
+	return false;
 }
 
 /* Which rows an index has, and for which ranges alone it can be used. */
 static void
-append_rows(StringInfo buf, ScHypo *hypo)
+append_rows(StringInfo buf, ScHypo *hypo, const char *separator)
 {
 	StringInfoData spans;
 	ScHypo		rest = *hypo;
@@ -775,9 +814,11 @@ append_rows(StringInfo buf, ScHypo *hypo)
 	initStringInfo(&spans);
 	rest.pred = sc_bounds_append(&spans, hypo->relid, hypo->pred);
 	if (rest.pred != NIL)
-		appendStringInfo(buf, ", only rows where %s", sc_hypo_pred(&rest));
+		appendStringInfo(buf, "%sonly rows where %s", separator,
+						 sc_hypo_pred(&rest));
 	if (spans.len > 0)
-		appendStringInfo(buf, ", only for %s", spans.data);
+		appendStringInfo(buf, "%sonly for %s", rest.pred != NIL ? ", " :
+						 separator, spans.data);
 }
 
 static void
@@ -792,10 +833,17 @@ append_columns(StringInfo buf, ScItem *item, ScCandidate *cand)
 	foreach(lc, cand->keys)
 	{
 		ScKeyCol   *col = (ScKeyCol *) lfirst(lc);
-		ScRole		role = role_in(item, cand, col);
+		ScRole		role;
+		bool		used = role_in(item, cand, col, &role);
 		char	   *name = deparse_expression(col->expr, context, false,
 											  false);
 
+		if (first && !used)
+		{
+			if (cand->hypo->pred == NIL)
+				appendStringInfoString(buf, "read in place of the table");
+			break;
+		}
 		if ((int) role == last)
 			appendStringInfo(buf, " and %s", name);
 		else
@@ -804,7 +852,8 @@ append_columns(StringInfo buf, ScItem *item, ScCandidate *cand)
 		last = role;
 		first = false;
 	}
-	append_rows(buf, cand->hypo);
+	append_rows(buf, cand->hypo,
+				first && cand->hypo->pred != NIL ? "" : ", ");
 	if (cand->include != NIL)
 		appendStringInfoString(buf, ", answered from the index alone");
 }
