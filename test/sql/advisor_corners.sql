@@ -33,5 +33,12 @@ INSERT INTO computed (id, a, other, pad) SELECT i, i % 3000, i % 3000, repeat('x
 VACUUM ANALYZE computed;
 SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT pad FROM computed WHERE twice = 6', 'SELECT pad FROM computed WHERE other = 6', 'UPDATE computed SET a = a + 1 WHERE id = 7'], weights => ARRAY[10, 10, 1000]);
 
+-- Always the same of few values: an index of these rows, and none that begins with it.
+CREATE TABLE review AS SELECT i AS id, i % 50 <> 0 AS approved, CASE WHEN i % 100 = 7 THEN 'open' ELSE 'done' END AS state, i * 7919 % 40000 AS at, repeat('x', 60) AS pad FROM generate_series(1, 40000) i;
+VACUUM ANALYZE review;
+SELECT advise('SELECT pad FROM review WHERE NOT approved ORDER BY at LIMIT 10');
+SELECT advise('SELECT pad FROM review WHERE state = ''open'' ORDER BY at LIMIT 5');
+SELECT advise('SELECT pad FROM review WHERE state = $1 ORDER BY at LIMIT 10');
+
 DROP SCHEMA corners CASCADE;
 DROP EXTENSION scalecache;
