@@ -54,6 +54,8 @@
 #define SC_BRIN_PAGES		2048
 /* Bytes of values that are long, on average, of so many rows. */
 #define SC_LONG_VALUE		256
+/* Bytes that may be too many for an entry of a btree. */
+#define SC_TOO_LONG			(BLCKSZ / 3)
 
 /* Fill factor of an index that is only read. */
 #define SC_FULL				100
@@ -389,7 +391,27 @@ typedef struct Maker
 	ScItem	   *item;
 	ScRelUse   *use;
 	List	   *pred;
+	List	   *fixed;			/* conditions that make partial indexes */
 } Maker;
+
+/*
+ * Does it begin with a column that has few values, of which the statement always
+ * asks for the same?  An index of the rows with that value does the same, and is
+ * smaller; the planner only thinks less of it where the column's order goes with
+ * the table's, as that of nearly always the same value does.
+ */
+static bool
+begins_fixed(Maker *m, List *keys)
+{
+	ScKeyCol   *first = (ScKeyCol *) linitial(keys);
+	double		n;
+
+	if (m->pred != NIL || first->clause == NULL ||
+		!list_member(m->fixed, first->clause))
+		return false;
+	n = sc_ndistinct(m->use->relid, first->expr, 1e6);
+	return n > 0 && n <= SC_COARSE;
+}
 
 static void
 make_one(Maker *m, List *keys, bool cover)
@@ -397,7 +419,8 @@ make_one(Maker *m, List *keys, bool cover)
 	ScCandidate *cand;
 	List	   *include;
 
-	if (keys == NIL || list_length(keys) > SC_MAX_KEYS)
+	if (keys == NIL || list_length(keys) > SC_MAX_KEYS ||
+		begins_fixed(m, keys))
 		return;
 	cand = sc_candidate_add(m->advice, m->use->relid, keys, NIL, m->pred);
 	m->item->raw = list_append_unique_int(m->item->raw, cand->id);
@@ -642,10 +665,11 @@ small_key(ScAdvice *advice, Oid relid)
 }
 
 static void
-make_for_pred(ScAdvice *advice, ScItem *item, ScRelUse *whole, List *pred)
+make_for_pred(ScAdvice *advice, ScItem *item, ScRelUse *whole, List *pred,
+			  List *fixed)
 {
 	ScRelUse   *use = (ScRelUse *) palloc(sizeof(ScRelUse));
-	Maker		m = {advice, item, use, pred};
+	Maker		m = {advice, item, use, pred, fixed};
 	List	   *cols = without_preds(whole->eq, pred);
 	List	   *eq = ranked_columns(advice, whole->relid, cols, true);
 	List	   *other = ranked_columns(advice, whole->relid, cols, false);
@@ -679,7 +703,7 @@ make_for_pred(ScAdvice *advice, ScItem *item, ScRelUse *whole, List *pred)
 static void
 make_cover(ScAdvice *advice, ScItem *item, ScRelUse *use)
 {
-	Maker		m = {advice, item, use, NIL};
+	Maker		m = {advice, item, use, NIL, NIL};
 	List	   *missing;
 	List	   *keys = NIL;
 	ListCell   *lc;
@@ -701,7 +725,7 @@ make_cover(ScAdvice *advice, ScItem *item, ScRelUse *use)
 static void
 make_brin(ScAdvice *advice, ScItem *item, ScRelUse *use)
 {
-	Maker		m = {advice, item, use, NIL};
+	Maker		m = {advice, item, use, NIL, NIL};
 	ListCell   *lc;
 
 	if (get_rel_relkind(use->relid) != RELKIND_RELATION ||
@@ -722,13 +746,17 @@ make_brin(ScAdvice *advice, ScItem *item, ScRelUse *use)
 	}
 }
 
-/* Are a column's values so long that a btree of them is no good? */
+/*
+ * Are a column's values so long that a btree of them is no good, or some of them
+ * perhaps too long for its entries?
+ */
 static bool
 has_long_values(ScAdvice *advice, Oid relid, Node *expr)
 {
 	ScSample   *sample;
 	AttrNumber	attnum;
 	double		bytes = 0;
+	bool		too_long = false;
 	int			n;
 	int			i;
 
@@ -743,10 +771,13 @@ has_long_values(ScAdvice *advice, Oid relid, Node *expr)
 		Datum		value = heap_getattr(sample->rows[i],
 										 attnum, sample->desc, &isnull);
 
-		if (!isnull)
-			bytes += toast_raw_datum_size(value);
+		if (isnull)
+			continue;
+		bytes += toast_raw_datum_size(value);
+		too_long = too_long ||
+			toast_raw_datum_size(value) > SC_TOO_LONG;
 	}
-	return n > 0 && bytes / n >= SC_LONG_VALUE;
+	return too_long || (n > 0 && bytes / n >= SC_LONG_VALUE);
 }
 
 /*
@@ -756,7 +787,7 @@ has_long_values(ScAdvice *advice, Oid relid, Node *expr)
 static void
 make_hash(ScAdvice *advice, ScItem *item, ScRelUse *use)
 {
-	Maker		m = {advice, item, use, NIL};
+	Maker		m = {advice, item, use, NIL, NIL};
 	ListCell   *lc;
 
 	if (get_rel_relkind(use->relid) == RELKIND_PARTITIONED_TABLE)
@@ -1174,24 +1205,25 @@ sc_candidates_make(ScAdvice *advice)
 			List	   *all = NIL;
 			ListCell   *p;
 
-			make_for_pred(advice, item, use, NIL);
+			foreach(p, preds)
+				all = list_union(all, (List *) lfirst(p));
+			make_for_pred(advice, item, use, NIL,
+						  get_rel_relkind(use->relid) ==
+						  RELKIND_PARTITIONED_TABLE ? NIL : all);
 			make_cover(advice, item, use);
 			make_brin(advice, item, use);
 			make_hash(advice, item, use);
 			foreach(p, preds)
-			{
-				make_for_pred(advice, item, use, (List *) lfirst(p));
-				all = list_union(all, (List *) lfirst(p));
-			}
+				make_for_pred(advice, item, use, (List *) lfirst(p), NIL);
 			if (list_length(preds) > 1)
-				make_for_pred(advice, item, use, all);
+				make_for_pred(advice, item, use, all, NIL);
 			foreach(p, sparse)
 			{
-				make_for_pred(advice, item, use, list_make1(lfirst(p)));
+				make_for_pred(advice, item, use, list_make1(lfirst(p)), NIL);
 				if (all != NIL &&
 					!predicate_implied_by(list_make1(lfirst(p)), all, false))
 					make_for_pred(advice, item, use,
-								  lappend(list_copy(all), lfirst(p)));
+								  lappend(list_copy(all), lfirst(p)), NIL);
 			}
 		}
 	}

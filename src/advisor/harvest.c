@@ -36,6 +36,7 @@
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_locale.h"
 #include "utils/rel.h"
@@ -276,13 +277,16 @@ has_prefix(Oid opno, Node *pattern)
 	bool		result;
 
 	if (!IsA(pattern, Const))
-		return opno == OID_TEXT_LIKE_OP || opno == OID_BPCHAR_LIKE_OP;
+		return opno == OID_TEXT_LIKE_OP || opno == OID_BPCHAR_LIKE_OP ||
+			opno == TextPrefixOperator;
 	if (((Const *) pattern)->constisnull ||
 		((Const *) pattern)->consttype != TEXTOID)
 		return false;
 	s = TextDatumGetCString(((Const *) pattern)->constvalue);
 	if (opno == OID_TEXT_REGEXEQ_OP || opno == OID_BPCHAR_REGEXEQ_OP)
 		result = s[0] == '^' && isalnum((unsigned char) s[1]);
+	else if (opno == TextPrefixOperator)
+		result = s[0] != '\0';
 	else
 		result = s[0] != '\0' && s[0] != '%' && s[0] != '_';
 	return result;
@@ -477,8 +481,16 @@ use_operator(ScRelUse *use, Node *clause, Node *col, Oid opno, Oid inputcoll,
 	if (OidIsValid(collation) && OidIsValid(inputcoll))
 		collation = inputcoll;
 	if (opno == OID_TEXT_LIKE_OP || opno == OID_BPCHAR_LIKE_OP ||
-		opno == OID_TEXT_REGEXEQ_OP || opno == OID_BPCHAR_REGEXEQ_OP)
+		opno == OID_TEXT_REGEXEQ_OP || opno == OID_BPCHAR_REGEXEQ_OP ||
+		opno == TextPrefixOperator)
 		add_pattern(use, col, opno, collation, other);
+	/* A network's addresses are a range; others are those of its opclasses. */
+	if (key != NULL && !isjoin &&
+		(opno == OID_INET_SUB_OP || opno == OID_INET_SUBEQ_OP))
+	{
+		key->role = SC_ROLE_RANGE;
+		use->range = lappend(use->range, key);
+	}
 	add_special(use, col, opno, collation, AMOP_SEARCH);
 }
 
@@ -572,6 +584,20 @@ use_opexpr(PlannerInfo *root, ScRelUse *use, Index rti, OpExpr *op,
 		use_own_columns(use, (OpExpr *) clause);
 }
 
+/* starts_with(), which the planner takes for its operator */
+static void
+use_start(PlannerInfo *root, ScRelUse *use, Index rti, FuncExpr *func)
+{
+	Node	   *col = sc_strip((Node *) linitial(func->args));
+	Node	   *start = (Node *) lsecond(func->args);
+	Oid			collation = func->inputcollid;
+
+	if (is_column(root, col, rti, use->relid) &&
+		!bms_is_member(rti, pull_varnos(root, start)))
+		add_pattern(use, renumbered(col, rti), TextPrefixOperator, collation,
+					sc_strip(start));
+}
+
 static void
 use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 		   bool isjoin)
@@ -588,6 +614,9 @@ use_clause(PlannerInfo *root, ScRelUse *use, Index rti, Node *clause,
 			use_operator(use, renumbered(clause, rti), renumbered(left, rti),
 						 op->opno, op->inputcollid, lsecond(op->args), isjoin);
 	}
+	else if (IsA(clause, FuncExpr) && !isjoin &&
+			 ((FuncExpr *) clause)->funcid == F_STARTS_WITH)
+		use_start(root, use, rti, (FuncExpr *) clause);
 	else if (IsA(clause, NullTest))
 		use_null_test(root, use, rti, (NullTest *) clause);
 	else if (IsA(clause, RowCompareExpr))

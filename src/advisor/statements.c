@@ -186,8 +186,12 @@ executions_json(ScStatement *stmt)
 		{
 			appendStringInfoString(&buf, "\"text\": ");
 			escape_json(&buf, execution->text);
-			appendStringInfoChar(&buf, '}');
-			continue;
+			if (execution->nparams == 0)
+			{
+				appendStringInfoChar(&buf, '}');
+				continue;
+			}
+			appendStringInfoString(&buf, ", ");
 		}
 		appendStringInfoString(&buf, "\"parameters\": [");
 		for (k = 0; k < execution->nparams; k++)

@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
@@ -166,6 +167,35 @@ unreadable_walker(Node *node, void *context)
 	return query_tree_walker((Query *) node, unreadable_walker, context, 0);
 }
 
+/* With the generated columns that are computed from those that change. */
+static Bitmapset *
+with_generated(Oid relid, Bitmapset *columns)
+{
+	Relation	rel = table_open(relid, NoLock);
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+	Bitmapset  *result = bms_copy(columns);
+	int			i;
+
+	for (i = 0; constr != NULL && constr->has_generated_stored &&
+		 i < constr->num_defval; i++)
+	{
+		AttrNumber	attnum = constr->defval[i].adnum;
+		Bitmapset  *from = NULL;
+		int			x = -1;
+
+		if (!TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attgenerated)
+			continue;
+		pull_varattnos(stringToNode(constr->defval[i].adbin), 1, &from);
+		while ((x = bms_next_member(from, x)) >= 0)
+		{
+			if (bms_is_member(x + FirstLowInvalidHeapAttributeNumber, columns))
+				result = bms_add_member(result, attnum);
+		}
+	}
+	table_close(rel, NoLock);
+	return result;
+}
+
 static void
 add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
 		  Bitmapset *columns)
@@ -175,6 +205,8 @@ add_write(ScAdvice *advice, Oid relid, CmdType command, double rows,
 
 	if (rows <= 0)
 		return;
+	if (columns != NULL)
+		columns = with_generated(relid, columns);
 	foreach(lc, advice->writes)
 	{
 		write = (ScWrite *) lfirst(lc);

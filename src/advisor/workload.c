@@ -90,10 +90,20 @@ typedef struct LocalEntry
 	int			index;			/* -1: not to be recorded */
 } LocalEntry;
 
+/*
+ * Which text it is: two functions may have the same statement but for its
+ * constants, and those have no part in the id.
+ */
+typedef struct NamedKey
+{
+	uint64		queryid;
+	uint64		place;			/* hash of the source and where in it */
+} NamedKey;
+
 /* A statement whose parameters have names: the same with $1... instead. */
 typedef struct NamedText
 {
-	uint64		queryid;		/* must be first */
+	NamedKey	key;			/* must be first */
 	dlist_node	node;			/* of named_used */
 	char	   *text;
 	int			nparams;
@@ -203,14 +213,14 @@ bytes_read(const Bytes *bytes)
 }
 
 static bool
-bytes_equal(const Bytes *bytes, const char *data, uint32 len)
+bytes_begin_with(const Bytes *bytes, const char *data, uint32 len)
 {
 	uint32		at;
 	uint32		done = 0;
 
-	if (bytes->len != len)
+	if (bytes->len < len)
 		return false;
-	for (at = bytes->first; at != 0; at = sc_recorded->chunks[at].next)
+	for (at = bytes->first; at != 0 && done < len; at = sc_recorded->chunks[at].next)
 	{
 		Chunk	   *chunk = &sc_recorded->chunks[at];
 		uint32		n = Min(len - done, sizeof(chunk->data));
@@ -220,6 +230,12 @@ bytes_equal(const Bytes *bytes, const char *data, uint32 len)
 		done += n;
 	}
 	return true;
+}
+
+static bool
+bytes_equal(const Bytes *bytes, const char *data, uint32 len)
+{
+	return bytes->len == len && bytes_begin_with(bytes, data, len);
 }
 
 /* Copy bytes into the area; false when there is no room. */
@@ -511,7 +527,8 @@ sc_settings_apply(const char *settings)
 
 /*
  * Samples.  As bytes: 'p', int32 count, then of each parameter its type,
- * int32 length (-1 is null) and text; or 't', settings and a text.
+ * int32 length (-1 is null) and text; or 't', settings and a text; or 'q',
+ * settings, int32 length and a text, with a 'p' sample after it.
  */
 
 /* Append one value; false when it is too long to keep. */
@@ -550,6 +567,7 @@ static bool
 sample_params(StringInfo buf, ParamListInfo params, NamedText *names)
 {
 	int32		n = names ? names->nparams : params->numParams;
+	int			start = buf->len;
 	int			i;
 
 	appendStringInfoChar(buf, 'p');
@@ -566,21 +584,44 @@ sample_params(StringInfo buf, ParamListInfo params, NamedText *names)
 			param = params->paramFetch(params, id, true, &workspace);
 		else
 			param = &params->params[id - 1];
-		if (!append_value(buf, param) || buf->len > SC_SAMPLE_MAX)
+		if (!append_value(buf, param) || buf->len - start > SC_SAMPLE_MAX)
 			return false;
 	}
 	return true;
 }
 
-static NamedText *
-find_named(uint64 queryid)
+static NamedKey
+named_key(uint64 queryid, const char *source, int location)
 {
-	NamedText  *found = named ?
-		hash_search(named, &queryid, HASH_FIND, NULL) : NULL;
+	NamedKey	key;
 
+	key.queryid = queryid;
+	key.place = hash_bytes_extended((const unsigned char *) source,
+									strlen(source), Max(location, 0));
+	return key;
+}
+
+static NamedText *
+find_named(uint64 queryid, const char *source, int location)
+{
+	NamedText  *found = NULL;
+
+	if (named != NULL && source != NULL)
+	{
+		NamedKey	key = named_key(queryid, source, location);
+
+		found = hash_search(named, &key, HASH_FIND, NULL);
+	}
 	if (found != NULL)
 		dlist_move_head(&named_used, &found->node);
 	return found;
+}
+
+static NamedText *
+names_of(QueryDesc *qd)
+{
+	return find_named(qd->plannedstmt->queryId, qd->sourceText,
+					  qd->plannedstmt->stmt_location);
 }
 
 /*
@@ -598,7 +639,7 @@ is_nameless(QueryDesc *qd, NamedText *names)
 static const char *
 statement_text(QueryDesc *qd, int *len)
 {
-	NamedText  *names = find_named(qd->plannedstmt->queryId);
+	NamedText  *names = names_of(qd);
 	int			location = qd->plannedstmt->stmt_location;
 
 	if (names != NULL)
@@ -610,6 +651,46 @@ statement_text(QueryDesc *qd, int *len)
 	return CleanQuerytext(qd->sourceText, &location, len);
 }
 
+/* Is it the text that an entry has?  With the lock held. */
+static bool
+is_text(Stmt *stmt, const char *text, int len)
+{
+	return stmt->text.len == len + 1 &&
+		bytes_begin_with(&stmt->text, text, len);
+}
+
+static bool
+is_own_text(Stmt *stmt, const char *text, int len)
+{
+	bool		result;
+
+	LWLockAcquire(sc_recorded->lock, LW_SHARED);
+	result = is_text(stmt, text, len);
+	LWLockRelease(sc_recorded->lock);
+	return result;
+}
+
+/*
+ * The id knows no constants, so this execution may have had others beside its
+ * parameters than the statement's text.  Of long texts just the parameters are
+ * kept.
+ */
+static void
+sample_text(StringInfo buf, const char *text, int32 len)
+{
+	if (len > SC_SAMPLE_MAX)
+		return;
+	appendStringInfoChar(buf, 'q');
+	append_settings(buf);
+	if (buf->len > SC_SETTINGS_MAX)
+	{
+		resetStringInfo(buf);
+		return;
+	}
+	appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
+	appendBinaryStringInfo(buf, text, len);
+}
+
 static void
 take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
 {
@@ -617,8 +698,11 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
 												 "scalecache sample",
 												 ALLOCSET_SMALL_SIZES);
 	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
-	NamedText  *names = find_named(key->queryid);
+	NamedText  *names = names_of(qd);
 	StringInfoData buf;
+	int			len;
+	const char *text = statement_text(qd, &len);
+	bool		own = is_own_text(stmt, text, len);
 	bool		ok;
 
 	initStringInfo(&buf);
@@ -627,16 +711,16 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
 	else if (qd->params != NULL && (names != NULL || qd->params->numParams > 0))
 	{
 		/* Whoever plans with them may have another DateStyle. */
-		int			nestlevel = sc_portable_begin();
+		int			nestlevel;
 
+		if (!own)
+			sample_text(&buf, text, len);
+		nestlevel = sc_portable_begin();
 		ok = sample_params(&buf, qd->params, names);
 		AtEOXact_GUC(false, nestlevel);
 	}
 	else
 	{
-		int			len;
-		const char *text = statement_text(qd, &len);
-
 		appendStringInfoChar(&buf, 't');
 		append_settings(&buf);
 		ok = buf.len <= SC_SETTINGS_MAX && len <= SC_SAMPLE_MAX;
@@ -646,7 +730,8 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
 	if (ok)
 	{
 		LWLockAcquire(sc_recorded->lock, LW_EXCLUSIVE);
-		if (memcmp(&stmt->key, key, sizeof(StmtKey)) == 0)
+		if (memcmp(&stmt->key, key, sizeof(StmtKey)) == 0 &&
+			is_text(stmt, text, len) == own)
 		{
 			SpinLockAcquire(&stmt->mutex);
 			stmt->slowest_ms *= SC_SLOWEST_DECAY;
@@ -731,7 +816,7 @@ lookup(QueryDesc *qd, StmtKey *key, bool *always)
 		char	   *copy;
 		StringInfoData settings;
 
-		if (is_nameless(qd, find_named(key->queryid)))
+		if (is_nameless(qd, names_of(qd)))
 			return -1;
 		text = statement_text(qd, &len);
 		*always = false;
@@ -1018,7 +1103,7 @@ forget_named(void)
 		named_bytes -= named_size(last);
 		pfree(last->text);
 		pfree(last->paramids);
-		(void) hash_search(named, &last->queryid, HASH_REMOVE, NULL);
+		(void) hash_search(named, &last->key, HASH_REMOVE, NULL);
 	}
 }
 
@@ -1030,6 +1115,8 @@ keep_named(Query *query, const char *source, List *params)
 	const char *text = CleanQuerytext(source, &location, &len);
 	const char *from = text;
 	const char *end = text + len;
+	NamedKey	key = named_key(query->queryId, source,
+								query->stmt_location);
 	NamedText  *entry;
 	char	   *kept_text;
 	int		   *kept_ids;
@@ -1074,7 +1161,7 @@ keep_named(Query *query, const char *source, List *params)
 	{
 		HASHCTL		ctl;
 
-		ctl.keysize = sizeof(uint64);
+		ctl.keysize = sizeof(NamedKey);
 		ctl.entrysize = sizeof(NamedText);
 		named = hash_create("scalecache named parameters", 64, &ctl,
 							HASH_ELEM | HASH_BLOBS);
@@ -1083,7 +1170,7 @@ keep_named(Query *query, const char *source, List *params)
 	kept_ids = (int *) MemoryContextAlloc(TopMemoryContext,
 										  sizeof(int) * nids);
 	memcpy(kept_ids, ids, sizeof(int) * nids);
-	entry = hash_search(named, &query->queryId, HASH_ENTER, &found);
+	entry = hash_search(named, &key, HASH_ENTER, &found);
 	Assert(!found);
 	entry->text = kept_text;
 	entry->nparams = nids;
@@ -1143,7 +1230,9 @@ sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 	if (query->queryId != 0 &&
 		(pstate->p_pre_columnref_hook != NULL ||
 		 pstate->p_post_columnref_hook != NULL) &&
-		pstate->p_sourcetext != NULL && find_named(query->queryId) == NULL)
+		pstate->p_sourcetext != NULL &&
+		find_named(query->queryId, pstate->p_sourcetext,
+				   query->stmt_location) == NULL)
 	{
 		ParamPlaces places = {NIL};
 
@@ -1181,7 +1270,23 @@ read_sample(ScExecution *execution, const char *data, uint32 len)
 		execution->text = pnstrdup(data + 1 + n, len - 1 - n);
 		return true;
 	}
-	if (len < 1 + sizeof(n) || data[0] != 'p')
+	if (len > 0 && data[0] == 'q')
+	{
+		uint32		n = settings_length(data + 1, len - 1);
+		int32		textlen;
+
+		data += 1 + n;
+		if (n == 0 || end - data < sizeof(textlen))
+			return false;
+		execution->settings = (char *) memcpy(palloc(n), data - n, n);
+		memcpy(&textlen, data, sizeof(textlen));
+		data += sizeof(textlen);
+		if (textlen < 0 || textlen > end - data)
+			return false;
+		execution->text = pnstrdup(data, textlen);
+		data += textlen;
+	}
+	if (end - data < 1 + sizeof(n) || data[0] != 'p')
 		return false;
 	data++;
 	memcpy(&n, data, sizeof(n));
@@ -1272,7 +1377,10 @@ read_entry(Stmt *stmt)
 		execution->count = sample->count;
 		if (!read_sample(execution, bytes_read(&sample->data),
 						 sample->data.len))
+		{
+			memset(execution, 0, sizeof(*execution));
 			continue;
+		}
 		if (i == stmt->slowest)
 			slowest = result->nexecutions;
 		result->nexecutions++;

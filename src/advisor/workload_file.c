@@ -236,7 +236,8 @@ read_dumped(DumpFile *dump, DumpEntry *e)
 	{
 		if (!get(dump, &e->counts[i], sizeof(e->counts[i])) ||
 			!get_bytes(dump, &e->samples[i], &e->lens[i],
-					   SC_SAMPLE_MAX + SC_SETTINGS_MAX + SC_VALUE_MAX * 4))
+					   SC_SAMPLE_MAX * 2 + SC_SETTINGS_MAX +
+					   SC_VALUE_MAX * 4))
 			return false;
 	}
 	crc = dump->crc;
