@@ -50,6 +50,8 @@ typedef struct ScSample
 	bool		complete;		/* are these all of its rows? */
 	int			nrows;
 	HeapTuple  *rows;
+	int			nnear;
+	HeapTuple  *near;			/* all rows of a few blocks, unless complete */
 	List	   *exprstats;		/* of ScExprStats */
 	List	   *parts;			/* of ScPart */
 } ScSample;

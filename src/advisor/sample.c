@@ -53,6 +53,9 @@
 
 #define SC_SAMPLE_BLOCKS	12000
 #define SC_SAMPLE_ROWS		30000
+/* Blocks, and rows, to see which keys are next to each other. */
+#define SC_NEAR_BLOCKS		50
+#define SC_NEAR_ROWS		5000
 /* Full text is slow to take apart. */
 #define SC_SAMPLE_TEXTS		2000
 #define SC_SAMPLE_BYTES		(24 * 1024 * 1024)
@@ -139,11 +142,11 @@ share_of(int all, int share)
 	return Min(all, Max(all / share, SC_SAMPLE_LEAST));
 }
 
-/* Read a part of a block's rows. */
+/* Read a part of a block's rows, and perhaps all of them as neighbours. */
 static void
 sample_block(ScSample *sample, TableScanDesc scan, TupleTableSlot *slot,
-			 BlockNumber block, double part, int share, pg_prng_state *prng,
-			 Size *bytes)
+			 BlockNumber block, double part, int share, bool near,
+			 pg_prng_state *prng, Size *bytes)
 {
 	ItemPointerData low;
 	ItemPointerData high;
@@ -156,6 +159,13 @@ sample_block(ScSample *sample, TableScanDesc scan, TupleTableSlot *slot,
 	{
 		HeapTuple	tuple;
 
+		if (near && sample->nnear < share_of(SC_NEAR_ROWS, share) &&
+			*bytes <= SC_SAMPLE_BYTES / share)
+		{
+			tuple = ExecCopySlotHeapTuple(slot);
+			*bytes += tuple->t_len;
+			sample->near[sample->nnear++] = tuple;
+		}
 		/* By chance and not every n-th: data may have periods. */
 		if (part < 1 && pg_prng_double(prng) >= part)
 			continue;
@@ -186,9 +196,12 @@ sample_read(ScSample *sample, Relation rel, int share)
 	ItemPointerData low;
 	ItemPointerData high;
 	Size		bytes = 0;
+	BlockNumber every = Max(1, nread / SC_NEAR_BLOCKS);
 	BlockNumber i;
 
 	sample->rows = (HeapTuple *) palloc(sizeof(HeapTuple) * most);
+	sample->near = (HeapTuple *) palloc(sizeof(HeapTuple) *
+										share_of(SC_NEAR_ROWS, share));
 	sample->complete = (nread == nblocks && part >= 1);
 	if (nblocks == 0 || rel->rd_tableam->scan_set_tidrange == NULL ||
 		rel->rd_tableam->scan_getnextslot_tidrange == NULL)
@@ -208,7 +221,8 @@ sample_read(ScSample *sample, Relation rel, int share)
 		CHECK_FOR_INTERRUPTS();
 		if (nread < nblocks)
 			from += (BlockNumber) (pg_prng_double(&prng) * (to - from));
-		sample_block(sample, scan, slot, from, part, share, &prng, &bytes);
+		sample_block(sample, scan, slot, from, part, share,
+					 !sample->complete && i % every == 0, &prng, &bytes);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

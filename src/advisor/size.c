@@ -50,6 +50,11 @@
 #define SC_MANY_MORE		2.0
 /* Rows of the sample that make a value frequent. */
 #define SC_FREQUENT			20
+/* So many rows alike, and so many of them neighbours, tell how a table is laid out. */
+#define SC_ALIKE			20
+#define SC_CLUSTERED		0.9
+/* By how much that may be off, of so few blocks. */
+#define SC_CLUSTERED_DOUBT	1.03
 #define SC_GIN_ROWS			4000
 /* More of them where rows have few keys: about so many keys in all. */
 #define SC_GIN_KEYS			60000
@@ -82,6 +87,7 @@ typedef struct Entries
 	double		size;			/* sum of entry sizes */
 	double		keysize;		/* likewise, key columns alone */
 	uint64	   *hashes;			/* of the matching rows' entries, and sizes */
+	BlockNumber *blocks;		/* these rows' */
 	double		distinct;		/* known number of keys, or 0 */
 } Entries;
 
@@ -188,6 +194,8 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 	memset(entries, 0, sizeof(Entries));
 	entries->hashes = (uint64 *)
 		palloc(sizeof(uint64) * Max(1, sample->nrows));
+	entries->blocks = (BlockNumber *)
+		palloc(sizeof(BlockNumber) * Max(1, sample->nrows));
 	econtext->ecxt_scantuple = slot;
 	pg_prng_seed(&prng, 20);
 	for (i = 0; i < sample->nrows; i++)
@@ -224,6 +232,8 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 		}
 		itup = form_entry(hypo, desc, values, nulls);
 		entries->size += IndexTupleSize(itup);
+		entries->blocks[entries->nmatch] =
+			ItemPointerGetBlockNumberNoCheck(&sample->rows[i]->t_self);
 		entries->hashes[entries->nmatch++] =
 			(hash_bytes_extended((unsigned char *) itup +
 								 sizeof(IndexTupleData),
@@ -253,6 +263,7 @@ compare_hashes(const void *a, const void *b)
 typedef struct Groups
 {
 	double		distinct;		/* keys */
+	int			alike;			/* rows seen with a key seen before */
 	double		frequent;		/* of these, often seen in the sample */
 	double		frequent_rows;	/* entries that those have */
 	double		frequent_size;	/* the average of these, and of the others */
@@ -308,6 +319,7 @@ estimate_groups(uint64 *hashes, int n, double total)
 	result.size = n > seen ? (sizes - result.frequent_size) / (n - seen) : sizes / n;
 	result.frequent_size /= Max(1, seen);
 	result.distinct = d;
+	result.alike = n - d;
 	if (n >= total)
 		return result;
 	/* At most, what was seen once is there once. */
@@ -465,6 +477,70 @@ keys_distinct(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample)
 	return result;
 }
 
+/* Rows of a sample that have the key of the one before them. */
+static int
+count_neighbours(Entries *e)
+{
+	int			result = 0;
+	int			i;
+
+	for (i = 1; i < e->nmatch; i++)
+		result += e->hashes[i] == e->hashes[i - 1] ? 1 : 0;
+	return result;
+}
+
+/*
+ * Where the rows of a key are next to each other, how many there are of each is
+ * seen in the blocks that were read as a whole.  A sample knows keys by those it
+ * has twice, which are mostly of large groups, so it has too few of them.  0 where
+ * no block tells.
+ */
+static double
+clustered_bytes(ScHypo *hypo, ScHypoLeaf *leaf, ScSample *sample,
+				double keysize, double *items)
+{
+	double		maxpost = MAXALIGN_DOWN(BLCKSZ / 10) - sizeof(ItemIdData);
+	double		cap = Max(2, floor((maxpost - keysize) /
+								   sizeof(ItemPointerData)));
+	double		single = MAXALIGN((Size) ceil(keysize)) + sizeof(ItemIdData);
+	double		n = leaf->tuples;
+	ScSample	near = *sample;
+	Entries		e;
+	double		pairs = 0;
+	double		starts = 0;
+	double		inner = 0;
+	double		alone = 0;
+	double		groups;
+	double		postings;
+	int			i;
+
+	near.rows = sample->near;
+	near.nrows = sample->nnear;
+	collect_entries(&near, hypo, leaf, near.nrows, &e);
+	for (i = 1; i < e.nmatch; i++)
+	{
+		bool		start = e.hashes[i] != e.hashes[i - 1];
+
+		if (e.blocks[i] != e.blocks[i - 1])
+			continue;
+		pairs++;
+		starts += start ? 1 : 0;
+		if (i + 1 < e.nmatch && e.blocks[i + 1] == e.blocks[i])
+		{
+			inner++;
+			alone += start && e.hashes[i + 1] != e.hashes[i] ? 1 : 0;
+		}
+	}
+	if (inner == 0)
+		return 0;
+	groups = n * starts / pairs;
+	alone = Min(n * alone / inner, groups);
+	postings = Max(groups - alone, (n - alone) / cap);
+	*items = alone + postings;
+	return alone * single + postings * (single + 3.5) +
+		(n - alone) * sizeof(ItemPointerData);
+}
+
 /*
  * The same of an index, by the sample or by what is known of its keys.  In
  * *most it would be if there were many more keys than are expected.
@@ -479,16 +555,26 @@ dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
 	double		rows;
 	double		d;
 	double		more = 0;
+	double		clustered = 0;
 
 	*items = 0;
 	if (e->hashes != NULL && sample->complete && e->nmatch == n)
 		return *most = known_group_bytes(e->hashes, e->nmatch, items);
 	if (e->distinct <= 0)
 	{
+		int			neighbours = count_neighbours(e);
+
 		groups = estimate_groups(e->hashes, e->nmatch, n);
+		if (groups.alike >= SC_ALIKE && neighbours >= SC_CLUSTERED * groups.alike)
+			clustered = clustered_bytes(hypo, leaf, sample, keysize, items);
 		if (!sample->complete)
 			groups.distinct = Max(groups.distinct,
 								  keys_distinct(hypo, leaf, sample));
+	}
+	if (clustered > 0)
+	{
+		*most = clustered * SC_CLUSTERED_DOUBT;
+		return clustered;
 	}
 	/* Those that are frequent are not like the others. */
 	frequent = group_bytes(groups.frequent_rows, groups.frequent,

@@ -158,6 +158,14 @@ VACUUM ANALYZE mixed;
 SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < off AS near
 FROM (VALUES ('CREATE INDEX ON mixed (v)', 0.05), ('CREATE INDEX ON mixed USING gin (doc)', 0.25),
 	('CREATE INDEX ON mixed USING gin (doc jsonb_path_ops)', 0.25)) i (ddl, off);
+-- Rows of a key are next to each other, and most keys have one, others many.
+CREATE TABLE clustered AS SELECT k, repeat('z', 30) AS filler
+FROM generate_series(1, 120000) k, generate_series(1, CASE WHEN hashint4(k) % 10 = 0 THEN 20 ELSE 1 END);
+ANALYZE clustered;
+SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < 0.05 AS near
+FROM unnest(ARRAY['CREATE INDEX ON clustered (k)', 'CREATE INDEX ON clustered (k) WHERE k > 60000',
+	'CREATE INDEX ON clustered (filler, k)']) ddl;
+DROP TABLE clustered;
 -- Keys of GIN that are all as frequent as each other: those that the sample has twice are no others.
 CREATE TABLE alike AS SELECT ARRAY[i * 7919::bigint % 40000] AS keys FROM generate_series(1, 200000) i ORDER BY md5(i::text);
 ANALYZE alike;
