@@ -236,6 +236,17 @@ execute_utility(const char *sql)
 }
 
 /*
+ * Wait for a lock without a snapshot.  Who has it may be building an index
+ * concurrently, and would wait for the snapshot to go.
+ */
+static void
+lock_relation(Oid relid, LOCKMODE mode)
+{
+	InvalidateCatalogSnapshot();
+	LockRelationOid(relid, mode);
+}
+
+/*
  * An index that is made is entered in the action's row: that is locked before
  * the table is, as who drops the extension does it.
  */
@@ -392,8 +403,8 @@ run_drop(void *arg)
 	relid = IndexGetRelation(indexoid, true);
 	if (OidIsValid(relid))
 	{
-		LockRelationOid(relid, mode);
-		LockRelationOid(indexoid, mode);
+		lock_relation(relid, mode);
+		lock_relation(indexoid, mode);
 		name = qualified_name(indexoid);
 		if (name != NULL && get_rel_relispartition(indexoid))
 			sc_built_unmark(indexoid);
@@ -788,8 +799,10 @@ keep(void *arg)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the index was dropped")));
 	StartTransactionCommand();
+	lock_relation(found.oid, ShareUpdateExclusiveLock);
+	foreach(lc, find_all_inheritors(found.oid, NoLock, NULL))
+		lock_relation(lfirst_oid(lc), ShareUpdateExclusiveLock);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	LockRelationOid(found.oid, ShareUpdateExclusiveLock);
 	all = find_all_inheritors(found.oid, ShareUpdateExclusiveLock, NULL);
 	name = get_rel_name(found.oid);
 	/* Or rebuilt, which will be seen when this is tried again. */
@@ -911,7 +924,9 @@ judge(Action *action, List *statements)
 	set_state(action, "verified",
 			  psprintf(", statements = %d, before_ms = %g, after_ms = %g, worst_ratio = %g",
 					   v.n, v.before, v.after, v.worst));
-	if (v.users == 0)
+	if (v.n == 0)
+		give_up(action, "dropped", "no recorded statement can be timed any more");
+	else if (v.users == 0)
 		give_up(action, "dropped", "no recorded statement is planned with it");
 	else if (v.worst > sc_advisor_max_slowdown)
 		give_up(action, "dropped",

@@ -33,6 +33,7 @@
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
 #include "storage/lock.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -186,6 +187,16 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	return INSTR_TIME_GET_MILLISEC(end);
 }
 
+/* A statement that waits for a lock is not slow: it cannot be timed. */
+static void
+set_short_lock_timeout(void)
+{
+	(void) set_config_option("lock_timeout",
+							 psprintf("%d", Max(1, Min(sc_advisor_verify_timeout / 2, sc_advisor_lock_timeout))),
+							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+							 false);
+}
+
 /*
  * The best of some executions in ms; the timeout if it was reached, negative
  * after another error.  Everything is undone, locks are released, and the
@@ -205,6 +216,7 @@ time_query(const ScQuery *known, List *indexes, bool *uses)
 		ScQuery    *query;
 
 		XactReadOnly = true;
+		set_short_lock_timeout();
 		sc_limit_begin(sc_advisor_verify_timeout);
 		query = sc_query_reload(known);
 		(void) sc_limit_end();
