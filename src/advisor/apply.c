@@ -800,10 +800,12 @@ keep(void *arg)
 				 errmsg("the index was dropped")));
 	StartTransactionCommand();
 	lock_relation(found.oid, ShareUpdateExclusiveLock);
-	foreach(lc, find_all_inheritors(found.oid, NoLock, NULL))
+	/* Partitions that were detached since have their indexes, too. */
+	all = list_concat_unique_oid(find_all_inheritors(found.oid, NoLock, NULL),
+								 sc_built_all());
+	foreach(lc, all)
 		lock_relation(lfirst_oid(lc), ShareUpdateExclusiveLock);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	all = find_all_inheritors(found.oid, ShareUpdateExclusiveLock, NULL);
 	name = get_rel_name(found.oid);
 	/* Or rebuilt, which will be seen when this is tried again. */
 	if (name == NULL)

@@ -13,6 +13,7 @@ my $node = new_server('others', conf => q{
 shared_preload_libraries = 'scalecache'
 scalecache.advisor_lock_timeout = 60s
 scalecache.advisor_max_slowdown = 100
+deadlock_timeout = 10ms
 max_parallel_workers_per_gather = 0
 autovacuum = off
 });
@@ -159,7 +160,7 @@ $id = between_timings('rebuilt', 'CREATE INDEX ON rebuilt (a)', sub {
 	$rebuilder->query_until(qr/begins/, "\\echo begins\nREINDEX TABLE CONCURRENTLY rebuilt;\n");
 	$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE phase ~ 'waiting')}) or die 'it does not wait';
 });
-$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'scalecache index builder' AND wait_event_type = 'Lock')})
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'ShareUpdateExclusiveLock' AND NOT granted)})
   or die 'the builder does not wait';
 $writer->query_safe('COMMIT');
 is(finished($id), 'kept', 'an index is rebuilt before it is kept');

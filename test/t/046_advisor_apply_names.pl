@@ -182,6 +182,17 @@ $node->safe_psql($db, 'DROP TABLE whole_3');
 $writer->query_safe('COMMIT');
 is(finished($id), 'kept', 'a partition is dropped before it is its turn');
 is(indexes('whole'), 'whole_b, whole_a_idx', 'the others have the index');
+
+# Nor is one that goes when it has its part of the index: that is as good as any.
+$node->safe_psql($db, 'DROP INDEX whole_a_idx');
+$writer->query_safe("BEGIN; LOCK TABLE whole_2 IN ROW EXCLUSIVE MODE");
+$id = apply('CREATE INDEX ON whole (a)');
+$node->poll_query_until($db, "SELECT count(*) = 3 $built $id") or die 'the last part is not begun';
+$node->safe_psql($db, 'ALTER TABLE whole DETACH PARTITION whole_1');
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'a partition is detached when it has had its turn');
+like(indexes('whole_1'), qr/^(?!.*scalecache).*\bwhole_a_idx_/, 'it keeps its index, with a name like any');
+is($node->safe_psql($db, "SELECT count(*) FROM pg_description WHERE description ~ 'made by scalecache'"), '0', 'and without a comment');
 $writer->quit;
 $node->stop;
 done_testing();
