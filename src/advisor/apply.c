@@ -120,7 +120,7 @@ typedef struct Action
  * The worker: small things
  */
 
-static bool drop_index(Action *action, int most, ErrorData **error);
+static bool drop_index(int most, ErrorData **error);
 static void pause_ms(long ms);
 
 /*
@@ -195,7 +195,7 @@ set_state(Action *action, const char *state, const char *more)
 		ReThrowError(error);
 	if (update.rows == 0)
 	{
-		(void) drop_index(action, SC_DROP_TRIES, &error);
+		(void) drop_index(SC_DROP_TRIES, &error);
 		proc_exit(0);
 	}
 }
@@ -233,6 +233,17 @@ execute_utility(const char *sql)
 	dest = CreateDestReceiver(DestNone);
 	(void) PortalRun(portal, FETCH_ALL, true, true, dest, dest, &qc);
 	PortalDrop(portal, false);
+}
+
+/*
+ * Wait for a lock without a snapshot.  Who has it may be building an index
+ * concurrently, and would wait for the snapshot to go.
+ */
+static void
+lock_relation(Oid relid, LOCKMODE mode)
+{
+	InvalidateCatalogSnapshot();
+	LockRelationOid(relid, mode);
 }
 
 /*
@@ -346,16 +357,16 @@ typedef struct Found
 	char	   *qualified;
 } Found;
 
-/* Find what was built for a table, under that name. */
+/* Find what was built for a table. */
 static bool
-find_built(Oid relid, const char *name, Found *found)
+find_built(Oid relid, Found *found)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 
 	memset(found, 0, sizeof(*found));
 	StartTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	found->oid = sc_built_index(relid, name, &found->valid);
+	found->oid = sc_built_index(relid, &found->valid);
 	if (OidIsValid(found->oid))
 		found->qualified = qualified_name(found->oid);
 	CommitTransactionCommand();
@@ -367,7 +378,7 @@ find_built(Oid relid, const char *name, Found *found)
 static bool
 find_index(Action *action, Found *found)
 {
-	return find_built(action->relid, action->build_name, found);
+	return find_built(action->relid, found);
 }
 
 /*
@@ -392,10 +403,12 @@ run_drop(void *arg)
 	relid = IndexGetRelation(indexoid, true);
 	if (OidIsValid(relid))
 	{
-		LockRelationOid(relid, mode);
-		LockRelationOid(indexoid, mode);
+		lock_relation(relid, mode);
+		lock_relation(indexoid, mode);
 		name = qualified_name(indexoid);
-		if (name != NULL && !get_rel_relispartition(indexoid))
+		if (name != NULL && get_rel_relispartition(indexoid))
+			sc_built_unmark(indexoid);
+		else if (name != NULL)
 			execute_utility(psprintf("DROP INDEX %s %s",
 									 concurrently ? "CONCURRENTLY" : "", name));
 	}
@@ -600,12 +613,12 @@ create_part(Action *action, Part *part, Found *found, ErrorData **error)
 	if (part->leaf ? try_utility(part->role, sql, error) :
 		try_briefly(part->role, run_utility, sql, error))
 	{
-		if (find_built(part->relid, part->name, found))
+		if (find_built(part->relid, found))
 			return true;
 		*error = make_error(ERRCODE_UNDEFINED_TABLE,
 							"a partition or its index was replaced");
 	}
-	else if (find_built(part->relid, part->name, found))
+	else if (find_built(part->relid, found))
 		(void) drop_built(found->oid, &other);
 	return false;
 }
@@ -614,7 +627,7 @@ static bool
 build_part(Action *action, Part *part, ErrorData **error)
 {
 	Found		found;
-	bool		built = find_built(part->relid, part->name, &found);
+	bool		built = find_built(part->relid, &found);
 
 	/* One that failed, and could not be dropped then, is not one that was built. */
 	if (built && part->leaf && !found.valid)
@@ -672,7 +685,7 @@ build_partitioned(Action *action, ErrorData **error)
 				continue;
 			if (ProcDiePending || is_missing(action, root.oid, part->relid))
 				return false;
-			if (find_built(part->relid, part->name, &found) &&
+			if (find_built(part->relid, &found) &&
 				!drop_built(found.oid, error))
 				return false;
 		}
@@ -698,30 +711,51 @@ action_indexes(Action *action)
 	return result;
 }
 
+/* What was built, the root first; only what is there, and to be dropped? */
+static List *
+all_built(bool left)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	foreach(lc, sc_built_all())
+	{
+		if (!left || (get_rel_relkind(lfirst_oid(lc)) != '\0' &&
+					  !get_rel_relispartition(lfirst_oid(lc))))
+			result = lappend_oid(result, lfirst_oid(lc));
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
+	return result;
+}
+
 /*
  * Drop what was built, the root with what is attached to it first; tries again
  * when it is locked, so many times at most.  False, with the last error, when
  * it is still there.
  */
 static bool
-drop_index(Action *action, int most, ErrorData **error)
+drop_index(int most, ErrorData **error)
 {
 	int			tries;
 
 	for (tries = 0; tries < most; tries++)
 	{
-		List	   *oids = list_copy(sc_built_list());
-		Found		found;
 		bool		ok = true;
-		ListCell   *lc;
 
 		if (tries > 0)
 			pause_ms(Min(SC_APPLY_PAUSE_MS * tries, 10000));
-		/* It may have been rebuilt. */
-		if (find_index(action, &found))
-			oids = list_append_unique_oid(oids, found.oid);
-		foreach(lc, oids)
-			ok = ok && drop_built(lfirst_oid(lc), error);
+		/* What was found may have been rebuilt before it was locked. */
+		do
+		{
+			ListCell   *lc;
+
+			foreach(lc, all_built(false))
+				ok = ok && drop_built(lfirst_oid(lc), error);
+		} while (ok && all_built(true) != NIL);
 		if (ok)
 			return true;
 	}
@@ -765,13 +799,18 @@ keep(void *arg)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the index was dropped")));
 	StartTransactionCommand();
+	lock_relation(found.oid, ShareUpdateExclusiveLock);
+	/* Partitions that were detached since have their indexes, too. */
+	all = list_concat_unique_oid(find_all_inheritors(found.oid, NoLock, NULL),
+								 sc_built_all());
+	foreach(lc, all)
+		lock_relation(lfirst_oid(lc), ShareUpdateExclusiveLock);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	LockRelationOid(found.oid, ShareUpdateExclusiveLock);
-	all = find_all_inheritors(found.oid, ShareUpdateExclusiveLock, NULL);
 	name = get_rel_name(found.oid);
+	/* Or rebuilt, which will be seen when this is tried again. */
 	if (name == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the index was dropped")));
 	/* If somebody has renamed it, that is its name. */
 	if (strcmp(name, action->build_name) == 0)
@@ -788,6 +827,8 @@ keep(void *arg)
 			rename_index(lfirst_oid(lc), part_index_name(action->name, relid));
 			CommandCounterIncrement();
 		}
+		if (now != NULL)
+			sc_built_unmark(lfirst_oid(lc));
 	}
 	if (SPI_connect() != SPI_OK_CONNECT ||
 		SPI_execute(psprintf("UPDATE scalecache.index_action SET state = 'kept', "
@@ -829,7 +870,7 @@ give_up(Action *action, const char *state, const char *verdict)
 				  psprintf(", outcome = %s, verdict = %s",
 						   quote_literal_cstr(state),
 						   quote_literal_cstr(verdict)));
-	if (drop_index(action, again ? 1 :
+	if (drop_index(again ? 1 :
 				   sc_worker ? SC_DROP_FEW_TRIES : SC_DROP_TRIES, &error))
 	{
 		finish_action(action, state, verdict);
@@ -865,7 +906,7 @@ build(Action *action)
 			break;
 		/* Of a partitioned one what is there stays for the next try. */
 		if (!action->partitioned &&
-			!drop_index(action, SC_DROP_FEW_TRIES, &other))
+			!drop_index(SC_DROP_FEW_TRIES, &other))
 			break;
 		pause_ms(SC_APPLY_PAUSE_MS << tries);
 	}
@@ -885,7 +926,9 @@ judge(Action *action, List *statements)
 	set_state(action, "verified",
 			  psprintf(", statements = %d, before_ms = %g, after_ms = %g, worst_ratio = %g",
 					   v.n, v.before, v.after, v.worst));
-	if (v.users == 0)
+	if (v.n == 0)
+		give_up(action, "dropped", "no recorded statement can be timed any more");
+	else if (v.users == 0)
 		give_up(action, "dropped", "no recorded statement is planned with it");
 	else if (v.worst > sc_advisor_max_slowdown)
 		give_up(action, "dropped",

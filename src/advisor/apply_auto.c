@@ -78,9 +78,12 @@ sc_apply_advice(void *arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	/* They must not take the space of others while one chooses. */
-	if (SPI_execute("SELECT advice FROM scalecache.index_action WHERE state <> 'interrupted' "
-					"AND requested_at > pg_catalog.now() - interval '7 days'",
+	/*
+	 * They must not take the space of others while one chooses.  What is
+	 * interrupted again and again may be what ends the builder.
+	 */
+	if (SPI_execute("SELECT advice FROM scalecache.index_action WHERE requested_at > pg_catalog.now() - interval '7 days' "
+					"GROUP BY advice HAVING pg_catalog.bool_or(state <> 'interrupted') OR pg_catalog.count(*) > 2",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the actions");
 	for (i = 0; i < SPI_processed; i++)

@@ -5,7 +5,9 @@
  *
  * A name proves nothing: anybody may have given it to an index of his own, and
  * may rename that of the action.  So each index is entered in the action's row
- * as it is made.
+ * as it is made.  What is dropped and made anew by REINDEX CONCURRENTLY, or
+ * because the type of a column changes, has another number, but keeps its
+ * comment: so each is marked by one, too.
  *
  * What must always hold: an index that the builder makes for an action, and
  * the entry that says so, are committed by the same transaction.  CREATE INDEX
@@ -16,19 +18,23 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_description.h"
 #include "catalog/pg_index.h"
+#include "commands/comment.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/lsyscache.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "advisor/apply_built.h"
 
@@ -36,6 +42,7 @@
 static int64 action_id = 0;
 static Oid	action_table;		/* that its row is in */
 static char *action_prefix = NULL;	/* of the names of its indexes */
+static char *action_mark = NULL;	/* the comment on each */
 static List *built = NIL;		/* of Oid, in TopMemoryContext */
 
 static object_access_hook_type prev_object_access = NULL;
@@ -65,6 +72,7 @@ enter_index(Oid indexoid)
 	oldcxt = MemoryContextSwitchTo(TopMemoryContext);
 	built = lappend_oid(built, indexoid);
 	MemoryContextSwitchTo(oldcxt);
+	CreateComments(indexoid, RelationRelationId, 0, action_mark);
 }
 
 /*
@@ -117,49 +125,102 @@ sc_built_begin(int64 action, Oid tableoid, const char *prefix, List *known)
 	built = list_copy(known);
 	if (action_prefix)
 		pfree(action_prefix);
+	if (action_mark)
+		pfree(action_mark);
 	action_prefix = pstrdup(prefix);
+	/* The numbers of actions begin anew with the extension. */
+	action_mark = psprintf("made by scalecache, to see whether it helps (action " INT64_FORMAT " of table %u)",
+						   action, tableoid);
 	MemoryContextSwitchTo(oldcxt);
 	action_id = action;
 	action_table = tableoid;
 }
 
-/* Those built so far, of Oid; some may be gone. */
-List *
-sc_built_list(void)
+/* Is a comment that of the action's indexes? */
+static bool
+is_mark(HeapTuple tuple, TupleDesc desc)
 {
-	return built;
+	bool		isnull;
+	Datum		comment = heap_getattr(tuple, Anum_pg_description_description, desc,
+									&isnull);
+
+	return !isnull && strcmp(TextDatumGetCString(comment), action_mark) == 0;
 }
 
 /*
- * The one of a table, or InvalidOid.  If it is gone, it may have been rebuilt by
- * REINDEX CONCURRENTLY, which leaves another index with its name.  In a
- * transaction.
+ * All that there may be of them, of Oid, as they were built; some may be gone.
+ * In a transaction, in the current memory context.
+ */
+List *
+sc_built_all(void)
+{
+	List	   *all = list_copy(built);
+	Relation	rel = table_open(DescriptionRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0,
+										  NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_description form = (Form_pg_description) GETSTRUCT(tuple);
+
+		if (form->classoid == RelationRelationId && form->objsubid == 0 &&
+			is_mark(tuple, RelationGetDescr(rel)))
+			all = list_append_unique_oid(all, form->objoid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return all;
+}
+
+static bool
+is_marked(Oid indexoid)
+{
+	char	   *comment = GetComment(indexoid, RelationRelationId, 0);
+
+	return comment != NULL && strcmp(comment, action_mark) == 0;
+}
+
+/* It is not the action's any more.  With the index locked. */
+void
+sc_built_unmark(Oid indexoid)
+{
+	if (is_marked(indexoid))
+		CreateComments(indexoid, RelationRelationId, 0, NULL);
+}
+
+/*
+ * The one of a table, or InvalidOid.  While REINDEX CONCURRENTLY goes on there
+ * are two, of which the one with the mark will stay.  In a transaction; the
+ * table need not be locked.
  */
 Oid
-sc_built_index(Oid relid, const char *name, bool *valid)
+sc_built_index(Oid relid, bool *valid)
 {
-	List	   *candidates = list_copy(built);
-	ListCell   *lc;
+	Oid			result = InvalidOid;
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
 
-	if (built != NIL)
-		candidates = lappend_oid(candidates,
-								 get_relname_relid(name,
-												   get_rel_namespace(relid)));
-	foreach(lc, candidates)
+	rel = table_open(IndexRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, IndexIndrelidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
-											ObjectIdGetDatum(lfirst_oid(lc)));
-		Form_pg_index form;
-		bool		found;
+		Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
+		bool		marked = is_marked(form->indexrelid);
 
-		if (!HeapTupleIsValid(tuple))
+		if (!marked && (OidIsValid(result) ||
+						!list_member_oid(built, form->indexrelid)))
 			continue;
-		form = (Form_pg_index) GETSTRUCT(tuple);
-		found = form->indrelid == relid;
+		result = form->indexrelid;
 		*valid = form->indisvalid;
-		ReleaseSysCache(tuple);
-		if (found)
-			return lfirst_oid(lc);
+		if (marked)
+			break;
 	}
-	return InvalidOid;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
 }

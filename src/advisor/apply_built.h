@@ -15,7 +15,8 @@
 extern void sc_built_init(void);
 extern void sc_built_begin(int64 action, Oid tableoid, const char *prefix,
 						   List *known);
-extern List *sc_built_list(void);
-extern Oid	sc_built_index(Oid relid, const char *name, bool *valid);
+extern List *sc_built_all(void);
+extern Oid	sc_built_index(Oid relid, bool *valid);
+extern void sc_built_unmark(Oid indexoid);
 
 #endif							/* SC_APPLY_BUILT_H */

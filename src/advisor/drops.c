@@ -191,7 +191,10 @@ options_text(Relation index)
 	return buf.data;
 }
 
-/* Bytes of an index, or of all of a partitioned one's. */
+/*
+ * Bytes of an index, or of all of a partitioned one's, of which there may be
+ * more than locks.
+ */
 static int64
 index_bytes(Oid indexoid)
 {
@@ -200,18 +203,16 @@ index_bytes(Oid indexoid)
 	ListCell   *lc;
 
 	if (get_rel_relkind(indexoid) == RELKIND_PARTITIONED_INDEX)
-		all = find_all_inheritors(indexoid, AccessShareLock, NULL);
+		all = find_all_inheritors(indexoid, NoLock, NULL);
 	foreach(lc, all)
 	{
-		Relation	rel;
+		Relation	rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
 
-		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_INDEX)
+		if (rel == NULL)
 			continue;
-		rel = index_open(lfirst_oid(lc), AccessShareLock);
-		bytes += (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
-		index_close(rel, AccessShareLock);
-		if (lfirst_oid(lc) != indexoid)
-			UnlockRelationOid(lfirst_oid(lc), AccessShareLock);
+		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+			bytes += (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
+		relation_close(rel, AccessShareLock);
 	}
 	return bytes;
 }

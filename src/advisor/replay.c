@@ -8,7 +8,8 @@
  *
  * - Replayed statements change nothing: they run read-only, in a
  *	 subtransaction that is rolled back, as the user who ran them, within a
- *	 timeout, and only if they call no volatile function.
+ *	 timeout, as are the functions that are called while they are parsed and
+ *	 planned, and only if they call no volatile function.
  *
  * - They are parsed anew each time: between two timings a table may have been
  *	 changed or dropped.
@@ -32,22 +33,21 @@
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
 #include "storage/lock.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "advisor/choose.h"
 #include "advisor/replay.h"
 #include "base/guc.h"
+#include "base/limit.h"
 
 /* Executions of each statement that are timed; the best counts. */
 #define SC_TIMINGS			3
 /* And all statements in this many times the timeout of one. */
 #define SC_TIMEOUTS			30
-/* How often a statement whose time is over is told so */
-#define SC_CANCELS			5
 /* Differences below this are noise. */
 #define SC_NOISE_MS			0.5
 
@@ -60,45 +60,6 @@ typedef struct Timed
 	double		after;
 	bool		uses;			/* is its plan with the new index? */
 } Timed;
-
-/*
- * Statements are whoever's who ran them, and so are the functions that are
- * called while they are parsed and planned: a builder, whom nobody would stop,
- * gives each of these its time, and no more.  A function may catch that it is
- * canceled, so it is canceled again and again, and then the builder ends.
- */
-static TimeoutId limit = MAX_TIMEOUTS;
-static volatile sig_atomic_t limit_reached = 0;	/* times */
-
-static void
-limit_handler(void)
-{
-	limit_reached++;
-	kill(MyProcPid, limit_reached <= SC_CANCELS ? SIGINT : SIGTERM);
-}
-
-void
-sc_limit_begin(void)
-{
-	if (limit == MAX_TIMEOUTS)
-		limit = RegisterTimeout(USER_TIMEOUT, limit_handler);
-	limit_reached = 0;
-	enable_timeout_every(limit,
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													 sc_advisor_verify_timeout),
-						 sc_advisor_verify_timeout);
-}
-
-/* Is the time over?  If it was only just reached, nobody is to be canceled. */
-bool
-sc_limit_end(void)
-{
-	if (limit != MAX_TIMEOUTS)
-		disable_timeout(limit, false);
-	if (limit_reached > 0)
-		QueryCancelPending = false;
-	return limit_reached > 0;
-}
 
 /* Take out row locks, and the rights to make them, down to all subqueries. */
 static bool
@@ -205,14 +166,14 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	/* It is nobody's query, for those who count. */
 	tree->queryId = 0;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	sc_limit_begin();
+	sc_limit_begin(sc_advisor_verify_timeout);
 	plan = planner(tree, query->text, cursor_options(statement), query->params);
 	foreach(lc, sc_plan_indexes(plan))
 		*uses = *uses || list_member_oid(indexes, lfirst_oid(lc));
 	qd = CreateQueryDesc(plan, query->text, GetActiveSnapshot(),
 						 InvalidSnapshot, None_Receiver, query->params, NULL,
 						 0);
-	sc_limit_begin();
+	sc_limit_begin(sc_advisor_verify_timeout);
 	INSTR_TIME_SET_CURRENT(start);
 	ExecutorStart(qd, 0);
 	ExecutorRun(qd, ForwardScanDirection, 0, true);
@@ -224,6 +185,16 @@ execute_once(ScQuery *query, List *indexes, bool *uses)
 	PopActiveSnapshot();
 	INSTR_TIME_SUBTRACT(end, start);
 	return INSTR_TIME_GET_MILLISEC(end);
+}
+
+/* A statement that waits for a lock is not slow: it cannot be timed. */
+static void
+set_short_lock_timeout(void)
+{
+	(void) set_config_option("lock_timeout",
+							 psprintf("%d", Max(1, Min(sc_advisor_verify_timeout / 2, sc_advisor_lock_timeout))),
+							 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+							 false);
 }
 
 /*
@@ -245,7 +216,8 @@ time_query(const ScQuery *known, List *indexes, bool *uses)
 		ScQuery    *query;
 
 		XactReadOnly = true;
-		sc_limit_begin();
+		set_short_lock_timeout();
+		sc_limit_begin(sc_advisor_verify_timeout);
 		query = sc_query_reload(known);
 		(void) sc_limit_end();
 		for (i = 0; i < SC_TIMINGS && replayable(query); i++)

@@ -21,8 +21,6 @@ typedef struct ScVerdict
 	double		worst;			/* after / before of the worst */
 } ScVerdict;
 
-extern void sc_limit_begin(void);
-extern bool sc_limit_end(void);
 extern List *sc_replay_load(Oid relid);
 extern void sc_replay_time(List *statements, bool again, List *indexes,
 						   void (*clean_up) (void));

@@ -51,8 +51,9 @@
 
 #include "advisor/apply.h"
 #include "advisor/choose.h"
-#include "advisor/replay.h"
 #include "advisor/statements.h"
+#include "base/guc.h"
+#include "base/limit.h"
 #include "base/queries.h"
 
 PG_FUNCTION_INFO_V1(scalecache_suggest_indexes);
@@ -475,7 +476,7 @@ load_safely(Loader *l, int *sqlerrcode, bool rethrow)
 	PG_TRY();
 	{
 		if (sc_apply_in_builder)
-			sc_limit_begin();
+			sc_limit_begin(sc_advisor_verify_timeout);
 		load_one(l);
 		if (sc_apply_in_builder)
 			(void) sc_limit_end();

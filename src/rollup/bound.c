@@ -4,7 +4,8 @@
  * A fold or fill calls the functions of whoever made the rollup, and one that
  * does not return would keep the worker from all others of the database.  So
  * there is a time for it, that grows with what may have to be read; locks are
- * not waited for in it.  Sessions that fold or fill have their own timeouts.
+ * not waited for in it.  When it is over, limit.c ends what runs, or the
+ * worker.  Sessions that fold or fill have their own timeouts.
  */
 #include "postgres.h"
 
@@ -12,14 +13,13 @@
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
-#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
+#include "base/limit.h"
 #include "rollup/rollup.h"
 
 #define GIGABYTE		(1024.0 * 1024 * 1024)
@@ -28,6 +28,7 @@
 #define RECENT_MS		60000
 
 static bool working = false;	/* this is the worker, at a rollup */
+static bool limited = false;	/* and it computes */
 static ScTried tried;
 
 /* Of a relation that may be locked by somebody whom nobody waits for. */
@@ -118,24 +119,18 @@ sc_bound_start(ScSpec *spec)
 	if (sc_fold_timeout == 0)
 		return;
 	tried.ms = Min(sc_fold_timeout * (1 + recent_gigabytes(spec)), INT_MAX);
-	enable_timeout_after(STATEMENT_TIMEOUT, tried.ms);
+	limited = true;
+	sc_limit_begin(tried.ms);
 }
 
 /* It has computed, or failed.  Was the time over? */
 bool
 sc_bound_stop(void)
 {
-	bool		over;
-
-	if (tried.ms == 0)
+	if (!limited)
 		return false;
-	over = !get_timeout_active(STATEMENT_TIMEOUT);
-	disable_timeout(STATEMENT_TIMEOUT, true);
-	/* It may have come to an end by itself just then. */
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
-		QueryCancelPending = false;
-	tried.ms = 0;
-	return over;
+	limited = false;
+	return sc_limit_end();
 }
 
 /* The worker has done with the rollup; what it computed last, if anything. */

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/guc.h"
@@ -27,6 +28,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/guc.h"
+#include "base/limit.h"
 #include "rollup/rollup.h"
 
 /* More groups than this go to the base table even under an old snapshot. */
@@ -462,7 +464,19 @@ is_wanted(Oid view, Pace *pace, bool paused)
 		(spec->stored == SC_STALE || spec->stored == SC_FILLING);
 	if (spec)
 	{
-		if (pace->epoch != spec->epoch || (pace->shown && !sc_rollup_stats_fails(spec->id)))
+		int64		epoch;
+		TimestampTz until;
+		bool		fails = sc_rollup_stats_fails(spec->id, &epoch, &until);
+
+		/* What another worker has left alone, this one does. */
+		if (pace->id == 0 && fails)
+		{
+			pace->shown = true;
+			pace->epoch = epoch;
+			pace->not_before = until;
+			wanted = until <= GetCurrentTimestamp();
+		}
+		if (pace->epoch != spec->epoch || (pace->shown && !fails))
 			wanted = true;
 		pace->id = spec->id;
 		if (wanted)
@@ -526,25 +540,49 @@ take_turn(Oid view, Pace *pace, bool paused)
 
 /* In the log, and in the view scalecache.rollups. */
 static void
-report_failure(Pace *pace, const ScTried *what, ErrorData *error, bool over, int ms,
-			   int64 pause)
+report_failure(Pace *pace, const char *message, int64 pause)
 {
-	char	   *message = error->message;
+	pace->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	pace->failures = Min(pace->failures + 1, SC_MAX_DOUBLINGS);
+	pace->shown = pace->id != 0 &&
+		sc_rollup_stats_fail(pace->id, message, pace->epoch, pace->not_before);
+}
 
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		message = "somebody has locked one of its tables";
-	if (over)
-	{
-		message = psprintf("took the worker more than %d ms", ms);
-		ereport(WARNING,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("rollup \"%s\" %s", NameStr(what->name), message),
-				 errdetail("It is left alone for %d s, so that others have their turn. Its queries add up what is pending.",
-						   (int) (pause / 1000)),
-				 errhint("scalecache.fold_rollup and scalecache.rebuild_rollup take as long as they need. If that is more, raise scalecache.fold_timeout."),
-				 error->context ? errcontext("%s", error->context) : 0));
-	}
-	pace->shown = pace->id != 0 && sc_rollup_stats_fail(pace->id, message);
+/* The same for one that took all of its time. */
+static void
+report_over(Pace *pace, const ScTried *what, const char *context)
+{
+	int64		pause = (int64) what->ms * SC_OVER_FACTOR;
+	char	   *message = psprintf("took the worker more than %d ms", what->ms);
+
+	ereport(WARNING,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("rollup \"%s\" %s", NameStr(what->name), message),
+			 errdetail("It is left alone for %d s, so that others have their turn. Its queries add up what is pending.",
+					   (int) (pause / 1000)),
+			 errhint("scalecache.fold_rollup and scalecache.rebuild_rollup take as long as they need. If that is more, raise scalecache.fold_timeout."),
+			 context ? errcontext("%s", context) : 0));
+	report_failure(pace, message, pause);
+}
+
+/* What is worked on. */
+static Pace *working = NULL;
+
+/*
+ * The worker ends, as it does when a rollup's function goes on although it is
+ * canceled.  The next one is to leave that rollup alone.
+ */
+static void
+report_end(int code, Datum arg)
+{
+	const ScTried *what = sc_bound_end();
+
+	if (working == NULL || what->id == 0 || !sc_limit_killed())
+		return;
+	MemoryContextSwitchTo(TopMemoryContext);
+	working->id = what->id;
+	working->epoch = what->epoch;
+	report_over(working, what, NULL);
 }
 
 /*
@@ -559,6 +597,7 @@ work_on(Oid view)
 	MemoryContext keep = CurrentMemoryContext;
 	bool		paused = pace->not_before > GetCurrentTimestamp();
 
+	working = pace;
 	sc_bound_begin();
 	PG_TRY();
 	{
@@ -568,7 +607,6 @@ work_on(Oid view)
 	PG_CATCH();
 	{
 		const ScTried *what = sc_bound_end();
-		int			ms = what->ms;
 		bool		over = sc_bound_stop();
 		int64		pause = (int64) SC_FAILED_PAUSE_MS << pace->failures;
 		ErrorData  *error;
@@ -585,18 +623,17 @@ work_on(Oid view)
 		if (what->id != 0)
 			pace->epoch = what->epoch;
 		if (over)
-			pause = (int64) ms * SC_OVER_FACTOR;
+			report_over(pace, what, error->context);
 		else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-			pause = SC_LOCKED_PAUSE_MS;
-		else if (pace->unfinished)
-			pause = Max(pause, SC_FILL_PAUSE_MS);
-		report_failure(pace, what, error, over, ms, pause);
+			report_failure(pace, "somebody has locked one of its tables", SC_LOCKED_PAUSE_MS);
+		else
+			report_failure(pace, error->message,
+						   pace->unfinished ? Max(pause, SC_FILL_PAUSE_MS) : pause);
 		RESUME_INTERRUPTS();
 		FreeErrorData(error);
-		pace->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
-		pace->failures = Min(pace->failures + 1, SC_MAX_DOUBLINGS);
 	}
 	PG_END_TRY();
+	working = NULL;
 	MemoryContextSwitchTo(keep);
 }
 
@@ -608,11 +645,15 @@ work_on(Oid view)
 bool
 sc_rollup_work(bool idle)
 {
+	static bool begun = false;
 	static bool adopted = false;
 	List	   *views;
 	ListCell   *lc;
 	MemoryContext keep = CurrentMemoryContext;
 
+	if (!begun)
+		before_shmem_exit(report_end, (Datum) 0);
+	begun = true;
 	if (!adopted)
 	{
 		/*

@@ -586,8 +586,9 @@ extern bool sc_trigger_passed_over(AlterTableStmt *stmt);
 /* stats.c */
 extern void sc_rollup_stats_init(void);
 extern void sc_rollup_stats_fold(int64 id);
-extern bool sc_rollup_stats_fail(int64 id, const char *message);
-extern bool sc_rollup_stats_fails(int64 id);
+extern bool sc_rollup_stats_fail(int64 id, const char *message, int64 epoch,
+								 TimestampTz until);
+extern bool sc_rollup_stats_fails(int64 id, int64 *epoch, TimestampTz *until);
 extern void sc_rollup_stats_recover(int64 id);
 extern void sc_rollup_stats_rewrite(int64 id);
 extern void sc_rollup_stats_forget(int64 id);

@@ -61,6 +61,8 @@ typedef struct Saved
 typedef struct Failure
 {
 	Key			key;			/* must be first */
+	int64		epoch;			/* of the rollup that failed */
+	TimestampTz until;			/* it is left alone, also by the next worker */
 	char		message[MAX_MESSAGE];
 } Failure;
 
@@ -128,7 +130,7 @@ sc_rollup_stats_rewrite(int64 id)
 
 /* The worker has met with an error.  False: there is no room to say so. */
 bool
-sc_rollup_stats_fail(int64 id, const char *message)
+sc_rollup_stats_fail(int64 id, const char *message, int64 epoch, TimestampTz until)
 {
 	Key			key = {.id = id, .dboid = MyDatabaseId};
 	Failure    *failure;
@@ -145,24 +147,32 @@ sc_rollup_stats_fail(int64 id, const char *message)
 
 		memcpy(failure->message, message, len);
 		failure->message[len] = '\0';
+		failure->epoch = epoch;
+		failure->until = until;
 	}
 	LWLockRelease(lock);
 	return failure != NULL;
 }
 
-/* Has nobody folded or filled it since? */
+/* Has nobody folded or filled it since?  If so, what was said then. */
 bool
-sc_rollup_stats_fails(int64 id)
+sc_rollup_stats_fails(int64 id, int64 *epoch, TimestampTz *until)
 {
 	Key			key = {.id = id, .dboid = MyDatabaseId};
-	bool		fails;
+	Failure    *failure;
 
-	if (failures == NULL)
+	/* As a rule there is none, which takes no lock to see. */
+	if (failures == NULL || hash_get_num_entries(failures) == 0)
 		return false;
 	LWLockAcquire(lock, LW_SHARED);
-	fails = hash_search(failures, &key, HASH_FIND, NULL) != NULL;
+	failure = hash_search(failures, &key, HASH_FIND, NULL);
+	if (failure)
+	{
+		*epoch = failure->epoch;
+		*until = failure->until;
+	}
 	LWLockRelease(lock);
-	return fails;
+	return failure != NULL;
 }
 
 /* Somebody has folded or filled it. */
@@ -171,7 +181,6 @@ sc_rollup_stats_recover(int64 id)
 {
 	Key			key = {.id = id, .dboid = MyDatabaseId};
 
-	/* As a rule there is none, which takes no lock to see. */
 	if (failures == NULL || hash_get_num_entries(failures) == 0)
 		return;
 	LWLockAcquire(lock, LW_EXCLUSIVE);

@@ -103,6 +103,27 @@ exact($node, $p, 'at last');
 sql($p, 'INSERT INTO a VALUES (1, -1)');
 sql($p, $loops);
 $is_stuck->('and stuck again');
+
+# ---- nor does one whose function catches that it is canceled ----
+sql($p, "$returns; UPDATE a SET v = 1");
+$again->('once more');
+$node->append_conf('postgresql.conf', 'scalecache.fold_timeout = 1000');
+$node->reload;
+(my $stays = $returns) =~ s/BEGIN/BEGIN WHILE \$2 < 0 LOOP BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;/;
+sql($p, "$stays; INSERT INTO a VALUES (1, -1)");
+$stuck = 'took the worker more than 1000 ms';
+ok($node->poll_query_until($p, "SELECT ($failing) = '$stuck'"), 'its worker is ended');
+count_is($p, 1, 'another one comes');
+isnt(workers($p), $worker, 'which is not the same');
+$worker = workers($p);
+sql($p, $WRITE);
+ok($node->poll_query_until($p, q{SELECT sum(pending_deltas) = 0 FROM scalecache.rollups WHERE rollup::text <> 'stuck'}), 'it folds the others');
+is(workers($p), $worker, 'and leaves that one alone');
+like(slurp_file($node->logfile), qr/WARNING:  rollup "stuck" $stuck\n.*left alone for 10 s/, 'the log says so');
+sql($p, $returns);
+$again->('its function has been replaced');
+exact($node, $p, 'after all');
+$worker = workers($p);
 sql($p, 'DROP VIEW stuck; DROP TABLE a CASCADE; DROP AGGREGATE total (int); DROP FUNCTION add');
 $node->append_conf('postgresql.conf', 'scalecache.fold_timeout = 60000');
 $node->reload;

@@ -13,6 +13,7 @@ my $node = new_server('others', conf => q{
 shared_preload_libraries = 'scalecache'
 scalecache.advisor_lock_timeout = 60s
 scalecache.advisor_max_slowdown = 100
+deadlock_timeout = 10ms
 max_parallel_workers_per_gather = 0
 autovacuum = off
 });
@@ -109,6 +110,22 @@ make_table('retyped', 'SELECT c FROM gate CROSS JOIN retyped ORDER BY c LIMIT 3'
 my $id = between_timings('retyped', 'CREATE INDEX ON retyped (a)', 'ALTER TABLE retyped ALTER c TYPE int USING 5');
 like(finished($id), qr/^(kept|dropped)$/, 'the type of a column changes between two timings');
 
+# A statement that waits for a lock is not slow.
+make_table('waited_for', 'SELECT count(waited_for.pad) FROM gate, waited_for WHERE a = 78');
+$node->safe_psql($db, q{ALTER SYSTEM SET scalecache.advisor_verify_timeout = '2s'});
+$node->reload;
+hold('waited_for');
+$id = apply('CREATE INDEX ON waited_for (a)');
+building($id);
+shut_gate();
+$writer->query_safe('COMMIT');
+at_gate();
+is(finished($id), 'kept', 'a table stays locked while a statement is timed again');
+is($node->safe_psql($db, "SELECT statements FROM scalecache.index_actions WHERE id = $id"), '2', 'which is left out then');
+$keeper->query_safe('COMMIT');
+$node->safe_psql($db, 'ALTER SYSTEM RESET scalecache.advisor_verify_timeout');
+$node->reload;
+
 # Somebody else's index of the very name that was asked for: it is his, and
 # ours is called something like it.
 make_table('named');
@@ -134,6 +151,21 @@ $node->safe_psql($db, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity W
 $writer->query_safe('COMMIT');
 is(finished($id), 'interrupted', 'a killed builder');
 is(indexes('killed') . ', ' . indexes('gate'), 'none, killed_ix', 'what is dropped is what was built');
+
+# An index is rebuilt when it is to be kept: neither waits for the other.
+make_table('rebuilt', 'SELECT c FROM gate CROSS JOIN rebuilt ORDER BY c LIMIT 3');
+my $rebuilder = $node->background_psql($db);
+$id = between_timings('rebuilt', 'CREATE INDEX ON rebuilt (a)', sub {
+	hold('rebuilt');
+	$rebuilder->query_until(qr/begins/, "\\echo begins\nREINDEX TABLE CONCURRENTLY rebuilt;\n");
+	$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE phase ~ 'waiting')}) or die 'it does not wait';
+});
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'ShareUpdateExclusiveLock' AND NOT granted)})
+  or die 'the builder does not wait';
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'an index is rebuilt before it is kept');
+$rebuilder->quit;
+is(indexes('rebuilt'), 'rebuilt_a_idx', 'and is kept as it is now');
 
 # A table that is moved stays the one that was meant.
 make_table('moved', 'CREATE SCHEMA elsewhere', 'SELECT c FROM gate CROSS JOIN moved ORDER BY c LIMIT 3');

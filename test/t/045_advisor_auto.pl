@@ -65,6 +65,20 @@ is(built(6), 'big_a_by_hand big_c_idx', 'whoever wants it can have it');
 is($node->safe_psql($db, "SELECT string_agg(DISTINCT automatic::text, ' ') FILTER (WHERE id < $id), bool_or(automatic) FILTER (WHERE id = $id)
 	FROM scalecache.index_action"), 'true|f', 'and it is known who did what');
 
+# What has been interrupted again and again may be what ends the builder, and is left out.
+$node->safe_psql($db, q{
+	SET scalecache.advisor_record = off;
+	CREATE TABLE ends_it AS TABLE small;
+	CREATE TABLE harmless AS TABLE small;
+	VACUUM ANALYZE ends_it, harmless;
+	INSERT INTO scalecache.index_action (ddl, advice, definition, relid, index_name, expressions, requested_by, automatic, state, finished_at)
+		SELECT ddl, replace(advice, 'third', 'ends_it'), definition, 'ends_it'::regclass, index_name, false, requested_by, true, 'interrupted', now()
+		FROM scalecache.index_action, generate_series(1, 3) WHERE relid = 'third'::regclass});
+$node->safe_psql($db, 'SELECT count(pad) FROM ends_it WHERE d = 7;' x 20 . 'SELECT count(pad) FROM harmless WHERE d = 7;' x 10);
+ok($node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM scalecache.index_actions WHERE state = 'kept' AND relation = 'harmless'::regclass)}),
+	'another index is built than one that was interrupted three times');
+is($node->safe_psql($db, q{SELECT count(*) FROM scalecache.index_actions WHERE relation = 'ends_it'::regclass}), '3', 'which is not tried again');
+
 # Off again
 $node->safe_psql($db, 'ALTER SYSTEM RESET scalecache.auto_index');
 $node->reload;

@@ -116,6 +116,7 @@ $node->safe_psql($db, 'ALTER TABLE whole ATTACH PARTITION t5 FOR VALUES FROM (50
 $node->safe_psql($db, 'DROP EVENT TRIGGER keep_it');
 is(finished($id), 'dropped', 'an index that was to be dropped becomes part of another one');
 is(indexes('t5'), "scalecache_$id", 'which has it now');
+my $theirs = $id;
 
 # REINDEX CONCURRENTLY leaves another index by that name.
 make_table('t6');
@@ -127,6 +128,31 @@ $node->safe_psql($db, "REINDEX INDEX CONCURRENTLY scalecache_$id");
 $node->safe_psql($db, 'DROP EVENT TRIGGER keep_it');
 is(finished($id), 'dropped', 'an index that was to be dropped is rebuilt');
 is(indexes('t6'), 'none', 'and dropped nevertheless');
+
+# So does a change of a column's type.
+make_table('t7');
+$node->safe_psql($db, q{CREATE EVENT TRIGGER keep_it ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION keep_it()});
+$id = apply('CREATE INDEX ON t7 (b)');
+$node->poll_query_until($db, "SELECT state = 'cleaning' FROM scalecache.index_action WHERE id = $id")
+  or die "action $id is not to be undone";
+$node->safe_psql($db, "ALTER INDEX scalecache_$id RENAME TO t7_renamed; ALTER TABLE t7 ALTER b TYPE bigint");
+is(indexes('t7'), 't7_renamed', 'an index that was to be dropped is made anew');
+$node->safe_psql($db, 'DROP EVENT TRIGGER keep_it');
+is(finished($id), 'dropped', 'for a column of another type');
+is(indexes('t7'), 'none', 'and dropped nevertheless');
+
+# But one that somebody makes in its place is his.
+make_table('t8');
+$node->safe_psql($db, q{CREATE FUNCTION keep_it_here() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_type <> 'client backend') THEN RAISE 'not now'; END IF; END $$;
+	CREATE EVENT TRIGGER keep_it ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION keep_it_here()});
+$id = apply('CREATE INDEX ON t8 (b)');
+$node->poll_query_until($db, "SELECT state = 'cleaning' FROM scalecache.index_action WHERE id = $id")
+  or die "action $id is not to be undone";
+$node->safe_psql($db, "DROP INDEX scalecache_$id; CREATE INDEX scalecache_$id ON t8 (id); DROP EVENT TRIGGER keep_it");
+is(finished($id), 'dropped', 'an index that was to be dropped is so by somebody else');
+is(indexes('t8'), "scalecache_$id", 'who has another one of that name');
+is($node->safe_psql($db, "SELECT count(*) FROM pg_description WHERE description ~ 'made by scalecache'"), '0', 'comments are gone, too');
 
 # Of a partitioned table: a part is renamed, another partition is detached.
 $node->safe_psql($db, q{SELECT scalecache.reset_workload();
@@ -145,7 +171,7 @@ $writer->query_safe('COMMIT');
 $node->safe_psql($db, 'ALTER TABLE whole DETACH PARTITION t5');
 is(finished($id), 'interrupted', 'the builder of a partitioned index is killed');
 is($node->safe_psql($db, "SELECT count(*) $built $id"), '0', 'its parts are gone');
-is(indexes('t5'), 'scalecache_' . ($id - 2), 'also of a table that was detached with it');
+is(indexes('t5'), "scalecache_$theirs", 'also of a table that was detached with it');
 
 # Partitions that go while the index is built are no reason to give up.
 $node->safe_psql($db, 'CREATE TABLE whole_3 PARTITION OF whole FOR VALUES FROM (150000) TO (150001)');
@@ -156,6 +182,17 @@ $node->safe_psql($db, 'DROP TABLE whole_3');
 $writer->query_safe('COMMIT');
 is(finished($id), 'kept', 'a partition is dropped before it is its turn');
 is(indexes('whole'), 'whole_b, whole_a_idx', 'the others have the index');
+
+# Nor is one that goes when it has its part of the index: that is as good as any.
+$node->safe_psql($db, 'DROP INDEX whole_a_idx');
+$writer->query_safe("BEGIN; LOCK TABLE whole_2 IN ROW EXCLUSIVE MODE");
+$id = apply('CREATE INDEX ON whole (a)');
+$node->poll_query_until($db, "SELECT count(*) = 3 $built $id") or die 'the last part is not begun';
+$node->safe_psql($db, 'ALTER TABLE whole DETACH PARTITION whole_1');
+$writer->query_safe('COMMIT');
+is(finished($id), 'kept', 'a partition is detached when it has had its turn');
+like(indexes('whole_1'), qr/^(?!.*scalecache).*\bwhole_a_idx_/, 'it keeps its index, with a name like any');
+is($node->safe_psql($db, "SELECT count(*) FROM pg_description WHERE description ~ 'made by scalecache'"), '0', 'and without a comment');
 $writer->quit;
 $node->stop;
 done_testing();

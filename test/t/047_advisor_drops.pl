@@ -37,6 +37,17 @@ $node->safe_psql($db, q{
 is($node->safe_psql($db, q{SELECT count(*) FROM scalecache.suggest_index_drops() WHERE reason ~ 'not been used since 20\d\d-\d\d-\d\d \d\d:\d\d'}),
 	'1201', 'more indexes than locks, and since when each has not been used');
 
+# Of a partitioned index one part at a time is locked.
+my $holder = $node->background_psql($db);
+$holder->query_safe('BEGIN; REINDEX INDEX part300_a_idx');
+my $asker = $node->background_psql($db);
+$asker->query_until(qr/asks/, "\\echo asks\nSELECT count(*) FROM scalecache.suggest_index_drops();\n");
+$node->poll_query_until($db, q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'part300_a_idx'::regclass AND NOT granted)}) or die 'nobody waits';
+is($node->safe_psql($db, q{SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname ~ '^part[0-9]+_a_idx' AND l.mode = 'AccessShareLock' AND l.granted}),
+	'0', 'who waits for one part has none of the others locked');
+$holder->query_safe('COMMIT');
+$_->quit foreach $asker, $holder;
+
 # Of what was counted before a crash nothing is left: it is since then.
 my $since = q{SELECT substring(reason from 'since (\d+-\d+-\d+ \d+:\d+)')::timestamp FROM scalecache.suggest_index_drops() LIMIT 1};
 my $first = $node->safe_psql($db, $since);
