@@ -23,6 +23,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
@@ -35,6 +36,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "advisor/apply_built.h"
 
@@ -42,10 +44,17 @@
 static int64 action_id = 0;
 static Oid	action_table;		/* that its row is in */
 static char *action_prefix = NULL;	/* of the names of its indexes */
-static char *action_mark = NULL;	/* the comment on each */
+static char *action_mark = NULL;	/* how the comment on each begins */
 static List *built = NIL;		/* of Oid, in TopMemoryContext */
 
 static object_access_hook_type prev_object_access = NULL;
+
+/* The comment on an index of a table, which a copy of that would have, too. */
+static char *
+mark_of(Oid relid)
+{
+	return psprintf("%s, on table %u)", action_mark, relid);
+}
 
 /* As the extension's owner, whose table it is, whoever the index is built as. */
 static void
@@ -72,7 +81,9 @@ enter_index(Oid indexoid)
 	oldcxt = MemoryContextSwitchTo(TopMemoryContext);
 	built = lappend_oid(built, indexoid);
 	MemoryContextSwitchTo(oldcxt);
-	CreateComments(indexoid, RelationRelationId, 0, action_mark);
+	/* The update has made the index visible. */
+	CreateComments(indexoid, RelationRelationId, 0,
+				   mark_of(IndexGetRelation(indexoid, false)));
 }
 
 /*
@@ -129,22 +140,35 @@ sc_built_begin(int64 action, Oid tableoid, const char *prefix, List *known)
 		pfree(action_mark);
 	action_prefix = pstrdup(prefix);
 	/* The numbers of actions begin anew with the extension. */
-	action_mark = psprintf("made by scalecache, to see whether it helps (action " INT64_FORMAT " of table %u)",
+	action_mark = psprintf("made by scalecache, to see whether it helps (action " INT64_FORMAT " of table %u",
 						   action, tableoid);
 	MemoryContextSwitchTo(oldcxt);
 	action_id = action;
 	action_table = tableoid;
 }
 
-/* Is a comment that of the action's indexes? */
+/*
+ * Is a comment that of the action's indexes?  Anybody can give it to what is
+ * his, and CREATE TABLE (LIKE ... INCLUDING ALL) copies it.
+ */
 static bool
-is_mark(HeapTuple tuple, TupleDesc desc)
+is_mark(Oid relid, const char *comment)
 {
-	bool		isnull;
-	Datum		comment = heap_getattr(tuple, Anum_pg_description_description, desc,
-									&isnull);
+	HeapTuple	tuple;
+	Form_pg_index form;
+	bool		result;
 
-	return !isnull && strcmp(TextDatumGetCString(comment), action_mark) == 0;
+	if (strncmp(comment, action_mark, strlen(action_mark)) != 0)
+		return false;
+	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	/* Unique ones are not built, and may belong to a constraint. */
+	result = !form->indisunique && !form->indisexclusion &&
+		strcmp(comment, mark_of(form->indrelid)) == 0;
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 /*
@@ -164,8 +188,14 @@ sc_built_all(void)
 	{
 		Form_pg_description form = (Form_pg_description) GETSTRUCT(tuple);
 
-		if (form->classoid == RelationRelationId && form->objsubid == 0 &&
-			is_mark(tuple, RelationGetDescr(rel)))
+		Datum		comment;
+		bool		isnull;
+
+		if (form->classoid != RelationRelationId || form->objsubid != 0)
+			continue;
+		comment = heap_getattr(tuple, Anum_pg_description_description,
+							   RelationGetDescr(rel), &isnull);
+		if (!isnull && is_mark(form->objoid, TextDatumGetCString(comment)))
 			all = list_append_unique_oid(all, form->objoid);
 	}
 	systable_endscan(scan);
@@ -178,7 +208,7 @@ is_marked(Oid indexoid)
 {
 	char	   *comment = GetComment(indexoid, RelationRelationId, 0);
 
-	return comment != NULL && strcmp(comment, action_mark) == 0;
+	return comment != NULL && is_mark(indexoid, comment);
 }
 
 /* It is not the action's any more.  With the index locked. */

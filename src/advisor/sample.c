@@ -196,12 +196,16 @@ sample_read(ScSample *sample, Relation rel, int share)
 	ItemPointerData low;
 	ItemPointerData high;
 	Size		bytes = 0;
-	BlockNumber every = Max(1, nread / SC_NEAR_BLOCKS);
+	double		near;
+	BlockNumber every;
 	BlockNumber i;
 
 	sample->rows = (HeapTuple *) palloc(sizeof(HeapTuple) * most);
 	sample->near = (HeapTuple *) palloc(sizeof(HeapTuple) *
 										share_of(SC_NEAR_ROWS, share));
+	/* As many as have so many rows, from all over the table. */
+	near = share_of(SC_NEAR_ROWS, share) * (nblocks / Max(1, sample->tuples));
+	every = Max(1, ceil(nread / Max(1, Min(SC_NEAR_BLOCKS, near))));
 	sample->complete = (nread == nblocks && part >= 1);
 	if (nblocks == 0 || rel->rd_tableam->scan_set_tidrange == NULL ||
 		rel->rd_tableam->scan_getnextslot_tidrange == NULL)

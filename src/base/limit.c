@@ -17,9 +17,13 @@
 
 #include "base/limit.h"
 
-/* How often it is canceled, and after how long again, at most */
+/*
+ * How often it is canceled, and after how long again: after the same time, but
+ * not so soon that what looks for interrupts now and then seems to go on.
+ */
 #define CANCELS			5
-#define AGAIN_MS		10000
+#define AGAIN_LEAST_MS	1000
+#define AGAIN_MOST_MS	10000
 
 static TimeoutId timer = MAX_TIMEOUTS;
 static volatile sig_atomic_t reached = 0;	/* times */
@@ -39,7 +43,7 @@ sc_limit_begin(int ms)
 	reached = 0;
 	enable_timeout_every(timer,
 						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms),
-						 Min(ms, AGAIN_MS));
+						 Max(AGAIN_LEAST_MS, Min(ms, AGAIN_MOST_MS)));
 }
 
 bool

@@ -614,8 +614,9 @@ work_on(Oid view)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(keep);
 		error = CopyErrorData();
-		over = over && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-		if (!over && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		/* A function that is canceled may raise whatever it likes. */
+		if (!(over && error->sqlerrcode == ERRCODE_QUERY_CANCELED) &&
+			error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();

@@ -166,6 +166,13 @@ SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < 0.0
 FROM unnest(ARRAY['CREATE INDEX ON clustered (k)', 'CREATE INDEX ON clustered (k) WHERE k > 60000',
 	'CREATE INDEX ON clustered (filler, k)']) ddl;
 DROP TABLE clustered;
+-- One half of the table is not like the other.
+CREATE TABLE halves AS SELECT CASE WHEN i <= 200000 THEN i ELSE 1000000 + i / 50 END AS up, CASE WHEN i > 200000 THEN i ELSE 1000000 + i / 50 END AS down
+FROM generate_series(1, 400000) i;
+ANALYZE halves;
+SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < 0.1 AS near
+FROM unnest(ARRAY['CREATE INDEX ON halves (up)', 'CREATE INDEX ON halves (down)']) ddl;
+DROP TABLE halves;
 -- Keys of GIN that are all as frequent as each other: those that the sample has twice are no others.
 CREATE TABLE alike AS SELECT ARRAY[i * 7919::bigint % 40000] AS keys FROM generate_series(1, 200000) i ORDER BY md5(i::text);
 ANALYZE alike;

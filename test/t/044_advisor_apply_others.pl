@@ -355,6 +355,14 @@ is(finished(apply('CREATE INDEX ON after_that (a)')), 'kept', 'and another one g
 $node->safe_psql($db, 'ALTER SYSTEM RESET scalecache.advisor_verify_timeout');
 $node->reload;
 
+# A function that does not look for so long whether it is canceled does not end the builder.
+$node->safe_psql($db, q{ALTER SYSTEM SET scalecache.advisor_verify_timeout = '10ms'});
+$node->reload;
+make_table('absorbed', q{SELECT count(pad) FROM absorbed WHERE a = 78 AND length(lpad('', 10000000, 'x')) > 0});
+like(finished(apply('CREATE INDEX ON absorbed (a)')), qr/^(kept|dropped|refused)$/, 'a function that is not interrupted for many times the timeout');
+$node->safe_psql($db, 'ALTER SYSTEM RESET scalecache.advisor_verify_timeout');
+$node->reload;
+
 # Somebody cancels what the builder is doing.
 make_table('canceled');
 hold('canceled');

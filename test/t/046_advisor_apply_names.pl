@@ -154,6 +154,25 @@ is(finished($id), 'dropped', 'an index that was to be dropped is so by somebody 
 is(indexes('t8'), "scalecache_$id", 'who has another one of that name');
 is($node->safe_psql($db, "SELECT count(*) FROM pg_description WHERE description ~ 'made by scalecache'"), '0', 'comments are gone, too');
 
+# Nor is what is copied from it, with its comment, or has been given that.
+make_table('t9');
+$node->safe_psql($db, q{CREATE EVENT TRIGGER keep_it ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION keep_it_here()});
+$id = apply('CREATE INDEX ON t9 (b)');
+$node->poll_query_until($db, "SELECT state = 'cleaning' FROM scalecache.index_action WHERE id = $id")
+  or die "action $id is not to be undone";
+$node->safe_psql($db, qq{CREATE TABLE t9_copy (LIKE t9 INCLUDING ALL); CREATE TABLE t9_key (a int PRIMARY KEY);
+	DO \$\$ DECLARE mark text = obj_description('scalecache_$id'::regclass, 'pg_class');
+	BEGIN
+		EXECUTE format('COMMENT ON TABLE t9_copy IS %L', mark);
+		EXECUTE format('COMMENT ON INDEX t9_key_pkey IS %L', regexp_replace(mark, 'on table \\d+', 'on table ' || 't9_key'::regclass::oid));
+	END \$\$;
+	DROP EVENT TRIGGER keep_it});
+is(finished($id), 'dropped', 'an index that was to be dropped has been copied');
+is(indexes('t9'), 'none', 'it is dropped');
+is(indexes('t9_copy'), 't9_copy_b_idx', 'but not the copy');
+is(indexes('t9_key'), 't9_key_pkey', 'nor what cannot be an index of an action');
+$node->safe_psql($db, 'DROP TABLE t9_copy, t9_key');
+
 # Of a partitioned table: a part is renamed, another partition is detached.
 $node->safe_psql($db, q{SELECT scalecache.reset_workload();
 	CREATE TABLE whole_2 PARTITION OF whole FOR VALUES FROM (100000) TO (150000);
