@@ -27,6 +27,11 @@ CREATE TABLE page AS SELECT i AS id, CASE WHEN i % 100 = 0 THEN (SELECT string_a
 VACUUM ANALYZE page;
 SELECT advise('SELECT id FROM page WHERE body = ''abc''');
 
+-- So where they are too long by no more than the headers of an entry.
+CREATE TABLE leaf AS SELECT id, left(body, 2700) AS body FROM page;
+VACUUM ANALYZE leaf;
+SELECT advise('SELECT id FROM leaf WHERE body = ''abc''');
+
 -- A generated column changes with those that it is computed from.
 CREATE TABLE computed (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, other int, pad text);
 INSERT INTO computed (id, a, other, pad) SELECT i, i % 3000, i % 3000, repeat('x', 60) FROM generate_series(1, 40000) i;
