@@ -54,8 +54,8 @@
 #define SC_BRIN_PAGES		2048
 /* Bytes of values that are long, on average, of so many rows. */
 #define SC_LONG_VALUE		256
-/* Bytes that may be too many for an entry of a btree. */
-#define SC_TOO_LONG			(BLCKSZ / 3)
+/* Bytes that may be too many for an entry of a btree, with its headers. */
+#define SC_TOO_LONG			(BLCKSZ / 3 - 64)
 
 /* Fill factor of an index that is only read. */
 #define SC_FULL				100

@@ -189,7 +189,10 @@ with_generated(Oid relid, Bitmapset *columns)
 		pull_varattnos(stringToNode(constr->defval[i].adbin), 1, &from);
 		while ((x = bms_next_member(from, x)) >= 0)
 		{
-			if (bms_is_member(x + FirstLowInvalidHeapAttributeNumber, columns))
+			int			attno = x + FirstLowInvalidHeapAttributeNumber;
+
+			/* It may be tableoid, too. */
+			if (attno > 0 && bms_is_member(attno, columns))
 				result = bms_add_member(result, attnum);
 		}
 	}

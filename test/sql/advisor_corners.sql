@@ -27,11 +27,22 @@ CREATE TABLE page AS SELECT i AS id, CASE WHEN i % 100 = 0 THEN (SELECT string_a
 VACUUM ANALYZE page;
 SELECT advise('SELECT id FROM page WHERE body = ''abc''');
 
+-- So where they are too long by no more than the headers of an entry.
+CREATE TABLE leaf AS SELECT id, left(body, 2700) AS body FROM page;
+VACUUM ANALYZE leaf;
+SELECT advise('SELECT id FROM leaf WHERE body = ''abc''');
+
 -- A generated column changes with those that it is computed from.
 CREATE TABLE computed (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, other int, pad text);
 INSERT INTO computed (id, a, other, pad) SELECT i, i % 3000, i % 3000, repeat('x', 60) FROM generate_series(1, 40000) i;
 VACUUM ANALYZE computed;
 SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT pad FROM computed WHERE twice = 6', 'SELECT pad FROM computed WHERE other = 6', 'UPDATE computed SET a = a + 1 WHERE id = 7'], weights => ARRAY[10, 10, 1000]);
+
+-- One may be computed from the table's oid.
+CREATE TABLE whose (id int PRIMARY KEY, a int, tag bigint GENERATED ALWAYS AS (tableoid::bigint + a) STORED, pad text);
+INSERT INTO whose (id, a, pad) SELECT i, i % 3000, repeat('x', 60) FROM generate_series(1, 40000) i;
+VACUUM ANALYZE whose;
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT pad FROM whose WHERE a = 6', 'UPDATE whose SET pad = ''y'' WHERE id = 7']);
 
 -- Always the same of few values: an index of these rows, and none that begins with it.
 CREATE TABLE review AS SELECT i AS id, i % 50 <> 0 AS approved, CASE WHEN i % 100 = 7 THEN 'open' ELSE 'done' END AS state, i * 7919 % 40000 AS at, repeat('x', 60) AS pad FROM generate_series(1, 40000) i;
