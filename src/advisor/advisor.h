@@ -24,6 +24,9 @@
 #include "nodes/plannodes.h"
 #include "storage/block.h"
 
+/* Rows of a sample that meet a condition are few, if fewer than so many. */
+#define SC_FEW				200
+
 /* Statistics of an expression, as ANALYZE would make them of an index. */
 typedef struct ScExprStats
 {
@@ -38,6 +41,8 @@ typedef struct ScPart
 {
 	List	   *pred;			/* implicitly ANDed, varno 1 */
 	double		fraction;
+	int			nrows;			/* of the sample */
+	double		count;			/* of the table; -1: not looked at */
 } ScPart;
 
 /* Rows of a table, in physical order. */
@@ -48,6 +53,7 @@ typedef struct ScSample
 	BlockNumber pages;			/* of the table, as the planner sees it */
 	double		tuples;			/* likewise */
 	bool		complete;		/* are these all of its rows? */
+	double		read;			/* the part of its blocks that was looked at */
 	int			nrows;
 	HeapTuple  *rows;
 	int			nnear;
@@ -146,6 +152,7 @@ extern ScExprStats *sc_sample_expr_stats(ScStudy *study, ScSample *sample,
 										 Node *expr, Oid collation);
 extern double sc_sample_fraction(ScStudy *study, ScSample *sample,
 								 List *pred);
+extern double sc_sample_count(ScStudy *study, ScSample *sample, List *pred);
 
 /* size.c */
 extern void sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);

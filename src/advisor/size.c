@@ -567,7 +567,9 @@ dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
 		groups = estimate_groups(e->hashes, e->nmatch, n);
 		if (groups.alike >= SC_ALIKE && neighbours >= SC_CLUSTERED * groups.alike)
 			clustered = clustered_bytes(hypo, leaf, sample, keysize, items);
-		if (!sample->complete)
+		/* Few rows that a predicate chooses may have fewer than their share. */
+		if (!sample->complete &&
+			(leaf->pred == NIL || e->nmatch < SC_FREQUENT || e->nmatch >= SC_FEW))
 			groups.distinct = Max(groups.distinct,
 								  keys_distinct(hypo, leaf, sample));
 	}
@@ -648,7 +650,8 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 		space = Max(each, page_content(space, BLCKSZ * (100 - fill) / 100.0,
 									   each, Max(0, each - item)));
 	}
-	pages = Max(1, ceil(bytes / space));
+	/* One without entries has no page but the metapage. */
+	pages = leaf->tuples > 0 ? Max(1, ceil(bytes / space)) : 0;
 
 	level = pages;
 	while (level > 1)
@@ -1264,8 +1267,7 @@ sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 					SC_WIDTH_ROWS, &e);
 	leaf->most = 0;
 	leaf->width = e.nmatch > 0 ? e.size / e.nmatch : declared_width(leaf);
-	leaf->tuples = rint(sample->tuples *
-						sc_sample_fraction(study, sample, leaf->pred));
+	leaf->tuples = rint(sc_sample_count(study, sample, leaf->pred));
 
 	switch (hypo->am)
 	{
