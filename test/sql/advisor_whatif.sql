@@ -149,7 +149,8 @@ FROM unnest(ARRAY['CREATE INDEX ON item (owner)', 'CREATE INDEX ON item (name)',
 	'CREATE INDEX ON item (owner) WITH (fillfactor = 50)',
 	'CREATE INDEX ON item (owner) WITH (deduplicate_items = off)',
 	'CREATE UNIQUE INDEX ON item (id, owner)', 'CREATE INDEX ON item USING brin (made)',
-	'CREATE INDEX ON item USING hash (id)', 'CREATE INDEX ON item (owner) WHERE id < 0',
+	'CREATE INDEX ON item USING hash (id)', 'CREATE INDEX ON item USING hash (id) WHERE owner = 3',
+	'CREATE INDEX ON item (owner) WHERE id < 0',
 	'CREATE INDEX ON item USING gin (doc jsonb_path_ops)']) ddl;
 -- Frequent short values beside long ones that are there once; keys of documents.
 CREATE TABLE mixed AS SELECT i, CASE WHEN i % 2 = 0 THEN 'long value ' || md5(i::text) ELSE 'v' || i % 40 END AS v,
@@ -179,6 +180,13 @@ ANALYZE sparse;
 SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < off AS near
 FROM (VALUES ('CREATE INDEX ON sparse USING gin (rare)', 0.1), ('CREATE INDEX ON sparse USING gin (common)', 0.05)) i (ddl, off);
 DROP TABLE sparse;
+-- A hash index has buckets that are not split yet, lists of frequent values, and no NULLs.
+CREATE TABLE shapes AS SELECT i, (10000 / (1 + i * 7919::bigint % 10007))::int AS often, CASE WHEN i % 5 = 0 THEN i END AS gone
+FROM generate_series(1, 40000) i;
+ANALYZE shapes;
+SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < off AS near
+FROM (VALUES ('CREATE INDEX ON shapes USING hash (often)', 0.05), ('CREATE INDEX ON shapes USING hash (gone)', 0.05)) i (ddl, off);
+DROP TABLE shapes;
 -- Few rows that lie together are counted there; those of a day have few days.
 CREATE TABLE queue AS SELECT i, 'key of ' || md5(i::text) || md5((-i)::text) AS key, i / 500 AS day, i > 299400 AS open FROM generate_series(1, 300000) i;
 ANALYZE queue;
