@@ -35,6 +35,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -59,6 +60,12 @@
 /* More of them where rows have few keys: about so many keys in all. */
 #define SC_GIN_KEYS			60000
 #define SC_GIST_ROWS		1000
+
+/* How full pages are that are filled by splitting, by what is split how. */
+#define SC_GIST_FILL		0.70
+#define SC_GIST_UNEVEN_FILL	0.49
+#define SC_GIST_SORTED_FILL	0.68
+#define SC_SPGIST_FILL		0.60
 
 /* The longest posting list in an entry, and memory a posting takes. */
 #define SC_GIN_INLINE		2650
@@ -916,7 +923,9 @@ gist_key_size(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf)
 					 DatumGetPointer(FunctionCall1Coll(&compress,
 													   hypo->collation[0],
 													   PointerGetDatum(&entry))))->key;
-			size += VARSIZE_ANY(DatumGetPointer(value));
+			size += VARATT_CAN_MAKE_SHORT(DatumGetPointer(value)) ?
+				VARATT_CONVERTED_SHORT_SIZE(DatumGetPointer(value)) :
+				VARSIZE_ANY(DatumGetPointer(value));
 			n++;
 		}
 		MemoryContextSwitchTo(oldcxt);
@@ -931,23 +940,36 @@ static void
 size_split_tree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 {
 	double		avg = e->nmatch > 0 ? e->size / e->nmatch : leaf->width;
-	double		fill = hypo->am == SPGIST_AM_OID ? 0.72 : 0.70;
+	double		fill = hypo->am == SPGIST_AM_OID ? SC_SPGIST_FILL : SC_GIST_FILL;
 	double		item = avg + sizeof(ItemIdData);
 
 	if (hypo->am == GIST_AM_OID && hypo->nkeys == 1)
 	{
 		double		keysize = gist_key_size(sample, hypo, leaf);
+		Oid			picksplit;
 
 		if (keysize > 0)
 			item = ceil((sizeof(IndexTupleData) + keysize) /
 						MAXIMUM_ALIGNOF) * MAXIMUM_ALIGNOF +
 				sizeof(ItemIdData);
-		/* Those that can sort are packed. */
+		picksplit = get_opfamily_proc(hypo->opfamily[0],
+									  hypo->opcintype[0],
+									  hypo->opcintype[0],
+									  GIST_PICKSPLIT_PROC);
+		/* These would rather have little overlap than even halves. */
+		if (picksplit == F_GIST_BOX_PICKSPLIT ||
+			picksplit == F_RANGE_GIST_PICKSPLIT)
+			fill = SC_GIST_UNEVEN_FILL;
+
+		/*
+		 * Those that can sort fill four pages at a time, and then split these
+		 * again: gist_indexsortbuild_levelstate_flush().
+		 */
 		if (OidIsValid(get_opfamily_proc(hypo->opfamily[0],
 										 hypo->opcintype[0],
 										 hypo->opcintype[0],
 										 GIST_SORTSUPPORT_PROC)))
-			fill = 0.90;
+			fill = SC_GIST_SORTED_FILL;
 	}
 	leaf->pages = 1 + (BlockNumber) ceil(leaf->tuples * item * 1.01 /
 										 (SC_PAGE_SPACE * fill));
