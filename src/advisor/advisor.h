@@ -101,6 +101,7 @@ typedef struct ScHypo
 	bool		dedup;			/* deduplicate_items, where it can */
 	int			tag;			/* the caller's */
 	bool		informed;		/* has its statistics been used? */
+	bool		unsized;		/* sizes are for the planner to ask for */
 	List	   *leaves;			/* of ScHypoLeaf */
 	double		bytes;			/* of all leaves */
 	double		most;			/* the same if far fewer entries were alike */
@@ -161,7 +162,7 @@ extern double sc_column_ndistinct(Oid relid, AttrNumber attnum, bool inherited, 
 extern bool sc_size_dedup_safe(const ScHypo *hypo);
 
 /* hypo.c */
-extern ScHypo *sc_hypo_from_ddl(ScStudy *study, const char *ddl);
+extern ScHypo *sc_hypo_from_ddl(ScStudy *study, const char *ddl, bool sized);
 extern void sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact);
 extern void sc_hypo_measure(ScStudy *study, ScHypo *hypo);
 extern Oid	sc_hypo_drop_target(const char *ddl);

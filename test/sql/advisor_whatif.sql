@@ -212,6 +212,17 @@ RESET client_min_messages;
 SELECT cost_after < cost_before AS helps FROM scalecache.what_if(
 	'SELECT * FROM fresh WHERE a = 3', 'CREATE INDEX ON fresh (a)');
 
+-- Indexes of tables that a statement does not touch are looked at, but none of the rows are.
+CREATE TABLE zeros AS SELECT i % 3 AS a FROM generate_series(1, 100) i;
+CREATE FUNCTION zeros_with(int) RETURNS SETOF zeros LANGUAGE sql STABLE AS 'SELECT * FROM zeros WHERE a = $1';
+SELECT used, shape(plan) FROM scalecache.what_if('SELECT * FROM item WHERE owner = 3', 'CREATE INDEX ON zeros ((1 / a))',
+	'CREATE INDEX ON item (owner)');
+SELECT used, shape(plan) FROM scalecache.what_if('SELECT * FROM zeros WHERE 1 / a = 3', 'CREATE INDEX ON zeros ((1 / a))');
+SELECT used, shape(plan) FROM scalecache.what_if('SELECT * FROM zeros_with(1)', 'CREATE INDEX ON zeros ((1 / a))');
+SELECT used, shape(plan) FROM scalecache.what_if('SELECT * FROM item WHERE owner = 3', 'CREATE INDEX ON zeros ((1 / b))');
+SELECT used, shape(plan) FROM scalecache.what_if('SELECT * FROM log_1 WHERE who = 7', 'CREATE INDEX ON log (who, id)', 'CREATE INDEX ON zeros ((1 / a))', 'DROP INDEX log_who');
+DROP TABLE zeros CASCADE;
+
 -- Refusals
 \set VERBOSITY default
 SELECT * FROM scalecache.what_if('VACUUM item');
