@@ -26,6 +26,7 @@
 #include "access/htup_details.h"
 #include "access/itup.h"
 #include "access/nbtree.h"
+#include "access/spgist.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_statistic.h"
@@ -66,6 +67,8 @@
 #define SC_GIST_UNEVEN_FILL	0.49
 #define SC_GIST_SORTED_FILL	0.68
 #define SC_SPGIST_FILL		0.60
+/* Not that full, but entries have no prefixes that they share. */
+#define SC_SPGIST_TEXT_FILL	0.80
 
 /* The longest posting list in an entry, and memory a posting takes. */
 #define SC_GIN_INLINE		2650
@@ -943,6 +946,11 @@ size_split_tree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 	double		fill = hypo->am == SPGIST_AM_OID ? SC_SPGIST_FILL : SC_GIST_FILL;
 	double		item = avg + sizeof(ItemIdData);
 
+	if (hypo->am == SPGIST_AM_OID &&
+		get_opfamily_proc(hypo->opfamily[0], hypo->opcintype[0],
+						  hypo->opcintype[0],
+						  SPGIST_PICKSPLIT_PROC) == F_SPG_TEXT_PICKSPLIT)
+		fill = SC_SPGIST_TEXT_FILL;
 	if (hypo->am == GIST_AM_OID && hypo->nkeys == 1)
 	{
 		double		keysize = gist_key_size(sample, hypo, leaf);

@@ -182,12 +182,12 @@ FROM (VALUES ('CREATE INDEX ON sparse USING gin (rare)', 0.1), ('CREATE INDEX ON
 DROP TABLE sparse;
 -- Points are sorted and split again; ranges are split unevenly; a hash index has buckets that are not split yet, lists of frequent values, and no NULLs.
 CREATE TABLE shapes AS SELECT i, point(i * 7919::bigint % 10007, i * 104729::bigint % 10009) AS at, int4range(i % 997, i % 997 + 1 + i % 50) AS span,
-	(10000 / (1 + i * 7919::bigint % 10007))::int AS often, CASE WHEN i % 5 = 0 THEN i END AS gone
+	(10000 / (1 + i * 7919::bigint % 10007))::int AS often, CASE WHEN i % 5 = 0 THEN i END AS gone, 'name ' || i AS name
 FROM generate_series(1, 40000) i;
 ANALYZE shapes;
 SELECT ddl, abs(scalecache.what_if_size(ddl)::float8 / real_size(ddl) - 1) < off AS near
 FROM (VALUES ('CREATE INDEX ON shapes USING gist (at)', 0.1), ('CREATE INDEX ON shapes USING gist (span)', 0.2),
-	('CREATE INDEX ON shapes USING spgist (at)', 0.2), ('CREATE INDEX ON shapes USING hash (often)', 0.05), ('CREATE INDEX ON shapes USING hash (gone)', 0.05)) i (ddl, off);
+	('CREATE INDEX ON shapes USING spgist (at)', 0.2), ('CREATE INDEX ON shapes USING spgist (name)', 0.1), ('CREATE INDEX ON shapes USING hash (often)', 0.05), ('CREATE INDEX ON shapes USING hash (gone)', 0.05)) i (ddl, off);
 DROP TABLE shapes;
 -- Few rows that lie together are counted there; those of a day have few days.
 CREATE TABLE queue AS SELECT i, 'key of ' || md5(i::text) || md5((-i)::text) AS key, i / 500 AS day, i > 299400 AS open FROM generate_series(1, 300000) i;
