@@ -44,8 +44,7 @@ BEGIN
 	FROM bench.suggested s;
 	IF recorded THEN
 		SELECT sum(q.weight * w.cost_after) INTO predicted
-		FROM bench.query q, scalecache.what_if(q.sql, VARIADIC ARRAY(SELECT s.ddl FROM bench.suggested s
-			WHERE q.sql ~ ('\m' || substring(s.ddl FROM 'INDEX ON (\w+)') || '\M') ORDER BY s.rank)) w;
+		FROM bench.query q, scalecache.what_if(q.sql, VARIADIC ARRAY(SELECT s.ddl FROM bench.suggested s ORDER BY s.rank)) w;
 	END IF;
 	FOR r IN SELECT * FROM bench.suggested s ORDER BY s.rank LOOP
 		name := 'bench_index_' || r.rank;

@@ -24,6 +24,9 @@
 #include "nodes/plannodes.h"
 #include "storage/block.h"
 
+/* Rows of a sample that meet a condition are few, if fewer than so many. */
+#define SC_FEW				200
+
 /* Statistics of an expression, as ANALYZE would make them of an index. */
 typedef struct ScExprStats
 {
@@ -38,6 +41,8 @@ typedef struct ScPart
 {
 	List	   *pred;			/* implicitly ANDed, varno 1 */
 	double		fraction;
+	int			nrows;			/* of the sample */
+	double		count;			/* of the table; -1: not looked at */
 } ScPart;
 
 /* Rows of a table, in physical order. */
@@ -48,6 +53,7 @@ typedef struct ScSample
 	BlockNumber pages;			/* of the table, as the planner sees it */
 	double		tuples;			/* likewise */
 	bool		complete;		/* are these all of its rows? */
+	double		read;			/* the part of its blocks that was looked at */
 	int			nrows;
 	HeapTuple  *rows;
 	int			nnear;
@@ -95,6 +101,7 @@ typedef struct ScHypo
 	bool		dedup;			/* deduplicate_items, where it can */
 	int			tag;			/* the caller's */
 	bool		informed;		/* has its statistics been used? */
+	bool		unsized;		/* sizes are for the planner to ask for */
 	List	   *leaves;			/* of ScHypoLeaf */
 	double		bytes;			/* of all leaves */
 	double		most;			/* the same if far fewer entries were alike */
@@ -146,6 +153,7 @@ extern ScExprStats *sc_sample_expr_stats(ScStudy *study, ScSample *sample,
 										 Node *expr, Oid collation);
 extern double sc_sample_fraction(ScStudy *study, ScSample *sample,
 								 List *pred);
+extern double sc_sample_count(ScStudy *study, ScSample *sample, List *pred);
 
 /* size.c */
 extern void sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf);
@@ -154,7 +162,7 @@ extern double sc_column_ndistinct(Oid relid, AttrNumber attnum, bool inherited, 
 extern bool sc_size_dedup_safe(const ScHypo *hypo);
 
 /* hypo.c */
-extern ScHypo *sc_hypo_from_ddl(ScStudy *study, const char *ddl);
+extern ScHypo *sc_hypo_from_ddl(ScStudy *study, const char *ddl, bool sized);
 extern void sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact);
 extern void sc_hypo_measure(ScStudy *study, ScHypo *hypo);
 extern Oid	sc_hypo_drop_target(const char *ddl);

@@ -217,7 +217,7 @@ request_run(void *arg)
 {
 	Request    *r = (Request *) arg;
 	ScStudy    *study = sc_study_begin();
-	ScHypo	   *hypo = sc_hypo_from_ddl(study, r->ddl);
+	ScHypo	   *hypo = sc_hypo_from_ddl(study, r->ddl, true);
 	IndexStmt  *stmt = (IndexStmt *) sc_parse_one(r->ddl);
 	MemoryContext oldcxt;
 

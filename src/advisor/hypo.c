@@ -426,12 +426,15 @@ parse_index(const char *ddl)
 	return (IndexStmt *) stmt;
 }
 
+static void hypo_leaves(ScStudy *study, ScHypo *hypo);
+
 /*
  * A hypothetical index as a CREATE INDEX describes it.  Result is the
  * study's; the table stays locked until the end of the (sub)transaction.
+ * Unless sized, no row of it has been read yet; see sc_hypo_measure().
  */
 ScHypo *
-sc_hypo_from_ddl(ScStudy *study, const char *ddl)
+sc_hypo_from_ddl(ScStudy *study, const char *ddl, bool sized)
 {
 	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
 	IndexStmt  *stmt = parse_index(ddl);
@@ -517,7 +520,10 @@ sc_hypo_from_ddl(ScStudy *study, const char *ddl)
 	check_visible(hypo, rel);
 	relation_close(rel, NoLock);
 	hypo->name = stmt->idxname ? pstrdup(stmt->idxname) : default_name(hypo);
-	sc_hypo_finish(study, hypo, true);
+	if (sized)
+		sc_hypo_finish(study, hypo, true);
+	else
+		hypo_leaves(study, hypo);
 	MemoryContextSwitchTo(oldcxt);
 	return hypo;
 }
@@ -603,20 +609,25 @@ leaf_stats(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 	}
 }
 
+/* Statistics and sizes of all leaves. */
 static void
-add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
+measure_leaves(ScStudy *study, ScHypo *hypo, bool exact)
 {
 	double		tuples = 0;
+	ScOwner		saved;
 	ListCell   *lc;
 
 	hypo->bytes = 0;
 	hypo->most = 0;
 	hypo->width = 0;
 	study->leaves = list_length(hypo->leaves);
+	sc_owner_begin(hypo->relid, &saved);
 	foreach(lc, hypo->leaves)
 	{
 		ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(lc);
 
+		if (hypo->unsized)
+			leaf_stats(study, hypo, leaf);
 		if (exact)
 			sc_size_estimate(study, hypo, leaf);
 		else
@@ -626,35 +637,31 @@ add_up_leaves(ScStudy *study, ScHypo *hypo, bool exact)
 		hypo->width += leaf->width * leaf->tuples;
 		tuples += leaf->tuples;
 	}
+	sc_owner_end(&saved);
 	study->leaves = 0;
 	if (tuples > 0)
 		hypo->width /= tuples;
+	hypo->unsized = false;
 }
 
-/* Sizes by samples, where so far they were by statistics. */
+/*
+ * Sizes by samples, where so far there were none, or they were by statistics.
+ */
 void
 sc_hypo_measure(ScStudy *study, ScHypo *hypo)
 {
 	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
-	ScOwner		saved;
 
-	sc_owner_begin(hypo->relid, &saved);
-	add_up_leaves(study, hypo, true);
-	sc_owner_end(&saved);
+	measure_leaves(study, hypo, true);
 	MemoryContextSwitchTo(oldcxt);
 }
 
-/*
- * The caller has locked the table, and filled in all columns' attributes.
- * exact: take sizes from samples, and not from statistics, which is faster.
- */
-void
-sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
+/* Operator families, a name, and the tables that have storage. */
+static void
+hypo_leaves(ScStudy *study, ScHypo *hypo)
 {
-	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
 	List	   *relids;
 	ListCell   *lc;
-	ScOwner		saved;
 	int			i;
 
 	for (i = 0; i < hypo->nkeys; i++)
@@ -671,22 +678,28 @@ sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
 		relids = find_all_inheritors(hypo->relid, AccessShareLock, NULL);
 	else
 		relids = list_make1_oid(hypo->relid);
-	study->leaves = list_length(relids);
-	sc_owner_begin(hypo->relid, &saved);
 	foreach(lc, relids)
 	{
 		Oid			relid = lfirst_oid(lc);
 		char		relkind = get_rel_relkind(relid);
-		ScHypoLeaf *leaf;
 
-		if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
-			continue;
-		leaf = make_leaf(study, hypo, relid);
-		leaf_stats(study, hypo, leaf);
-		hypo->leaves = lappend(hypo->leaves, leaf);
+		if (relkind == RELKIND_RELATION || relkind == RELKIND_MATVIEW)
+			hypo->leaves = lappend(hypo->leaves, make_leaf(study, hypo, relid));
 	}
-	add_up_leaves(study, hypo, exact);
-	sc_owner_end(&saved);
+	hypo->unsized = true;
+}
+
+/*
+ * The caller has locked the table, and filled in all columns' attributes.
+ * exact: take sizes from samples, and not from statistics, which is faster.
+ */
+void
+sc_hypo_finish(ScStudy *study, ScHypo *hypo, bool exact)
+{
+	MemoryContext oldcxt = MemoryContextSwitchTo(study->cxt);
+
+	hypo_leaves(study, hypo);
+	measure_leaves(study, hypo, exact);
 	MemoryContextSwitchTo(oldcxt);
 }
 

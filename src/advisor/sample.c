@@ -10,7 +10,8 @@
  *	 by a generator with a fixed seed.
  *
  * - It is small: at most SC_SAMPLE_BLOCKS blocks are read.  Those of many
- *	 partitions are smaller still.
+ *	 partitions are smaller still.  To count the rows of a condition that few
+ *	 of them meet, at most SC_FEW_BLOCKS blocks are read besides.
  *
  * - Of a block it has as many rows as ANALYZE takes.  Where rows with the
  *	 same values lie together, more of them would show fewer values.
@@ -63,6 +64,10 @@
 #define SC_FULL_SAMPLES		8
 /* ... but each has at least so many rows and blocks. */
 #define SC_SAMPLE_LEAST		200
+
+/* Rows of a sample that meet a condition, but few, to be looked around. */
+#define SC_FEW_BLOCKS		1000
+#define SC_FEW_TESTED		100000
 
 /*
  * Rights
@@ -207,6 +212,7 @@ sample_read(ScSample *sample, Relation rel, int share)
 	near = share_of(SC_NEAR_ROWS, share) * (nblocks / Max(1, sample->tuples));
 	every = Max(1, ceil(nread / Max(1, Min(SC_NEAR_BLOCKS, near))));
 	sample->complete = (nread == nblocks && part >= 1);
+	sample->read = nread / (double) Max(1, nblocks);
 	if (nblocks == 0 || rel->rd_tableam->scan_set_tidrange == NULL ||
 		rel->rd_tableam->scan_getnextslot_tidrange == NULL)
 		return;
@@ -269,9 +275,9 @@ sc_sample_get(ScStudy *study, Oid relid)
 	return sample;
 }
 
-/* The part of the rows that satisfies all of some conditions. */
-double
-sc_sample_fraction(ScStudy *study, ScSample *sample, List *pred)
+/* The part of the rows that satisfies all of some conditions, as counted. */
+static ScPart *
+sample_part(ScStudy *study, ScSample *sample, List *pred)
 {
 	MemoryContext oldcxt;
 	EState	   *estate;
@@ -283,13 +289,11 @@ sc_sample_fraction(ScStudy *study, ScSample *sample, List *pred)
 	int			n = 0;
 	int			i;
 
-	if (pred == NIL || sample->nrows == 0)
-		return 1;
 	foreach(lc, sample->parts)
 	{
 		part = (ScPart *) lfirst(lc);
 		if (equal(part->pred, pred))
-			return part->fraction;
+			return part;
 	}
 	estate = CreateExecutorState();
 	econtext = GetPerTupleExprContext(estate);
@@ -312,9 +316,179 @@ sc_sample_fraction(ScStudy *study, ScSample *sample, List *pred)
 	/* Nothing found in a sample is not nothing in the table. */
 	part->fraction = n == 0 && !sample->complete ? 0.5 / sample->nrows :
 		(double) n / sample->nrows;
+	part->nrows = n;
+	part->count = -1;
 	sample->parts = lappend(sample->parts, part);
 	MemoryContextSwitchTo(oldcxt);
-	return part->fraction;
+	return part;
+}
+
+double
+sc_sample_fraction(ScStudy *study, ScSample *sample, List *pred)
+{
+	if (pred == NIL || sample->nrows == 0)
+		return 1;
+	return sample_part(study, sample, pred)->fraction;
+}
+
+/* Looking around in a table. */
+typedef struct Around
+{
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	ExprState  *qual;
+	ExprContext *econtext;
+	double		rows;			/* chance of a row to be taken of a block that is read */
+	double		blocks;			/* chance of a block to be read */
+	int			nblocks;		/* that may be read yet */
+	int			ntested;		/* rows, likewise */
+	double		missed;			/* logarithm of the chance to have seen no row of a run */
+} Around;
+
+/* Rows of a block that meet the condition. */
+static int
+count_block(Around *around, BlockNumber block)
+{
+	ItemPointerData low;
+	ItemPointerData high;
+	int			n = 0;
+
+	around->nblocks--;
+	ItemPointerSet(&low, block, FirstOffsetNumber);
+	ItemPointerSet(&high, block, MaxOffsetNumber);
+	table_rescan_tidrange(around->scan, &low, &high);
+	around->econtext->ecxt_scantuple = around->slot;
+	while (around->ntested > 0 &&
+		   table_scan_getnextslot_tidrange(around->scan, ForwardScanDirection,
+										   around->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		around->ntested--;
+		ResetExprContext(around->econtext);
+		if (ExecQual(around->qual, around->econtext))
+			n++;
+	}
+	around->missed += log1p(-around->blocks * (1 - pow(1 - around->rows, n)));
+	return n;
+}
+
+/*
+ * Rows of the run of blocks with rows that meet the condition, around one that
+ * has.  *end is where the last run ended, and becomes where this one does.
+ */
+static double
+count_run(Around *around, BlockNumber block, BlockNumber nblocks,
+		  BlockNumber *end)
+{
+	BlockNumber start;
+	double		n;
+	int			more;
+
+	around->missed = 0;
+	n = count_block(around, block);
+	for (start = block; start > *end && around->nblocks > 0; start--)
+	{
+		more = count_block(around, start - 1);
+		if (more == 0)
+			break;
+		n += more;
+	}
+	for (*end = block + 1; *end < nblocks && around->nblocks > 0; (*end)++)
+	{
+		more = count_block(around, *end);
+		if (more == 0)
+			break;
+		n += more;
+	}
+	return n;
+}
+
+/*
+ * Rows that meet a condition which few of the sample meet, by looking at the
+ * blocks around those: what is rare in a table is often what is new in it,
+ * and lies together.  This is adaptive cluster sampling (Thompson, 1990): a
+ * run of blocks that have such rows counts for as many as it has, divided by
+ * the chance that the sample had any of them.  For rows that lie apart that is
+ * what the sample says.  -1: that would be too many blocks.
+ */
+static double
+count_around(ScSample *sample, List *pred, int share)
+{
+	EState	   *estate = CreateExecutorState();
+	Relation	rel = table_open(sample->relid, NoLock);
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber end = 0;		/* of the last run */
+	TupleTableSlot *row = MakeSingleTupleTableSlot(sample->desc,
+												   &TTSOpsHeapTuple);
+	Around		around = {0};
+	ItemPointerData low;
+	ItemPointerData high;
+	double		result = 0;
+	int			i;
+
+	around.slot = table_slot_create(rel, NULL);
+	around.qual = ExecPrepareQual(pred, estate);
+	around.econtext = GetPerTupleExprContext(estate);
+	around.blocks = sample->read;
+	around.rows = Min(1, sample->nrows / sample->tuples / sample->read);
+	around.nblocks = share_of(SC_FEW_BLOCKS, share);
+	around.ntested = share_of(SC_FEW_TESTED, share);
+	ItemPointerSet(&low, 0, FirstOffsetNumber);
+	ItemPointerSet(&high, 0, MaxOffsetNumber);
+	around.scan = table_beginscan_tidrange(rel, GetActiveSnapshot(), &low,
+										   &high);
+	for (i = 0; i < sample->nrows && result >= 0; i++)
+	{
+		BlockNumber block = ItemPointerGetBlockNumber(&sample->rows[i]->t_self);
+		double		n;
+
+		if (block < end || block >= nblocks)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(around.econtext);
+		ExecStoreHeapTuple(sample->rows[i], row, false);
+		around.econtext->ecxt_scantuple = row;
+		if (!ExecQual(around.qual, around.econtext))
+			continue;
+		n = count_run(&around, block, nblocks, &end);
+		if (around.nblocks <= 0 || around.ntested <= 0)
+			result = -1;
+		else if (n > 0)
+			result += n / -expm1(around.missed);
+	}
+	table_endscan(around.scan);
+	ExecDropSingleTupleTableSlot(row);
+	ExecDropSingleTupleTableSlot(around.slot);
+	table_close(rel, NoLock);
+	FreeExecutorState(estate);
+	return result;
+}
+
+/*
+ * The number of rows that satisfy all of some conditions.  Like the sample it
+ * is of rows that the caller may see, and tested with the same rights.
+ */
+double
+sc_sample_count(ScStudy *study, ScSample *sample, List *pred)
+{
+	ScPart	   *part;
+
+	if (pred == NIL || sample->nrows == 0)
+		return sample->tuples;
+	part = sample_part(study, sample, pred);
+	if (part->count < 0)
+	{
+		double		count = -1;
+
+		/* There are rows, so the table can be read by ranges of blocks. */
+		if (part->nrows > 0 && part->nrows < SC_FEW && !sample->complete &&
+			sample->nrows < sample->tuples)
+			count = count_around(sample, pred,
+								 Max(1, study->leaves / SC_FULL_SAMPLES));
+		part->count = count >= 0 ? Min(count, sample->tuples) :
+			sample->tuples * part->fraction;
+	}
+	return part->count;
 }
 
 /*

@@ -26,6 +26,7 @@
 #include "access/htup_details.h"
 #include "access/itup.h"
 #include "access/nbtree.h"
+#include "access/spgist.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_statistic.h"
@@ -35,6 +36,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -60,6 +62,14 @@
 #define SC_GIN_KEYS			60000
 #define SC_GIST_ROWS		1000
 
+/* How full pages are that are filled by splitting, by what is split how. */
+#define SC_GIST_FILL		0.70
+#define SC_GIST_UNEVEN_FILL	0.49
+#define SC_GIST_SORTED_FILL	0.68
+#define SC_SPGIST_FILL		0.60
+/* Not that full, but entries have no prefixes that they share. */
+#define SC_SPGIST_TEXT_FILL	0.80
+
 /* The longest posting list in an entry, and memory a posting takes. */
 #define SC_GIN_INLINE		2650
 #define SC_GIN_POSTING_MEM	10.5
@@ -84,6 +94,7 @@ typedef struct Entries
 {
 	int			nrows;			/* rows looked at */
 	int			nmatch;			/* of these, rows in the index */
+	int			nnulls;			/* rows that would be, but for a NULL */
 	double		size;			/* sum of entry sizes */
 	double		keysize;		/* likewise, key columns alone */
 	uint64	   *hashes;			/* of the matching rows' entries, and sizes */
@@ -173,6 +184,34 @@ other_entry_size(ScHypo *hypo, TupleDesc desc, Datum *values, bool *nulls)
 	return 0;
 }
 
+static uint64
+hash_key(Datum key, int16 typlen, bool typbyval, double *size)
+{
+	if (typbyval)
+	{
+		*size += typlen;
+		return hash_bytes_extended((unsigned char *) &key, sizeof(Datum), 0);
+	}
+	if (typlen == -1)
+	{
+		struct varlena *v = PG_DETOAST_DATUM_PACKED(key);
+
+		*size += VARSIZE_ANY_EXHDR(v) + VARHDRSZ_SHORT;
+		return hash_bytes_extended((unsigned char *) VARDATA_ANY(v),
+								   VARSIZE_ANY_EXHDR(v), 0);
+	}
+	if (typlen == -2)
+	{
+		char	   *s = DatumGetCString(key);
+
+		*size += strlen(s) + 1;
+		return hash_bytes_extended((unsigned char *) s, strlen(s), 0);
+	}
+	*size += typlen;
+	return hash_bytes_extended((unsigned char *) DatumGetPointer(key),
+							   typlen, 0);
+}
+
 static void
 collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 				int rows, Entries *entries)
@@ -221,9 +260,23 @@ collect_entries(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf,
 									 &nulls[k]);
 			k++;
 		}
+		/* A hash index has no NULLs. */
+		if (hypo->am == HASH_AM_OID && nulls[0])
+		{
+			entries->nnulls++;
+			MemoryContextSwitchTo(oldcxt);
+			continue;
+		}
 		other = other_entry_size(hypo, desc, values, nulls);
 		if (other > 0)
 		{
+			double		unused = 0;
+
+			if (hypo->am == HASH_AM_OID)
+				entries->hashes[entries->nmatch] =
+					(hash_key(values[0], TupleDescAttr(desc, 0)->attlen,
+							  TupleDescAttr(desc, 0)->attbyval, &unused) &
+					 ~(uint64) INDEX_SIZE_MASK) | other;
 			entries->size += other;
 			entries->keysize += other;
 			entries->nmatch++;
@@ -567,7 +620,9 @@ dedup_bytes(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample,
 		groups = estimate_groups(e->hashes, e->nmatch, n);
 		if (groups.alike >= SC_ALIKE && neighbours >= SC_CLUSTERED * groups.alike)
 			clustered = clustered_bytes(hypo, leaf, sample, keysize, items);
-		if (!sample->complete)
+		/* Few rows that a predicate chooses may have fewer than their share. */
+		if (!sample->complete &&
+			(leaf->pred == NIL || e->nmatch < SC_FREQUENT || e->nmatch >= SC_FEW))
 			groups.distinct = Max(groups.distinct,
 								  keys_distinct(hypo, leaf, sample));
 	}
@@ -648,7 +703,8 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 		space = Max(each, page_content(space, BLCKSZ * (100 - fill) / 100.0,
 									   each, Max(0, each - item)));
 	}
-	pages = Max(1, ceil(bytes / space));
+	/* One without entries has no page but the metapage. */
+	pages = leaf->tuples > 0 ? Max(1, ceil(bytes / space)) : 0;
 
 	level = pages;
 	while (level > 1)
@@ -670,8 +726,60 @@ size_btree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
  * hash, BRIN, GiST and others
  */
 
+/*
+ * Pages of a bucket, on average, if "mean" entries fall into one and a key of
+ * "more" comes on top: quantiles of a normal distribution.
+ */
+static double
+bucket_pages(double mean, double spread, double capacity, double more)
+{
+	static const double quantiles[] = {
+		-1.96, -1.44, -1.15, -0.93, -0.76, -0.60, -0.45, -0.32, -0.19, -0.06,
+		0.06, 0.19, 0.32, 0.45, 0.60, 0.76, 0.93, 1.15, 1.44, 1.96
+	};
+	double		deviation = spread * sqrt(mean);
+	double		pages = 0;
+	int			i;
+
+	for (i = 0; i < lengthof(quantiles); i++)
+	{
+		double		entries = Max(0, mean + deviation * quantiles[i]) + more;
+
+		pages += Max(1, ceil(entries / capacity));
+	}
+	return pages / lengthof(quantiles);
+}
+
+/* Buckets for so many, which come in quarters of a doubling. */
+static double
+whole_phases(double want)
+{
+	double		buckets = 2;
+
+	while (buckets < want)
+	{
+		double		base = buckets;
+		int			i;
+
+		if (base < 512)
+			buckets *= 2;
+		else
+		{
+			for (i = 0; i < 4 && buckets < want; i++)
+				buckets += base / 4;
+		}
+	}
+	return buckets;
+}
+
+/*
+ * The build asks for buckets by the rows of the table, whatever the index's
+ * predicate, in _hash_init().  Where these are no power of two, those that
+ * are not split yet have twice the entries of the others; and all entries of
+ * a value are in one.
+ */
 static void
-size_hash(ScHypo *hypo, ScHypoLeaf *leaf)
+size_hash(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 {
 	double		fill = hypo->fillfactor > 0 ? hypo->fillfactor :
 		HASH_DEFAULT_FILLFACTOR;
@@ -681,28 +789,63 @@ size_hash(ScHypo *hypo, ScHypoLeaf *leaf)
 								  MAXALIGN(sizeof(HashPageOpaqueData))) /
 								 item);
 	double		ffactor = Max(10, floor(BLCKSZ * fill / 100 / item));
-	double		want = ceil(leaf->tuples / ffactor);
-	double		buckets = 2;
+	double		scale = leaf->tuples / Max(1, e->nmatch);
+	Groups		groups = estimate_groups(e->hashes, e->nmatch, leaf->tuples);
+	double		used;
+	double		buckets;
+	double		whole = 2;
+	double		split;			/* the part of these that are split */
+	double		few;			/* entries of a bucket that is split */
+	double		spread;			/* what a deviation is above Poisson's */
+	double		others;
+	double		squares;
+	double		pages;
+	int			i;
+	int			j;
 
-	/* Buckets come in quarters of a doubling. */
-	while (buckets < want)
+	/* At first, and then one at a time; but pages come for all of a phase. */
+	used = Max(whole_phases(floor(sample->tuples / ffactor)),
+			   ceil(leaf->tuples / ffactor));
+	buckets = whole_phases(used);
+	while (whole * 2 <= used)
+		whole *= 2;
+	split = (used - whole) / whole;
+
+	/* Values with more entries than a page has are counted one by one. */
+	others = Max(0, leaf->tuples - groups.frequent_rows);
+	squares = others * others / Max(1, groups.distinct - groups.frequent);
+	for (i = 0; i < e->nmatch; i = j)
 	{
-		if (buckets < 512)
-			buckets *= 2;
-		else
-		{
-			double		base = buckets;
-			int			i;
+		double		rows;
 
-			for (i = 0; i < 4 && buckets < want; i++)
-				buckets += base / 4;
+		for (j = i + 1; j < e->nmatch && e->hashes[j] == e->hashes[i];)
+			j++;
+		rows = (j - i) * scale;
+		if (j - i >= SC_FREQUENT && rows <= capacity)
+		{
+			others += rows;
+			squares += rows * rows;
 		}
 	}
-	/* Some overflow even when there is room on average. */
-	leaf->pages = (BlockNumber) (buckets +
-								 buckets * 0.12 *
-								 Min(1, leaf->tuples / buckets / capacity) +
-								 2);
+	few = others / whole / 2;
+	spread = others > 0 ? sqrt(Max(1, squares / others)) : 1;
+	pages = buckets - used + whole *
+		(2 * split * bucket_pages(few, spread, capacity, 0) +
+		 (1 - split) * bucket_pages(2 * few, spread, capacity, 0));
+	for (i = 0; i < e->nmatch; i = j)
+	{
+		double		rows;
+
+		for (j = i + 1; j < e->nmatch && e->hashes[j] == e->hashes[i];)
+			j++;
+		rows = (j - i) * scale;
+		if (j - i >= SC_FREQUENT && rows > capacity)
+			pages += split * (bucket_pages(few, spread, capacity, rows) -
+							  bucket_pages(few, spread, capacity, 0)) +
+				(1 - split) * (bucket_pages(2 * few, spread, capacity, rows) -
+							   bucket_pages(2 * few, spread, capacity, 0));
+	}
+	leaf->pages = (BlockNumber) ceil(pages) + 2;	/* metapage and bitmap */
 	leaf->height = -1;
 }
 
@@ -783,7 +926,9 @@ gist_key_size(ScSample *sample, ScHypo *hypo, ScHypoLeaf *leaf)
 					 DatumGetPointer(FunctionCall1Coll(&compress,
 													   hypo->collation[0],
 													   PointerGetDatum(&entry))))->key;
-			size += VARSIZE_ANY(DatumGetPointer(value));
+			size += VARATT_CAN_MAKE_SHORT(DatumGetPointer(value)) ?
+				VARATT_CONVERTED_SHORT_SIZE(DatumGetPointer(value)) :
+				VARSIZE_ANY(DatumGetPointer(value));
 			n++;
 		}
 		MemoryContextSwitchTo(oldcxt);
@@ -798,23 +943,41 @@ static void
 size_split_tree(ScHypo *hypo, ScHypoLeaf *leaf, Entries *e, ScSample *sample)
 {
 	double		avg = e->nmatch > 0 ? e->size / e->nmatch : leaf->width;
-	double		fill = hypo->am == SPGIST_AM_OID ? 0.72 : 0.70;
+	double		fill = hypo->am == SPGIST_AM_OID ? SC_SPGIST_FILL : SC_GIST_FILL;
 	double		item = avg + sizeof(ItemIdData);
 
+	if (hypo->am == SPGIST_AM_OID &&
+		get_opfamily_proc(hypo->opfamily[0], hypo->opcintype[0],
+						  hypo->opcintype[0],
+						  SPGIST_PICKSPLIT_PROC) == F_SPG_TEXT_PICKSPLIT)
+		fill = SC_SPGIST_TEXT_FILL;
 	if (hypo->am == GIST_AM_OID && hypo->nkeys == 1)
 	{
 		double		keysize = gist_key_size(sample, hypo, leaf);
+		Oid			picksplit;
 
 		if (keysize > 0)
 			item = ceil((sizeof(IndexTupleData) + keysize) /
 						MAXIMUM_ALIGNOF) * MAXIMUM_ALIGNOF +
 				sizeof(ItemIdData);
-		/* Those that can sort are packed. */
+		picksplit = get_opfamily_proc(hypo->opfamily[0],
+									  hypo->opcintype[0],
+									  hypo->opcintype[0],
+									  GIST_PICKSPLIT_PROC);
+		/* These would rather have little overlap than even halves. */
+		if (picksplit == F_GIST_BOX_PICKSPLIT ||
+			picksplit == F_RANGE_GIST_PICKSPLIT)
+			fill = SC_GIST_UNEVEN_FILL;
+
+		/*
+		 * Those that can sort fill four pages at a time, and then split these
+		 * again: gist_indexsortbuild_levelstate_flush().
+		 */
 		if (OidIsValid(get_opfamily_proc(hypo->opfamily[0],
 										 hypo->opcintype[0],
 										 hypo->opcintype[0],
 										 GIST_SORTSUPPORT_PROC)))
-			fill = 0.90;
+			fill = SC_GIST_SORTED_FILL;
 	}
 	leaf->pages = 1 + (BlockNumber) ceil(leaf->tuples * item * 1.01 /
 										 (SC_PAGE_SPACE * fill));
@@ -833,34 +996,6 @@ typedef struct GinKeys
 	double		keybytes;
 	int			nrows;
 } GinKeys;
-
-static uint64
-hash_key(Datum key, int16 typlen, bool typbyval, double *size)
-{
-	if (typbyval)
-	{
-		*size += typlen;
-		return hash_bytes_extended((unsigned char *) &key, sizeof(Datum), 0);
-	}
-	if (typlen == -1)
-	{
-		struct varlena *v = PG_DETOAST_DATUM_PACKED(key);
-
-		*size += VARSIZE_ANY_EXHDR(v) + VARHDRSZ_SHORT;
-		return hash_bytes_extended((unsigned char *) VARDATA_ANY(v),
-								   VARSIZE_ANY_EXHDR(v), 0);
-	}
-	if (typlen == -2)
-	{
-		char	   *s = DatumGetCString(key);
-
-		*size += strlen(s) + 1;
-		return hash_bytes_extended((unsigned char *) s, strlen(s), 0);
-	}
-	*size += typlen;
-	return hash_bytes_extended((unsigned char *) DatumGetPointer(key),
-							   typlen, 0);
-}
 
 static void
 add_keys(GinKeys *keys, FmgrInfo *extract, Oid collation, Datum value,
@@ -1264,8 +1399,9 @@ sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 					SC_WIDTH_ROWS, &e);
 	leaf->most = 0;
 	leaf->width = e.nmatch > 0 ? e.size / e.nmatch : declared_width(leaf);
-	leaf->tuples = rint(sample->tuples *
-						sc_sample_fraction(study, sample, leaf->pred));
+	leaf->tuples = rint(sc_sample_count(study, sample, leaf->pred));
+	if (e.nnulls > 0)
+		leaf->tuples = rint(leaf->tuples * e.nmatch / (e.nmatch + e.nnulls));
 
 	switch (hypo->am)
 	{
@@ -1273,7 +1409,7 @@ sc_size_estimate(ScStudy *study, ScHypo *hypo, ScHypoLeaf *leaf)
 			size_btree(hypo, leaf, &e, sample);
 			break;
 		case HASH_AM_OID:
-			size_hash(hypo, leaf);
+			size_hash(hypo, leaf, &e, sample);
 			break;
 		case BRIN_AM_OID:
 			size_brin(hypo, leaf, &e, sample);

@@ -246,9 +246,13 @@ sc_get_relation_info(PlannerInfo *root, Oid relid, bool inhparent,
 		{
 			ScHypoLeaf *leaf = (ScHypoLeaf *) lfirst(l);
 
-			if (leaf->relid == relid)
-				rel->indexlist = lcons(make_index_info(hypo, leaf, rel),
-									   rel->indexlist);
+			if (leaf->relid != relid)
+				continue;
+			/* Rows of tables that the statement has no use for are not read. */
+			if (hypo->unsized)
+				sc_hypo_measure(active_study, hypo);
+			rel->indexlist = lcons(make_index_info(hypo, leaf, rel),
+								   rel->indexlist);
 		}
 	}
 }
@@ -789,7 +793,7 @@ add_ddl(WhatIf *w, Datum value)
 	}
 	else
 		w->study->hypos = lappend(w->study->hypos,
-								  sc_hypo_from_ddl(w->study, ddl));
+								  sc_hypo_from_ddl(w->study, ddl, false));
 }
 
 static void
@@ -804,9 +808,9 @@ what_if_run(void *arg)
 
 	for (i = 0; i < w->nddl; i++)
 		add_ddl(w, w->ddl[i]);
-	note_never_analyzed(w->study);
 	w->before = sc_query_cost(NULL, query, NULL);
 	w->after = sc_query_cost(w->study, query, &plans);
+	note_never_analyzed(w->study);
 
 	oldcxt = MemoryContextSwitchTo(w->cxt);
 	foreach(lc, plans)
@@ -891,7 +895,7 @@ what_if_size_run(void *arg)
 {
 	WhatIf	   *w = (WhatIf *) arg;
 
-	w->study->hypos = list_make1(sc_hypo_from_ddl(w->study, w->query));
+	w->study->hypos = list_make1(sc_hypo_from_ddl(w->study, w->query, true));
 }
 
 /* what_if_size(ddl text): bytes the index would have */

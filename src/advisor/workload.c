@@ -635,12 +635,38 @@ is_nameless(QueryDesc *qd, NamedText *names)
 		qd->params->paramFetch != NULL;
 }
 
+/*
+ * The length of a text without a comment at its end, as clients put it there to
+ * say who asks: it differs where the statement does not.  What looks like one but
+ * may be a part of another stays.
+ */
+static int
+uncommented_length(const char *text, int len)
+{
+	int			at = len - 2;
+
+	if (len < 4 || strncmp(text + at, "*/", 2) != 0)
+		return len;
+	while (--at > 0)
+	{
+		if (strncmp(text + at, "*/", 2) == 0 ||
+			strncmp(text + at, "--", 2) == 0)
+			return len;
+		if (strncmp(text + at, "/*", 2) == 0)
+			break;
+	}
+	while (at > 0 && scanner_isspace(text[at - 1]))
+		at--;
+	return at > 0 ? at : len;
+}
+
 /* The text of a statement, without those around it. */
 static const char *
 statement_text(QueryDesc *qd, int *len)
 {
 	NamedText  *names = names_of(qd);
 	int			location = qd->plannedstmt->stmt_location;
+	const char *text;
 
 	if (names != NULL)
 	{
@@ -648,7 +674,9 @@ statement_text(QueryDesc *qd, int *len)
 		return names->text;
 	}
 	*len = qd->plannedstmt->stmt_len;
-	return CleanQuerytext(qd->sourceText, &location, len);
+	text = CleanQuerytext(qd->sourceText, &location, len);
+	*len = uncommented_length(text, *len);
+	return text;
 }
 
 /* Is it the text that an entry has?  With the lock held. */
