@@ -40,10 +40,11 @@ SELECT * FROM samples ORDER BY parameters->>0, other_text;
 -- Who asks is not what is asked: a comment at the end makes no other text.  One that ends in a constant stays.
 SELECT scalecache.reset_workload();
 PREPARE one(int) AS SELECT pad FROM job WHERE owner = $1 /* trace 0af7651916cd43dd */;
-PREPARE two(int) AS SELECT pad FROM job WHERE owner = $1 /*trace b7ad6b7169203331*/;
-PREPARE three(int) AS SELECT pad FROM job WHERE owner = $1 AND pad <> '/*' AND pad <> '*/';
 EXECUTE one(10001);
-EXECUTE two(10001);
+DEALLOCATE one;
+PREPARE one(int) AS SELECT pad FROM job WHERE owner = $1 /*trace b7ad6b7169203331*/;
+EXECUTE one(10001);
+PREPARE three(int) AS SELECT pad FROM job WHERE owner = $1 AND pad <> '/*' AND pad <> '*/';
 EXECUTE three(10001);
 SELECT * FROM samples ORDER BY text;
 DEALLOCATE ALL;
