@@ -187,7 +187,6 @@ sc_built_all(void)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_description form = (Form_pg_description) GETSTRUCT(tuple);
-
 		Datum		comment;
 		bool		isnull;
 
