@@ -164,7 +164,7 @@ is_redundant(ScAdvice *advice, ScCandidate *cand, bool *copy)
 	return result;
 }
 
-/* How many of an index's keys a candidate of plain columns starts with, in any order. */
+/* How many of an index's keys a candidate starts with, in any order. */
 static int
 keys_shared(ScHypo *hypo, Form_pg_index form, bool *in_order)
 {

@@ -54,10 +54,10 @@ affected_items(Search *s, Bitmapset *a, Bitmapset *b)
 }
 
 /*
- * Is a gain worth an index?  In all, or for a statement that needs it.  Where space
- * is no matter, what is best may cost so little that any index is a part of that: then it
- * must save a part of what all statements cost as they are, or half of what
- * a slow one does.
+ * Is a gain worth an index?  In all, or for a statement that needs it.  Where
+ * space is no matter, what is best may cost so little that any index saves a
+ * part of that: then it must save a part of what all statements cost as they
+ * are, or half of what a slow one does.
  */
 static bool
 worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
@@ -122,9 +122,9 @@ same_search(ScCandidate *a, ScCandidate *b)
 }
 
 /*
- * Does it begin like an index that the table has, be it of more rows unless they are
- * many more, or are its keys those that another member starts with, be it
- * of other rows or by another operator class?
+ * Does it begin like an index that the table has, be it of more rows, but not
+ * many more?  Or are its keys those that another member starts with, be it of
+ * other rows or by another operator class?
  */
 static bool
 is_shadow(Search *s, Bitmapset *set, ScCandidate *cand)
@@ -202,7 +202,7 @@ mergeable(ScCandidate *a, ScCandidate *b)
 		a->hypo->am == BTREE_AM_OID && equal(a->hypo->pred, b->hypo->pred);
 }
 
-/* Does some statement cost more with a set, by this part of what it costs now? */
+/* Does a statement cost more with a set, by this part of what it costs now? */
 static bool
 missed(Search *s, Bitmapset *set, Bitmapset *better, double part)
 {
@@ -313,9 +313,9 @@ sc_search_merged(Search *s, Bitmapset *set)
 
 /*
  * Is a set good enough that has an index of few rows for another?  The planner
- * takes an index of several columns for as well correlated with the table as its
- * first column is, which one with few values is by being mostly the same: then what
- * the other saves is not so.
+ * takes an index of several columns for as well correlated with the table as
+ * its first column is.  One with few values is so by being mostly the same, and
+ * then what the other seems to save it does not.
  */
 static bool
 narrow_enough(Search *s, Bitmapset *set, Bitmapset *next, ScCandidate *wide,
@@ -368,8 +368,8 @@ narrow_one(Search *s, Bitmapset *set, ScCandidate *wide)
 
 /*
  * Where an index of few rows does what one of all rows is for, it is the better
- * answer, even if the planner thinks a little less of it: it stays in memory, and
- * most rows that are written have no entry in it.
+ * answer, even if the planner thinks a little less of it: it stays in memory,
+ * and most rows that are written have no entry in it.
  */
 Bitmapset *
 sc_search_narrowed(Search *s, Bitmapset *set)
