@@ -56,6 +56,10 @@
 #define SC_ROUGH_ROWS		2500
 #define SC_MAX_COLUMNS		10
 #define SC_MAX_MERGES		200
+/* Indexes help a statement if they leave less than this part of its cost. */
+#define SC_HELPED			0.9
+/* One that costs so many times the median of these is an outlier. */
+#define SC_OUTLIER			30
 /* Merges of what best plans use that are new. */
 #define SC_LIKED_MERGES		100
 
@@ -1152,6 +1156,53 @@ total_pages(ScAdvice *advice)
 	return Max(1, pages);
 }
 
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double		x = *(const double *) a;
+	double		y = *(const double *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * What the statements cost as things are, but none more than many times what
+ * the median of those does that indexes help.  One that would take hours does
+ * not make what all others gain worth nothing.
+ */
+static double
+usual_cost(ScAdvice *advice)
+{
+	int			n = list_length(advice->items);
+	double	   *costs = (double *) palloc(sizeof(double) * Max(1, n));
+	double		result = 0;
+	double		most;
+	int			helped = 0;
+	ListCell   *lc;
+
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+		double		cost = sc_item_cost(advice, item, NULL);
+
+		if (item->best < SC_HELPED * cost)
+			costs[helped++] = item->weight * cost;
+	}
+	if (helped == 0)
+		return advice->base;
+	qsort(costs, helped, sizeof(double), compare_doubles);
+	most = SC_OUTLIER * costs[(helped - 1) / 2];
+	foreach(lc, advice->items)
+	{
+		ScItem	   *item = (ScItem *) lfirst(lc);
+
+		result += Min(most,
+					  item->weight * sc_item_cost(advice, item, NULL));
+	}
+	pfree(costs);
+	return result;
+}
+
 /* Choose; items have been harvested.  Fills in advice->chosen. */
 void
 sc_choose(ScAdvice *advice)
@@ -1163,6 +1214,7 @@ sc_choose(ScAdvice *advice)
 	gather(advice);
 	elog(DEBUG2, "effort %.0f when gathered", advice->effort);
 	advice->base = sc_workload_cost(advice, NULL);
+	advice->usual = usual_cost(advice);
 	advice->rent = SC_RENT * advice->best / total_pages(advice) / BLCKSZ;
 	best = sc_search(advice);
 	foreach(lc, advice->items)

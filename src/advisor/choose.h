@@ -171,6 +171,7 @@ typedef struct ScAdvice
 	bool		given;			/* did the caller give the statements? */
 	bool		unlocked;		/* will all be parsed again, so keep no locks? */
 	double		base;			/* the workload's cost as things are */
+	double		usual;			/* that without what is out of all proportion */
 	double		best;			/* and with all candidates */
 	double		rent;			/* of a byte */
 	double		effort;			/* plannings so far, weighted */

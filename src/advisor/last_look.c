@@ -15,8 +15,9 @@
 #include "advisor/search.h"
 
 /*
- * Without a limit, an index must save this part of what all statements cost as
- * they are, or leave no more than this part of one that costs at least this.
+ * Without a limit, an index must save this part of what statements usually
+ * cost as they are, or leave no more than this part of one that costs at least
+ * this.
  */
 #define SC_MIN_ALL			0.0002
 #define SC_MOST_LEFT		0.5
@@ -71,7 +72,7 @@ worthwhile(Search *s, Bitmapset *before, Bitmapset *after, double gain)
 	if (gain <= 0)
 		return false;
 	if (gain >= SC_MIN_GAIN * s->advice->best &&
-		(!roomy || gain >= SC_MIN_ALL * s->advice->base))
+		(!roomy || gain >= SC_MIN_ALL * s->advice->usual))
 		return true;
 	items = affected_items(s, before, after);
 	while ((i = bms_next_member(items, i)) >= 0)
@@ -182,7 +183,7 @@ sc_search_thinned(Search *s, Bitmapset *set)
 		gain = sc_set_misses(s->advice, set, s->cands[x]);
 		if (worthwhile(s, rest, set, gain) &&
 			(s->advice->max_size >= 0 || !is_shadow(s, set, s->cands[x]) ||
-			 (gain >= SC_MIN_ALL * s->advice->base &&
+			 (gain >= SC_MIN_ALL * s->advice->usual &&
 			  stands_out(s, rest, set))))
 		{
 			bms_free(rest);
@@ -329,7 +330,7 @@ narrow_enough(Search *s, Bitmapset *set, Bitmapset *next, ScCandidate *wide,
 		missed(s, next, set, coarse ? SC_COARSE_LOSS : SC_NARROW_LOSS))
 		return false;
 	*change = true_change(s, set, next, relid);
-	return coarse || *change <= SC_NARROW_LOSS_ALL * s->advice->base;
+	return coarse || *change <= SC_NARROW_LOSS_ALL * s->advice->usual;
 }
 
 /* The best set that has a much smaller index for one, or NULL. */
