@@ -73,6 +73,7 @@ typedef struct ScBound
 typedef struct ScPlanned
 {
 	Bitmapset  *used;			/* candidates */
+	bitmapword	folded;			/* all words of that in one */
 	double		cost;
 } ScPlanned;
 

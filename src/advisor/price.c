@@ -102,17 +102,31 @@ find_memo(ScVariant *variant, Bitmapset *set)
 	return NULL;
 }
 
+/* What is no subset of another when folded is none. */
+static bitmapword
+folded(const Bitmapset *set)
+{
+	bitmapword	result = 0;
+	int			i;
+
+	for (i = 0; set != NULL && i < set->nwords; i++)
+		result |= set->words[i];
+	return result;
+}
+
 /* The least that a known plan costs with a set. */
 static double
 known_cost(ScVariant *variant, Bitmapset *set)
 {
 	double		best = variant->base;
+	bitmapword	lacking = ~folded(set);
 	ListCell   *lc;
 	int			i;
 
 	for (i = 0; i < variant->nplans; i++)
 	{
-		if (bms_is_subset(variant->plans[i].used, set))
+		if ((variant->plans[i].folded & lacking) == 0 &&
+			bms_is_subset(variant->plans[i].used, set))
 		{
 			best = variant->plans[i].cost;
 			break;
@@ -162,6 +176,7 @@ note_plan(ScVariant *variant, Bitmapset *used, double cost)
 	memmove(variant->plans + at + 1, variant->plans + at,
 			sizeof(ScPlanned) * (variant->nplans - at));
 	variant->plans[at].used = used;
+	variant->plans[at].folded = folded(used);
 	variant->plans[at].cost = cost;
 	variant->nplans++;
 }

@@ -46,7 +46,7 @@
 #define SC_KICKS			140
 #define SC_KICK_PLANS		24
 /* Annealing: steps, the first and the last heat, how often one is taken out. */
-#define SC_STEPS			4000
+#define SC_STEPS			2500
 #define SC_HEAT				0.02
 #define SC_COOLING			0.01
 #define SC_TAKE_OUT			0.2
