@@ -42,10 +42,6 @@ BEGIN
 	seconds := round(extract(epoch FROM clock_timestamp() - started), 2);
 	SELECT count(*), round(sum(size_bytes) / 1048576.0, 1), min(s.cost_after) INTO indexes, estimated_mb, predicted
 	FROM bench.suggested s;
-	IF recorded THEN
-		SELECT sum(q.weight * w.cost_after) INTO predicted
-		FROM bench.query q, scalecache.what_if(q.sql, VARIADIC ARRAY(SELECT s.ddl FROM bench.suggested s ORDER BY s.rank)) w;
-	END IF;
 	FOR r IN SELECT * FROM bench.suggested s ORDER BY s.rank LOOP
 		name := 'bench_index_' || r.rank;
 		EXECUTE regexp_replace(r.ddl, 'INDEX ON', 'INDEX ' || name || ' ON');
@@ -56,6 +52,13 @@ BEGIN
 	FOR r IN SELECT DISTINCT indrelid::regclass AS t FROM pg_index WHERE indexrelid::regclass::text ~ '^bench_index_' AND indexprs IS NOT NULL LOOP
 		EXECUTE 'ANALYZE ' || r.t;
 	END LOOP;
+	-- By the statistics that there are now, as if what is built were not yet.
+	IF recorded THEN
+		SELECT sum(q.weight * w.cost_after) INTO predicted
+		FROM bench.query q, scalecache.what_if(q.sql,
+			VARIADIC ARRAY(SELECT 'DROP INDEX bench_index_' || s.rank FROM bench.suggested s ORDER BY s.rank)
+				|| ARRAY(SELECT s.ddl FROM bench.suggested s ORDER BY s.rank)) w;
+	END IF;
 	SELECT round(sum(real_bytes) / 1048576.0, 1),
 		round(percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(1 - size_bytes::float8 / real_bytes))::numeric, 3),
 		round(percentile_cont(0.9) WITHIN GROUP (ORDER BY abs(1 - size_bytes::float8 / real_bytes))::numeric, 3)
