@@ -319,7 +319,7 @@ sc_search_merged(Search *s, Bitmapset *set)
  * then what the other seems to save it does not.
  */
 static bool
-narrow_enough(Search *s, Bitmapset *set, Bitmapset *next, ScCandidate *wide,
+small_enough(Search *s, Bitmapset *set, Bitmapset *next, ScCandidate *wide,
 			  double *change)
 {
 	Oid			relid = wide->hypo->relid;
@@ -357,7 +357,7 @@ narrow_one(Search *s, Bitmapset *set, ScCandidate *wide)
 		next = sc_with_candidate(rest, cand);
 		(void) sc_search_measure(s, next);
 		if (cand->alive && cand->hypo->bytes <= SC_NARROW * wide->hypo->bytes &&
-			narrow_enough(s, set, next, wide, &change) &&
+			small_enough(s, set, next, wide, &change) &&
 			(best == NULL || change < best_change))
 		{
 			best = next;

@@ -37,10 +37,8 @@
 #include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "executor/instrument.h"
-#include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "parser/scansup.h"
@@ -61,6 +59,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "advisor/named.h"
 #include "advisor/queryid.h"
 #include "advisor/recorded.h"
 #include "advisor/workload.h"
@@ -76,7 +75,6 @@
 #define SC_SLOWER			1.25
 #define SC_SLOWEST_DECAY	0.98	/* with each sample */
 #define SC_LOOK_AGAIN		10000	/* executions after which the rate is read */
-#define SC_NAMED_MAX		(2 * 1024 * 1024)	/* bytes of named parameters */
 typedef struct StmtHash
 {
 	StmtKey		key;			/* must be first */
@@ -90,30 +88,6 @@ typedef struct LocalEntry
 	int			index;			/* -1: not to be recorded */
 } LocalEntry;
 
-/*
- * Which text it is: two functions may have the same statement but for its
- * constants, and those have no part in the id.
- */
-typedef struct NamedKey
-{
-	uint64		queryid;
-	uint64		place;			/* hash of the source and where in it */
-} NamedKey;
-
-/* A statement whose parameters have names: the same with $1... instead. */
-typedef struct NamedText
-{
-	NamedKey	key;			/* must be first */
-	dlist_node	node;			/* of named_used */
-	char	   *text;
-	int			nparams;
-	int		   *paramids;
-} NamedText;
-
-#define named_size(entry) \
-	(sizeof(NamedText) + strlen((entry)->text) + \
-	 sizeof(int) * (entry)->nparams)
-
 /* What the meaning of a text depends on.  Of all, the values are kept. */
 static const char *const setting_names[] = {
 	"search_path", "DateStyle", "IntervalStyle", "TimeZone",
@@ -125,9 +99,6 @@ bool		sc_workload_paused = false;
 ScRecorded *sc_recorded = NULL;
 static HTAB *shared_hash = NULL;
 static LocalEntry local[SC_LOCAL_SIZE];
-static HTAB *named = NULL;
-static dlist_head named_used = DLIST_STATIC_INIT(named_used);	/* last first */
-static Size named_bytes = 0;
 static int	countdown = 0;	/* executions until the next sample, or the */
 static bool countdown_samples = false;	/* next look at the rate */
 
@@ -564,7 +535,7 @@ append_value(StringInfo buf, ParamExternData *param)
 }
 
 static bool
-sample_params(StringInfo buf, ParamListInfo params, NamedText *names)
+sample_params(StringInfo buf, ParamListInfo params, ScNamedText *names)
 {
 	int32		n = names ? names->nparams : params->numParams;
 	int			start = buf->len;
@@ -590,37 +561,10 @@ sample_params(StringInfo buf, ParamListInfo params, NamedText *names)
 	return true;
 }
 
-static NamedKey
-named_key(uint64 queryid, const char *source, int location)
-{
-	NamedKey	key;
-
-	key.queryid = queryid;
-	key.place = hash_bytes_extended((const unsigned char *) source,
-									strlen(source), Max(location, 0));
-	return key;
-}
-
-static NamedText *
-find_named(uint64 queryid, const char *source, int location)
-{
-	NamedText  *found = NULL;
-
-	if (named != NULL && source != NULL)
-	{
-		NamedKey	key = named_key(queryid, source, location);
-
-		found = hash_search(named, &key, HASH_FIND, NULL);
-	}
-	if (found != NULL)
-		dlist_move_head(&named_used, &found->node);
-	return found;
-}
-
-static NamedText *
+static ScNamedText *
 names_of(QueryDesc *qd)
 {
-	return find_named(qd->plannedstmt->queryId, qd->sourceText,
+	return sc_named_find(qd->plannedstmt->queryId, qd->sourceText,
 					  qd->plannedstmt->stmt_location);
 }
 
@@ -629,7 +573,7 @@ names_of(QueryDesc *qd)
  * been forgotten?  Nobody could parse it.
  */
 static bool
-is_nameless(QueryDesc *qd, NamedText *names)
+is_nameless(QueryDesc *qd, ScNamedText *names)
 {
 	return names == NULL && qd->params != NULL &&
 		qd->params->paramFetch != NULL;
@@ -664,7 +608,7 @@ uncommented_length(const char *text, int len)
 static const char *
 statement_text(QueryDesc *qd, int *len)
 {
-	NamedText  *names = names_of(qd);
+	ScNamedText *names = names_of(qd);
 	int			location = qd->plannedstmt->stmt_location;
 	const char *text;
 
@@ -726,7 +670,7 @@ take_sample(QueryDesc *qd, Stmt *stmt, StmtKey *key, bool slowest)
 												 "scalecache sample",
 												 ALLOCSET_SMALL_SIZES);
 	MemoryContext oldcxt = MemoryContextSwitchTo(tmpcxt);
-	NamedText  *names = names_of(qd);
+	ScNamedText *names = names_of(qd);
 	StringInfoData buf;
 	int			len;
 	const char *text = statement_text(qd, &len);
@@ -1065,152 +1009,6 @@ sc_ProcessUtility(PlannedStmt *pstmt, const char *source, bool readonly,
 }
 
 /*
- * Named parameters: in functions, the text names variables where the tree
- * has parameters.  The text is kept with $1... in these places.
- */
-
-typedef struct ParamPlaces
-{
-	List	   *params;			/* of Param */
-} ParamPlaces;
-
-static bool
-collect_params(Node *node, ParamPlaces *places)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN &&
-		((Param *) node)->location >= 0)
-		places->params = lappend(places->params, node);
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, collect_params, places, 0);
-	return expression_tree_walker(node, collect_params, places);
-}
-
-static int
-compare_location(const ListCell *a, const ListCell *b)
-{
-	return ((Param *) lfirst(a))->location - ((Param *) lfirst(b))->location;
-}
-
-/* Where a name, perhaps qualified, ends. */
-static const char *
-skip_name(const char *s)
-{
-	for (;;)
-	{
-		if (*s == '"')
-		{
-			s++;
-			while (*s != '\0' && (*s != '"' || s[1] == '"'))
-				s += (*s == '"') ? 2 : 1;
-			if (*s == '"')
-				s++;
-		}
-		else
-		{
-			while (*s == '_' || *s == '$' || isalnum((unsigned char) *s) ||
-				   IS_HIGHBIT_SET(*s))
-				s++;
-		}
-		if (*s != '.')
-			return s;
-		s++;
-	}
-}
-
-/* Forget the statements that were not used for longest. */
-static void
-forget_named(void)
-{
-	while (named_bytes > SC_NAMED_MAX)
-	{
-		NamedText  *last = dlist_tail_element(NamedText, node, &named_used);
-
-		dlist_delete(&last->node);
-		named_bytes -= named_size(last);
-		pfree(last->text);
-		pfree(last->paramids);
-		(void) hash_search(named, &last->key, HASH_REMOVE, NULL);
-	}
-}
-
-static void
-keep_named(Query *query, const char *source, List *params)
-{
-	int			location = query->stmt_location;
-	int			len = query->stmt_len;
-	const char *text = CleanQuerytext(source, &location, &len);
-	const char *from = text;
-	const char *end = text + len;
-	NamedKey	key = named_key(query->queryId, source,
-								query->stmt_location);
-	NamedText  *entry;
-	char	   *kept_text;
-	int		   *kept_ids;
-	StringInfoData buf;
-	ListCell   *lc;
-	bool		anynamed = false;
-	int		   *ids = (int *) palloc(sizeof(int) * list_length(params));
-	int			nids = 0;
-	bool		found;
-
-	list_sort(params, compare_location);
-	initStringInfo(&buf);
-	foreach(lc, params)
-	{
-		Param	   *param = (Param *) lfirst(lc);
-		const char *at = source + param->location;
-		int			k;
-
-		if (at < from || at >= end)
-			continue;
-		if (*at != '$')
-			anynamed = true;
-		for (k = 0; k < nids && ids[k] != param->paramid; k++)
-			;
-		if (k == nids)
-			ids[nids++] = param->paramid;
-		appendBinaryStringInfo(&buf, from, at - from);
-		from = skip_name(at);
-		if (*from == '*' && from[-1] == '.')
-		{
-			appendStringInfo(&buf, "($%d).*", k + 1);
-			from++;
-		}
-		else
-			appendStringInfo(&buf, "$%d", k + 1);
-	}
-	if (!anynamed || from > end || len > SC_TEXT_MAX)
-		return;
-	appendBinaryStringInfo(&buf, from, end - from);
-
-	if (named == NULL)
-	{
-		HASHCTL		ctl;
-
-		ctl.keysize = sizeof(NamedKey);
-		ctl.entrysize = sizeof(NamedText);
-		named = hash_create("scalecache named parameters", 64, &ctl,
-							HASH_ELEM | HASH_BLOBS);
-	}
-	kept_text = MemoryContextStrdup(TopMemoryContext, buf.data);
-	kept_ids = (int *) MemoryContextAlloc(TopMemoryContext,
-										  sizeof(int) * nids);
-	memcpy(kept_ids, ids, sizeof(int) * nids);
-	entry = hash_search(named, &key, HASH_ENTER, &found);
-	Assert(!found);
-	entry->text = kept_text;
-	entry->nparams = nids;
-	entry->paramids = kept_ids;
-	dlist_push_head(&named_used, &entry->node);
-	named_bytes += named_size(entry);
-	forget_named();
-	/* It may have been executed when the names were not known. */
-	local_entry(query->queryId)->queryid = 0;
-}
-
-/*
  * The query of a cursor or of a new table, to which the server, other than to
  * that of EXPLAIN, gives no id.  NULL for other utility statements.  Of all
  * of these the text is the whole statement's.
@@ -1259,14 +1057,10 @@ sc_post_parse_analyze(ParseState *pstate, Query *query, JumbleState *jstate)
 		(pstate->p_pre_columnref_hook != NULL ||
 		 pstate->p_post_columnref_hook != NULL) &&
 		pstate->p_sourcetext != NULL &&
-		find_named(query->queryId, pstate->p_sourcetext,
-				   query->stmt_location) == NULL)
+		sc_named_keep(query, pstate->p_sourcetext))
 	{
-		ParamPlaces places = {NIL};
-
-		(void) collect_params((Node *) query, &places);
-		if (places.params != NIL)
-			keep_named(query, pstate->p_sourcetext, places.params);
+		/* It may have been executed when the names were not known. */
+		local_entry(query->queryId)->queryid = 0;
 	}
 }
 
