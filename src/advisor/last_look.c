@@ -167,7 +167,8 @@ stands_out(Search *s, Bitmapset *rest, Bitmapset *set)
 
 /*
  * Leave out members that are not missed; where space is no matter, also those
- * that are nearly the same as others and do little more.
+ * that are nearly the same as others and do little more, or for few: but those
+ * of few rows cost little.
  */
 Bitmapset *
 sc_search_thinned(Search *s, Bitmapset *set)
@@ -183,7 +184,8 @@ sc_search_thinned(Search *s, Bitmapset *set)
 		gain = sc_set_misses(s->advice, set, s->cands[x]);
 		if (worthwhile(s, rest, set, gain) &&
 			(s->advice->max_size >= 0 || !is_shadow(s, set, s->cands[x]) ||
-			 (gain >= SC_MIN_ALL * s->advice->usual &&
+			 ((gain >= SC_MIN_ALL * s->advice->usual ||
+			   sc_index_part(s->advice, s->cands[x]) <= SC_NARROW) &&
 			  stands_out(s, rest, set))))
 		{
 			bms_free(rest);

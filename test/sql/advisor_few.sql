@@ -33,6 +33,10 @@ SELECT * FROM advise('SELECT * FROM reviews WHERE coupon = $1', 'SELECT id FROM 
 -- A small index of some rows instead of one of all that begins with a boolean
 SELECT * FROM advise('SELECT * FROM reviews WHERE NOT approved ORDER BY at LIMIT 20',
 	'SELECT * FROM reviews WHERE product = $1 AND approved', 'SELECT avg(rating) FROM reviews WHERE product = $1 AND approved');
+-- Few rows of what another index has all of, for a statement that comes once beside many
+SELECT ddl FROM scalecache.suggest_indexes(queries => ARRAY['SELECT body FROM reviews WHERE at >= $1 AND at < $1 + interval ''1 hour''',
+	'SELECT body FROM reviews WHERE product = $1', 'SELECT body FROM reviews WHERE coupon = $1', 'SELECT body FROM reviews WHERE referrer = $1',
+	'SELECT body FROM reviews WHERE NOT approved AND at > ''2025-12-10'' ORDER BY at LIMIT 20'], weights => ARRAY[3000, 3000, 3000, 3000, 2]) ORDER BY ddl;
 -- A unique index in another order, or of fewer rows, for little of what costs little; but not for much
 CREATE TABLE article AS SELECT 1 + i % 40 AS tenant, i AS id, i % 25 > 0 AS active, i % 977 AS price, repeat('y', 120) AS body FROM generate_series(1, 40000) i;
 ALTER TABLE article ADD PRIMARY KEY (tenant, id);
